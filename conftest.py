@@ -17,14 +17,18 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave out test modules that need torch if it is missing. Their first line says that they need it."""
+    """Leave out test modules that need torch if it is missing. Their first line says that they need
+    it.
+    """
     if HAS_TORCH or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
         return None
     return "needs torch" in collection_path.read_text().partition("\n")[0] or None
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave slow tests to ``-m slow``, unless a test is named; skip what needs a real GPU if there is none."""
+    """Leave slow tests to ``-m slow``, unless a test is named; skip what needs a real GPU if there
+    is none.
+    """
     if not config.option.markexpr and not any("::" in argument for argument in config.args):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
@@ -82,7 +86,16 @@ def _warm_pytest():
     """Provide the process that forks pytests. It starts at the first request."""
     from examples.warm_pytest import WarmPytest
 
-    warm = WarmPytest("torch", "torch.utils.data", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats", "cv2", "cloudpickle")
+    warm = WarmPytest(
+        "torch",
+        "torch.utils.data",
+        "torch._dynamo",
+        "pandas",
+        "pyarrow.parquet",
+        "scipy.stats",
+        "cv2",
+        "cloudpickle",
+    )
     yield warm
     warm.close()
 

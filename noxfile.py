@@ -11,10 +11,14 @@ import nox
 
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_existing_virtualenvs = True
-nox.options.error_on_missing_interpreters = True  # a skipped session must not look like one that passed
+nox.options.error_on_missing_interpreters = (
+    True  # a skipped session must not look like one that passed
+)
 
 TORCH = "torch==2.13.0"
-"""Pinned: a plain ``torch`` may fetch gigabytes of CUDA packages. The package itself accepts torch >= 2.4."""
+"""Pinned: a plain ``torch`` may fetch gigabytes of CUDA packages. The package itself accepts torch
+>= 2.4.
+"""
 PLUGINS = ("pytest-xdist", "pytest-asyncio", "anyio", "trio", "pytest-timeout")
 ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 """pytest-asyncio warns unless this option is set."""
@@ -33,7 +37,9 @@ SETUPTOOLS = "setuptools<81"
 """Newer ones have no pkg_resources, which some peers import."""
 IMAGE_PEERS = ("imagecorruptions==1.1.2", SETUPTOOLS)
 FLIP_PEERS = ("pytorchfi==0.6.0", "MRFI==2.1.0")
-"""They require torchvision, which the comparison does not need, so they are installed without dependencies."""
+"""They require torchvision, which the comparison does not need, so they are installed without
+dependencies.
+"""
 NEEDED_BY_FLIP_PEERS = ("pyyaml", "scipy")
 TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", SETUPTOOLS)
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
@@ -43,22 +49,56 @@ DOCS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "d
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 FSSPEC = "https://github.com/fsspec/filesystem_spec"
 """Its releases on PyPI have no tests."""
-STORING = ("test_shutil", "test_tempfile", "test_zipfile", "test_tarfile", "test_gzip", "test_fileinput", "test_shelve", "test_pathlib")
+STORING = (
+    "test_shutil",
+    "test_tempfile",
+    "test_zipfile",
+    "test_tarfile",
+    "test_gzip",
+    "test_fileinput",
+    "test_shelve",
+    "test_pathlib",
+)
 """Tests of the standard library for modules that work with files.
 
 Tests of copies that bypass file objects are left out, because storage faults switch these copies
 off.
 """
-NEEDED_BY_FSSPEC = ("aiohttp", "requests", "tqdm", "jinja2", "cloudpickle", "pyarrow", "zarr", "dask", "lz4", "zstandard", "pytest-mock")
+NEEDED_BY_FSSPEC = (
+    "aiohttp",
+    "requests",
+    "tqdm",
+    "jinja2",
+    "cloudpickle",
+    "pyarrow",
+    "zarr",
+    "dask",
+    "lz4",
+    "zstandard",
+    "pytest-mock",
+)
 CLOSE_TO_LIBRARIES = tuple(
     f"tests/test_{name}.py"
-    for name in ("fresh", "world", "trainers_device", "serving_asgi", "storage_fsspec", "storage_s3", "storage_tensors", "tables_plugin")
+    for name in (
+        "fresh",
+        "world",
+        "trainers_device",
+        "serving_asgi",
+        "storage_fsspec",
+        "storage_s3",
+        "storage_tensors",
+        "tables_plugin",
+    )
 )
-"""A new release of cloudpickle, a trainer, fastapi, httpx, fsspec, pandas or pyarrow breaks these first."""
+"""A new release of cloudpickle, a trainer, fastapi, httpx, fsspec, pandas or pyarrow breaks these
+first.
+"""
 
 
 def _install_with_torch(session: nox.Session, *packages: str) -> None:
-    """Install the package and ``packages``, torch first, so that no package selects a different build."""
+    """Install the package and ``packages``, torch first, so that no package selects a different
+    build.
+    """
     session.install(TORCH)
     session.install(".", *packages, TORCH)
 
@@ -66,7 +106,9 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 @nox.session(python="3.11")
 def tests(session: nox.Session) -> None:
     """Run the tests with torch against the installed package."""
-    _install_with_torch(session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS)
+    _install_with_torch(
+        session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS
+    )
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
 
@@ -76,7 +118,18 @@ def coverage(session: nox.Session) -> None:
 
     It takes minutes.
     """
-    _install_with_torch(session, "coverage[toml]>=7.10", *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS)
+    _install_with_torch(
+        session,
+        "coverage[toml]>=7.10",
+        *PLUGINS,
+        *DATA,
+        *SERVE,
+        *STORAGE,
+        *PROCESS,
+        *IMAGES,
+        LIGHTNING,
+        *TRANSFORMERS,
+    )
     session.run("coverage", "erase")
     # Not pytest-cov, because it starts after the plugin under test has been imported.
     session.run("coverage", "run", "-m", "pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
@@ -84,12 +137,16 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "xml")
     session.run("coverage", "report")
     totals = session.run("coverage", "report", "--format=total", silent=True)
-    pathlib.Path("coverage.txt").write_text(f"Lines and branches covered: {str(totals).strip()} %\n", encoding="utf-8")
+    pathlib.Path("coverage.txt").write_text(
+        f"Lines and branches covered: {str(totals).strip()} %\n", encoding="utf-8"
+    )
 
 
 @nox.session(python="3.11")
 def newest(session: nox.Session) -> None:
-    """Run the tests that are closest to other libraries, with the newest release of everything but torch."""
+    """Run the tests that are closest to other libraries, with the newest release of everything but
+    torch.
+    """
     session.install(TORCH)
     packages = (*PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS)
     # also upgrade a reused environment
@@ -104,7 +161,9 @@ def light(session: nox.Session) -> None:
     On newer Pythons, two tests run at a time.
     """
     parallel = ("-n", "2") if session.python != "3.11" else ()
-    session.install(".", "pytest-asyncio", "pytest-timeout", *(["pytest-xdist"] if parallel else []))
+    session.install(
+        ".", "pytest-asyncio", "pytest-timeout", *(["pytest-xdist"] if parallel else [])
+    )
     session.run("pytest", *parallel, *ASYNC, *CUT_OFF, *session.posargs)
 
 
@@ -120,7 +179,9 @@ def oldest(session: nox.Session) -> None:
 def privacy(session: nox.Session) -> None:
     """Send a thousand canaries through each entry point. No output of the tool may contain one."""
     _install_with_torch(session, *DATA, *SERVE, *PROCESS)
-    session.run("pytest", "tests/test_privacy.py", *session.posargs, env={"MLCHAOS_CANARIES": "1000"})
+    session.run(
+        "pytest", "tests/test_privacy.py", *session.posargs, env={"MLCHAOS_CANARIES": "1000"}
+    )
 
 
 @nox.session(python="3.11")
@@ -142,7 +203,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
-    """Build the site into ``site/``, with warnings as errors. ``-- serve`` shows it while you write."""
+    """Build the site into ``site/``, with warnings as errors. ``-- serve`` shows it while you
+    write.
+    """
     session.install(*DOCS)
     command = session.posargs or ("build",)
     session.run("mkdocs", *command, "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
@@ -172,11 +235,31 @@ def transparency(session: nox.Session) -> None:
     ``-- FOLDER`` is a checkout of fsspec.
     """
     session.install(".", "pytest-asyncio", "pytest-timeout", *NEEDED_BY_FSSPEC, *DATA)
-    checkout = pathlib.Path(session.posargs[0]) if session.posargs else pathlib.Path(session.create_tmp()) / "fsspec"
+    checkout = (
+        pathlib.Path(session.posargs[0])
+        if session.posargs
+        else pathlib.Path(session.create_tmp()) / "fsspec"
+    )
     if not checkout.exists():
         session.run("git", "clone", "--quiet", "--depth", "1", FSSPEC, str(checkout), external=True)
-    session.run("python", "tests/armed_quiet.py", "--faults", "storage", "--stdlib", *STORING, "-knot ZeroCopy")
-    session.run("python", "tests/armed_quiet.py", "--faults", "storage", str(checkout), "--timeout=120", *ASYNC)
+    session.run(
+        "python",
+        "tests/armed_quiet.py",
+        "--faults",
+        "storage",
+        "--stdlib",
+        *STORING,
+        "-knot ZeroCopy",
+    )
+    session.run(
+        "python",
+        "tests/armed_quiet.py",
+        "--faults",
+        "storage",
+        str(checkout),
+        "--timeout=120",
+        *ASYNC,
+    )
 
 
 @nox.session(python="3.11")
@@ -213,7 +296,9 @@ def peers(session: nox.Session) -> None:
 
     It takes minutes, so it does not run in CI.
     """
-    _install_with_torch(session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS, *IMAGE_PEERS, *NEEDED_BY_FLIP_PEERS)
+    _install_with_torch(
+        session, *PROCESS, *PEERS, *DATA, *TABLE_PEERS, *IMAGE_PEERS, *NEEDED_BY_FLIP_PEERS
+    )
     session.install("--no-deps", *FLIP_PEERS)
     session.install(*JENGA)
     session.run("python", "benchmarks/tables.py", "--json", "peers-tables.json")

@@ -24,7 +24,9 @@ TIMES = 5
 FAR = 10**9
 
 
-def _trial(*faults: Fault, timeout: float | None = None) -> Callable[[], contextlib.AbstractContextManager[Any]]:
+def _trial(
+    *faults: Fault, timeout: float | None = None
+) -> Callable[[], contextlib.AbstractContextManager[Any]]:
     return lambda: trial(Schedule(faults), Patches(), timeout=timeout)
 
 
@@ -49,11 +51,22 @@ def measure(quick: bool) -> list[Figure]:
         "train.forward too": _trial(create("gpu_oom", phase="forward", at=FAR)),
         "a call target (json:dumps)": _trial(create("call_failure", target="json:dumps", at=FAR)),
     }
-    sides = {name: functools.partial(timeit.Timer(functools.partial(_enter, make)).timeit, TIMES) for name, make in contexts.items()}
+    sides = {
+        name: functools.partial(timeit.Timer(functools.partial(_enter, make)).timeit, TIMES)
+        for name, make in contexts.items()
+    }
     samples = interleaved(20 if quick else 150, sides)
     scanned = f"{len(sys.modules)} modules are scanned for aliases"
     return [
-        compare(f"arm, disarm: {name}", samples, name, "empty", _microseconds, "µs", note=scanned if "target" in name else "")
+        compare(
+            f"arm, disarm: {name}",
+            samples,
+            name,
+            "empty",
+            _microseconds,
+            "µs",
+            note=scanned if "target" in name else "",
+        )
         for name in list(contexts)[1:]
     ]
 

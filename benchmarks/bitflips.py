@@ -60,7 +60,12 @@ def model_of(parameters: int) -> Any:
     import torch
 
     width = round(math.sqrt(parameters / LAYERS / 9))
-    layers = [torch.nn.Sequential(torch.nn.Conv2d(width, width, 3, padding=1), torch.nn.BatchNorm2d(width)) for _ in range(LAYERS)]
+    layers = [
+        torch.nn.Sequential(
+            torch.nn.Conv2d(width, width, 3, padding=1), torch.nn.BatchNorm2d(width)
+        )
+        for _ in range(LAYERS)
+    ]
     return torch.nn.Sequential(*layers).eval()
 
 
@@ -71,7 +76,10 @@ def ours(model: Any) -> Iterator[Flip]:
 
     It is undone when the process ends.
     """
-    with Controller(Schedule((create("bit_flip", bit=BIT, at=EVERY),), 1)) as controller, controller.process:
+    with (
+        Controller(Schedule((create("bit_flip", bit=BIT, at=EVERY),), 1)) as controller,
+        controller.process,
+    ):
 
         def flip() -> None:
             gate = controller.begin("model.forward", model)
@@ -90,7 +98,9 @@ def pytorchfi(model: Any) -> Iterator[Flip]:
 
     width = model[0][0].in_channels
     with torch.no_grad():
-        injection = fault_injection(model, 1, input_shape=[width, 1, 1], layer_types=[torch.nn.Conv2d])
+        injection = fault_injection(
+            model, 1, input_shape=[width, 1, 1], layer_types=[torch.nn.Conv2d]
+        )
 
     def flipped(weight: Any, place: Any) -> float:
         value = np.array([weight[place].item()], dtype=np.float32)
@@ -101,7 +111,9 @@ def pytorchfi(model: Any) -> Iterator[Flip]:
 
     def flip() -> None:
         layer = next(numbers) % LAYERS
-        injection.declare_weight_fi(function=flipped, layer_num=[layer], k=[0], dim1=[0], dim2=[1], dim3=[1])
+        injection.declare_weight_fi(
+            function=flipped, layer_num=[layer], k=[0], dim1=[0], dim2=[1], dim3=[1]
+        )
         injection.fi_reset()
 
     yield flip
@@ -109,7 +121,9 @@ def pytorchfi(model: Any) -> Iterator[Flip]:
 
 @contextlib.contextmanager
 def mrfi(model: Any) -> Iterator[Flip]:
-    """Do what its hook on one layer does before each call: restore the weight from a copy, then flip it."""
+    """Do what its hook on one layer does before each call: restore the weight from a copy, then
+    flip it.
+    """
     import torch
     from mrfi import MRFI, EasyConfig
 
@@ -147,18 +161,25 @@ def _first(tool: Callable[[Any], contextlib.AbstractContextManager[Flip]], model
 
 
 def flips(quick: bool, tools: dict[str, Any]) -> dict[int, tuple[Samples, Samples]]:
-    """Return the seconds of a flip for each tool (and of nothing), and of the first one, by model size."""
+    """Return the seconds of a flip for each tool (and of nothing), and of the first one, by model
+    size.
+    """
     found = {}
     for size in SIZES[: 2 if quick else 3]:
         model = model_of(size)
         with contextlib.ExitStack() as stack:
             sides = {
-                name: functools.partial(_seconds, stack.enter_context(tool(model)), FLIPS if name == "mlchaos" else 1)
+                name: functools.partial(
+                    _seconds, stack.enter_context(tool(model)), FLIPS if name == "mlchaos" else 1
+                )
                 for name, tool in tools.items()
             }
             sides["nothing"] = functools.partial(_seconds, lambda: None, FLIPS)
             known = interleaved(5 if quick else 15, sides)
-        first = interleaved(3 if quick else 7, {name: functools.partial(_first, tool, model) for name, tool in tools.items()})
+        first = interleaved(
+            3 if quick else 7,
+            {name: functools.partial(_first, tool, model) for name, tool in tools.items()},
+        )
         found[size] = known, first
     return found
 
@@ -174,10 +195,26 @@ def measure(quick: bool) -> list[Figure]:
     for size, (known, first) in flips(quick, {"mlchaos": ours}).items():
         note = f"the first one in a model: {Spread.of(first['mlchaos']).median * 1e3:.2f} ms"
         what = f"bit flip: {size // MILLION}M parameters"
-        figures.append(compare(what, known, "mlchaos", "nothing", _microseconds, "µs", budget=BUDGET, note=note))
+        figures.append(
+            compare(
+                what, known, "mlchaos", "nothing", _microseconds, "µs", budget=BUDGET, note=note
+            )
+        )
     samples, calls = armed(quick, {"mlchaos": _armed_ours})
     note = f"a call takes {calls * 1e6:.0f} µs"
-    return [*figures, compare("call of a model: bit_flip armed, not due", samples, "mlchaos", "bare", _percent, "%", budget=1, note=note)]
+    return [
+        *figures,
+        compare(
+            "call of a model: bit_flip armed, not due",
+            samples,
+            "mlchaos",
+            "bare",
+            _percent,
+            "%",
+            budget=1,
+            note=note,
+        ),
+    ]
 
 
 def _microseconds(one: float, other: float) -> float:
@@ -188,7 +225,7 @@ def _percent(one: float, other: float) -> float:
     return (one / other - 1) * 100
 
 
-# -- armed, but not due ----------------------------------------------------------------------------------------
+# -- armed, but not due ----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -203,8 +240,12 @@ def _armed_pytorchfi(model: Any) -> Iterator[Any]:
     import torch
     from pytorchfi.core import fault_injection
 
-    injection = fault_injection(model, 1, input_shape=[model[0][0].in_channels, 1, 1], layer_types=[torch.nn.Conv2d])
-    hooked = injection.declare_neuron_fi(batch=[0], layer_num=[0], dim1=[0], dim2=[0], dim3=[0], value=[1.0])
+    injection = fault_injection(
+        model, 1, input_shape=[model[0][0].in_channels, 1, 1], layer_types=[torch.nn.Conv2d]
+    )
+    hooked = injection.declare_neuron_fi(
+        batch=[0], layer_num=[0], dim1=[0], dim2=[0], dim3=[0], value=[1.0]
+    )
     injection.corrupt_layer = [-1]
 
     def call(x: Any) -> Any:
@@ -244,7 +285,7 @@ def armed(quick: bool, tools: dict[str, Any]) -> tuple[Samples, float]:
     return samples, Spread.of(samples["bare"]).median
 
 
-# -- side by side ----------------------------------------------------------------------------------------------
+# -- side by side ----------------------------------------------------------------------------------
 
 
 def peers(quick: bool = False) -> list[dict[str, Any]]:
@@ -256,21 +297,34 @@ def peers(quick: bool = False) -> list[dict[str, Any]]:
     load_sites()
     print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES))
     rows = []
-    print(f"\n{'flips':<16} {'tool':<10} {'one, µs':>12} {'of ours':>9} {'the first, ms':>14} {'of ours':>9}")
-    for size, (known, first) in flips(quick, {"mlchaos": ours, "PyTorchFI": pytorchfi, "MRFI": mrfi}).items():
+    print(
+        f"\n{'flips':<16} {'tool':<10} {'one, µs':>12} {'of ours':>9} {'the first, ms':>14} "
+        f"{'of ours':>9}"
+    )
+    for size, (known, first) in flips(
+        quick, {"mlchaos": ours, "PyTorchFI": pytorchfi, "MRFI": mrfi}
+    ).items():
         mine, mine_first = (Spread.of(samples["mlchaos"]).median for samples in (known, first))
         for tool in first:
             one, at_first = Spread.of(known[tool]).median, Spread.of(first[tool]).median
             row = {"parameters": size, "tool": tool, "flip s": one, "first flip s": at_first}
             rows.append(row)
             times = f"{one / mine:>8.1f}x {at_first * 1e3:>14.2f} {at_first / mine_first:>8.1f}x"
-            print(f"{f'{size // MILLION}M parameters':<16} {tool:<10} {one * 1e6:>12.1f} {times}", flush=True)
-    samples, bare = armed(quick, {"mlchaos": _armed_ours, "PyTorchFI": _armed_pytorchfi, "MRFI": _armed_mrfi})
+            print(
+                f"{f'{size // MILLION}M parameters':<16} {tool:<10} {one * 1e6:>12.1f} {times}",
+                flush=True,
+            )
+    samples, bare = armed(
+        quick, {"mlchaos": _armed_ours, "PyTorchFI": _armed_pytorchfi, "MRFI": _armed_mrfi}
+    )
     print(f"\narmed, but not due: a call of a model takes {bare * 1e6:.0f} µs")
     for tool in ("mlchaos", "PyTorchFI", "MRFI"):
         figure = compare(tool, samples, tool, "bare", _percent, "%")
         rows.append({"tool": tool, "armed %": figure.measured.median})
-        print(f"{'':<16} {tool:<10} {figure.measured.median:>+11.2f}% ± {figure.measured.margin:.2f}   (quiet: {figure.quiet:+.2f} %)")
+        print(
+            f"{'':<16} {tool:<10} {figure.measured.median:>+11.2f}% ± {figure.measured.margin:.2f} "
+            f"  (quiet: {figure.quiet:+.2f} %)"
+        )
     return rows
 
 

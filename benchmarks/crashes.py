@@ -63,7 +63,7 @@ def fresh_name() -> str:
     return f"work-{next(_names)}"
 
 
-# -- clocks ------------------------------------------------------------------------------------------------------
+# -- clocks ----------------------------------------------------------------------------------------
 
 
 def processor_seconds() -> float:
@@ -103,7 +103,7 @@ def _plus(one: Timed, other: Timed) -> Timed:
     return one[0] + other[0], one[1] + other[1]
 
 
-# -- the subject by itself ---------------------------------------------------------------------------------------
+# -- the subject by itself -------------------------------------------------------------------------
 
 
 class Plain:
@@ -138,7 +138,7 @@ def _own(plain: Plain, report: Any) -> Timed:
     return total
 
 
-# -- measurements ------------------------------------------------------------------------------------------------
+# -- measurements ----------------------------------------------------------------------------------
 
 
 def measure(quick: bool) -> list[Figure]:
@@ -151,7 +151,9 @@ def measure(quick: bool) -> list[Figure]:
     sys.modules.setdefault("crashes", sys.modules[__name__])  # the test imports this file
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = in_a_test(folder, lambda explore: [*_beyond(explore, folder, quick), *_growth(explore, quick)])
+        found = in_a_test(
+            folder, lambda explore: [*_beyond(explore, folder, quick), *_growth(explore, quick)]
+        )
         found += _killing(folder, found, quick)
         found += [_snapshots(folder, 1, 5 if quick else 15)]
         if not quick:
@@ -167,11 +169,23 @@ def in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Found]
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / f"{MODULE}.py").write_text(TESTS)
-    arguments = ["-q", "-p", "mlchaos", "-p", "no:cacheprovider", "--mlchaos-timeout", "none", "-c", str(folder / "pytest.ini")]
+    arguments = [
+        "-q",
+        "-p",
+        "mlchaos",
+        "-p",
+        "no:cacheprovider",
+        "--mlchaos-timeout",
+        "none",
+        "-c",
+        str(folder / "pytest.ini"),
+    ]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         sys.modules.pop(MODULE, None)
-        code = pytest.main([*arguments, "--basetemp", str(folder / "pytest"), str(folder / f"{MODULE}.py")])
+        code = pytest.main(
+            [*arguments, "--basetemp", str(folder / "pytest"), str(folder / f"{MODULE}.py")]
+        )
     if code:
         raise RuntimeError(output.getvalue())
     return found
@@ -192,17 +206,25 @@ def _beyond(explore: Callable[..., Any], folder: Path, quick: bool) -> list[Figu
             share.append(own[1] / states * 1e3)
         where = "in process" if isolation == "in-process" else "in fresh processes"
         note = f"100 steps, {states} states, golden run and all; the subject's own: {Spread.of(share).median:.0f} ms of the processor"
-        found.append(_figure(f"a crash state beyond its own run, {where}", "ms", wall, budget, note))
+        found.append(
+            _figure(f"a crash state beyond its own run, {where}", "ms", wall, budget, note)
+        )
         found.append(_figure("  the same, of the processor", "ms", used, budget))
     return found
 
 
 def _growth(explore: Callable[..., Any], quick: bool) -> list[Figure]:
-    """Measure longer loops per state, and per state and remaining step, to the end and to a horizon."""
+    """Measure longer loops per state, and per state and remaining step, to the end and to a
+    horizon.
+    """
     found = []
     for horizon in (None, HORIZON):
         for steps in (20, 100) if quick else (20, 100, 400):
-            report, (wall, used) = timed(lambda steps=steps, horizon=horizon: explore(steps, isolation="in-process", horizon=horizon))
+            report, (wall, used) = timed(
+                lambda steps=steps, horizon=horizon: explore(
+                    steps, isolation="in-process", horizon=horizon
+                )
+            )
             states = len(report.states)
             left = sum(steps - (outcome.resumed_at or 0) for outcome in report.outcomes)
             by_step = f", {used / left * 1e3:.2f} ms by step left" if horizon is None else ""
@@ -216,10 +238,15 @@ def _killing(folder: Path, found: list[Figure], quick: bool) -> list[Figure]:
     """Measure a killed and a continued process at a few crash points, scaled to all states."""
     points = (1, 51) if quick else (1, 26, 51, 76, 99)
     wall, used = [], []
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
     for point in points:
         work = folder / fresh_name()
-        _, (seconds, processor) = timed(lambda work=work, point=point: _killed_and_rerun(work, point, environment))
+        _, (seconds, processor) = timed(
+            lambda work=work, point=point: _killed_and_rerun(work, point, environment)
+        )
         wall.append(seconds)
         used.append(processor)
     ours = next(figure for figure in found if figure.what == "exploration of 100 steps")
@@ -228,18 +255,36 @@ def _killing(folder: Path, found: list[Figure], quick: bool) -> list[Figure]:
     note = f"measured at {len(points)} points; at each of {states} states: {Spread.of(used).median * states:.0f} s of the processor"
     return [
         _figure("kill and rerun, 100 steps, one crash point", "s", wall, None, note),
-        _figure("  as many points, against the exploration", "times", [round(times, 1)], None, "of the processor"),
+        _figure(
+            "  as many points, against the exploration",
+            "times",
+            [round(times, 1)],
+            None,
+            "of the processor",
+        ),
     ]
 
 
 def _killed_and_rerun(work: Path, point: int, environment: dict[str, str]) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(work), str(point)], env=environment, capture_output=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(work), str(point)],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
     assert killed.returncode == 137, killed.stderr
-    subprocess.run([sys.executable, str(HERE / "loop.py"), "--out", str(work)], env=environment, capture_output=True, check=True)
+    subprocess.run(
+        [sys.executable, str(HERE / "loop.py"), "--out", str(work)],
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
 
 
 def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
-    """Measure a golden run with snapshots against a plain one: 2 checkpoints of that size in 6 steps."""
+    """Measure a golden run with snapshots against a plain one: 2 checkpoints of that size in 6
+    steps.
+    """
     import loop
 
     from pytest_mlchaos.crashes.recording.content_store import ContentStore
@@ -257,7 +302,9 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
             shutil.rmtree(work)
             work.mkdir()
             contents = ContentStore(store)
-            host = InProcessRunner(Subject(loop.train, arguments), RunOptions(root=work, traced=trace_steps), contents)
+            host = InProcessRunner(
+                Subject(loop.train, arguments), RunOptions(root=work, traced=trace_steps), contents
+            )
             golden, watched = timed(lambda host=host: host.golden(None))
             assert golden.ran.error is None, golden.ran.error
             kept = store.stat().st_size
@@ -267,8 +314,19 @@ def _snapshots(folder: Path, megabytes: int, rounds: int) -> Figure:
         more.append((watched[1] - plain[1]) / 2)
     by_checkpoint = f"{Spread.of(more).median * 1e3:.0f} ms more by checkpoint"
     note = f"of the processor {Spread.of(used).median:.1f} times, {by_checkpoint}; kept: {kept / 1e6:.0f} MB"
-    return _figure(f"golden run with snapshots, 2 x {megabytes} MB in 6 steps", "times", wall, None, note)
+    return _figure(
+        f"golden run with snapshots, 2 x {megabytes} MB in 6 steps", "times", wall, None, note
+    )
 
 
-def _figure(what: str, unit: str, samples: list[float], budget: float | None, note: str = "") -> Figure:
-    return Figure(what=what, unit=unit, measured=Spread.of(samples), quiet=min(samples), budget=budget, note=note)
+def _figure(
+    what: str, unit: str, samples: list[float], budget: float | None, note: str = ""
+) -> Figure:
+    return Figure(
+        what=what,
+        unit=unit,
+        measured=Spread.of(samples),
+        quiet=min(samples),
+        budget=budget,
+        note=note,
+    )

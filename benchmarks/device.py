@@ -38,5 +38,9 @@ def measure(quick: bool) -> list[Figure]:
     load_sites()
     steps.SIDES.update(SIDES)
     loop = Loop(256, 96, 60, loaded=False)
-    samples = interleaved(20 if quick else 120, {side: functools.partial(loop.seconds, side) for side in SIDES})
-    return [compare(f"step: {side}", samples, side, "bare", percent, "%") for side in list(SIDES)[1:]]
+    samples = interleaved(
+        20 if quick else 120, {side: functools.partial(loop.seconds, side) for side in SIDES}
+    )
+    return [
+        compare(f"step: {side}", samples, side, "bare", percent, "%") for side in list(SIDES)[1:]
+    ]

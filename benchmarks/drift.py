@@ -1,4 +1,6 @@
-"""Measure drift tests, and comparisons of seeds, on values without drift, which need all of the work."""
+"""Measure drift tests, and comparisons of seeds, on values without drift, which need all of the
+work.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +33,24 @@ def measure(quick: bool) -> list[Figure]:
         "10 columns of 100k rows (KS)": functools.partial(assert_no_drift, *tables),
         "10 columns of 100k rows (PSI)": functools.partial(assert_no_drift, *tables, method="psi"),
         "chi-squared, 100k against 100k texts": functools.partial(assert_no_drift, *words),
-        "KS, exact, 300 against 300 values": functools.partial(assert_no_drift, one[:300], other[:300]),
+        "KS, exact, 300 against 300 values": functools.partial(
+            assert_no_drift, one[:300], other[:300]
+        ),
         "16 pairs of seeds": functools.partial(assert_not_worse, *seeds, margin=0.1),
     }
-    samples = interleaved(5 if quick else 30, {name: functools.partial(timeit.Timer(call).timeit, 1) for name, call in sides.items()})
+    samples = interleaved(
+        5 if quick else 30,
+        {name: functools.partial(timeit.Timer(call).timeit, 1) for name, call in sides.items()},
+    )
     return [
-        compare(f"drift: {name}", samples, name, "empty", lambda a, b: (a - b) * 1e3, "ms", budget=BUDGET.get(name))
+        compare(
+            f"drift: {name}",
+            samples,
+            name,
+            "empty",
+            lambda a, b: (a - b) * 1e3,
+            "ms",
+            budget=BUDGET.get(name),
+        )
         for name in list(sides)[1:]
     ]

@@ -67,14 +67,25 @@ def _seconds_per_run(folder: Path, test: str) -> float:
     """Run one of the tests in this process, and return the time per execution of its body."""
     durations = _Durations()
     before = getattr(sys.modules.get(MODULE), "runs", 0)
-    arguments = ["-q", "-p", "mlchaos", "-p", "no:cacheprovider", "-c", str(folder / "pytest.ini"), f"{folder / MODULE}.py::{test}"]
+    arguments = [
+        "-q",
+        "-p",
+        "mlchaos",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        str(folder / "pytest.ini"),
+        f"{folder / MODULE}.py::{test}",
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main(arguments, plugins=[durations])
     return durations.seconds[0] / (sys.modules[MODULE].runs - before)
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Measure both tests in one process, first without torch, then with it (it has generators to seed)."""
+    """Measure both tests in one process, first without torch, then with it (it has generators to
+    seed).
+    """
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -88,8 +99,13 @@ def measure(quick: bool) -> list[Figure]:
 
 
 def _figure(what: str, folder: Path, quick: bool) -> Figure:
-    sides = {test: functools.partial(_seconds_per_run, folder, test) for test in ("test_chaos", "test_bare")}
+    sides = {
+        test: functools.partial(_seconds_per_run, folder, test)
+        for test in ("test_chaos", "test_bare")
+    }
     samples = interleaved(5 if quick else 20, sides, no_gc=False)
     rate = {test: 1 / Spread.of(values).median for test, values in samples.items()}
-    note = f"{rate['test_chaos']:.0f} schedules/s, bare Hypothesis {rate['test_bare']:.0f} examples/s"
+    note = (
+        f"{rate['test_chaos']:.0f} schedules/s, bare Hypothesis {rate['test_bare']:.0f} examples/s"
+    )
     return compare(what, samples, "test_chaos", "test_bare", times, "times", note=note)

@@ -22,7 +22,9 @@ Renamed into place (sound), over the last one, without the random state, or each
 WIDTH = 30
 
 
-def train(workdir: str, steps: int = 100, every: int = 10, how: str = "atomic", kilobytes: int = 0) -> dict[str, Any]:
+def train(
+    workdir: str, steps: int = 100, every: int = 10, how: str = "atomic", kilobytes: int = 0
+) -> dict[str, Any]:
     """Train from the last checkpoint on.
 
     ``kilobytes`` is the size of parameters that change without a gradient, to enlarge the
@@ -32,9 +34,16 @@ def train(workdir: str, steps: int = 100, every: int = 10, how: str = "atomic", 
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(WIDTH, WIDTH), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(WIDTH, 1))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(WIDTH, WIDTH),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.1),
+        torch.nn.Linear(WIDTH, 1),
+    )
     if kilobytes:
-        model.register_parameter("ballast", torch.nn.Parameter(torch.rand(kilobytes * 256), requires_grad=False))
+        model.register_parameter(
+            "ballast", torch.nn.Parameter(torch.rand(kilobytes * 256), requires_grad=False)
+        )
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     first = 0
     latest = _latest(folder)
@@ -55,7 +64,12 @@ def train(workdir: str, steps: int = 100, every: int = 10, how: str = "atomic", 
         if kilobytes:
             model.get_parameter("ballast").mul_(0.999)  # all of a checkpoint must be new
         if (step + 1) % every == 0:
-            held = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "rng": torch.get_rng_state()}
+            held = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+                "rng": torch.get_rng_state(),
+            }
             if how == "no_rng":
                 del held["rng"]
             _save(held, folder, step + 1, how)

@@ -24,10 +24,27 @@ SHOW = f"{RUN}; print('loaded:', *sorted({{name.partition('.')[0] for name in sy
 
 def _pytest(code: str, folder: Path, plugin: str) -> str:
     """Run pytest on one empty test file in a process of its own."""
-    command = [sys.executable, "-c", code, "-q", "-p", plugin, "-p", "no:cacheprovider", "-c", "pytest.ini", "test_empty.py"]
-    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the folder is on sys.path because of -c
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "-q",
+        "-p",
+        plugin,
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "pytest.ini",
+        "test_empty.py",
+    ]
+    env = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }  # the folder is on sys.path because of -c
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is not compiled at each start
-    return subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        command, cwd=folder, env=env, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def _cpu() -> float:
@@ -59,7 +76,10 @@ def measure(quick: bool) -> list[Figure]:
         (folder / "test_empty.py").write_text("def test_empty():\n    pass\n")
         (folder / f"{EMPTY}.py").write_text("")
         extra = _loaded(folder, "mlchaos") - _loaded(folder, "no:mlchaos")
-        wall = interleaved(15 if quick else 60, {plugin: functools.partial(seconds, folder, plugin) for plugin in cpu})
+        wall = interleaved(
+            15 if quick else 60,
+            {plugin: functools.partial(seconds, folder, plugin) for plugin in cpu},
+        )
     used = {plugin: values[-len(wall[plugin]) :] for plugin, values in cpu.items()}
     return [
         _compare("plugin load: wall time", wall, "no:mlchaos"),
@@ -71,12 +91,26 @@ def measure(quick: bool) -> list[Figure]:
 
 def _compare(what: str, samples: Samples, base: str) -> Figure:
     apart = milliseconds(*(Spread.of(samples[plugin]).median for plugin in ("mlchaos", base)))
-    return compare(what, samples, "mlchaos", base, milliseconds, "ms", budget=10, note=f"difference of the medians {apart:.1f} ms")
+    return compare(
+        what,
+        samples,
+        "mlchaos",
+        base,
+        milliseconds,
+        "ms",
+        budget=10,
+        note=f"difference of the medians {apart:.1f} ms",
+    )
 
 
 def _heavy(extra: set[str]) -> Figure:
     heavy = sorted(extra.intersection(HEAVY))
     note = f"heavy: {', '.join(heavy) or 'none'}; packages that only the plugin loads: {', '.join(sorted(extra))}"
     return Figure(
-        what="plugin load: heavy modules", unit="modules", measured=Spread.of([len(heavy)]), quiet=len(heavy), budget=0, note=note
+        what="plugin load: heavy modules",
+        unit="modules",
+        measured=Spread.of([len(heavy)]),
+        quiet=len(heavy),
+        budget=0,
+        note=note,
     )

@@ -57,8 +57,15 @@ PACKAGES = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure pytest-mlchaos against its budgets.")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures, medians and quartiles to FILE")
-    parser.add_argument("--only", choices=BENCHMARKS, action="append", help="run this benchmark alone (may be repeated)")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write figures, medians and quartiles to FILE"
+    )
+    parser.add_argument(
+        "--only",
+        choices=BENCHMARKS,
+        action="append",
+        help="run this benchmark alone (may be repeated)",
+    )
     return parser.parse_args()
 
 
@@ -93,7 +100,10 @@ def _row(figure: Figure) -> str:
     if spread.n == 1:
         measured, quartiles, quiet = f"{spread.median:g} {figure.unit}", "", ""
     else:
-        measured, quartiles = f"{spread.median:.2f} ± {spread.margin:.2f} {figure.unit}", f"{spread.q1:.2f} … {spread.q3:.2f}"
+        measured, quartiles = (
+            f"{spread.median:.2f} ± {spread.margin:.2f} {figure.unit}",
+            f"{spread.q1:.2f} … {spread.q3:.2f}",
+        )
         quiet = f"{figure.quiet:.2f}"
     budget = "" if figure.budget is None else f"≤ {figure.budget:g}"
     return f"{figure.what:<52} {measured:>22} {quartiles:>22} {quiet:>9} {budget:>7} {figure.verdict:<7} {figure.note}".rstrip()
@@ -108,7 +118,10 @@ def main() -> None:
     arguments = _arguments()
     circumstances = _circumstances(arguments.quick)
     print(", ".join(f"{key} {value}" for key, value in circumstances.items()))
-    print("measured: median of neighbouring pairs, with half its 95 % interval; quiet: the same from each side's fastest tenth\n")
+    print(
+        "measured: median of neighbouring pairs, with half its 95 % interval; quiet: the same from "
+        "each side's fastest tenth\n"
+    )
     print(f"{'what':<52} {'measured':>22} {'quartiles':>22} {'quiet':>9} {'budget':>7}")
     figures = []
     for name in arguments.only or BENCHMARKS:
@@ -116,7 +129,10 @@ def main() -> None:
             print(_row(figure), flush=True)
             figures.append(figure)
     if arguments.json:
-        text = json.dumps({"circumstances": circumstances, "figures": [_as_dict(figure) for figure in figures]}, indent=2)
+        text = json.dumps(
+            {"circumstances": circumstances, "figures": [_as_dict(figure) for figure in figures]},
+            indent=2,
+        )
         arguments.json.write_text(text + "\n", encoding="utf-8")
 
 

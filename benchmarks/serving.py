@@ -41,14 +41,24 @@ store = Store()
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Ask the store, and reply with three bytes."""
     body = await store.get(scope["path"])
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"text/plain")],
+        }
+    )
     await send({"type": "http.response.body", "body": body})
 
 
 def _armed() -> Any:
     target = f"{__name__}:Store.get"
     return trial(
-        Schedule((create("latency_spike", at=FAR), create("dependency_failure", target=target, at=FAR))), Patches(), clock="virtual"
+        Schedule(
+            (create("latency_spike", at=FAR), create("dependency_failure", target=target, at=FAR))
+        ),
+        Patches(),
+        clock="virtual",
     )
 
 
@@ -56,7 +66,9 @@ def _by_client() -> float:
     import httpx
 
     async def requests() -> float:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://testserver"
+        ) as client:
             start = real_seconds()
             for _ in range(REQUESTS):
                 await client.get("/")
@@ -71,9 +83,13 @@ def _by_transport() -> float:
 
     async def requests() -> float:
         start = real_seconds()
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver")
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://testserver"
+        )
         for _ in range(REQUESTS):
-            response = await httpx.ASGITransport(app=app).handle_async_request(client.build_request("GET", "/"))
+            response = await httpx.ASGITransport(app=app).handle_async_request(
+                client.build_request("GET", "/")
+            )
             await response.aread()
         return real_seconds() - start
 
@@ -111,8 +127,39 @@ def _measured(scratch: Path, rounds: int) -> list[Figure]:
     samples = interleaved(rounds, sides)
     each = f"{sorted(samples['httpx client'])[len(samples['httpx client']) // 2] / REQUESTS * 1e6:.0f} µs a request"
     return [
-        compare("serving: httpx client again (the noise)", samples, "httpx client again", "httpx client", percent, "%", note=each),
-        compare("serving: httpx client, armed", samples, "httpx client, armed", "httpx client", percent, "%", budget=20),
-        compare("serving: drive, armed, against the client", samples, "drive, armed", "httpx client", percent, "%", budget=20),
-        compare("serving: drive, armed, against the transport", samples, "drive, armed", "httpx transport", percent, "%"),
+        compare(
+            "serving: httpx client again (the noise)",
+            samples,
+            "httpx client again",
+            "httpx client",
+            percent,
+            "%",
+            note=each,
+        ),
+        compare(
+            "serving: httpx client, armed",
+            samples,
+            "httpx client, armed",
+            "httpx client",
+            percent,
+            "%",
+            budget=20,
+        ),
+        compare(
+            "serving: drive, armed, against the client",
+            samples,
+            "drive, armed",
+            "httpx client",
+            percent,
+            "%",
+            budget=20,
+        ),
+        compare(
+            "serving: drive, armed, against the transport",
+            samples,
+            "drive, armed",
+            "httpx transport",
+            percent,
+            "%",
+        ),
     ]

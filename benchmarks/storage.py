@@ -1,4 +1,6 @@
-"""Measure an operation on storage in an armed trial in which nothing is due, and the time to arm one."""
+"""Measure an operation on storage in an armed trial in which nothing is due, and the time to arm
+one.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def _rename(path: Path) -> None:
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Measure each kind of operation, bare and armed, divided by the operations that a trial counts."""
+    """Measure each kind of operation, bare and armed, divided by the operations that a trial
+    counts.
+    """
     load_faults()
     load_sites()
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +69,10 @@ def measure(quick: bool) -> list[Figure]:
             kinds["fsspec memory: pipe, cat"] = (_pipe_and_cat, memory)
         if importlib.util.find_spec("torch") is not None:
             kinds["torch.save, torch.load"] = (_save_and_load, path)
-        figures = [_per_operation(name, base, action, argument, quick) for name, (action, argument) in kinds.items()]
+        figures = [
+            _per_operation(name, base, action, argument, quick)
+            for name, (action, argument) in kinds.items()
+        ]
         _cycle(base / "outside.bin")
         return [*figures, _outside(base, quick), _arming(base, quick)]
 
@@ -83,7 +90,9 @@ def _save_and_load(path: Path) -> None:
 
 
 def _armed(base: Path) -> Any:
-    return trial(Schedule((create("crash", site="storage", at=FAR),)), Patches(), clock="virtual", own=[base])
+    return trial(
+        Schedule((create("crash", site="storage", at=FAR),)), Patches(), clock="virtual", own=[base]
+    )
 
 
 def _counted(base: Path, action: Callable[[Any], object], argument: Any) -> int:
@@ -93,7 +102,9 @@ def _counted(base: Path, action: Callable[[Any], object], argument: Any) -> int:
         return controller.count("storage")
 
 
-def _seconds(context: Callable[[], Any], action: Callable[[Any], object], argument: Any, cycles: int) -> float:
+def _seconds(
+    context: Callable[[], Any], action: Callable[[Any], object], argument: Any, cycles: int
+) -> float:
     with context():
         action(argument)
         start = real_seconds()
@@ -102,28 +113,51 @@ def _seconds(context: Callable[[], Any], action: Callable[[Any], object], argume
         return (real_seconds() - start) / cycles
 
 
-def _per_operation(what: str, base: Path, action: Callable[[Any], object], argument: Any, quick: bool) -> Figure:
+def _per_operation(
+    what: str, base: Path, action: Callable[[Any], object], argument: Any, quick: bool
+) -> Figure:
     operations = _counted(base, action, argument)
     cycles = CYCLES if action is not _save_and_load else 20
     sides = {
         "bare": functools.partial(_seconds, contextlib.nullcontext, action, argument, cycles),
-        "armed": functools.partial(_seconds, functools.partial(_armed, base), action, argument, cycles),
+        "armed": functools.partial(
+            _seconds, functools.partial(_armed, base), action, argument, cycles
+        ),
     }
     samples = interleaved(20 if quick else 100, sides)
     bare = Spread.of(samples["bare"]).median * 1e6
-    figure = compare(f"storage: {what}", samples, "armed", "bare", lambda one, other: (one - other) / operations * 1e6, "µs", budget=BUDGET)
-    return dataclasses.replace(figure, note=f"per operation, {operations} of them; bare all together {bare:.1f} µs")
+    figure = compare(
+        f"storage: {what}",
+        samples,
+        "armed",
+        "bare",
+        lambda one, other: (one - other) / operations * 1e6,
+        "µs",
+        budget=BUDGET,
+    )
+    return dataclasses.replace(
+        figure, note=f"per operation, {operations} of them; bare all together {bare:.1f} µs"
+    )
 
 
 def _outside(base: Path, quick: bool) -> Figure:
     """Measure a file that does not belong to the test, so nothing is counted."""
     elsewhere = functools.partial(_armed, base / "nowhere")
     sides = {
-        "bare": functools.partial(_seconds, contextlib.nullcontext, _read, base / "outside.bin", CYCLES),
+        "bare": functools.partial(
+            _seconds, contextlib.nullcontext, _read, base / "outside.bin", CYCLES
+        ),
         "armed": functools.partial(_seconds, elsewhere, _read, base / "outside.bin", CYCLES),
     }
     samples = interleaved(20 if quick else 100, sides)
-    return compare("storage: open, read, close elsewhere", samples, "armed", "bare", lambda one, other: (one - other) * 1e6, "µs")
+    return compare(
+        "storage: open, read, close elsewhere",
+        samples,
+        "armed",
+        "bare",
+        lambda one, other: (one - other) * 1e6,
+        "µs",
+    )
 
 
 def _arming(base: Path, quick: bool) -> Figure:

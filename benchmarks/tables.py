@@ -57,7 +57,9 @@ def texts(rows: int) -> Any:
     """Return one column of texts."""
     import pandas as pd
 
-    return pd.DataFrame({"t": [f"a city or another, number {number % 1000}" for number in range(rows)]})
+    return pd.DataFrame(
+        {"t": [f"a city or another, number {number % 1000}" for number in range(rows)]}
+    )
 
 
 def fault(name: str, table: Any, **keywords: Any) -> Side:
@@ -74,8 +76,14 @@ def ours(rows: int) -> dict[str, tuple[Any, Side]]:
         "missing values, 1 of 10 columns": (plain, fault("missing_values", plain, **column)),
         "missing values, 10 of 10 columns": (plain, fault("missing_values", plain, fraction=SHARE)),
         "outliers, 1 of 10 columns": (plain, fault("outliers", plain, magnitude=5.0, **column)),
-        "values swapped between 2 of 10": (plain, fault("swapped_values", plain, column=["c3", "c4"], between="columns", fraction=SHARE)),
-        "times 2 h early, 1 of 10 columns": (timed, fault("clock_skew", timed, column="c0", by="-2h", fraction=SHARE)),
+        "values swapped between 2 of 10": (
+            plain,
+            fault("swapped_values", plain, column=["c3", "c4"], between="columns", fraction=SHARE),
+        ),
+        "times 2 h early, 1 of 10 columns": (
+            timed,
+            fault("clock_skew", timed, column="c0", by="-2h", fraction=SHARE),
+        ),
         "columns in another order": (plain, fault("schema_drift", plain, kind="reordered")),
         f"broken texts, {len(text)} rows": (text, fault("encoding_errors", text, fraction=SHARE)),
     }
@@ -87,10 +95,18 @@ def of_havoc_monkey(tables: dict[str, Any]) -> dict[str, Side]:
 
     monkey = HavocMonkey(seed=0)
     made: dict[str, Callable[[Any], Any]] = {
-        "missing values, 1 of 10 columns": lambda table: monkey.null_flood(table, cols=["c3"], pct=SHARE),
-        "missing values, 10 of 10 columns": lambda table: monkey.null_flood(table, cols=NAMES, pct=SHARE),
-        "outliers, 1 of 10 columns": lambda table: monkey.outlier_inject(table, cols=["c3"], sigma=5.0, pct=SHARE),
-        "times 2 h early, 1 of 10 columns": lambda table: monkey.temporal(table, col="c0", attack="late", pct=SHARE, delta="2h"),
+        "missing values, 1 of 10 columns": lambda table: monkey.null_flood(
+            table, cols=["c3"], pct=SHARE
+        ),
+        "missing values, 10 of 10 columns": lambda table: monkey.null_flood(
+            table, cols=NAMES, pct=SHARE
+        ),
+        "outliers, 1 of 10 columns": lambda table: monkey.outlier_inject(
+            table, cols=["c3"], sigma=5.0, pct=SHARE
+        ),
+        "times 2 h early, 1 of 10 columns": lambda table: monkey.temporal(
+            table, col="c0", attack="late", pct=SHARE, delta="2h"
+        ),
         "columns in another order": lambda table: monkey.schema_drift(table, attack="reorder"),
     }
     return {name: lambda name=name, make=make: make(tables[name]) for name, make in made.items()}  # type: ignore[misc]
@@ -112,7 +128,9 @@ def of_jenga(tables: dict[str, Any]) -> dict[str, Side]:
         "missing values, 10 of 10 columns": all_columns,
         "outliers, 1 of 10 columns": GaussianNoise("c3", SHARE).transform,
         "values swapped between 2 of 10": SwappedValues("c3", SHARE, swap_with="c4").transform,
-        next(name for name in tables if name.startswith("broken texts")): BrokenCharacters("t", SHARE).transform,
+        next(name for name in tables if name.startswith("broken texts")): BrokenCharacters(
+            "t", SHARE
+        ).transform,
     }
     return {name: lambda name=name, make=make: make(tables[name]) for name, make in made.items()}  # type: ignore[misc]
 
@@ -148,26 +166,44 @@ def _printed(row: dict[str, Any], spreads: dict[str, Spread]) -> None:
     mine = row[OURS]
     cells = [f"{mine / 1e6:>8.2f}"]
     for tool in ("havoc-monkey", "jenga"):
-        cells.append(f"{row[tool] / 1e6:>8.3f} {mine / row[tool]:>7.1f} x" if tool in row else f"{'-':>8} {'':>9}")
+        cells.append(
+            f"{row[tool] / 1e6:>8.3f} {mine / row[tool]:>7.1f} x"
+            if tool in row
+            else f"{'-':>8} {'':>9}"
+        )
     quartiles = f"{spreads[OURS].q1 / 1e6:.2f} … {spreads[OURS].q3 / 1e6:.2f}"
     print(f"{row['what']:<34} {cells[0]} {cells[1]} {cells[2]}   {quartiles}", flush=True)
 
 
 def measure(quick: bool) -> list[Figure]:
-    """Measure a million rows against the budgets: 40 million rows per second, and 1 million for texts."""
+    """Measure a million rows against the budgets: 40 million rows per second, and 1 million for
+    texts.
+    """
     load()
     plain, text = numbers(ROWS), texts(ROWS)
     sides = {
         "nothing": lambda: None,
-        "missing values, 1 of 10 columns": fault("missing_values", plain, column="c3", fraction=SHARE),
+        "missing values, 1 of 10 columns": fault(
+            "missing_values", plain, column="c3", fraction=SHARE
+        ),
         "outliers, 1 of 10 columns": fault("outliers", plain, column="c3", fraction=SHARE),
         "missing values, all 10 columns": fault("missing_values", plain, fraction=SHARE),
         "broken texts": fault("encoding_errors", text, fraction=SHARE),
     }
-    samples: Samples = interleaved(5 if quick else 25, {name: seconds(side) for name, side in sides.items()})
+    samples: Samples = interleaved(
+        5 if quick else 25, {name: seconds(side) for name, side in sides.items()}
+    )
     budgets = {"broken texts": 1000.0, "missing values, all 10 columns": None}
     return [
-        compare(f"1M rows: {name}", samples, name, "nothing", milliseconds, "ms", budget=budgets.get(name, 25.0))
+        compare(
+            f"1M rows: {name}",
+            samples,
+            name,
+            "nothing",
+            milliseconds,
+            "ms",
+            budget=budgets.get(name, 25.0),
+        )
         for name in list(sides)[1:]
     ]
 
@@ -179,13 +215,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
     arguments = parser.parse_args()
-    versions = {OURS: __version__, **{package: importlib.metadata.version(package) for package in PACKAGES}}
+    versions = {
+        OURS: __version__,
+        **{package: importlib.metadata.version(package) for package in PACKAGES},
+    }
     print(", ".join(f"{package} {version}" for package, version in versions.items()))
-    print(f"million rows a second of {arguments.rows} rows; how many times as fast as the other; quartiles of ours\n")
+    print(
+        f"million rows a second of {arguments.rows} rows; how many times as fast as the other; "
+        f"quartiles of ours\n"
+    )
     print(f"{'what':<34} {'ours':>8} {'havoc-monkey':>18} {'jenga':>18}")
     rows = compared(arguments.rows, arguments.rounds)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"versions": versions, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(
+            json.dumps({"versions": versions, "rows": rows}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["Figure", "Samples", "Spread", "compare", "interleaved", "milliseconds", "percent", "real_seconds", "times"]
+__all__ = [
+    "Figure",
+    "Samples",
+    "Spread",
+    "compare",
+    "interleaved",
+    "milliseconds",
+    "percent",
+    "real_seconds",
+    "times",
+]
 
 real_seconds = functools.partial(time.perf_counter)
 """Seconds of the real clock, also in trials.
@@ -35,12 +45,16 @@ class Spread:
     def of(cls, samples: Iterable[float]) -> Spread:
         """Return the spread of some samples."""
         values = list(samples)
-        q1, median, q3 = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+        q1, median, q3 = (
+            statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+        )
         return cls(median, q1, q3, len(values))
 
     @property
     def margin(self) -> float:
-        """Return how far the true median may be off: half its 95 % interval, as in a notched box plot."""
+        """Return how far the true median may be off: half its 95 % interval, as in a notched box
+        plot.
+        """
         return float(1.57 * (self.q3 - self.q1) / self.n**0.5)
 
 
@@ -88,7 +102,9 @@ def _without_gc(disabled: bool) -> Iterator[None]:
         gc.unfreeze()
 
 
-def interleaved(rounds: int, sides: Mapping[str, Callable[[], float]], *, no_gc: bool = True) -> Samples:
+def interleaved(
+    rounds: int, sides: Mapping[str, Callable[[], float]], *, no_gc: bool = True
+) -> Samples:
     """Return the results of each side in each round.
 
     Every other round runs in reverse, so that no side always comes first.
@@ -134,7 +150,15 @@ def compare(
     one, other = samples[side], samples[base]
     pairs = Spread.of(how(*pair) for pair in zip(one, other, strict=True))
     raw = {name: Spread.of(samples[name]) for name in (side, base)}
-    return Figure(what=what, unit=unit, measured=pairs, quiet=how(_fast(one), _fast(other)), budget=budget, raw=raw, note=note)
+    return Figure(
+        what=what,
+        unit=unit,
+        measured=pairs,
+        quiet=how(_fast(one), _fast(other)),
+        budget=budget,
+        raw=raw,
+        note=note,
+    )
 
 
 def _fast(samples: list[float]) -> float:

@@ -26,7 +26,12 @@ def measure(quick: bool) -> list[Figure]:
     load_sites()
     schedule = Schedule((create("gpu_oom", phase="optimizer", at=10**9),))
     with trial(schedule, Patches()) as controller:
-        names: dict[str, Any] = {"controller": controller, "visit": visit, "payload": object(), "plain": lambda site, payload: payload}
+        names: dict[str, Any] = {
+            "controller": controller,
+            "visit": visit,
+            "payload": object(),
+            "plain": lambda site, payload: payload,
+        }
         inside = {
             "empty": "pass",
             "a call of an empty function, for scale": "plain('train.step', payload)",
@@ -36,14 +41,24 @@ def measure(quick: bool) -> list[Figure]:
             "pytest_mlchaos.visit in a trial": "visit('bench.site', payload)",
         }
         found = _per_call(inside, names, quick)
-    return found + _per_call({"empty": "pass", OUTSIDE: "visit('bench.site', payload)"}, names, quick)
+    return found + _per_call(
+        {"empty": "pass", OUTSIDE: "visit('bench.site', payload)"}, names, quick
+    )
 
 
 def _per_call(statements: dict[str, str], variables: dict[str, Any], quick: bool) -> list[Figure]:
-    sides = {name: functools.partial(timeit.Timer(statement, globals=variables).timeit, CALLS) for name, statement in statements.items()}
+    sides = {
+        name: functools.partial(timeit.Timer(statement, globals=variables).timeit, CALLS)
+        for name, statement in statements.items()
+    }
     samples = interleaved(100 if quick else 1000, sides)
     names = [name for name in sides if name != "empty"]
-    return [compare(f"visit: {name}", samples, name, "empty", _nanoseconds, "ns", budget=BUDGET.get(name)) for name in names]
+    return [
+        compare(
+            f"visit: {name}", samples, name, "empty", _nanoseconds, "ns", budget=BUDGET.get(name)
+        )
+        for name in names
+    ]
 
 
 def _nanoseconds(one: float, other: float) -> float:

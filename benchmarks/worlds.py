@@ -1,4 +1,6 @@
-"""Measure a world of two ranks from the call to the end of the last process, plain and with a killed rank."""
+"""Measure a world of two ranks from the call to the end of the last process, plain and with a
+killed rank.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,16 @@ def measure(quick: bool) -> list[Figure]:
         folder = Path(name)
         (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / f"{MODULE}.py").write_text(TESTS.replace("ROUNDS", "10" if quick else "50"))
-        arguments = ["-q", "-p", "mlchaos", "-p", "no:cacheprovider", "-c", str(folder / "pytest.ini"), str(folder / f"{MODULE}.py")]
+        arguments = [
+            "-q",
+            "-p",
+            "mlchaos",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            str(folder / "pytest.ini"),
+            str(folder / f"{MODULE}.py"),
+        ]
         with contextlib.redirect_stdout(io.StringIO()):
             pytest.main(arguments, plugins=[_Failures()])
     seconds = sys.modules[MODULE].seconds
@@ -91,4 +102,11 @@ def measure(quick: bool) -> list[Figure]:
 def _figure(what: str, seconds: list[float], budget: float) -> Figure:
     samples = [value * 1e3 for value in seconds]
     note = f"longest of {len(samples)}: {max(samples):.0f} ms"
-    return Figure(what=what, unit="ms", measured=Spread.of(samples), quiet=sorted(samples)[len(samples) // 10], budget=budget, note=note)
+    return Figure(
+        what=what,
+        unit="ms",
+        measured=Spread.of(samples),
+        quiet=sorted(samples)[len(samples) // 10],
+        budget=budget,
+        note=note,
+    )

@@ -47,7 +47,10 @@ class Environment:
     def requires(self) -> tuple[str, ...]:
         """The lines for pip: a pin replaces the bare name."""
         lines: dict[str, Requirement] = {}
-        for requirement in sorted({each for program in self.programs for each in program.requires}, key=lambda each: each.version):
+        for requirement in sorted(
+            {each for program in self.programs for each in program.requires},
+            key=lambda each: each.version,
+        ):
             lines[requirement.name] = requirement
         return tuple(sorted(requirement.text for requirement in lines.values()))
 
@@ -59,7 +62,13 @@ def group(programs: Iterable[Program]) -> list[Environment]:
     generation = 0
     while left:
         pins = _newest(left)
-        fitting = [program for program in left if all(pins[each.name] in ("", each.version) for each in program.requires if each.version)]
+        fitting = [
+            program
+            for program in left
+            if all(
+                pins[each.name] in ("", each.version) for each in program.requires if each.version
+            )
+        ]
         fitting = fitting or [left[0]]
         name = f"older-{generation}" if generation else "current"
         for suffix, torch in (("", True), ("-no-torch", False)):
@@ -90,7 +99,9 @@ class Interpreter:
     @classmethod
     def at(cls, python: Path) -> Interpreter:
         """Ask it."""
-        said = subprocess.run([python, "-c", PROBE], check=True, capture_output=True, text=True).stdout
+        said = subprocess.run(
+            [python, "-c", PROBE], check=True, capture_output=True, text=True
+        ).stdout
         return cls(python, *json.loads(said))
 
     def has(self, requirement: Requirement) -> bool:
@@ -105,7 +116,9 @@ class Interpreter:
 
 def build(environment: Environment, folder: Path) -> Interpreter:
     """Build it below ``folder``, or take the one of an earlier time, with this package as it is now. Raises ``NotBuilt``."""
-    digest = hashlib.sha256("\n".join((sys.version, *environment.requires)).encode()).hexdigest()[:8]
+    digest = hashlib.sha256("\n".join((sys.version, *environment.requires)).encode()).hexdigest()[
+        :8
+    ]
     place = folder / f"{environment.name}-{digest}"
     python = place / "bin" / "python"
     if not (place / "complete").exists():
@@ -120,9 +133,17 @@ def build(environment: Environment, folder: Path) -> Interpreter:
 def _install_all(python: Path, environment: Environment) -> None:
     """Torch first, and named on each line, so that nothing picks another build."""
     torch = [line for line in environment.requires if Requirement.parse(line).name == "torch"]
-    alone = [line for line in environment.requires if Requirement.parse(line).name in WITHOUT_ITS_DEPENDENCIES]
+    alone = [
+        line
+        for line in environment.requires
+        if Requirement.parse(line).name in WITHOUT_ITS_DEPENDENCIES
+    ]
     rest = [line for line in environment.requires if line not in (*torch, *alone)]
-    rest += [needed for line in alone for needed in WITHOUT_ITS_DEPENDENCIES[Requirement.parse(line).name]]
+    rest += [
+        needed
+        for line in alone
+        for needed in WITHOUT_ITS_DEPENDENCIES[Requirement.parse(line).name]
+    ]
     if torch:
         _pip(python, *torch)
     if alone:
@@ -149,5 +170,11 @@ def _mend_torchvision(python: Path) -> None:
     The wheel on the package index has CUDA kernels that such a torch cannot load. torchvision goes on without them,
     but for two decorators that name an operator which then does not exist. Nothing here calls that operator.
     """
-    for file in python.parent.parent.glob("lib/python*/site-packages/torchvision/_meta_registrations.py"):
-        file.write_text(file.read_text().replace("\n@torch.library.register_fake(", "\n# @torch.library.register_fake("))
+    for file in python.parent.parent.glob(
+        "lib/python*/site-packages/torchvision/_meta_registrations.py"
+    ):
+        file.write_text(
+            file.read_text().replace(
+                "\n@torch.library.register_fake(", "\n# @torch.library.register_fake("
+            )
+        )

@@ -98,11 +98,26 @@ def _facts(program: Program, interpreter: Interpreter, folder: Path, timeout: fl
     )
     (folder / "test_program.py").write_text(text)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    command = [interpreter.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", folder / "tmp", "test_program.py"]
-    environ = {"OMP_NUM_THREADS": "1", **os.environ}  # tiny tensors: on a busy machine, threads that wait for each other take the time
+    command = [
+        interpreter.python,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--basetemp",
+        folder / "tmp",
+        "test_program.py",
+    ]
+    environ = {
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+    }  # tiny tensors: on a busy machine, threads that wait for each other take the time
     if not interpreter.has_plugin:
         command += ["-p", "pytest_mlchaos.plugin"]
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (environ.get("PYTHONPATH"), str(ROOT))))
+        environ["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (environ.get("PYTHONPATH"), str(ROOT)))
+        )
     output = _output(command, folder, environ, timeout)
     if not said.exists():
         return Facts(error=f"no report\n{output[-4000:]}")
@@ -110,10 +125,19 @@ def _facts(program: Program, interpreter: Interpreter, folder: Path, timeout: fl
     return Facts(**found | {"outcomes": tuple(found["outcomes"])})
 
 
-def _output(command: Sequence[str | Path], folder: Path, environ: dict[str, str], timeout: float) -> str:
+def _output(
+    command: Sequence[str | Path], folder: Path, environ: dict[str, str], timeout: float
+) -> str:
     """What a session printed; it ends with all that it started."""
     with (folder / "output").open("w+b") as output:
-        session = subprocess.Popen(command, cwd=folder, env=environ, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        session = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environ,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         SESSIONS.add(session)
         try:
             session.wait(timeout)
@@ -135,15 +159,24 @@ def _end(session: subprocess.Popen[bytes]) -> None:
 
 
 def located(
-    programs: Sequence[Program], everything: Sequence[Program], pythons: Sequence[Path], folder: Path, *, current: bool
+    programs: Sequence[Program],
+    everything: Sequence[Program],
+    pythons: Sequence[Path],
+    folder: Path,
+    *,
+    current: bool,
 ) -> Iterator[Place]:
     """Each program with the environment to run it in, or why there is none; environments are those of ``everything``."""
     if pythons:
         interpreters = [Interpreter.at(python) for python in pythons]
         for program in programs:
-            found = next((interpreter for interpreter in interpreters if interpreter.suits(program)), None)
+            found = next(
+                (interpreter for interpreter in interpreters if interpreter.suits(program)), None
+            )
             if found is None:
-                print(f"{program.name}: left out, no --python has {', '.join(each.text for each in program.requires)}")
+                print(
+                    f"{program.name}: left out, no --python has {', '.join(each.text for each in program.requires)}"
+                )
             else:
                 yield program, found.python.parent.parent.name, found
         return
@@ -156,7 +189,10 @@ def located(
 
 def _built(environment: Environment, folder: Path) -> Interpreter | str:
     """The environment's Python, or what pip said."""
-    print(f"environment {environment.name} ({len(environment.programs)} programs): {' '.join(environment.requires)}", flush=True)
+    print(
+        f"environment {environment.name} ({len(environment.programs)} programs): {' '.join(environment.requires)}",
+        flush=True,
+    )
     try:
         return build(environment, folder)
     except NotBuilt as error:
@@ -184,7 +220,11 @@ HEAD = (
 
 def summary(results: Sequence[Judged]) -> str:
     """The details of what is wrong, and the totals."""
-    parts = [f"\n{judged.program.name}: WRONG\n  " + "\n  ".join(judged.problems) for judged in results if judged.problems]
+    parts = [
+        f"\n{judged.program.name}: WRONG\n  " + "\n  ".join(judged.problems)
+        for judged in results
+        if judged.problems
+    ]
     sound = [judged for judged in results if judged.program.sound]
     with_cause = [judged for judged in results if judged.program.cause]
     named = sum(judged.facts.cause in judged.program.cause for judged in with_cause)
@@ -217,11 +257,32 @@ def as_json(results: Sequence[Judged]) -> str:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="folders (of programs, or a program's own), and names of programs, * allowed")
-    parser.add_argument("--current", action="store_true", help="only programs whose pins are the newest in the corpus")
-    parser.add_argument("--python", type=Path, action="append", default=[], help="an interpreter to use instead of building; repeatable")
-    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where environments are built, and kept")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what",
+        nargs="*",
+        help="folders (of programs, or a program's own), and names of programs, * allowed",
+    )
+    parser.add_argument(
+        "--current",
+        action="store_true",
+        help="only programs whose pins are the newest in the corpus",
+    )
+    parser.add_argument(
+        "--python",
+        type=Path,
+        action="append",
+        default=[],
+        help="an interpreter to use instead of building; repeatable",
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=ENVIRONMENTS,
+        help="where environments are built, and kept",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="programs at a time")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one program")
     parser.add_argument("--report", action="store_true", help="print each report in full")
@@ -241,7 +302,13 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     places = list(
-        located(programs, everything, [python.absolute() for python in options.python], options.environments, current=options.current)
+        located(
+            programs,
+            everything,
+            [python.absolute() for python in options.python],
+            options.environments,
+            current=options.current,
+        )
     )
     print(HEAD, flush=True)
     results = []

@@ -16,7 +16,17 @@ VERDICTS = ("recovered", "diverged", "failed", "hung", "restarted")
 LOST_WORK = "lost work"
 """What ``find`` says of a program that recovers, but not within ``max_lost_steps``."""
 FINDS = {*VERDICTS[1:], LOST_WORK}
-KEYS = {"requires", "entry", "args", "sound", "find", "cause", "env", "cross_device", "max_lost_steps"}
+KEYS = {
+    "requires",
+    "entry",
+    "args",
+    "sound",
+    "find",
+    "cause",
+    "env",
+    "cross_device",
+    "max_lost_steps",
+}
 
 
 class BadProgram(Exception):
@@ -77,14 +87,19 @@ def read(folder: Path) -> Program:
     with (folder / "expected.toml").open("rb") as file:
         expected = tomllib.load(file)
     if unknown := expected.keys() - KEYS:
-        raise BadProgram(f"{folder.name}: expected.toml has {sorted(unknown)}; it may have {sorted(KEYS)}")
+        raise BadProgram(
+            f"{folder.name}: expected.toml has {sorted(unknown)}; it may have {sorted(KEYS)}"
+        )
     if missing := {"requires", "entry", "sound"} - expected.keys():
         raise BadProgram(f"{folder.name}: expected.toml lacks {sorted(missing)}")
     program = Program(
         folder=folder.resolve(),
         requires=tuple(sorted(map(Requirement.parse, expected.pop("requires")))),
         env=tuple(sorted(expected.pop("env", {}).items())),
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in expected.items()},
+        **{
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in expected.items()
+        },
     )
     _check(program)
     return program
@@ -93,13 +108,19 @@ def read(folder: Path) -> Program:
 def _check(program: Program) -> None:
     """Refuse what no run could meet."""
     if program.sound and (program.find or program.cause):
-        raise BadProgram(f"{program.name}: a sound program has nothing to find, but find={program.find}, cause={program.cause}")
+        raise BadProgram(
+            f"{program.name}: a sound program has nothing to find, but find={program.find}, cause={program.cause}"
+        )
     if not program.sound and not program.find:
-        raise BadProgram(f"{program.name}: an unsound program needs find=[...], some of {sorted(FINDS)}")
+        raise BadProgram(
+            f"{program.name}: an unsound program needs find=[...], some of {sorted(FINDS)}"
+        )
     if wrong := set(program.find) - FINDS:
         raise BadProgram(f"{program.name}: find has {sorted(wrong)}; it may have {sorted(FINDS)}")
     if LOST_WORK in program.find and (program.max_lost_steps is None or len(program.find) > 1):
-        raise BadProgram(f'{program.name}: find=["{LOST_WORK}"] stands alone, and needs max_lost_steps')
+        raise BadProgram(
+            f'{program.name}: find=["{LOST_WORK}"] stands alone, and needs max_lost_steps'
+        )
 
 
 def chosen(folders: Iterable[Path], names: Sequence[str] = ()) -> list[Program]:
@@ -110,7 +131,17 @@ def chosen(folders: Iterable[Path], names: Sequence[str] = ()) -> list[Program]:
         for path in ([folder] if (folder / "subject.py").exists() else sorted(folder.iterdir()))
         if (path / "subject.py").exists()
     ]
-    programs = [read(path) for path in found if not names or any(fnmatch.fnmatch(path.name, name) for name in names)]
-    if unmatched := [name for name in names if not any(fnmatch.fnmatch(program.name, name) for program in programs)]:
-        raise BadProgram(f"No program is called {', '.join(unmatched)}. There are: {', '.join(path.name for path in found)}")
+    programs = [
+        read(path)
+        for path in found
+        if not names or any(fnmatch.fnmatch(path.name, name) for name in names)
+    ]
+    if unmatched := [
+        name
+        for name in names
+        if not any(fnmatch.fnmatch(program.name, name) for program in programs)
+    ]:
+        raise BadProgram(
+            f"No program is called {', '.join(unmatched)}. There are: {', '.join(path.name for path in found)}"
+        )
     return programs

@@ -35,11 +35,18 @@ class Facts:
     @property
     def cause(self) -> str | None:
         """The component of the first divergence, in the order of states."""
-        return next((outcome["component"] for outcome in self.outcomes if outcome["component"] is not None), None)
+        return next(
+            (outcome["component"] for outcome in self.outcomes if outcome["component"] is not None),
+            None,
+        )
 
     def __str__(self) -> str:
         counts = self.counts
-        return ", ".join(f"{counts[verdict]} {verdict}" for verdict in (*VERDICTS, *(counts.keys() - set(VERDICTS))) if counts[verdict])
+        return ", ".join(
+            f"{counts[verdict]} {verdict}"
+            for verdict in (*VERDICTS, *(counts.keys() - set(VERDICTS)))
+            if counts[verdict]
+        )
 
 
 def problems(program: Program, facts: Facts) -> list[str]:
@@ -62,7 +69,9 @@ def _flagged(facts: Facts) -> list[str]:
         f"{outcome['state']}: {outcome['verdict']}: {outcome['error'] or (outcome['step'], outcome['component'], outcome['detail'])}"
         for outcome in bad[:3]
     ]
-    return lines + ([f"and {len(bad) - 3} more states that did not recover"] if len(bad) > 3 else [])
+    return lines + (
+        [f"and {len(bad) - 3} more states that did not recover"] if len(bad) > 3 else []
+    )
 
 
 def _of_a_sound_one(facts: Facts) -> list[str]:
@@ -74,7 +83,13 @@ def _of_lost_work(facts: Facts) -> list[str]:
     """It recovers from everywhere, but not within so many steps."""
     if flagged := _flagged(facts):
         return flagged
-    return [] if facts.not_recovered else [f"assert_recovers(max_lost_steps=...) passes: at most {facts.max_lost_steps} steps are lost"]
+    return (
+        []
+        if facts.not_recovered
+        else [
+            f"assert_recovers(max_lost_steps=...) passes: at most {facts.max_lost_steps} steps are lost"
+        ]
+    )
 
 
 def _of_an_unsound_one(program: Program, facts: Facts) -> list[str]:

@@ -1,4 +1,5 @@
-"""Reject phrases that readers stumble over: ``python docs/prose.py [PATH ...]`` names the lines; nox's ``lint`` runs it.
+"""Reject phrases that readers stumble over: ``python docs/prose.py [PATH ...]`` names the lines;
+nox's ``lint`` runs it.
 
 Markdown is checked as text. In Python, docstrings, comments and string literals are; code is not.
 """
@@ -13,7 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CHECKED = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "examples", "pytest_mlchaos", "tests", "benchmarks", "noxfile.py")
+CHECKED = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs",
+    "examples",
+    "pytest_mlchaos",
+    "tests",
+    "benchmarks",
+    "noxfile.py",
+)
 PHRASES = {
     r"\b(?:is|are) no [a-z]": "say 'is not a'",
     r"\bwhoever\b": "a program is not a person",
@@ -28,7 +39,11 @@ FIRST = re.compile(r"(?:What|Whether|Where|Who)\b")
 
 def main(paths: list[str]) -> int:
     """Print each finding; return how many there are, at most 1."""
-    found = [line for path in _files(paths or CHECKED) for line in (_python(path) if path.suffix == ".py" else _markdown(path))]
+    found = [
+        line
+        for path in _files(paths or CHECKED)
+        for line in (_python(path) if path.suffix == ".py" else _markdown(path))
+    ]
     print(*found, sep="\n")
     return min(len(found), 1)
 

@@ -23,11 +23,26 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from examples.warm_pytest import WarmPytest  # noqa: E402  # the line above makes this import possible
+# The line above makes this import possible
+from examples.warm_pytest import WarmPytest  # noqa: E402
 
-QUIET = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short", "--show-capture=no", "-p", "no:warnings"]
+QUIET = [
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:randomly",
+    "--tb=short",
+    "--show-capture=no",
+    "-p",
+    "no:warnings",
+]
 AT_A_TIME = 2  # pytest sessions at a time
-OF_THIS_MACHINE = {str(HERE.parent), tempfile.gettempdir(), sys.prefix}  # folders that a failure need not show
+OF_THIS_MACHINE = {
+    str(HERE.parent),
+    tempfile.gettempdir(),
+    sys.prefix,
+}  # folders that a failure need not show
 
 
 WARM = ("torch", "torch._dynamo", "numpy")  # most examples import these
@@ -68,7 +83,8 @@ NOT_RECOVERED = "NotRecovered: the run did not end in the state of its golden ru
 
 EXAMPLES = [
     Example(
-        "A checkpoint without the random numbers: a job that is killed and resumed shuffles its data in another order",
+        "A checkpoint without the random numbers: a job that is killed and resumed shuffles its "
+        "data in another order",
         "checkpoints",
         "test_unsound_checkpoint",
         "test_sound_checkpoint",
@@ -77,7 +93,8 @@ EXAMPLES = [
         NOT_RECOVERED,
     ),
     Example(
-        "A checkpoint in S3, in two objects: a reply is lost between them, and a restart finds halves that do not belong together",
+        "A checkpoint in S3, in two objects: a reply is lost between them, and a restart finds "
+        "halves that do not belong together",
         "storage",
         "test_unsound_checkpoint",
         "test_sound_checkpoint",
@@ -87,7 +104,8 @@ EXAMPLES = [
         "StateDiffers: state",
     ),
     Example(
-        "A DDP job that loses rank 0 before it has written a checkpoint: the other rank waits for that file for ever",
+        "A DDP job that loses rank 0 before it has written a checkpoint: the other rank waits for "
+        "that file for ever",
         "ddp",
         "test_unsound_wait",
         "test_sound_wait",
@@ -106,16 +124,20 @@ EXAMPLES = [
         "SloMissed: the SLO is missed",
     ),
     Example(
-        "A batch job that fills features with zeros when they cannot be had: it ends well, with other predictions",
+        "A batch job that fills features with zeros when they cannot be had: it ends well, with "
+        "other predictions",
         "batch",
         "test_unsound_batch_job",
         "test_sound_batch_job",
-        r"call_failure\(at=2, .*\)",  # zeros are nearest to the first flowers, so they do no harm there
+        # Zeros are nearest to the first flowers, so they do no harm there
+        r"call_failure\(at=2, .*\)",
         "call 2",
-        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run",
+        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden "
+        "run",
     ),
     Example(
-        "The same scorer while its feature store is down: status 500 instead of the answer that needs no features",
+        "The same scorer while its feature store is down: status 500 instead of the answer that "
+        "needs no features",
         "serving",
         "test_unsound_fails_with_the_store",
         "test_sound_falls_back",
@@ -133,13 +155,15 @@ EXAMPLES = [
         "Drifted: the column",
     ),
     Example(
-        "Features from a table whose columns stand in another order: nothing is raised, and every prediction is suspect",
+        "Features from a table whose columns stand in another order: nothing is raised, and every "
+        "prediction is suspect",
         "features",
         "test_unsound_features",
         "test_sound_features",
         r"schema_drift\(at=0, kind='reordered'\)",  # the only file that is read
         "data.table 0 (kind=reordered)",
-        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run",
+        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden "
+        "run",
     ),
     Example(
         "Lightning with shuffle=True: its checkpoint does not hold the order of the data either",
@@ -151,7 +175,8 @@ EXAMPLES = [
         NOT_RECOVERED,
     ),
     Example(
-        "Out of memory in the backward pass: a retry with half the batch, on top of gradients that are already there",
+        "Out of memory in the backward pass: a retry with half the batch, on top of gradients that "
+        "are already there",
         "oom",
         "test_unsound_retry",
         "test_sound_retry",
@@ -160,7 +185,8 @@ EXAMPLES = [
         NOT_RECOVERED,
     ),
     Example(
-        "The same retry as the optimizer sees it: which step is given another gradient than that of its batch",
+        "The same retry as the optimizer sees it: which step is given another gradient than that "
+        "of its batch",
         "oom",
         "test_unsound_effective_batch",
         "test_sound_effective_batch",
@@ -169,16 +195,19 @@ EXAMPLES = [
         "BatchDiffers: the effective batch is not that of the golden run",
     ),
     Example(
-        "A machine that is taken away: SIGTERM, 30 s, SIGKILL; and a handler whose note is read when the epoch is over",
+        "A machine that is taken away: SIGTERM, 30 s, SIGKILL; and a handler whose note is read "
+        "when the epoch is over",
         "preempt",
         "test_unsound_handler",
         "test_sound_handler",
         r"preempt\(at=0\)",
         "train.step 0 (handler=",
-        "NoEmergencySave: no emergency save: no file changed between SIGTERM at train.step 0 and SIGKILL, 30 s later",
+        "NoEmergencySave: no emergency save: no file changed between SIGTERM at train.step 0 and "
+        "SIGKILL, 30 s later",
     ),
     Example(
-        "A loss guard that skips batches above a limit: NaN is above nothing, and one missing value ends the training",
+        "A loss guard that skips batches above a limit: NaN is above nothing, and one missing "
+        "value ends the training",
         "lossguard",
         "test_unsound_guard",
         "test_sound_guard",
@@ -209,7 +238,8 @@ class Explored:
 
 EXPLORED = [
     Explored(
-        "Killed at any moment, in the middle of a write too: a checkpoint that is written over the one before it",
+        "Killed at any moment, in the middle of a write too: a checkpoint that is written over the "
+        "one before it",
         "test_unsound_overwrites",
         "test_sound_replaces",
         ("plain_unsound.py", "plain_sound.py"),
@@ -223,7 +253,8 @@ EXPLORED = [
         ),
     ),
     Explored(
-        "A Lightning trainer, killed at any moment: a checkpoint within the epoch, and one that is moved in from another filesystem",
+        "A Lightning trainer, killed at any moment: a checkpoint within the epoch, and one that is "
+        "moved in from another filesystem",
         "test_unsound_trainer",
         "test_sound_trainer",
         ("unsound.py", "sound.py"),
@@ -279,61 +310,116 @@ def pytest(*arguments: str) -> Outcome:
 def check(holds: object, claim: str, outcome: Outcome) -> None:
     """Stop unless a claim about a pytest session holds."""
     if not holds:
-        raise DemoFailed(f"{claim}\npytest ended with exit code {outcome.code}:\n{textwrap.indent(outcome.output, '    ')}")
+        raise DemoFailed(
+            f"{claim}\npytest ended with exit code "
+            f"{outcome.code}:\n{textwrap.indent(outcome.output, '    ')}"
+        )
 
 
 def check_report(example: Explored, outcome: Outcome, *lines: str) -> None:
     """Check that the unsound version fails with such lines in its report."""
     name = f"{example.folder}: {example.unsound}"
-    check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
+    check(
+        outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output,
+        f"{name} should fail",
+        outcome,
+    )
     check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
     check(".NotRecovered: mlchaos: " in outcome.failure, f"{name} should not recover", outcome)
     for line in lines:
-        check(re.search(rf"^E .*{line}$", outcome.failure, re.MULTILINE), f"{name}: the report should say {line}", outcome)
-    check(not any(folder in outcome.failure for folder in OF_THIS_MACHINE), f"{name}: the failure names a folder of this machine", outcome)
+        check(
+            re.search(rf"^E .*{line}$", outcome.failure, re.MULTILINE),
+            f"{name}: the report should say {line}",
+            outcome,
+        )
+    check(
+        not any(folder in outcome.failure for folder in OF_THIS_MACHINE),
+        f"{name}: the failure names a folder of this machine",
+        outcome,
+    )
 
 
 def check_broken(example: Example, outcome: Outcome) -> None:
     """Check that the unsound version fails, and for the reason of the example."""
     name = f"{example.folder}: {example.unsound}"
-    check(outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output, f"{name} should fail", outcome)
+    check(
+        outcome.code == 1 and f"\nFAILED {example.node(example.unsound)}" in outcome.output,
+        f"{name} should fail",
+        outcome,
+    )
     check("1 failed" in outcome.last_line, f"{name}, and nothing else, should fail", outcome)
-    check(f".{example.verdict}" in outcome.failure, f"{name} should fail because: {example.verdict}", outcome)
+    check(
+        f".{example.verdict}" in outcome.failure,
+        f"{name} should fail because: {example.verdict}",
+        outcome,
+    )
     # the report must name exactly this decorator
     smallest = rf"^E +reproduce: @chaos\.{example.smallest}\nE +or: "
-    check(re.search(smallest, outcome.failure, re.MULTILINE), f"{name}: another fault broke it", outcome)
+    check(
+        re.search(smallest, outcome.failure, re.MULTILINE),
+        f"{name}: another fault broke it",
+        outcome,
+    )
     struck = rf"^E +struck: {example.smallest} at {re.escape(example.visit)}"
-    check(re.search(struck, outcome.failure, re.MULTILINE), f"{name}: it struck elsewhere than at {example.visit}", outcome)
-    check(not any(folder in outcome.failure for folder in OF_THIS_MACHINE), f"{name}: the failure names a folder of this machine", outcome)
+    check(
+        re.search(struck, outcome.failure, re.MULTILINE),
+        f"{name}: it struck elsewhere than at {example.visit}",
+        outcome,
+    )
+    check(
+        not any(folder in outcome.failure for folder in OF_THIS_MACHINE),
+        f"{name}: the failure names a folder of this machine",
+        outcome,
+    )
 
 
 def replay_line(example: Example | Explored, outcome: Outcome) -> str:
-    """Return the smallest failing schedule or crash state from the line that pytest printed to paste."""
+    """Return the smallest failing schedule or crash state from the line that pytest printed to
+    paste.
+    """
     printed = re.search(r"or: (pytest .*)$", outcome.output, re.MULTILINE)
     check(printed, "the failure has no line to paste", outcome)
     words = shlex.split(printed[1])
-    check(words[1] == example.node(example.unsound), "the line to paste names another test", outcome)
+    check(
+        words[1] == example.node(example.unsound), "the line to paste names another test", outcome
+    )
     return words[words.index("--mlchaos-replay") + 1]
 
 
 def broken_twice(example: Example) -> tuple[Outcome, str, Outcome]:
     """Run the unsound test as a user would, and then both tests under the schedule that breaks it."""
-    broken = pytest(example.node(example.unsound), "--mlchaos-seed=0")  # the seed makes each search the same
+    broken = pytest(
+        example.node(example.unsound), "--mlchaos-seed=0"
+    )  # the seed makes each search the same
     check_broken(example, broken)
     schedule = replay_line(example, broken)
-    again = pytest(example.node(example.unsound), example.node(example.sound), "--mlchaos-replay", schedule)
+    again = pytest(
+        example.node(example.unsound), example.node(example.sound), "--mlchaos-replay", schedule
+    )
     check_broken(example, again)
-    check(again.last_line.startswith("1 failed, 1 passed"), f"{example.folder}: {example.sound} should pass under {schedule}", again)
+    check(
+        again.last_line.startswith("1 failed, 1 passed"),
+        f"{example.folder}: {example.sound} should pass under {schedule}",
+        again,
+    )
     return broken, schedule, again
 
 
 def explored_twice(example: Explored) -> tuple[Outcome, Outcome, str, Outcome]:
-    """Run both tests as a user would, and then the crash state that the unsound test's report names."""
+    """Run both tests as a user would, and then the crash state that the unsound test's report
+    names.
+    """
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        broken, sound = pool.map(pytest, [example.node(example.unsound), example.node(example.sound)])
+        broken, sound = pool.map(
+            pytest, [example.node(example.unsound), example.node(example.sound)]
+        )
     pasted = rf'  reproduce: @chaos.crash\(state="{re.escape(example.state)}"\)'
     check_report(example, broken, *example.report, pasted)
-    check(sound.code == 0 and sound.last_line.startswith("1 passed"), f"{example.folder}: {example.sound} should pass", sound)
+    check(
+        sound.code == 0 and sound.last_line.startswith("1 passed"),
+        f"{example.folder}: {example.sound} should pass",
+        sound,
+    )
     schedule = replay_line(example, broken)
     again = pytest(example.node(example.unsound), "--mlchaos-replay", schedule)
     check_report(example, again, r"mlchaos: 1 crash state in .*: 0 recover, 1 does not")
@@ -342,12 +428,27 @@ def explored_twice(example: Explored) -> tuple[Outcome, Outcome, str, Outcome]:
 
 def all_sound() -> Outcome:
     """Run the sound tests in one session. Those that explore crash states have their own sessions."""
-    outcome = pytest("examples", f"--ignore={EXPLORED[0].tests.parent}", "-k", "test_sound", "-rp", "--mlchaos-seed=0")
+    outcome = pytest(
+        "examples",
+        f"--ignore={EXPLORED[0].tests.parent}",
+        "-k",
+        "test_sound",
+        "-rp",
+        "--mlchaos-seed=0",
+    )
     for example in EXAMPLES:
-        check(f"\nPASSED {example.node(example.sound)}\n" in outcome.output, f"{example.folder}: {example.sound} should pass", outcome)
+        check(
+            f"\nPASSED {example.node(example.sound)}\n" in outcome.output,
+            f"{example.folder}: {example.sound} should pass",
+            outcome,
+        )
     number = len(EXAMPLES)
     counts = f"{number} passed, {number} deselected in"
-    check(outcome.code == 0 and counts in outcome.last_line, f"there should be {number} sound tests and as many others", outcome)
+    check(
+        outcome.code == 0 and counts in outcome.last_line,
+        f"there should be {number} sound tests and as many others",
+        outcome,
+    )
     return outcome
 
 
@@ -362,16 +463,34 @@ def source(example: Example | Explored, test: str) -> str:
     nodes = ast.parse(text).body
     found = next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == test)
     used = {node.id for node in ast.walk(found) if isinstance(node, ast.Name)}
-    constants = [node for node in nodes if isinstance(node, ast.Assign) and used & {ast.unparse(name) for name in node.targets}]
-    lines = text.splitlines()[min(node.lineno for node in (found, *found.decorator_list)) - 1 : found.end_lineno]
-    return "\n".join([*(ast.get_source_segment(text, node) or "" for node in constants), *([""] if constants else []), *lines])
+    constants = [
+        node
+        for node in nodes
+        if isinstance(node, ast.Assign) and used & {ast.unparse(name) for name in node.targets}
+    ]
+    lines = text.splitlines()[
+        min(node.lineno for node in (found, *found.decorator_list)) - 1 : found.end_lineno
+    ]
+    return "\n".join(
+        [
+            *(ast.get_source_segment(text, node) or "" for node in constants),
+            *([""] if constants else []),
+            *lines,
+        ]
+    )
 
 
 def fix(example: Example | Explored) -> str:
     """Return the lines in which the sound version differs, with a blank line between the places."""
-    versions = [(HERE / example.folder / name).read_text().splitlines()[1:] for name in example.versions]
+    versions = [
+        (HERE / example.folder / name).read_text().splitlines()[1:] for name in example.versions
+    ]
     lines = difflib.unified_diff(*versions, n=0, lineterm="")
-    return "\n".join("" if line.startswith("@@") else line for line in lines if not line.startswith(("---", "+++")))
+    return "\n".join(
+        "" if line.startswith("@@") else line
+        for line in lines
+        if not line.startswith(("---", "+++"))
+    )
 
 
 def headline(text: str) -> None:
@@ -384,16 +503,26 @@ def progress(text: str) -> None:
     print(f"... {text}\n", flush=True)
 
 
-def demonstrate(number: int, example: Example, sessions: Future[tuple[Outcome, str, Outcome]]) -> tuple[str, ...]:
+def demonstrate(
+    number: int, example: Example, sessions: Future[tuple[Outcome, str, Outcome]]
+) -> tuple[str, ...]:
     """Show one example whose sessions have been started, and return its row of the summary."""
     headline(f"{number}. {example.title}")
     show("The test:", source(example, example.unsound))
     progress("searching for a schedule of faults that breaks it, and replaying the smallest one")
     broken, schedule, again = sessions.result()
     show(f"It fails, in {broken.seconds:.0f} s:", broken.failure)
-    first = next(place for place, other in enumerate(EXAMPLES, FIRST_EXAMPLE) if other.folder == example.folder)
+    first = next(
+        place
+        for place, other in enumerate(EXAMPLES, FIRST_EXAMPLE)
+        if other.folder == example.folder
+    )
     show("The fix:", fix(example) if first == number else f"The same as above, in {first}.")
-    show(f"Both versions replayed under that schedule, {schedule}: the unsound one fails again, the sound one passes.", again.last_line)
+    show(
+        f"Both versions replayed under that schedule, {schedule}: the unsound one fails again, the "
+        f"sound one passes.",
+        again.last_line,
+    )
     return example.folder, schedule, "failed, twice", "passed, twice"
 
 
@@ -407,15 +536,24 @@ def demonstrate_explored(number: int, example: Explored) -> tuple[str, ...]:
     show(f"It fails, in {broken.seconds:.0f} s:", broken.failure)
     show("The fix:", fix(example))
     show(f"With it, all crash states recover: {sound.last_line}", source(example, example.sound))
-    show(f"The line to paste repeats one state of the unsound version, in {again.seconds:.0f} s:", again.failure)
-    print(f"All of this, with the start of three pytest sessions: {time.monotonic() - start:.0f} s\n", flush=True)
+    show(
+        f"The line to paste repeats one state of the unsound version, in {again.seconds:.0f} s:",
+        again.failure,
+    )
+    print(
+        f"All of this, with the start of three pytest sessions: {time.monotonic() - start:.0f} s\n",
+        flush=True,
+    )
     return example.folder, schedule, "failed, twice", "passed"
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
     """Format rows in columns of the needed width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def main() -> int:
@@ -431,10 +569,19 @@ def main() -> int:
             rows.append(demonstrate_explored(1, EXPLORED[0]))
             sessions = [pool.submit(broken_twice, example) for example in EXAMPLES]
             sound = pool.submit(all_sound)
-            rows += [demonstrate(number, *both) for number, both in enumerate(zip(EXAMPLES, sessions, strict=True), FIRST_EXAMPLE)]
-            headline("The sound versions, under all the schedules that their tests try: pytest examples -k test_sound")
+            rows += [
+                demonstrate(number, *both)
+                for number, both in enumerate(zip(EXAMPLES, sessions, strict=True), FIRST_EXAMPLE)
+            ]
+            headline(
+                "The sound versions, under all the schedules that their tests try: pytest examples "
+                "-k test_sound"
+            )
             show("They pass:", sound.result().output)
-            rows += [demonstrate_explored(number, example) for number, example in enumerate(EXPLORED[1:], len(EXAMPLES) + FIRST_EXAMPLE)]
+            rows += [
+                demonstrate_explored(number, example)
+                for number, example in enumerate(EXPLORED[1:], len(EXAMPLES) + FIRST_EXAMPLE)
+            ]
         except DemoFailed as problem:
             print(f"THE DEMO FAILED: {problem}", file=sys.stderr)
             return 1

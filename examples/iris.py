@@ -10,7 +10,9 @@ SPECIES = ["setosa", "versicolor", "virginica"]
 
 
 def load() -> TensorDataset:
-    """Return four measurements of each flower, standardised (float32[150, 4]), and its species (int64[150])."""
+    """Return four measurements of each flower, standardised (float32[150, 4]), and its species
+    (int64[150]).
+    """
     with Path(__file__).with_name("iris.csv").open() as file:
         next(reader := csv.reader(file))
         rows = list(reader)

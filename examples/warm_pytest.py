@@ -1,6 +1,8 @@
-"""A process that forks one pytest per request, so that what takes seconds to import is imported once.
+"""A process that forks one pytest per request, so that what takes seconds to import is imported
+once.
 
-The demo and the tests use it. A forked pytest has a few large libraries loaded, and nothing else of an
+The demo and the tests use it. A forked pytest has a few large libraries loaded, and nothing else of
+an
 earlier run. pytest itself, Hypothesis and pytest-mlchaos must not be among these libraries: pytest
 rewrites the asserts of a plugin while it is imported.
 """
@@ -34,13 +36,20 @@ class WarmPytest:
         self._modules = modules
         self._connection: socket.socket | None = None
 
-    def run(self, args: list[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+    def run(
+        self, args: list[str], folder: Path, environment: Mapping[str, str]
+    ) -> tuple[int, str, str]:
         """Run pytest in ``folder``. Return its exit code, its output and its errors."""
         if self._connection is None:
             self._connection = self._start()
         with tempfile.TemporaryDirectory() as temporary, self._connection.makefile("rw") as lines:
             files = [os.path.join(temporary, name) for name in ("stdout", "stderr")]
-            request = {"args": args, "folder": str(folder), "environment": dict(environment), "files": files}
+            request = {
+                "args": args,
+                "folder": str(folder),
+                "environment": dict(environment),
+                "files": files,
+            }
             lines.write(json.dumps(request) + "\n")
             lines.flush()
             exit_code = int(lines.readline())
@@ -50,8 +59,16 @@ class WarmPytest:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "examples.warm_pytest", str(theirs.fileno()), *self._modules]
-            subprocess.run(command, pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL, check=True)
+            command = [
+                sys.executable,
+                "-m",
+                "examples.warm_pytest",
+                str(theirs.fileno()),
+                *self._modules,
+            ]
+            subprocess.run(
+                command, pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL, check=True
+            )
         return ours
 
     def close(self) -> None:
@@ -75,7 +92,9 @@ def _serve(requests: socket.socket) -> dict | None:
 
 
 def _become_pytest(request: dict) -> None:
-    """Do what ``python -m pytest`` does in a new process with this folder, these variables and these files."""
+    """Do what ``python -m pytest`` does in a new process with this folder, these variables and
+    these files.
+    """
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from . import faults
@@ -26,7 +24,7 @@ class _Chaos:
     register = staticmethod(register)
 
     @staticmethod
-    def one_of(*values: Any) -> OneOf:
+    def one_of(*values: object) -> OneOf:
         """Return a parameter whose value the search draws from these values.
 
         Earlier ones count as simpler.
@@ -45,7 +43,10 @@ class _Chaos:
             faults.load()
             if name in FAULTS:
                 return pytest.mark.mlchaos(fault=name)
-        raise AttributeError(f"chaos has no fault {name!r}{did_you_mean(name, FAULTS)}; `pytest --mlchaos-faults` lists them")
+        raise AttributeError(
+            f"chaos has no fault {name!r}{did_you_mean(name, FAULTS)}; `pytest --mlchaos-faults` "
+            f"lists them"
+        )
 
     def __dir__(self) -> list[str]:
         faults.load()

@@ -21,10 +21,12 @@ Exception
         ├── Interrupted                               an injected KeyboardInterrupt reached the test
         ├── GaveUp                                    the subject did not finish within its restarts
         ├── TrialTimeout                              a trial exceeded its time limit
-        │   └── NeverAnswered                         a request is never answered, or polls without end
+        │   └── NeverAnswered                         a request is never answered, or polls without
+        end
         ├── StateDiffers                              two states differ
         ├── NotRecovered                              a run did not end in the golden run's state
-        ├── BatchDiffers                              an optimizer step received a different gradient
+        ├── BatchDiffers                              an optimizer step received a different
+        gradient
         ├── NoEmergencySave                           a process did not save its state after SIGTERM
         ├── Drifted                                   the distribution of values has changed
         ├── Worse                                     a metric is worse by more than the margin
@@ -33,14 +35,18 @@ Exception
         │   └── OtherContent                          the next call did not correct different files
         ├── Incomplete                                a part of the golden run's output is missing
         ├── HalfWritten                               an error left a file neither old nor complete
-        ├── ServiceFailed                             a served app did not start, or did not shut down
+        ├── ServiceFailed                             a served app did not start, or did not shut
+        down
         ├── SloMissed                                 latencies or errors exceed their bounds
-        ├── NoFallback                                a reply under a fault is not the declared fallback
+        ├── NoFallback                                a reply under a fault is not the declared
+        fallback
         ├── NotIsolated                               a fault changed a reply that it did not strike
         ├── RankFailed                                a rank of a world did not finish
-        ├── RankHung                                  a rank did not end in time after a different one failed
+        ├── RankHung                                  a rank did not end in time after a different
+        one failed
         ├── OutOfSync                                 the ranks of a world ended in different states
-        └── NotConverged                              the loss is not finite, or not low enough in time
+        └── NotConverged                              the loss is not finite, or not low enough in
+        time
 
 BaseException
 └── SimulatedCrash             the process has crashed. ``except Exception`` does not catch it.
@@ -86,7 +92,9 @@ class MissingExtra(MlchaosError, ImportError):
 
     def __init__(self, what: str, package: str, extra: str | None) -> None:
         install = package if extra is None else f"'pytest-mlchaos[{extra}]'"
-        super().__init__(f"{what} needs {package}, which is not installed: python -m pip install {install}")
+        super().__init__(
+            f"{what} needs {package}, which is not installed: python -m pip install {install}"
+        )
 
 
 class InjectionForbidden(MlchaosError):

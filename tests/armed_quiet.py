@@ -1,10 +1,13 @@
-"""Run another project's tests plain and with faults that are armed but never strike, and compare the outcomes test by test.
+"""Run another project's tests plain and with faults that are armed but never strike, and compare
+the outcomes test by test.
 
     python tests/armed_quiet.py --faults storage FOLDER [pytest's arguments ...]
     python tests/armed_quiet.py --faults storage --stdlib test_zipfile ...
 
-Armed faults must change nothing: each test has to end as it ends without them. A test that ends differently in one of two plain runs is
-flaky, and is left out. As a pytest plugin (``-p armed_quiet``), this file arms the faults and writes the outcomes down.
+Armed faults must change nothing: each test has to end as it ends without them. A test that ends
+differently in one of two plain runs is
+flaky, and is left out. As a pytest plugin (``-p armed_quiet``), this file arms the faults and
+writes the outcomes down.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ FAULTS_VARIABLE = "ARMED_QUIET"
 OUTCOMES_VARIABLE = "ARMED_QUIET_OUTCOMES"
 
 
-# -- the plugin ----------------------------------------------------------------------------------------------------
+# -- the plugin ------------------------------------------------------------------------------------
 
 
 def _armed() -> list[dict[str, object]]:
@@ -58,7 +61,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """Arm the faults around a method of ``unittest.TestCase``, which takes no marks of the plugin's."""
+    """Arm the faults around a method of ``unittest.TestCase``, which takes no marks of the
+    plugin's.
+    """
     if not hasattr(item, "addFailure") or not _armed():
         return (yield)
     from pytest_mlchaos import faults, sites
@@ -80,10 +85,15 @@ def pytest_runtest_logreport(report):
     if path := os.environ.get(OUTCOMES_VARIABLE):
         with Path(path).open("a") as file:
             crash = getattr(report.longrepr, "reprcrash", None)
-            file.write(json.dumps([report.nodeid, report.when, report.outcome, crash.message if crash else ""]) + "\n")
+            file.write(
+                json.dumps(
+                    [report.nodeid, report.when, report.outcome, crash.message if crash else ""]
+                )
+                + "\n"
+            )
 
 
-# -- the comparison ------------------------------------------------------------------------------------------------
+# -- the comparison --------------------------------------------------------------------------------
 
 
 class End(NamedTuple):
@@ -107,7 +117,9 @@ def run(folder: Path, arguments: list[str], faults: list[dict[str, object]]) -> 
         path.touch()
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
             FAULTS_VARIABLE: json.dumps(faults),
             OUTCOMES_VARIABLE: str(path),
         }
@@ -124,7 +136,15 @@ def run(folder: Path, arguments: list[str], faults: list[dict[str, object]]) -> 
             *arguments,
         ]
         try:
-            ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT)
+            ran = subprocess.run(
+                command,
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=LIMIT,
+            )
             output, code = ran.stdout + ran.stderr, ran.returncode
         except subprocess.TimeoutExpired as error:
             output, code = str(error), -1
@@ -139,14 +159,24 @@ def _read(path: Path) -> dict[str, End]:
         nodeid, when, outcome, message = json.loads(line)
         end = found.setdefault(nodeid, End())
         if outcome != "passed":
-            found[nodeid] = End((*end.parts, f"{when} {outcome}"), (*end.messages, message.partition("\n")[0]))
+            found[nodeid] = End(
+                (*end.parts, f"{when} {outcome}"), (*end.messages, message.partition("\n")[0])
+            )
     return found
 
 
 def differences(plain: dict[str, End], armed: dict[str, End]) -> dict[str, str]:
-    """The tests that ended differently, and how: the messages alone may differ, for they hold paths and addresses."""
-    ends = {name: (plain.get(name, NOT_RUN), armed.get(name, NOT_RUN)) for name in {**plain, **armed}}
-    return {name: f"plain: {one}\n  armed: {other}" for name, (one, other) in ends.items() if one.parts != other.parts}
+    """The tests that ended differently, and how: the messages alone may differ, for they hold paths
+    and addresses.
+    """
+    ends = {
+        name: (plain.get(name, NOT_RUN), armed.get(name, NOT_RUN)) for name in {**plain, **armed}
+    }
+    return {
+        name: f"plain: {one}\n  armed: {other}"
+        for name, (one, other) in ends.items()
+        if one.parts != other.parts
+    }
 
 
 def compare(folder: Path, arguments: list[str], faults: list[dict[str, object]]) -> int:
@@ -159,7 +189,10 @@ def compare(folder: Path, arguments: list[str], faults: list[dict[str, object]])
     flaky = differences(plain, run(folder, arguments, [])) if found else {}
     found = {name: how for name, how in found.items() if name not in flaky}
     failing = sum(any("failed" in part for part in end.parts) for end in plain.values())
-    print(f"{folder}: {len(plain)} tests ({failing} fail anyway, {len(flaky)} flaky), {len(found)} differ with armed faults")
+    print(
+        f"{folder}: {len(plain)} tests ({failing} fail anyway, {len(flaky)} flaky), {len(found)} "
+        f"differ with armed faults"
+    )
     for name, how in found.items():
         print(f"{name}\n  {how}")
     return len(found)
@@ -167,14 +200,27 @@ def compare(folder: Path, arguments: list[str], faults: list[dict[str, object]])
 
 def main() -> int:
     """Exit with 1 if armed faults change the end of any test."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faults", default="storage", help=f"which to arm, with commas between: {', '.join(FAULTS)}")
-    parser.add_argument("--stdlib", action="store_true", help="run these modules of the standard library's own tests: test_zipfile ...")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--faults",
+        default="storage",
+        help=f"which to arm, with commas between: {', '.join(FAULTS)}",
+    )
+    parser.add_argument(
+        "--stdlib",
+        action="store_true",
+        help="run these modules of the standard library's own tests: test_zipfile ...",
+    )
     parser.add_argument("folder", type=Path, nargs="?", default=".")
     options, arguments = parser.parse_known_args()
     if options.stdlib:
         names = [str(options.folder), *arguments]
-        options.folder, arguments = Path(test.__file__).parent, [name if name.startswith("-") else f"{name}.py" for name in names]
+        options.folder, arguments = (
+            Path(test.__file__).parent,
+            [name if name.startswith("-") else f"{name}.py" for name in names],
+        )
     faults = [fault for layer in options.faults.split(",") for fault in FAULTS[layer]]
     return bool(compare(options.folder, arguments, faults))
 

@@ -1,4 +1,6 @@
-"""Values that must not appear in what the tool writes: made at run time, so that no code names them. The examples import this file, too."""
+"""Values that must not appear in what the tool writes: made at run time, so that no code names
+them. The examples import this file, too.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,25 @@ def _canary(kind: str, rng: random.Random) -> object:
 def spellings(canary: object) -> set[str]:
     """The ways in which a canary may be written."""
     text = str(canary)
-    found = {text, repr(canary), json.dumps(canary), text.encode().hex(), base64.b64encode(text.encode()).decode().rstrip("=")}
+    found = {
+        text,
+        repr(canary),
+        json.dumps(canary),
+        text.encode().hex(),
+        base64.b64encode(text.encode()).decode().rstrip("="),
+    }
     if isinstance(canary, float):
-        found |= {f"{canary:.{digits}g}" for digits in (6, 7, 9, 12)} | {f"{canary:.{digits}f}" for digits in (0, 1, 2, 3)} | {canary.hex()}
+        found |= (
+            {f"{canary:.{digits}g}" for digits in (6, 7, 9, 12)}
+            | {f"{canary:.{digits}f}" for digits in (0, 1, 2, 3)}
+            | {canary.hex()}
+        )
     if isinstance(canary, int):
         found |= {f"{canary:x}", f"{canary:,}", f"{canary:.6g}"}
     if isinstance(canary, str):
-        found |= {part for part in canary.replace("/", " ").replace("@", " ").replace(".", " ").split() if part.startswith("zq")}
+        found |= {
+            part
+            for part in canary.replace("/", " ").replace("@", " ").replace(".", " ").split()
+            if part.startswith("zq")
+        }
     return found

@@ -20,15 +20,25 @@ def cut_at(operation):
 CASES = {
     "crash": Case(create("crash"), object, sticky=True),
     "call_failure": Case(
-        create("call_failure", target="a:b", error=OSError(5, "I/O")), arguments, bad=[{"error": "NoSuchError"}, {"target": " "}]
+        create("call_failure", target="a:b", error=OSError(5, "I/O")),
+        arguments,
+        bad=[{"error": "NoSuchError"}, {"target": " "}],
     ),
-    "call_delay": Case(create("call_delay", target="a:b", delay="1ms"), arguments, bad=[{"delay": "soon"}]),
+    "call_delay": Case(
+        create("call_delay", target="a:b", delay="1ms"), arguments, bad=[{"delay": "soon"}]
+    ),
     "latency_spike": Case(create("latency_spike", delay="1ms"), object, bad=[{"delay": -1}]),
     "dependency_failure": Case(create("dependency_failure", target="a:b"), arguments),
     "slow_storage": Case(
-        create("slow_storage", delay="1ms", bandwidth="1MB/s"), lambda: Operation("read", "a/b"), bad=[{"bandwidth": "fast"}]
+        create("slow_storage", delay="1ms", bandwidth="1MB/s"),
+        lambda: Operation("read", "a/b"),
+        bad=[{"bandwidth": "fast"}],
     ),
-    "flaky_storage": Case(create("flaky_storage", error="ENOSPC"), lambda: Operation("rename", "a/b", "a/c"), bad=[{"error": "EWHAT"}]),
+    "flaky_storage": Case(
+        create("flaky_storage", error="ENOSPC"),
+        lambda: Operation("rename", "a/b", "a/c"),
+        bad=[{"error": "EWHAT"}],
+    ),
     "slow_storage by its bandwidth": Case(
         create("slow_storage", bandwidth="1MB/s"),
         lambda: Operation("read", "a/b"),

@@ -12,7 +12,11 @@ from pytest_mlchaos.testing import Case
 
 def batch():
     """Eight samples of three classes; the features say which sample it is."""
-    return {"x": np.arange(24.0, dtype=np.float32).reshape(8, 3), "y": np.arange(8) % 3, "id": [f"row {number}" for number in range(8)]}
+    return {
+        "x": np.arange(24.0, dtype=np.float32).reshape(8, 3),
+        "y": np.arange(8) % 3,
+        "id": [f"row {number}" for number in range(8)],
+    }
 
 
 _turn = itertools.cycle(range(8))
@@ -50,7 +54,9 @@ def texts():
 
 def case(name, *, bad=(), wrong=(), stream=False, payload=batch, neutral=None, **keywords):
     """A case on the common batch."""
-    return Case(create(name, **keywords), payload, bad=bad, wrong=wrong, stream=stream, neutral=neutral)
+    return Case(
+        create(name, **keywords), payload, bad=bad, wrong=wrong, stream=stream, neutral=neutral
+    )
 
 
 SHARES = [{"fraction": 0}, {"fraction": 1.5}, {"fraction": -0.1}]
@@ -60,37 +66,83 @@ CASES = {
         "corrupt_batch",
         kind="noise",
         fraction=0.3,
-        bad=[*SHARES, *FIELDS, {"kind": "zero", "magnitude": 2.0}, {"severity": 6}, {"severity": 3}],
+        bad=[
+            *SHARES,
+            *FIELDS,
+            {"kind": "zero", "magnitude": 2.0},
+            {"severity": 6},
+            {"severity": 3},
+        ],
         wrong=[nothing, empty, texts],
     ),
     "corrupt_batch with zeros": case("corrupt_batch", kind="zero", fraction=0.3, neutral=zeros),
     "corrupt_batch by scale": case("corrupt_batch", kind="scale", fraction=0.3, neutral=zeros),
-    "corrupt_batch by saturation": case("corrupt_batch", kind="saturate", pattern="samples", fraction=0.3, neutral=zeros),
+    "corrupt_batch by saturation": case(
+        "corrupt_batch", kind="saturate", pattern="samples", fraction=0.3, neutral=zeros
+    ),
     "distribution_shift of labels": case("distribution_shift", kind="label", neutral=zeros),
     "drop_batch": case("drop_batch", stream=True, bad=[{"count": 0}]),
     "duplicate_batch": case("duplicate_batch", stream=True, bad=[{"copies": 0}]),
-    "reorder_batches": case("reorder_batches", window=2, stream=True, payload=batch_of_its_time, neutral=batch, bad=[{"window": 1}]),
+    "reorder_batches": case(
+        "reorder_batches",
+        window=2,
+        stream=True,
+        payload=batch_of_its_time,
+        neutral=batch,
+        bad=[{"window": 1}],
+    ),
     "delay_batch": case("delay_batch", delay="10ms", bad=[{"delay": "soon"}, {"delay": -1}]),
-    "stale_batch": case("stale_batch", stream=True, payload=batch_of_its_time, neutral=batch, bad=[{"age": 0}]),
+    "stale_batch": case(
+        "stale_batch", stream=True, payload=batch_of_its_time, neutral=batch, bad=[{"age": 0}]
+    ),
     "short_batch": case(
-        "short_batch", fraction=0.25, bad=[*SHARES, {"size": 0}, {"size": 4}, {"severity": 6}], wrong=[nothing, empty, ragged]
+        "short_batch",
+        fraction=0.25,
+        bad=[*SHARES, {"size": 0}, {"size": 4}, {"severity": 6}],
+        wrong=[nothing, empty, ragged],
     ),
     "empty_batch": case("empty_batch", wrong=[nothing, empty, ragged], bad=[{"severity": 1}]),
     "label_noise": case(
-        "label_noise", neutral=zeros, bad=[*SHARES, *FIELDS, {"classes": 1}, {"magnitude": 0.0}], wrong=[nothing, empty, texts]
+        "label_noise",
+        neutral=zeros,
+        bad=[*SHARES, *FIELDS, {"classes": 1}, {"magnitude": 0.0}],
+        wrong=[nothing, empty, texts],
     ),
     "class_imbalance": case(
-        "class_imbalance", label=1, neutral=zeros, bad=[{"keep": 1.0}, {"keep": -0.1}, *FIELDS], wrong=[nothing, empty, texts, ragged]
+        "class_imbalance",
+        label=1,
+        neutral=zeros,
+        bad=[{"keep": 1.0}, {"keep": -0.1}, *FIELDS],
+        wrong=[nothing, empty, texts, ragged],
     ),
     "distribution_shift": case(
         "distribution_shift",
-        bad=[{"magnitude": 0.0}, {"magnitude": float("nan")}, {"kind": "concept", "magnitude": 1.5}, *FIELDS],
+        bad=[
+            {"magnitude": 0.0},
+            {"magnitude": float("nan")},
+            {"kind": "concept", "magnitude": 1.5},
+            *FIELDS,
+        ],
         wrong=[nothing, empty, texts],
     ),
-    "loader_failure": case("loader_failure", error="OSError(5, 'Input/output error')", stream=True, bad=[{"error": "NoSuchError"}]),
-    "stream_interruption": case("stream_interruption", resume_after=1, stream=True, bad=[{"resume_after": 0}, {"gap": "soon"}]),
+    "loader_failure": case(
+        "loader_failure",
+        error="OSError(5, 'Input/output error')",
+        stream=True,
+        bad=[{"error": "NoSuchError"}],
+    ),
+    "stream_interruption": case(
+        "stream_interruption",
+        resume_after=1,
+        stream=True,
+        bad=[{"resume_after": 0}, {"gap": "soon"}],
+    ),
     "wrong_dtype": case("wrong_dtype", bad=FIELDS, wrong=[nothing]),
     "wrong_shape": case(
-        "wrong_shape", kind="transposed", neutral=lambda: {"x": np.ones((3, 3))}, bad=FIELDS, wrong=[nothing, lambda: np.ones(3)]
+        "wrong_shape",
+        kind="transposed",
+        neutral=lambda: {"x": np.ones((3, 3))},
+        bad=FIELDS,
+        wrong=[nothing, lambda: np.ones(3)],
     ),
 }

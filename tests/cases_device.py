@@ -23,15 +23,30 @@ CASES = {
         create("gpu_oom", op=1),
         weights,
         operation=computed,
-        bad=[{"op": -1}, {"phase": "evaluation"}, {"largest": "wide", "at": None}, {"fragmentation": True}],
+        bad=[
+            {"op": -1},
+            {"phase": "evaluation"},
+            {"largest": "wide", "at": None},
+            {"fragmentation": True},
+        ],
     ),
-    "gpu_lost": Case(create("gpu_lost"), weights, operation=computed, sticky=True, bad=[{"kind": "lost"}]),
+    "gpu_lost": Case(
+        create("gpu_lost"), weights, operation=computed, sticky=True, bad=[{"kind": "lost"}]
+    ),
     "gpu_memory_pressure": Case(
         create("gpu_memory_pressure", free="1KiB"),
         weights,
         operation=computed,
         sticky=True,
-        bad=[{"free": "much"}, {"free": 0}, {"share": 0.5}, {"share": 2.0, "free": None}, {"total": -1}],
+        bad=[
+            {"free": "much"},
+            {"free": 0},
+            {"share": 0.5},
+            {"share": 2.0, "free": None},
+            {"total": -1},
+        ],
     ),
-    "slow_compute": Case(create("slow_compute", delay="1ms"), object, bad=[{"delay": "soon"}, {"rank": -1}]),
+    "slow_compute": Case(
+        create("slow_compute", delay="1ms"), object, bad=[{"delay": "soon"}, {"rank": -1}]
+    ),
 }

@@ -25,7 +25,10 @@ def pictures(count=3, height=24, width=32):
 
 def batch():
     """Images as a training loop gets them: floats, channels first."""
-    return {"image": (pictures().transpose(0, 3, 1, 2) / 255).astype(np.float32), "label": np.arange(3)}
+    return {
+        "image": (pictures().transpose(0, 3, 1, 2) / 255).astype(np.float32),
+        "label": np.arange(3),
+    }
 
 
 def _case(kind, **more):

@@ -111,17 +111,38 @@ CASES = {
         create("bit_flip", bit=30, count=3),
         model,
         operation=called,
-        bad=[{"bit": 64}, {"bit": -1}, {"count": 0}, {"part": "biases"}, {"part": "gradients", "buffers": True}, *LAYERS],
+        bad=[
+            {"bit": 64},
+            {"bit": -1},
+            {"count": 0},
+            {"part": "biases"},
+            {"part": "gradients", "buffers": True},
+            *LAYERS,
+        ],
         wrong=WRONG,
     ),
-    "bit_flip in activations": Case(create("bit_flip", part="activations", bit=30), model, operation=called),
-    "bit_flip in gradients": Case(create("bit_flip", part="gradients", count=2), roots, operation=backward, wrong=WRONG[:1]),
-    "bit_flip in an optimizer": Case(create("bit_flip", part="optimizer", bit=28), optimizer, operation=stepped, wrong=WRONG),
+    "bit_flip in activations": Case(
+        create("bit_flip", part="activations", bit=30), model, operation=called
+    ),
+    "bit_flip in gradients": Case(
+        create("bit_flip", part="gradients", count=2), roots, operation=backward, wrong=WRONG[:1]
+    ),
+    "bit_flip in an optimizer": Case(
+        create("bit_flip", part="optimizer", bit=28), optimizer, operation=stepped, wrong=WRONG
+    ),
     "quantization_error of activations": Case(
-        create("quantization_error", part="activations", bits=3), model, operation=called, neutral=constant(0.0)
+        create("quantization_error", part="activations", bits=3),
+        model,
+        operation=called,
+        neutral=constant(0.0),
     ),
     "stuck_neuron": Case(
-        create("stuck_neuron", value=7.0), model, operation=called, neutral=constant(7.0), bad=[{"index": -1}, *LAYERS], wrong=WRONG
+        create("stuck_neuron", value=7.0),
+        model,
+        operation=called,
+        neutral=constant(7.0),
+        bad=[{"index": -1}, *LAYERS],
+        wrong=WRONG,
     ),
     "quantization_error": Case(
         create("quantization_error", bits=3),
@@ -131,8 +152,21 @@ CASES = {
         bad=[{"bits": 1}, {"bits": 17}, *LAYERS],
         wrong=WRONG,
     ),
-    "stale_weights": Case(create("stale_weights"), model_of_its_time, operation=called, neutral=model, bad=[{"age": 0}, *LAYERS], wrong=[]),
-    "nan_gradient": Case(create("nan_gradient", fraction=0.3), roots, operation=backward, bad=[*SHARES, *LAYERS], wrong=WRONG[:1]),
+    "stale_weights": Case(
+        create("stale_weights"),
+        model_of_its_time,
+        operation=called,
+        neutral=model,
+        bad=[{"age": 0}, *LAYERS],
+        wrong=[],
+    ),
+    "nan_gradient": Case(
+        create("nan_gradient", fraction=0.3),
+        roots,
+        operation=backward,
+        bad=[*SHARES, *LAYERS],
+        wrong=WRONG[:1],
+    ),
     "exploding_gradient": Case(
         create("exploding_gradient"),
         roots,

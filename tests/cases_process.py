@@ -15,11 +15,15 @@ START = time.time() - time.monotonic()
 def minutes_off(_):
     """By how much the time of day has jumped: as time shows it, and as datetime does."""
     now = time.monotonic()
-    return round((time.time() - now - START) / 60), round((datetime.datetime.now().timestamp() - now - START) / 60)
+    return round((time.time() - now - START) / 60), round(
+        (datetime.datetime.now().timestamp() - now - START) / 60
+    )
 
 
 class Loader:
-    """Like a DataLoader's iterator, with one worker, which lives until the batch has been looked at."""
+    """Like a DataLoader's iterator, with one worker, which lives until the batch has been looked
+    at.
+    """
 
     def __init__(self):
         self.worker = None
@@ -56,9 +60,21 @@ CASES = {
     "interrupt": Case(create("interrupt"), object),
     "preempt": Case(create("preempt"), object, sticky=True, bad=[{"grace": "soon"}, {"grace": -1}]),
     "worker_death": Case(
-        create("worker_death"), list, operation=survived, attributes={"loader": LOADER}, bad=[{"worker": -1}, {"how": "sleeps"}]
+        create("worker_death"),
+        list,
+        operation=survived,
+        attributes={"loader": LOADER},
+        bad=[{"worker": -1}, {"how": "sleeps"}],
     ),
-    "clock_jump": Case(create("clock_jump", by="-5m"), object, operation=minutes_off, sticky=True, bad=[{"by": "0s"}, {"by": "soon"}]),
+    "clock_jump": Case(
+        create("clock_jump", by="-5m"),
+        object,
+        operation=minutes_off,
+        sticky=True,
+        bad=[{"by": "0s"}, {"by": "soon"}],
+    ),
     "cpu_starved": Case(create("cpu_starved"), object, bad=[{"share": 0.0}, {"share": 1.5}]),
-    "host_oom": Case(create("host_oom"), object, bad=[{"limit": "much"}, {"limit": "1GiB", "at": 3}]),
+    "host_oom": Case(
+        create("host_oom"), object, bad=[{"limit": "much"}, {"limit": "1GiB", "at": 3}]
+    ),
 }

@@ -48,7 +48,13 @@ def alike():
     return people().iloc[[0] * len(people())]
 
 
-SHARES = [{"fraction": 0}, {"fraction": 1.5}, {"fraction": float("nan")}, {"severity": 6}, {"target": " "}]
+SHARES = [
+    {"fraction": 0},
+    {"fraction": 1.5},
+    {"fraction": float("nan")},
+    {"severity": 6},
+    {"target": " "},
+]
 COLUMNS = [*SHARES, {"column": 1.5}, {"column": []}, {"column": [True]}]
 NO_TABLES = [dict, lambda: [1, 2], empty]
 CASES = {
@@ -85,8 +91,16 @@ CASES = {
         wrong=[*NO_TABLES, lambda: people()[["city"]]],
     ),
     "duplicate_rows": Case(create("duplicate_rows"), people, bad=SHARES, wrong=NO_TABLES),
-    "late_rows": Case(create("late_rows"), people, bad=SHARES, wrong=[*NO_TABLES, lambda: people()[:1]]),
-    "out_of_order_rows": Case(create("out_of_order_rows"), people, neutral=alike, bad=SHARES, wrong=[*NO_TABLES, lambda: people()[:1]]),
+    "late_rows": Case(
+        create("late_rows"), people, bad=SHARES, wrong=[*NO_TABLES, lambda: people()[:1]]
+    ),
+    "out_of_order_rows": Case(
+        create("out_of_order_rows"),
+        people,
+        neutral=alike,
+        bad=SHARES,
+        wrong=[*NO_TABLES, lambda: people()[:1]],
+    ),
     "clock_skew": Case(
         create("clock_skew"),
         people,
@@ -94,7 +108,10 @@ CASES = {
         wrong=[*NO_TABLES, lambda: people()[["age"]]],
     ),
     "encoding_errors": Case(
-        create("encoding_errors", kind="mojibake", column="city"), people, bad=COLUMNS, wrong=[*NO_TABLES, lambda: people()[["age"]]]
+        create("encoding_errors", kind="mojibake", column="city"),
+        people,
+        bad=COLUMNS,
+        wrong=[*NO_TABLES, lambda: people()[["age"]]],
     ),
     "swapped_values": Case(
         create("swapped_values"),
@@ -110,5 +127,10 @@ CASES = {
         bad=[*COLUMNS, {"lag": 0}, {"behind": "time"}],
         wrong=[*NO_TABLES, lambda: people()[:1]],
     ),
-    "unseen_category": Case(create("unseen_category"), people, bad=COLUMNS, wrong=[*NO_TABLES, lambda: people()[["age"]]]),
+    "unseen_category": Case(
+        create("unseen_category"),
+        people,
+        bad=COLUMNS,
+        wrong=[*NO_TABLES, lambda: people()[["age"]]],
+    ),
 }

@@ -1,4 +1,6 @@
-"""Small programs that write, and really get killed, everywhere: ``python -m tests.crash_kills NAME ROOT OUT``."""
+"""Small programs that write, and really get killed, everywhere: ``python -m tests.crash_kills NAME
+ROOT OUT``.
+"""
 
 import json
 import os
@@ -174,7 +176,18 @@ def safetensors(root):
 PROGRAMS = {
     function.__name__: function
     for function in (
-        *(in_place, without_truncation, atomic, from_outside, rotation, log, appended, pickled, lines, archive),
+        *(
+            in_place,
+            without_truncation,
+            atomic,
+            from_outside,
+            rotation,
+            log,
+            appended,
+            pickled,
+            lines,
+            archive,
+        ),
         *(linked, unnamed, database, arrays, torch_path, torch_small, torch_file, safetensors),
     )
 }
@@ -195,7 +208,9 @@ def _forked(program, root, arm):
 
 
 def _at_event(number):
-    """Kill this process at that event: the call of a C function, its return, or a Python function's."""
+    """Kill this process at that event: the call of a C function, its return, or a Python
+    function's.
+    """
     left = number
 
     def look(frame, event, arg):
@@ -208,7 +223,9 @@ def _at_event(number):
 
 
 def _events(program, root, out):
-    """The numbers of the events at which something on disk has changed, and of those before; the last one too."""
+    """The numbers of the events at which something on disk has changed, and of those before; the
+    last one too.
+    """
     number, found, before = 0, {1}, None
 
     def look(frame, event, arg):
@@ -234,7 +251,9 @@ def _events(program, root, out):
 
 
 def _traced(program, root, look):
-    """Run it so that ``look`` is called with the number of each system call that begins. Return the directory that it leaves."""
+    """Run it so that ``look`` is called with the number of each system call that begins. Return the
+    directory that it leaves.
+    """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     prepare(root)
@@ -271,7 +290,9 @@ def _main(name, root, out):
         root.mkdir()
         prepare(root)
         program(root)  # what is imported and initialised on first use is so before the forks
-    at_events = [_forked(program, root, _at_event(number)) for number in _events(program, root, out)]
+    at_events = [
+        _forked(program, root, _at_event(number)) for number in _events(program, root, out)
+    ]
     calls, trees = ([], []) if ptracing.missing() else _calls(program, root)
     at_calls = [*(_traced(program, root, number.__eq__) for number in calls), *trees]
     out.write_bytes(pickle.dumps([[tree for tree in at_events if tree is not None], at_calls]))

@@ -30,7 +30,9 @@ def untraceable():
 
 
 def walked(root):
-    """A directory's content: bytes of files, ``->`` and the target of links, None for directories; by path."""
+    """A directory's content: bytes of files, ``->`` and the target of links, None for directories;
+    by path.
+    """
     found = {}
     if os.path.isdir(root):
         found[""] = None
@@ -76,7 +78,11 @@ class Recorded:
         try:
             with install_hooks(recorder):
                 program(root)
-            self.start, self.changes, self.end = recorder.start, list(recorder.changes), recorder.tree()
+            self.start, self.changes, self.end = (
+                recorder.start,
+                list(recorder.changes),
+                recorder.tree(),
+            )
             self.unseen = list(recorder.unseen)
         finally:
             recorder.close()
@@ -102,7 +108,9 @@ class Recorded:
 
     def states(self, *, torn=True, power=False):
         """The crash states, as (state, tree) pairs."""
-        states = CrashStates(self.contents, torn=torn, power=power).states(self.start, self.changes, set(), steps=0)
+        states = CrashStates(self.contents, torn=torn, power=power).states(
+            self.start, self.changes, set(), steps=0
+        )
         return [(state, plain(state.tree, self.contents)) for state in states]
 
     def checked(self):
@@ -118,7 +126,9 @@ def _there(program, root, ready):
 
 
 def really(program, root, *, prepare=None):
-    """The distinct contents that the directory really had, looked at before and behind each call of a C function."""
+    """The distinct contents that the directory really had, looked at before and behind each call of
+    a C function.
+    """
     root.mkdir(parents=True, exist_ok=True)
     if prepare is not None:
         prepare(root)
@@ -146,4 +156,8 @@ def really(program, root, *, prepare=None):
 def python(code, *args, **keywords):
     """A child process that runs this code; ``root`` is its first argument."""
     head = "import os, sys, shutil, time\nroot = sys.argv[1]\n"
-    return subprocess.run([sys.executable, "-c", head + textwrap.dedent(code), *map(str, args)], check=False, **keywords)
+    return subprocess.run(
+        [sys.executable, "-c", head + textwrap.dedent(code), *map(str, args)],
+        check=False,
+        **keywords,
+    )

@@ -17,9 +17,15 @@ TRIED = re.compile(r"mlchaos: (\d+) schedules? tried")
 FLOAT = re.compile(r"(?<![\w.])-?\d+(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)(?!\w|\.\w)")
 ANY_NUMBER = r"(?<![\w.])(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?!\w|\.\w)"
 CLOSE = 1e-2
-"""Relative tolerance for floats in shown output: kernels differ between processors, and reports have three digits."""
+"""Relative tolerance for floats in shown output: kernels differ between processors, and reports
+have three digits.
+"""
 QUIET = ("-p", "no:cacheprovider", "-p", "no:randomly")
-ASYNC_INI = "asyncio_default_fixture_loop_scope = function\n" if importlib.util.find_spec("pytest_asyncio") else ""
+ASYNC_INI = (
+    "asyncio_default_fixture_loop_scope = function\n"
+    if importlib.util.find_spec("pytest_asyncio")
+    else ""
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,10 @@ class Outcome:
         pattern = ANY_NUMBER.join(re.escape(part) for part in FLOAT.split(text))
         wanted = [float(number) for number in FLOAT.findall(text)]
         for match in re.finditer(pattern, self.text):
-            if all(math.isclose(float(found), number, rel_tol=CLOSE) for found, number in zip(match.groups(), wanted, strict=True)):
+            if all(
+                math.isclose(float(found), number, rel_tol=CLOSE)
+                for found, number in zip(match.groups(), wanted, strict=True)
+            ):
                 return True
         raise AssertionError(f"{text!r} is not in, within {CLOSE:g}:\n{self.text}")
 
@@ -78,16 +87,22 @@ class Example:
 
     def with_tests(self, source: str) -> Example:
         """The project with a test file, chaos imported."""
-        return self.with_file("test_it.py", "from pytest_mlchaos import Fault, chaos, visit\n" + textwrap.dedent(source))
+        return self.with_file(
+            "test_it.py",
+            "from pytest_mlchaos import Fault, chaos, visit\n" + textwrap.dedent(source),
+        )
 
     def with_ini(self, text: str) -> Example:
         """The project with these ini options."""
         return self.with_file("pytest.ini", f"[pytest]\n{ASYNC_INI}{textwrap.dedent(text)}")
 
-    def run(self, *args: str, fresh: bool = False, interpreter: bool = False, **expected: int) -> Outcome:
+    def run(
+        self, *args: str, fresh: bool = False, interpreter: bool = False, **expected: int
+    ) -> Outcome:
         """Run pytest on it and check the outcomes that are given.
 
-        With ``fresh``, run it in a process forked from one that has imported torch. With ``interpreter``, start Python anew: slow, and
+        With ``fresh``, run it in a process forked from one that has imported torch. With
+        ``interpreter``, start Python anew: slow, and
         needed if it matters which modules are loaded or how strings are hashed.
         """
         for name, text in self.files:
@@ -100,10 +115,16 @@ class Example:
             exit_code, out, err = self._forked(*QUIET, *args)
             text = f"{out}\n{err}"
         else:
-            result = (self.pytester.runpytest_subprocess if interpreter else self.pytester.runpytest_inprocess)(*QUIET, *args)
+            result = (
+                self.pytester.runpytest_subprocess
+                if interpreter
+                else self.pytester.runpytest_inprocess
+            )(*QUIET, *args)
             exit_code, text = int(result.ret), f"{result.stdout.str()}\n{result.stderr.str()}"
         last = [line for line in text.splitlines() if line.startswith("=") and " in " in line][-1:]
-        outcome = Outcome(pytest.RunResult.parse_summary_nouns(last) if last else {}, text, exit_code)
+        outcome = Outcome(
+            pytest.RunResult.parse_summary_nouns(last) if last else {}, text, exit_code
+        )
         for name, count in expected.items():
             assert outcome.outcomes.get(name, 0) == count, outcome.text
         return outcome
@@ -111,5 +132,12 @@ class Example:
     def _forked(self, *args: str) -> tuple[int, str, str]:
         folder = self.pytester.path
         count = len(list(folder.glob("runpytest-*")))
-        variables = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])))
-        return self.warm.run([f"--basetemp={folder / f'runpytest-{count}'}", *args], folder, variables)
+        variables = dict(
+            os.environ,
+            PYTHONPATH=os.pathsep.join(
+                filter(None, [str(folder), os.environ.get("PYTHONPATH", "")])
+            ),
+        )
+        return self.warm.run(
+            [f"--basetemp={folder / f'runpytest-{count}'}", *args], folder, variables
+        )

@@ -1,4 +1,6 @@
-"""A function in a child process that is stopped at the beginning of each of its system calls, by Linux' ptrace."""
+"""A function in a child process that is stopped at the beginning of each of its system calls, by
+Linux' ptrace.
+"""
 
 import ctypes
 import functools
@@ -14,7 +16,8 @@ _CALL = signal.SIGTRAP | 0x80
 
 
 def run(function, look):
-    """Call ``look(number)`` whenever the child's main thread begins a system call, before that has an effect.
+    """Call ``look(number)`` whenever the child's main thread begins a system call, before that has
+    an effect.
 
     If it returns something true, the child is killed there.
     """

@@ -9,7 +9,14 @@ import re
 
 import pytest
 
-from pytest_mlchaos import assert_converged, assert_not_worse, assert_same_state, assert_slo, faults, visit
+from pytest_mlchaos import (
+    assert_converged,
+    assert_not_worse,
+    assert_same_state,
+    assert_slo,
+    faults,
+    visit,
+)
 from pytest_mlchaos.core import safety
 from pytest_mlchaos.core.clock import VirtualClock
 from pytest_mlchaos.core.faults import FAULTS, create, fields_of, type_hints
@@ -75,15 +82,26 @@ RUN = Run(RECORD, lambda: Run(RECORD))
 REPORT = CrashReport(steps=1, writes=1, states=[], outcomes=[], duration=0.0)
 TOLERANCES = {"rtol": NOT_TOLERANCES, "atol": NOT_TOLERANCES}
 ORACLES = [
-    ("assert_slo", lambda **wrong: assert_slo(**{"latencies": [1], "p50": 1, **wrong}), {"latencies": NOT_SERIES, "errors": NOT_WHOLE}),
+    (
+        "assert_slo",
+        lambda **wrong: assert_slo(**{"latencies": [1], "p50": 1, **wrong}),
+        {"latencies": NOT_SERIES, "errors": NOT_WHOLE},
+    ),
     (
         "assert_converged",
         lambda **wrong: assert_converged(**{"losses": [1.0], "below": 2, **wrong}),
-        {"losses": NOT_SERIES, "below": [NAN, INF, "3", None, True], "window": NOT_COUNTS, "by": NOT_WHOLE},
+        {
+            "losses": NOT_SERIES,
+            "below": [NAN, INF, "3", None, True],
+            "window": NOT_COUNTS,
+            "by": NOT_WHOLE,
+        },
     ),
     (
         "assert_not_worse",
-        lambda **wrong: assert_not_worse(**{"chaos": [1.0] * 9, "golden": [1.0] * 9, "margin": 1.0, **wrong}),
+        lambda **wrong: assert_not_worse(
+            **{"chaos": [1.0] * 9, "golden": [1.0] * 9, "margin": 1.0, **wrong}
+        ),
         {
             "chaos": NOT_SERIES,
             "golden": NOT_SERIES,
@@ -93,9 +111,17 @@ ORACLES = [
             "alpha": [0, -1, 1, NAN, True, "3", None],
         },
     ),
-    ("assert_same_state", lambda **wrong: assert_same_state(1, 1, **wrong), {**TOLERANCES, "name": [3, None]}),
+    (
+        "assert_same_state",
+        lambda **wrong: assert_same_state(1, 1, **wrong),
+        {**TOLERANCES, "name": [3, None]},
+    ),
     ("assert_recovered", RUN.assert_recovered, TOLERANCES),
-    ("assert_same_effective_batch", RUN.assert_same_effective_batch, {"rtol": NOT_TOLERANCES, "gradients": NOT_FLAGS}),
+    (
+        "assert_same_effective_batch",
+        RUN.assert_same_effective_batch,
+        {"rtol": NOT_TOLERANCES, "gradients": NOT_FLAGS},
+    ),
     ("assert_recovers", REPORT.assert_recovers, {**TOLERANCES, "max_lost_steps": NOT_WHOLE}),
 ]
 
@@ -108,7 +134,11 @@ def test_an_oracle_names_the_wrong_argument(call, name, value):
 
 
 FIXTURE = [
-    ("run", lambda m, **wrong: m.run(**{"subject": subject, **wrong}), {"subject": NOT_FUNCTIONS, "max_restarts": NOT_WHOLE}),
+    (
+        "run",
+        lambda m, **wrong: m.run(**{"subject": subject, **wrong}),
+        {"subject": NOT_FUNCTIONS, "max_restarts": NOT_WHOLE},
+    ),
     ("pipeline", lambda m, **wrong: m.pipeline(**wrong), {"pipeline": [*NOT_FUNCTIONS, coroutine]}),
     (
         "explore_crashes",
@@ -158,7 +188,11 @@ FIXTURE = [
     ("script", lambda m, **wrong: m.script(**wrong), {"path": [3, None, b"x.py", True]}),
     ("visit", lambda m, **wrong: m.visit(**wrong), {"site": NOT_NAMES}),
     ("batches", lambda m, **wrong: m.batches(**wrong), {"iterable": NOT_SERIES}),
-    ("call", lambda m, **wrong: m.call(**{"function": subject, **wrong}), {"function": NOT_FUNCTIONS, "name": [3, "", b"x"]}),
+    (
+        "call",
+        lambda m, **wrong: m.call(**{"function": subject, **wrong}),
+        {"function": NOT_FUNCTIONS, "name": [3, "", b"x"]},
+    ),
     ("filesystem", lambda m, **wrong: m.filesystem(**wrong), {"fs": [3, None, "x", dict]}),
 ]
 
@@ -195,20 +229,47 @@ def test_a_setting_names_itself(setting, value):
         parse_settings({setting: value}, Settings())
 
 
-# -- faults: each parameter of each fault ------------------------------------------------------------------------
+# -- faults: each parameter of each fault ----------------------------------------------------------
 
-WRONG = [None, -1, 0, NAN, INF, True, "no", b"x", object(), [], {}, 10**12, 10**400, (), 1.5, "", int, lambda: True]
-PARAMETERS = [(name, parameter) for name, cls in sorted(FAULTS.items()) for parameter in fields_of(cls)]
+WRONG = [
+    None,
+    -1,
+    0,
+    NAN,
+    INF,
+    True,
+    "no",
+    b"x",
+    object(),
+    [],
+    {},
+    10**12,
+    10**400,
+    (),
+    1.5,
+    "",
+    int,
+    lambda: True,
+]
+PARAMETERS = [
+    (name, parameter) for name, cls in sorted(FAULTS.items()) for parameter in fields_of(cls)
+]
 
 
 def required(cls):
     """Values for the parameters that have no default."""
-    return {field.name: "a:b" for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
+    return {
+        field.name: "a:b"
+        for field in dataclasses.fields(cls)
+        if field.default is dataclasses.MISSING
+    }
 
 
 @pytest.mark.parametrize(("name", "parameter"), PARAMETERS)
 def test_a_fault_takes_a_value_or_refuses_it_by_name(name, parameter):
-    """Whatever is given, there is a fault, or one line that names the fault; never an error of Python's."""
+    """Whatever is given, there is a fault, or one line that names the fault; never an error of
+    Python's.
+    """
     for value in WRONG:
         try:
             create(name, **{**required(FAULTS[name]), parameter: value})
@@ -219,13 +280,24 @@ def test_a_fault_takes_a_value_or_refuses_it_by_name(name, parameter):
 
 def test_the_parameters_of_all_faults_are_checked_by_their_annotations():
     """An annotation that does not resolve would switch the checks of its fault off."""
-    assert not [(name, parameter) for name, parameter in PARAMETERS if parameter not in {*type_hints(FAULTS[name]), "at", "where"}]
+    assert not [
+        (name, parameter)
+        for name, parameter in PARAMETERS
+        if parameter not in {*type_hints(FAULTS[name]), "at", "where"}
+    ]
 
 
-FLAGS = [(name, parameter) for name, parameter in PARAMETERS if type_hints(FAULTS[name]).get(parameter) is bool]
+FLAGS = [
+    (name, parameter)
+    for name, parameter in PARAMETERS
+    if type_hints(FAULTS[name]).get(parameter) is bool
+]
 
 
-@pytest.mark.parametrize(("name", "parameter", "value"), [(*one, value) for one, value in itertools.product(FLAGS, ("no", 0, None))])
+@pytest.mark.parametrize(
+    ("name", "parameter", "value"),
+    [(*one, value) for one, value in itertools.product(FLAGS, ("no", 0, None))],
+)
 def test_a_flag_of_a_fault_is_true_or_false(name, parameter, value):
     """A text is always true, also "no"."""
     with pytest.raises(BadArgument, match=f"{name}: {parameter} must be bool, got"):
@@ -243,21 +315,41 @@ async def strikes(visit):
     """A predicate that would hold for every visit."""
 
 
-@pytest.mark.parametrize("where", [lambda: True, lambda a, b: True, lambda *, key: True, 3, "x", True, strikes, bool], ids=in_words)
+@pytest.mark.parametrize(
+    "where",
+    [lambda: True, lambda a, b: True, lambda *, key: True, 3, "x", True, strikes, bool],
+    ids=in_words,
+)
 def test_a_predicate_takes_the_visit(where):
     """Its arity is looked at where it is declared: the mistake is the user's, not the fault's."""
     with pytest.raises(BadArgument, match="crash: where must be a predicate on the visit"):
         create("crash", at=0, where=where)
 
 
-@pytest.mark.parametrize("where", [lambda visit: True, lambda *args: True, lambda visit, more=1: True, print])
+@pytest.mark.parametrize(
+    "where", [lambda visit: True, lambda *args: True, lambda visit, more=1: True, print]
+)
 def test_a_predicate_may_take_more_that_has_defaults(where):
     """A callable qualifies if it can be called with the visit alone."""
     create("crash", at=0, where=where)
 
 
 @pytest.mark.parametrize(
-    "target", [":loads", "json:", ":", "", " ", ".", "json.", "..json", "json:a..b", "json.:loads", "no_such_module:f", "json"]
+    "target",
+    [
+        ":loads",
+        "json:",
+        ":",
+        "",
+        " ",
+        ".",
+        "json.",
+        "..json",
+        "json:a..b",
+        "json.:loads",
+        "no_such_module:f",
+        "json",
+    ],
 )
 def test_a_target_that_names_nothing_is_refused(target):
     """Empty parts, too, which Python's import would refuse in its own words."""

@@ -39,7 +39,11 @@ class Plain:
     """A batch as an object of some class, as torch's documentation has them."""
 
     def __init__(self, x, y):
-        self.x, self.y, self.owner = x, y, self  # a reference to itself does not belong to the batch
+        self.x, self.y, self.owner = (
+            x,
+            y,
+            self,
+        )  # a reference to itself does not belong to the batch
 
 
 class Slotted:
@@ -165,11 +169,16 @@ def test_every_epoch_has_its_own_stream():
     """Also where workers persist and one iterator serves all epochs."""
     fault = create("stream_interruption", at=1)
     assert numbers(fault, epochs=2)[0] == [[0], [0, 2, 4, 6]]
-    assert numbers(fault, epochs=2, num_workers=1, persistent_workers=True)[0] == [[0], [0, 2, 4, 6]]
+    assert numbers(fault, epochs=2, num_workers=1, persistent_workers=True)[0] == [
+        [0],
+        [0, 2, 4, 6],
+    ]
 
 
 def test_reordered_batches_are_all_there():
-    """In another order, within the window; a shorter rest is reordered too, and a single one is none."""
+    """In another order, within the window; a shorter rest is reordered too, and a single one is
+    none.
+    """
     for seed in range(5):
         with armed(create("reorder_batches", window=3, at=1), seed=seed):
             found = [int(batch) for batch in batches(torch.arange(6))]
@@ -229,7 +238,11 @@ def test_a_batch_is_late():
 def test_samples_go_from_all_fields_alike(container):
     """Types stay; the first samples are left, or none."""
     batch = CONTAINERS[container](x(), y())
-    for name, keywords, left in (("short_batch", {"size": 2}, 2), ("short_batch", {"fraction": 0.5}, 3), ("empty_batch", {}, 0)):
+    for name, keywords, left in (
+        ("short_batch", {"size": 2}, 2),
+        ("short_batch", {"fraction": 0.5}, 3),
+        ("empty_batch", {}, 0),
+    ):
         after = struck(name, batch, **keywords)
         assert type(after) is type(batch)
         a, b = arrays(after)
@@ -250,14 +263,29 @@ def arrays(value):
         value = [value["x"], value["y"]]
     elif isinstance(value, (Record, Plain, Slotted)):
         value = [value.x, value.y]
-    return [found for child in value for found in arrays(child)] if isinstance(value, (list, tuple)) else []
+    return (
+        [found for child in value for found in arrays(child)]
+        if isinstance(value, (list, tuple))
+        else []
+    )
 
 
 def test_texts_and_numbers_of_the_samples_go_with_them():
     """Strings are collated by a loader. A number for the whole batch stays."""
-    batch = {"x": x(), "text": [*"abcdef"], "ids": (1, 2, 3, 4, 5, 6), "scale": torch.tensor(3.0), "classes": ["a", "b"]}
+    batch = {
+        "x": x(),
+        "text": [*"abcdef"],
+        "ids": (1, 2, 3, 4, 5, 6),
+        "scale": torch.tensor(3.0),
+        "classes": ["a", "b"],
+    }
     after = struck("short_batch", batch, size=2)
-    assert (after["text"], after["ids"], after["scale"], after["classes"]) == (["a", "b"], (1, 2), batch["scale"], ["a", "b"])
+    assert (after["text"], after["ids"], after["scale"], after["classes"]) == (
+        ["a", "b"],
+        (1, 2),
+        batch["scale"],
+        ["a", "b"],
+    )
 
 
 def image(*shape):
@@ -265,7 +293,9 @@ def image(*shape):
     return torch.rand(3, *(shape or (16, 16)))
 
 
-@pytest.mark.parametrize("kind", ["class_imbalance", "distribution_shift", "short_batch", "empty_batch"])
+@pytest.mark.parametrize(
+    "kind", ["class_imbalance", "distribution_shift", "short_batch", "empty_batch"]
+)
 def test_lists_of_whatever_go_with_their_samples(kind):
     """Dicts, objects, tokens, None and tensors stay with the labels that they came with."""
     things = [object() for _ in range(6)]
@@ -278,7 +308,10 @@ def test_lists_of_whatever_go_with_their_samples(kind):
         "boxes": [torch.full((place + 1, 4), float(place)) for place in range(6)],
         "y": y(),
     }
-    keywords = {"class_imbalance": {"label": 0, "keep": 0.0}, "distribution_shift": {"kind": "label"}}.get(kind, {})
+    keywords = {
+        "class_imbalance": {"label": 0, "keep": 0.0},
+        "distribution_shift": {"kind": "label"},
+    }.get(kind, {})
     after = struck(kind, batch, **keywords)
     order = [places[id(thing)] for thing in after["image"]]
     assert order != list(range(6))
@@ -311,7 +344,9 @@ def test_a_list_of_samples_loses_samples_and_not_their_channels(batch):
     for name, keywords, left in (("short_batch", {"size": 2}, 2), ("empty_batch", {}, 0)):
         after = struck(name, batch, **keywords)
         assert type(after) is type(batch)
-        expected = batch[:left] if isinstance(batch, list) else tuple(field[:left] for field in batch)
+        expected = (
+            batch[:left] if isinstance(batch, list) else tuple(field[:left] for field in batch)
+        )
         assert_same_state(after, expected)
 
 
@@ -319,10 +354,16 @@ def test_a_list_of_samples_loses_samples_and_not_their_channels(batch):
     ("batch", "message"),
     [
         ({"image": [object()] * 5, "y": y()}, "the lengths of image (5), y (6) differ"),
-        ({"boxes": [torch.ones(2, 4), torch.ones(3, 4)], "y": y()}, "the lengths of boxes.0 (2), boxes.1 (3), y (6) differ"),
+        (
+            {"boxes": [torch.ones(2, 4), torch.ones(3, 4)], "y": y()},
+            "the lengths of boxes.0 (2), boxes.1 (3), y (6) differ",
+        ),
         ([torch.ones(5, 2)] * 3, "cannot tell whether the batch is a list of samples or of fields"),
         ([image(), image()], "cannot tell whether the batch is a list of samples or of fields"),
-        ({"x": [torch.ones(6, 2)] * 6, "y": y()}, "cannot tell whether x (6) is a list of samples or of fields of 6 samples"),
+        (
+            {"x": [torch.ones(6, 2)] * 6, "y": y()},
+            "cannot tell whether x (6) is a list of samples or of fields of 6 samples",
+        ),
         (([image()] * 2, [target(3), target(3)]), "is a list of samples or of fields"),
         ([torch.ones(3), torch.ones(4)], "the lengths of 0 (3), 1 (4) differ"),
     ],
@@ -361,7 +402,10 @@ def test_labels_are_found_by_name_and_else_by_what_they_look_like(batch, labels)
 @pytest.mark.parametrize(
     "batch",
     [
-        {"input_ids": torch.ones(6, 3, dtype=torch.long), "attention_mask": torch.ones(6, 3, dtype=torch.long)},
+        {
+            "input_ids": torch.ones(6, 3, dtype=torch.long),
+            "attention_mask": torch.ones(6, 3, dtype=torch.long),
+        },
         [torch.ones(6, 3, dtype=torch.long), torch.ones(6, 3, dtype=torch.long)],
         {"x": x(), "idx": torch.arange(6)},
         {"x": x(), "z": x()},
@@ -372,7 +416,9 @@ def test_labels_are_found_by_name_and_else_by_what_they_look_like(batch, labels)
 def test_a_batch_without_labels_is_refused(batch):
     """Rather than anything else being struck, with a hint at ``fields=``."""
     for name, keywords in (("label_noise", {}), ("corrupt_batch", {"kind": "shuffle_labels"})):
-        with pytest.raises(PayloadMismatch, match=r"found no labels in the batch .*\. Name them with fields="):
+        with pytest.raises(
+            PayloadMismatch, match=r"found no labels in the batch .*\. Name them with fields="
+        ):
             struck(name, batch, **keywords)
 
 
@@ -396,7 +442,10 @@ def test_labels_become_other_classes():
         (torch.tensor([0.0, 1.0, 1.0, 0.0]), lambda new: bool(((new == 0) | (new == 1)).all())),
         (torch.tensor([True, False, True, True]), lambda new: new.dtype == torch.bool),
         (torch.eye(4), lambda new: bool((new.sum(1) == 1).all())),
-        (torch.tensor([0.1, 2.5, -3.0, 4.0], dtype=torch.float64), lambda new: new.dtype == torch.float64),
+        (
+            torch.tensor([0.1, 2.5, -3.0, 4.0], dtype=torch.float64),
+            lambda new: new.dtype == torch.float64,
+        ),
         (np.array([1, 2, 3, 3], dtype=np.uint8), lambda new: new.dtype == np.uint8),
     ],
 )
@@ -417,7 +466,9 @@ def test_a_class_is_nearly_absent_and_others_are_repeated_in_its_place():
     assert int((after[1] == 1).sum()) == 5
     assert torch.equal((after[0] % 4).long(), after[1])
     assert after[0].shape == features.shape
-    assert int((struck("class_imbalance", batch, keep=0.0)[1].bincount(minlength=4) == 0).sum()) == 1
+    assert (
+        int((struck("class_imbalance", batch, keep=0.0)[1].bincount(minlength=4) == 0).sum()) == 1
+    )
 
 
 def test_a_batch_without_the_class_is_spared():
@@ -430,15 +481,29 @@ def test_a_batch_without_the_class_is_spared():
 
 def test_each_kind_of_shift_moves_what_it_names():
     """Features up, in the same way at each strike; classes rarer; labels that mean another class."""
-    batch = {"x": torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)), "y": torch.arange(1000) % 3}
-    with Controller(Schedule((create("distribution_shift", magnitude=2.0, at=[0, 1]),))) as controller:
-        first, second = (controller.visit("data.batch", {**batch, "x": batch["x"] * scale}) for scale in (1, 7))
+    batch = {
+        "x": torch.randn(1000, 3, generator=torch.Generator().manual_seed(0)),
+        "y": torch.arange(1000) % 3,
+    }
+    with Controller(
+        Schedule((create("distribution_shift", magnitude=2.0, at=[0, 1]),))
+    ) as controller:
+        first, second = (
+            controller.visit("data.batch", {**batch, "x": batch["x"] * scale}) for scale in (1, 7)
+        )
     assert torch.equal(first["y"], batch["y"])
-    assert float((first["x"] - batch["x"]).mean()) == pytest.approx(2.0 * float(batch["x"].std()), rel=0.01)
+    assert float((first["x"] - batch["x"]).mean()) == pytest.approx(
+        2.0 * float(batch["x"].std()), rel=0.01
+    )
     assert torch.allclose(second["x"] - batch["x"] * 7, first["x"] - batch["x"], atol=1e-4)
     counts = struck("distribution_shift", batch, kind="label", magnitude=1.0)["y"].bincount()
-    assert [round(float(counts[1] / counts[0]), 1), round(float(counts[2] / counts[1]), 1)] == pytest.approx([0.37, 0.37], abs=0.1)
-    assert torch.equal(struck("distribution_shift", batch, kind="concept")["y"], (batch["y"] + 1) % 3)
+    assert [
+        round(float(counts[1] / counts[0]), 1),
+        round(float(counts[2] / counts[1]), 1),
+    ] == pytest.approx([0.37, 0.37], abs=0.1)
+    assert torch.equal(
+        struck("distribution_shift", batch, kind="concept")["y"], (batch["y"] + 1) % 3
+    )
     partly = struck("distribution_shift", batch, kind="concept", magnitude=0.5)["y"]
     assert [int(partly[batch["y"] == number].unique()) for number in range(3)] == [1, 0, 2]
 
@@ -461,7 +526,9 @@ def test_types_and_shapes_are_wrong():
             assert type(after) is type(value)
             after[...] = -1
     assert float(images.min()) == 0
-    assert torch.equal(struck("wrong_shape", images, kind="channels_last"), images.permute(0, 2, 3, 1))
+    assert torch.equal(
+        struck("wrong_shape", images, kind="channels_last"), images.permute(0, 2, 3, 1)
+    )
     assert struck("wrong_shape", (images, y()), kind="extra_dim", fields=1)[1].shape == (6, 1)
     assert struck("wrong_dtype", images, dtype="int64").dtype == torch.int64
     assert struck("wrong_dtype", {"x": images.numpy()}, dtype="object")["x"].dtype == object
@@ -476,9 +543,18 @@ def test_more_kinds_of_corruption():
     rows = struck("corrupt_batch", field, kind="nan", pattern="samples", fraction=0.5)
     assert sorted(rows.isnan().flatten(1).all(1).tolist()) == [False, False, True, True]
     assert int(rows.isnan().sum()) == 12
-    block = struck("corrupt_batch", field, kind="nan", pattern="block", fraction=0.25).flatten().isnan().nonzero().flatten()
+    block = (
+        struck("corrupt_batch", field, kind="nan", pattern="block", fraction=0.25)
+        .flatten()
+        .isnan()
+        .nonzero()
+        .flatten()
+    )
     assert block.tolist() == list(range(int(block[0]), int(block[0]) + 6))
-    counts = [int(struck("corrupt_batch", torch.ones(1000), severity=severity).isnan().sum()) for severity in range(1, 6)]
+    counts = [
+        int(struck("corrupt_batch", torch.ones(1000), severity=severity).isnan().sum())
+        for severity in range(1, 6)
+    ]
     assert counts == [10, 50, 200, 500, 1000]
 
 
@@ -489,7 +565,9 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
         iterator = iter(loader)
         next(iterator)
         for _ in range(3):
-            with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid\(s\) \d+\) exited unexpectedly"):
+            with pytest.raises(
+                RuntimeError, match=r"DataLoader worker \(pid\(s\) \d+\) exited unexpectedly"
+            ):
                 next(iterator)
         assert len(list(loader)) == 3
     with armed(create("loader_failure", error=OSError(5, "Input/output error"), at=1)):
@@ -512,32 +590,89 @@ def test_a_worker_that_died_stays_dead_for_its_epoch():
             (x(), torch.ones(5)),
             "cannot tell the samples, because the lengths of 0 (6), 1 (5) differ, in the batch",
         ),
-        ("short_batch", {"size": 9}, x(), "cannot leave 9 of 6 samples in the batch float32[6, 3]. empty_batch leaves none"),
+        (
+            "short_batch",
+            {"size": 9},
+            x(),
+            "cannot leave 9 of 6 samples in the batch float32[6, 3]. empty_batch leaves none",
+        ),
         ("short_batch", {}, torch.ones(1, 3), "cannot leave 1 of 1 samples"),
         ("short_batch", {}, torch.eye(3).to_sparse(), "it is a tensor of layout torch.sparse_coo"),
-        ("short_batch", {}, torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "it is a nested tensor"),
+        (
+            "short_batch",
+            {},
+            torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+            "it is a nested tensor",
+        ),
         ("short_batch", {}, torch.ones(4, 2, device="meta"), "it is on the meta device"),
         ("empty_batch", {}, Sparse(), "found no arrays that hold samples in the batch Sparse"),
-        ("empty_batch", {}, {"text": "none"}, "found no arrays that hold samples in the batch dict(text: str)"),
-        ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "no field 'label' with numbers in the batch dict(x: float32[6, 3]"),
+        (
+            "empty_batch",
+            {},
+            {"text": "none"},
+            "found no arrays that hold samples in the batch dict(text: str)",
+        ),
+        (
+            "label_noise",
+            {"fields": "label"},
+            {"x": x(), "labels": y()},
+            "no field 'label' with numbers in the batch dict(x: float32[6, 3]",
+        ),
         ("label_noise", {"fields": "label"}, {"x": x(), "labels": y()}, "(did you mean 'labels'?)"),
-        ("label_noise", {}, (x(), torch.zeros(6, dtype=torch.long)), "holds a single class. Give the number of classes with classes="),
-        ("label_noise", {"classes": 2, "fraction": 1.0}, (x(), y()), "holds classes beyond classes=2"),
-        ("class_imbalance", {"label": 0}, (x(), torch.zeros(6)), "found no samples of a different class"),
+        (
+            "label_noise",
+            {},
+            (x(), torch.zeros(6, dtype=torch.long)),
+            "holds a single class. Give the number of classes with classes=",
+        ),
+        (
+            "label_noise",
+            {"classes": 2, "fraction": 1.0},
+            (x(), y()),
+            "holds classes beyond classes=2",
+        ),
+        (
+            "class_imbalance",
+            {"label": 0},
+            (x(), torch.zeros(6)),
+            "found no samples of a different class",
+        ),
         ("class_imbalance", {}, (x(), torch.rand(6)), "it has no class for each of the 6 samples"),
         ("distribution_shift", {"kind": "label"}, (x(), torch.zeros(6)), "found a single class"),
         ("distribution_shift", {"fields": 1}, (x(), y()), "it is not floating-point"),
         ("distribution_shift", {}, torch.full((8, 2), torch.nan), "so nothing was changed"),
-        ("distribution_shift", {"kind": "concept"}, (x(), torch.full((6,), -100)), "cannot change the field"),
+        (
+            "distribution_shift",
+            {"kind": "concept"},
+            (x(), torch.full((6,), -100)),
+            "cannot change the field",
+        ),
         ("wrong_dtype", {"dtype": "str"}, x(), "it is a tensor, and torch does not have this type"),
         ("wrong_dtype", {"dtype": "float32"}, x(), "it has that type already"),
-        ("wrong_dtype", {"dtype": "bfloat16"}, np.ones(3), "it is a NumPy array, and NumPy does not have this type"),
-        ("wrong_shape", {"kind": "channels_last"}, x(), "it has 2 axes, but 'channels_last' needs 3"),
-        ("corrupt_batch", {"kind": "zero"}, torch.zeros(3), "it already has these values, so nothing was changed"),
+        (
+            "wrong_dtype",
+            {"dtype": "bfloat16"},
+            np.ones(3),
+            "it is a NumPy array, and NumPy does not have this type",
+        ),
+        (
+            "wrong_shape",
+            {"kind": "channels_last"},
+            x(),
+            "it has 2 axes, but 'channels_last' needs 3",
+        ),
+        (
+            "corrupt_batch",
+            {"kind": "zero"},
+            torch.zeros(3),
+            "it already has these values, so nothing was changed",
+        ),
         ("corrupt_batch", {"pattern": "channels"}, torch.ones(3), "it has no axis of channels"),
     ],
 )
-def test_a_batch_that_a_fault_cannot_work_on_is_an_error_that_says_why(name, keywords, batch, message):
+def test_a_batch_that_a_fault_cannot_work_on_is_an_error_that_says_why(
+    name, keywords, batch, message
+):
     """It names the fault, shapes and types: never a silent nothing."""
     with pytest.raises(PayloadMismatch) as caught:
         struck(name, batch, **keywords)
@@ -550,7 +685,13 @@ def test_read_only_and_mapped_arrays_are_copied(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(1.0, 13).reshape(4, 3))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     before = (tmp_path / "x.npy").read_bytes()
-    for name in ("corrupt_batch", "short_batch", "empty_batch", "wrong_shape", "distribution_shift"):
+    for name in (
+        "corrupt_batch",
+        "short_batch",
+        "empty_batch",
+        "wrong_shape",
+        "distribution_shift",
+    ):
         after = struck(name, {"x": mapped})["x"]
         assert after is not mapped
     assert (tmp_path / "x.npy").read_bytes() == before
@@ -616,8 +757,12 @@ TRAINERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("library", TRAINERS)
 def test_an_unmodified_trainer_meets_them_all(example, library):
-    """Broken, short, empty, dropped, duplicated, shifted, late, interrupted, and a loader that fails; with workers too."""
-    if importlib.util.find_spec(library) is None:  # not imported here: pytester would forget half of it
+    """Broken, short, empty, dropped, duplicated, shifted, late, interrupted, and a loader that
+    fails; with workers too.
+    """
+    if (
+        importlib.util.find_spec(library) is None
+    ):  # not imported here: pytester would forget half of it
         pytest.skip(f"needs {library}")
     example.with_file("subject.py", textwrap.dedent(TRAINERS[library])).with_tests("""
         import pytest

@@ -1,4 +1,6 @@
-"""``bit_flip``: exactly the bits asked for, on any type, where they are asked for, and undone bit by bit. (needs torch)"""
+"""``bit_flip``: exactly the bits asked for, on any type, where they are asked for, and undone bit
+by bit. (needs torch)
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,20 @@ faults.load()
 sites.load()
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-TYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8", "uint8", "int16", "int32", "int64", "uint16"]
+TYPES = [
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "int8",
+    "uint8",
+    "int16",
+    "int32",
+    "int64",
+    "uint16",
+]
 
 
 class Holder(nn.Module):
@@ -29,7 +44,13 @@ class Holder(nn.Module):
     def __init__(self, *tensors):
         super().__init__()
         for number, tensor in enumerate(tensors):
-            setattr(self, f"t{number}", nn.Parameter(tensor, requires_grad=tensor.is_floating_point() and tensor.element_size() > 1))
+            setattr(
+                self,
+                f"t{number}",
+                nn.Parameter(
+                    tensor, requires_grad=tensor.is_floating_point() and tensor.element_size() > 1
+                ),
+            )
 
     def forward(self):
         return None
@@ -48,7 +69,12 @@ def bits(tensor):
 def flipped(before, after):
     """The bits in which two tensors differ: (element, bit)."""
     differ = (before ^ after).flatten().tolist()
-    return [(place, bit) for place, value in enumerate(differ) for bit in range(8 * before.element_size()) if value >> bit & 1]
+    return [
+        (place, bit)
+        for place, value in enumerate(differ)
+        for bit in range(8 * before.element_size())
+        if value >> bit & 1
+    ]
 
 
 def small():
@@ -77,12 +103,21 @@ def test_so_many_distinct_bits_anywhere():
     before = [bits(tensor) for tensor in model.parameters()]
     with armed(create("bit_flip", count=1000, at=0)):
         model()
-        counts = [len(flipped(old, bits(new))) for old, new in zip(before, model.parameters(), strict=True)]
+        counts = [
+            len(flipped(old, bits(new)))
+            for old, new in zip(before, model.parameters(), strict=True)
+        ]
     assert sum(counts) == 1000
     assert counts == pytest.approx([100, 300, 600], abs=60)
     with armed(create("bit_flip", count=100, bit=3, at=0)):
         model()
-        assert sum(len(flipped(old, bits(new))) for old, new in zip(before, model.parameters(), strict=True)) == 100
+        assert (
+            sum(
+                len(flipped(old, bits(new)))
+                for old, new in zip(before, model.parameters(), strict=True)
+            )
+            == 100
+        )
 
 
 def test_the_same_seed_flips_the_same_bits():
@@ -110,7 +145,9 @@ def test_weights_stay_flipped_until_the_process_ends():
             assert not torch.equal(model(torch.ones(2, 4)), clean)
             assert not torch.equal(model(torch.ones(2, 4)), clean)
             raise RuntimeError
-        assert all(torch.equal(bits(new), old) for new, old in zip(model.parameters(), before, strict=True))
+        assert all(
+            torch.equal(bits(new), old) for new, old in zip(model.parameters(), before, strict=True)
+        )
 
 
 def test_flips_that_meet_are_undone_in_order():
@@ -144,12 +181,19 @@ def test_a_model_that_moved_is_undone_where_it_is_now():
 def test_layers_are_named_by_patterns():
     """A module, a tensor, a pattern; a compiled or wrapped model by the names inside."""
     model = small()
-    for layer, hit in (("3", {"3.weight", "3.bias"}), ("0.bias", {"0.bias"}), ("*.bias", {"0.bias", "1.bias", "3.bias"})):
+    for layer, hit in (
+        ("3", {"3.weight", "3.bias"}),
+        ("0.bias", {"0.bias"}),
+        ("*.bias", {"0.bias", "1.bias", "3.bias"}),
+    ):
         names = set()
         with armed(create("bit_flip", layer=layer, at=EVERY)) as controller:
             for _ in range(40):
                 model(torch.ones(2, 4))
-            names |= {strike.details["flipped"][0].split(" of ")[1].split("[")[0] for strike in controller.journal}
+            names |= {
+                strike.details["flipped"][0].split(" of ")[1].split("[")[0]
+                for strike in controller.journal
+            }
         assert names == hit
     compiled = torch.compile(model, backend="eager")
     with armed(create("bit_flip", layer="3.weight", at=0)) as controller:
@@ -164,7 +208,10 @@ def test_buffers_are_flipped_where_asked_for():
         model(torch.ones(2, 4))
         assert not torch.equal(model[1].running_mean, torch.zeros(8))
     assert torch.equal(bits(model[1].running_mean), bits(torch.zeros(8)))
-    with pytest.raises(PayloadMismatch, match="no tensor of Sequential"), armed(create("bit_flip", layer="1.running_mean", at=0)):
+    with (
+        pytest.raises(PayloadMismatch, match="no tensor of Sequential"),
+        armed(create("bit_flip", layer="1.running_mean", at=0)),
+    ):
         model(torch.ones(2, 4))
 
 
@@ -218,7 +265,13 @@ def test_layers_that_were_replaced_are_found_anew():
         model[0] = nn.Linear(2, 2)
         before = [bits(tensor) for tensor in model.parameters()]
         model(torch.ones(1, 2))
-        assert sum(len(flipped(old, bits(new))) for old, new in zip(before, model.parameters(), strict=True)) == 1
+        assert (
+            sum(
+                len(flipped(old, bits(new)))
+                for old, new in zip(before, model.parameters(), strict=True)
+            )
+            == 1
+        )
 
 
 def test_autograd_does_not_notice():
@@ -237,7 +290,18 @@ def test_evaluation_and_inference_mode_are_hit():
     clean = model(torch.ones(1, 4))
     for mode in (torch.no_grad, torch.inference_mode):
         for part in ("weights", "activations"):
-            with armed(create("bit_flip", where=part, bit=30, layer="3.bias" if part == "weights" else "3", at=0)), mode():
+            with (
+                armed(
+                    create(
+                        "bit_flip",
+                        where=part,
+                        bit=30,
+                        layer="3.bias" if part == "weights" else "3",
+                        at=0,
+                    )
+                ),
+                mode(),
+            ):
                 assert not torch.equal(model(torch.ones(1, 4)), clean)
     with torch.inference_mode():
         made = nn.Linear(4, 4)
@@ -268,7 +332,10 @@ def test_a_layer_that_is_not_called_is_replaced_by_the_models_result():
     class Lazy(nn.Module):
         def __init__(self):
             super().__init__()
-            self.used, self.unused = nn.Linear(2, 2), nn.ModuleList([nn.Linear(2, 2) for _ in range(20)])
+            self.used, self.unused = (
+                nn.Linear(2, 2),
+                nn.ModuleList([nn.Linear(2, 2) for _ in range(20)]),
+            )
 
         def forward(self, x):
             return {"logits": self.used(x), "hidden": (x, 3)}
@@ -276,7 +343,10 @@ def test_a_layer_that_is_not_called_is_replaced_by_the_models_result():
     model = Lazy()
     with armed(create("bit_flip", where="activations", at=0), seed=1) as controller:
         assert model(torch.ones(1, 2))["hidden"][1] == 3
-    assert "Lazy.logits" in controller.journal[0].details["flipped"][0] or "Lazy.hidden" in controller.journal[0].details["flipped"][0]
+    assert (
+        "Lazy.logits" in controller.journal[0].details["flipped"][0]
+        or "Lazy.hidden" in controller.journal[0].details["flipped"][0]
+    )
     with armed(create("bit_flip", where="activations", layer="unused.3", at=0)) as controller:
         model(torch.ones(1, 2))
     assert not controller.journal
@@ -294,13 +364,18 @@ def test_a_gradient_flips_before_anything_has_looked_at_it():
     model, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)), torch.ones(2, 3)
     clean = backward(model, x)
     seen = []
-    handles = [parameter.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.clone())) for parameter in model.parameters()]
+    handles = [
+        parameter.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.clone()))
+        for parameter in model.parameters()
+    ]
     with armed(create("bit_flip", where="gradients", bit=30, at=1)) as controller:
         assert all(map(torch.equal, backward(model, x), clean))
         seen.clear()
         hit = backward(model, x)
         assert sum(len(flipped(bits(a), bits(b))) for a, b in zip(hit, clean, strict=True)) == 1
-        assert sorted(one.flatten().tolist() for one in seen) == sorted(one.flatten().tolist() for one in hit)
+        assert sorted(one.flatten().tolist() for one in seen) == sorted(
+            one.flatten().tolist() for one in hit
+        )
         assert all(map(torch.equal, backward(model, x), clean))
     assert len(controller.journal) == 1
     for handle in handles:
@@ -313,14 +388,26 @@ def test_gradients_are_chosen_by_the_names_in_the_model():
     model, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)), torch.ones(2, 3)
     clean = backward(model, x)
     for seed in range(5):
-        with armed(create("bit_flip", where="gradients", layer="1.weight", bit=30, at=0), seed=seed):
+        with armed(
+            create("bit_flip", where="gradients", layer="1.weight", bit=30, at=0), seed=seed
+        ):
             hit = backward(model, x)
-        assert [torch.equal(a, b) for a, b in zip(hit, clean, strict=True)] == [True, True, False, True]
+        assert [torch.equal(a, b) for a, b in zip(hit, clean, strict=True)] == [
+            True,
+            True,
+            False,
+            True,
+        ]
     with armed(create("bit_flip", where="gradients", layer="0.bias", bit=30, at=0)):
         (hit,) = torch.autograd.grad(model(x).sum(), [model[0].bias])
     assert not torch.equal(hit, clean[1])
     misspelt = create("bit_flip", where="gradients", layer="0.wieght", at=0)
-    with pytest.raises(PayloadMismatch, match=r"is called '0\.wieght' \(did you mean '0\.weight'\?\)"), armed(misspelt):
+    with (
+        pytest.raises(
+            PayloadMismatch, match=r"is called '0\.wieght' \(did you mean '0\.weight'\?\)"
+        ),
+        armed(misspelt),
+    ):
         backward(model, x)
 
 
@@ -329,7 +416,10 @@ def test_sparse_gradients_flip_among_the_values_that_they_have():
     layer = nn.Embedding(10, 4, sparse=True)
     with armed(create("bit_flip", where="gradients", bit=30, at=0)) as controller:
         layer(torch.tensor([1, 5])).sum().backward()
-    assert int((layer.weight.grad.to_dense() > 1e30).sum() + (layer.weight.grad.to_dense() == 0).sum()) >= 1
+    assert (
+        int((layer.weight.grad.to_dense() > 1e30).sum() + (layer.weight.grad.to_dense() == 0).sum())
+        >= 1
+    )
     assert len(controller.journal) == 1
     assert sorted(layer.weight.grad.coalesce().indices()[0].tolist()) == [1, 5]
 
@@ -340,17 +430,25 @@ def test_an_optimizers_state_flips_just_before_a_step():
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     seen = []
     optimizer.register_step_pre_hook(lambda *_: None)
-    with armed(create("bit_flip", where="optimizer", layer="weight", bit=29, at=[0, 1])) as controller:
+    with armed(
+        create("bit_flip", where="optimizer", layer="weight", bit=29, at=[0, 1])
+    ) as controller:
         for _ in range(2):
             model(torch.ones(2, 3)).sum().backward()
             seen.append(copy.deepcopy(optimizer.state_dict()["state"]))
             optimizer.step()
     assert [strike.visit for strike in controller.journal] == [1]
-    assert controller.journal[0].details["flipped"][0].split(" of ")[1] in ("exp_avg", "exp_avg_sq", "step")
+    assert controller.journal[0].details["flipped"][0].split(" of ")[1] in (
+        "exp_avg",
+        "exp_avg_sq",
+        "step",
+    )
 
 
 def test_a_gradient_scaler_meets_what_it_would_meet():
-    """An infinite gradient skips the step, and the scale goes down; no false alarm behind its check."""
+    """An infinite gradient skips the step, and the scale goes down; no false alarm behind its
+    check.
+    """
     model = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -368,16 +466,44 @@ def test_a_gradient_scaler_meets_what_it_would_meet():
 @pytest.mark.parametrize(
     ("keywords", "make", "message"),
     [
-        ({"bit": 40}, lambda: Holder(torch.ones(2)), "found no bit 40 in float32, which has bits 0 to 31 (t0: float32[2])"),
-        ({"bit": 16}, lambda: Holder(torch.ones(2, dtype=torch.bfloat16)), "no bit 16 in bfloat16, which has bits 0 to 15"),
-        ({}, lambda: Holder(torch.ones(2, dtype=torch.bool)), "no bits to flip in Holder: t0 holds bool, of which no bits are flipped"),
-        ({}, lambda: Holder(torch.ones(2, dtype=torch.complex64)), "t0 holds complex64, of which no bits are flipped"),
+        (
+            {"bit": 40},
+            lambda: Holder(torch.ones(2)),
+            "found no bit 40 in float32, which has bits 0 to 31 (t0: float32[2])",
+        ),
+        (
+            {"bit": 16},
+            lambda: Holder(torch.ones(2, dtype=torch.bfloat16)),
+            "no bit 16 in bfloat16, which has bits 0 to 15",
+        ),
+        (
+            {},
+            lambda: Holder(torch.ones(2, dtype=torch.bool)),
+            "no bits to flip in Holder: t0 holds bool, of which no bits are flipped",
+        ),
+        (
+            {},
+            lambda: Holder(torch.ones(2, dtype=torch.complex64)),
+            "t0 holds complex64, of which no bits are flipped",
+        ),
         ({}, lambda: Holder(torch.ones(2, device="meta")), "t0 is on the meta device"),
         ({}, lambda: Holder(torch.ones(0, 3)), "t0 is empty"),
         ({}, lambda: Holder(torch.eye(2).to_sparse()), "t0 is a tensor of layout torch.sparse_coo"),
-        ({"count": 100, "bit": 0}, lambda: Holder(torch.ones(2)), "count=100, but Holder has 2 elements"),
-        ({"layer": "tt0"}, lambda: Holder(torch.ones(2)), "no tensor of Holder is called 'tt0' (did you mean 't0'?)"),
-        ({"layer": "decoder"}, lambda: Holder(torch.ones(2)), "no tensor of Holder is called 'decoder'; there are t0"),
+        (
+            {"count": 100, "bit": 0},
+            lambda: Holder(torch.ones(2)),
+            "count=100, but Holder has 2 elements",
+        ),
+        (
+            {"layer": "tt0"},
+            lambda: Holder(torch.ones(2)),
+            "no tensor of Holder is called 'tt0' (did you mean 't0'?)",
+        ),
+        (
+            {"layer": "decoder"},
+            lambda: Holder(torch.ones(2)),
+            "no tensor of Holder is called 'decoder'; there are t0",
+        ),
     ],
 )
 def test_a_model_whose_bits_cannot_be_flipped_is_an_error_that_says_why(keywords, make, message):
@@ -398,14 +524,19 @@ def test_a_scripted_model_has_weights_and_no_layers():
         assert torch.equal(model(torch.ones(1, 3)), clean), "the same bit twice"
     assert torch.equal(model(torch.ones(1, 3)), clean)
     assert len(controller.journal) == 2
-    with pytest.raises(PayloadMismatch, match="finds no layers"), armed(create("bit_flip", where="activations", at=0)):
+    with (
+        pytest.raises(PayloadMismatch, match="finds no layers"),
+        armed(create("bit_flip", where="activations", at=0)),
+    ):
         model(torch.ones(1, 3))
 
 
 def test_where_names_a_part_or_is_a_predicate():
     """``where`` is the predicate of every fault. A part's name in it is printed as ``part``."""
     assert repr(create("bit_flip", where="gradients", at=3)) == "bit_flip(at=3, part='gradients')"
-    assert Schedule.parse("bit_flip(at=3, where='gradients')").faults == (create("bit_flip", at=3, part="gradients"),)
+    assert Schedule.parse("bit_flip(at=3, where='gradients')").faults == (
+        create("bit_flip", at=3, part="gradients"),
+    )
     assert create("bit_flip", where=lambda visit: visit.index % 2, at=EVERY).part == "weights"
     assert pickle.loads(pickle.dumps(create("bit_flip", where="optimizer", at=1))) == create(
         "bit_flip", part="optimizer", at=1

@@ -89,7 +89,18 @@ def armed(*declared):
 
 def failing(target, **keywords):
     """A trial in which every call of the target fails."""
-    return trial(Schedule((create("call_failure", target=target, **{"at": EVERY, "error": ConnectionError, **keywords}),)), Patches())
+    return trial(
+        Schedule(
+            (
+                create(
+                    "call_failure",
+                    target=target,
+                    **{"at": EVERY, "error": ConnectionError, **keywords},
+                ),
+            )
+        ),
+        Patches(),
+    )
 
 
 CALLS = {
@@ -112,7 +123,9 @@ CALLS = {
 
 @pytest.mark.parametrize("target", CALLS)
 def test_a_target_fails_wherever_it_is_called_and_works_again_afterwards(pkg, target):
-    """Functions, methods of any kind, classes, instances, coroutines, generators, C functions; under every alias."""
+    """Functions, methods of any kind, classes, instances, coroutines, generators, C functions;
+    under every alias.
+    """
     call = CALLS[target]
     expected = call(pkg)
     with failing(target) as controller:
@@ -137,7 +150,11 @@ def test_only_the_instance_or_subclass_that_was_named_fails(pkg):
 def test_a_wrapped_target_keeps_its_nature(pkg):
     """Its name, its signature, and that it is a coroutine or generator function."""
     originals = {name: getattr(pkg, name) for name in ("fetch", "fetch_async", "stream")}
-    with failing("feature_store:fetch"), failing("feature_store:fetch_async"), failing("feature_store:stream"):
+    with (
+        failing("feature_store:fetch"),
+        failing("feature_store:fetch_async"),
+        failing("feature_store:stream"),
+    ):
         assert pkg.fetch is not originals["fetch"]
         assert inspect.signature(pkg.fetch) == inspect.signature(originals["fetch"])
         assert pkg.fetch.__doc__ == "Fetch."
@@ -183,14 +200,20 @@ def test_the_error_may_be_a_class_an_instance_or_a_name(pkg):
     ]:
         if expected is None:
             continue
-        with failing("feature_store:fetch", error=error), pytest.raises(OSError) as caught:  # its arguments are compared
+        with (
+            failing("feature_store:fetch", error=error),
+            pytest.raises(OSError) as caught,
+        ):  # its arguments are compared
             pkg.fetch(1)
         assert caught.value.args == expected
 
 
 def test_a_delay_passes_in_front_of_the_call_and_is_awaited_by_coroutines(pkg):
     """Other coroutines run meanwhile."""
-    faults_ = [create("call_delay", target=f"feature_store:{name}", delay="50ms", at=0) for name in ("fetch", "fetch_async")]
+    faults_ = [
+        create("call_delay", target=f"feature_store:{name}", delay="50ms", at=0)
+        for name in ("fetch", "fetch_async")
+    ]
     with trial(Schedule(tuple(faults_)), Patches()):
         start = time.monotonic()
         assert pkg.fetch(1) == (1, None)
@@ -236,13 +259,16 @@ def test_a_target_whose_module_cannot_be_imported_says_why(tmp_path, monkeypatch
     (tmp_path / "needs_nothing.py").write_text("import not_installed_at_all")
     monkeypatch.syspath_prepend(tmp_path)
     with (
-        pytest.raises(TargetNotFound, match="importing needs_nothing failed: ModuleNotFoundError: No module named 'not_installed_at_all'"),
+        pytest.raises(
+            TargetNotFound,
+            match="importing needs_nothing failed: ModuleNotFoundError: No module named 'not_installed_at_all'",
+        ),
         failing("needs_nothing:f"),
     ):
         pass
 
 
-# -- what holds the original, and what inherits ---------------------------------------------------------------------
+# -- what holds the original, and what inherits ----------------------------------------------------
 
 HOLDERS = """
 import copyreg, functools, multiprocessing
@@ -310,9 +336,16 @@ PICKLERS = {
 
 @pytest.mark.parametrize("dumps", PICKLERS.values(), ids=PICKLERS)
 def test_functions_pickle_by_reference_whoever_holds_them(holders, dumps):
-    """The replaced original in a default argument, a partial or a registry, and the wrapper, with any pickler; also copies."""
+    """The replaced original in a default argument, a partial or a registry, and the wrapper, with
+    any pickler; also copies.
+    """
     work, cut, plain = holders.work, holders.CUT, dumps(holders.work)
-    with armed(*(create("call_failure", target=f"holders:{name}", at=99) for name in ("work", "Tool.cut", "Tool.saw"))):
+    with armed(
+        *(
+            create("call_failure", target=f"holders:{name}", at=99)
+            for name in ("work", "Tool.cut", "Tool.saw")
+        )
+    ):
         assert pickle.loads(dumps(holders.held())) is holders.work
         assert pickle.loads(dumps(holders.table))["work"](1) == 2
         assert pickle.loads(dumps(cut)) is holders.Tool.cut
@@ -335,7 +368,10 @@ def test_a_function_that_is_pickled_by_value_is_a_reference_where_it_was_one(hol
 
 def test_a_pool_of_processes_gets_an_original(holders):
     """A default argument is bound before the test begins."""
-    with armed(create("call_failure", target="holders:work", at=99)), multiprocessing.get_context("fork").Pool(1) as pool:
+    with (
+        armed(create("call_failure", target="holders:work", at=99)),
+        multiprocessing.get_context("fork").Pool(1) as pool,
+    ):
         assert pool.map(holders.held(), [1, 2]) == [2, 3]
 
 
@@ -389,23 +425,43 @@ def family(tmp_path, monkeypatch):
 
 
 def test_wrapping_an_inherited_method_hides_no_other_one(family):
-    """The order of classes decides as it did: another base's method, an instance's own, super(); other classes are not reached."""
+    """The order of classes decides as it did: another base's method, an instance's own, super();
+    other classes are not reached.
+    """
     before = family.Mirrored()
     names = ("Left.get", "Mirrored.get", "Left.make", "Left.ping", "Left.fetch", "Bytes.read")
-    with armed(*(create("call_failure", target=f"family:{name}", at=99) for name in names)) as controller:
-        assert (family.Both().get(), family.Left().get(), family.Deep().get()) == ("right base", "base", "deep base")
+    with armed(
+        *(create("call_failure", target=f"family:{name}", at=99) for name in names)
+    ) as controller:
+        assert (family.Both().get(), family.Left().get(), family.Deep().get()) == (
+            "right base",
+            "base",
+            "deep base",
+        )
         assert controller.count(("call", "family:Left.get")) == 3
         assert (family.Base().get(), family.Right().get()) == ("base", "right base")
         assert controller.count(("call", "family:Left.get")) == 3
         assert (before.get(), family.Mirrored().get()) == ("mirrored", "mirrored")
         assert controller.count(("call", "family:Mirrored.get")) == 2
-        assert (family.Both.make(), family.Left().make(), family.Left.ping(), family.Left().ping()) == ("Both", "Left", "pong", "pong")
+        assert (
+            family.Both.make(),
+            family.Left().make(),
+            family.Left.ping(),
+            family.Left().ping(),
+        ) == ("Both", "Left", "pong", "pong")
         assert inspect.iscoroutinefunction(family.Left().fetch)
         assert asyncio.run(family.Left().fetch()) == "fetched"
         assert family.Bytes(b"abc").read(2) == b"ab"
         assert family.Left.get(family.Left()) == "base"
         counted = {name: controller.count(("call", f"family:{name}")) for name in names}
-    assert counted == {"Left.get": 4, "Mirrored.get": 2, "Left.make": 2, "Left.ping": 2, "Left.fetch": 1, "Bytes.read": 1}
+    assert counted == {
+        "Left.get": 4,
+        "Mirrored.get": 2,
+        "Left.make": 2,
+        "Left.ping": 2,
+        "Left.fetch": 1,
+        "Bytes.read": 1,
+    }
     assert "get" not in vars(family.Left)
     assert family.Both().get() == "right base"
     assert before.get() == "mirrored"
@@ -413,7 +469,10 @@ def test_wrapping_an_inherited_method_hides_no_other_one(family):
 
 def test_an_inherited_method_fails_for_the_class_that_is_named(family):
     """Its calls and its results are two sites of one method."""
-    declared = [create("call_failure", target="family:Left.get", at=1), create("truncation", target="family:Left.get", keep=0.5, at=0)]
+    declared = [
+        create("call_failure", target="family:Left.get", at=1),
+        create("truncation", target="family:Left.get", keep=0.5, at=0),
+    ]
     with armed(*declared) as controller:
         assert family.Left().get() != "base"
         with pytest.raises(RuntimeError):
@@ -422,7 +481,7 @@ def test_an_inherited_method_fails_for_the_class_that_is_named(family):
     assert len(controller.journal) == 2
 
 
-# -- exceptions that are given ---------------------------------------------------------------------------------------
+# -- exceptions that are given ---------------------------------------------------------------------
 
 
 class Refused(Exception):
@@ -490,7 +549,11 @@ def test_each_strike_gets_a_copy_of_the_given_exception(error):
     """Whatever its constructor wants; notes and tracebacks of one strike are not those of the next."""
     caught = []
     fault = create("call_failure", target="json:dumps", error=error, at=EVERY)
-    with armed(pickle.loads(pickle.dumps(fault)) if vars(error).get("_request") is None and not isinstance(error, Answered) else fault):
+    with armed(
+        pickle.loads(pickle.dumps(fault))
+        if vars(error).get("_request") is None and not isinstance(error, Answered)
+        else fault
+    ):
         for _ in range(2):
             with pytest.raises(type(error)) as raised:
                 json.dumps({})

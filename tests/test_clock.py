@@ -1,4 +1,6 @@
-"""Virtual time: what waits takes no time, and passes all the same; with threads and processes time is real."""
+"""Virtual time: what waits takes no time, and passes all the same; with threads and processes time
+is real.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,18 @@ sites.load()
 
 HOUR = 3600.0
 POOL = ThreadPoolExecutor(1)
-REAL = {name: getattr(time, name) for name in ("sleep", "monotonic", "time", "perf_counter", "monotonic_ns", "time_ns", "perf_counter_ns")}
+REAL = {
+    name: getattr(time, name)
+    for name in (
+        "sleep",
+        "monotonic",
+        "time",
+        "perf_counter",
+        "monotonic_ns",
+        "time_ns",
+        "perf_counter_ns",
+    )
+}
 
 
 @pytest.fixture
@@ -46,16 +59,24 @@ def since(start):
     return round(reading() - start, 3)
 
 
-@pytest.mark.parametrize("wait", [lambda: time.sleep(HOUR), lambda: pause(HOUR)], ids=["time.sleep", "from time import sleep"])
+@pytest.mark.parametrize(
+    "wait",
+    [lambda: time.sleep(HOUR), lambda: pause(HOUR)],
+    ids=["time.sleep", "from time import sleep"],
+)
 def test_sleeping_takes_no_time_and_passes_it(clock, wait):
     """Under whatever name it was imported; each clock of ``time`` agrees."""
     clocks = ("monotonic", "time", "perf_counter")
     before, real = [getattr(time, name)() for name in clocks], REAL["monotonic"]()
     nanoseconds = time.monotonic_ns(), time.time_ns(), time.perf_counter_ns()
     wait()
-    assert [round(getattr(time, name)() - start) for name, start in zip(clocks, before, strict=True)] == [3600] * 3
+    assert [
+        round(getattr(time, name)() - start) for name, start in zip(clocks, before, strict=True)
+    ] == [3600] * 3
     after = time.monotonic_ns(), time.time_ns(), time.perf_counter_ns()
-    assert [round((end - start) / 1e9) for start, end in zip(nanoseconds, after, strict=True)] == [3600] * 3
+    assert [round((end - start) / 1e9) for start, end in zip(nanoseconds, after, strict=True)] == [
+        3600
+    ] * 3
     assert REAL["monotonic"]() - real < 60
 
 
@@ -123,7 +144,10 @@ def test_an_event_loop_jumps_to_its_next_deadline(clock):
     async def main():
         start = reading()
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.gather(worker("late", 3 * HOUR), worker("soon", 60), worker("later", HOUR)), 2 * HOUR)
+            await asyncio.wait_for(
+                asyncio.gather(worker("late", 3 * HOUR), worker("soon", 60), worker("later", HOUR)),
+                2 * HOUR,
+            )
         return since(start)
 
     assert asyncio.run(main()) == 2 * HOUR
@@ -134,7 +158,9 @@ def test_an_event_loop_that_waits_for_others_does_not_jump(clock):
     """A reply that takes real time must not fire a timeout of a minute."""
 
     async def main():
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "print(1)", stdout=subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "print(1)", stdout=subprocess.PIPE
+        )
         return await asyncio.wait_for(process.communicate(), 60)
 
     assert asyncio.run(main())[0].strip() == b"1"
@@ -171,7 +197,9 @@ def test_a_thread_makes_time_real_and_the_clock_goes_on_from_where_it_stands(clo
     start = reading()
     time.sleep(HOUR)
     done = threading.Event()
-    thread = threading.Thread(target=lambda: [sum(range(1000)) for _ in iter(done.is_set, True)], name="loader")
+    thread = threading.Thread(
+        target=lambda: [sum(range(1000)) for _ in iter(done.is_set, True)], name="loader"
+    )
     thread.start()
     time.sleep(0.02)
     assert clock.reason == "the thread loader is busy"
@@ -218,12 +246,16 @@ def test_another_event_loop_makes_time_real(clock):
 
 
 def test_a_pool_that_was_there_before_is_not_jumped_over(clock):
-    """A time-out of half a minute does not fire while a thread has been at work for some milliseconds."""
+    """A time-out of half a minute does not fire while a thread has been at work for some
+    milliseconds.
+    """
     done = threading.Event()
 
     async def main():
         loop = asyncio.get_running_loop()
-        return await asyncio.wait_for(loop.run_in_executor(POOL, lambda: done.wait(0.05) or sum(range(10**6))), 30)
+        return await asyncio.wait_for(
+            loop.run_in_executor(POOL, lambda: done.wait(0.05) or sum(range(10**6))), 30
+        )
 
     assert asyncio.run(main()) == sum(range(10**6))
     assert "busy" in clock.reason
@@ -246,7 +278,11 @@ def test_a_process_that_was_there_before_is_not_jumped_over():
         process.communicate(b"\n")
 
 
-@pytest.mark.parametrize("wait", [lambda: threading.Event().wait(0.05), lambda: _empty(queue.Queue(), 0.05)], ids=["event", "queue"])
+@pytest.mark.parametrize(
+    "wait",
+    [lambda: threading.Event().wait(0.05), lambda: _empty(queue.Queue(), 0.05)],
+    ids=["event", "queue"],
+)
 def test_what_is_really_waited_for_counts(clock, wait):
     """A loop with a deadline that waits by such means comes to its end."""
     start, turns = reading(), 0
@@ -277,7 +313,9 @@ def test_helpers_of_the_standard_library_sleep_on_the_clock_too(clock):
 
 
 def test_delays_in_another_threads_loop_pass_together(clock):
-    """Requests that one call sends at once are delayed at once; those of one task one after the other."""
+    """Requests that one call sends at once are delayed at once; those of one task one after the
+    other.
+    """
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
 
@@ -296,7 +334,9 @@ def test_delays_in_another_threads_loop_pass_together(clock):
 
 
 def test_the_next_trial_goes_on_where_the_last_one_ended():
-    """An object that outlives a trial (a loop, a limiter) never sees time go back between two trials."""
+    """An object that outlives a trial (a loop, a limiter) never sees time go back between two
+    trials.
+    """
     ends = []
     for _ in range(2):
         with trial(Schedule(), Patches(), clock="virtual"):
@@ -339,7 +379,9 @@ def flaky():
 
 def test_a_retry_loop_with_ten_minutes_of_back_off_takes_milliseconds():
     """Injected failures and delays, and the code's own waiting, all on one clock."""
-    failure = create("call_failure", target="tests.test_clock:flaky", error="ConnectionError", at=range(10))
+    failure = create(
+        "call_failure", target="tests.test_clock:flaky", error="ConnectionError", at=range(10)
+    )
     delay = create("call_delay", target="tests.test_clock:flaky", delay="5m", at=10)
     with trial(Schedule((failure, delay)), Patches(), clock="virtual") as controller:
         start, real = reading(), REAL["monotonic"]()
@@ -373,7 +415,8 @@ def test_the_report_says_why_the_clock_was_real(example, mode):
     """)
     outcome = project.run(*mode, fresh=True, failed=1, passed=1)
     outcome.has(
-        "clock: real, because the thread uploader waits too", "(1 on the real clock, because threads or processes run beside the test)"
+        "clock: real, because the thread uploader waits too",
+        "(1 on the real clock, because threads or processes run beside the test)",
     )
 
 

@@ -31,7 +31,7 @@ def lowered(by, wobble=0.0):
     return [value - by + wobble * (-1) ** place for place, value in enumerate(GOLDEN)]
 
 
-# -- the tests -------------------------------------------------------------------------------------------------------------
+# -- the tests -------------------------------------------------------------------------------------
 
 small = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=7)
 
@@ -39,17 +39,22 @@ small = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=7)
 @settings(max_examples=60, deadline=None)
 @given(small, st.booleans())
 def test_sign_flips_are_counted_one_by_one(values, strict):
-    """The share of the 2**n sign flips whose sum is as low; strictly: of values that are lower by next to nothing."""
+    """The share of the 2**n sign flips whose sum is as low; strictly: of values that are lower by
+    next to nothing.
+    """
     shifted = [value - 1e-6 for value in values] if strict else values
     sums = [
-        sum(sign * value for sign, value in zip(signs, shifted, strict=True)) for signs in itertools.product((1, -1), repeat=len(values))
+        sum(sign * value for sign, value in zip(signs, shifted, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(values))
     ]
     expected = np.mean([total <= sum(shifted) + 1e-9 for total in sums])
     assert comparison._sign_flips(values, strict=strict) == pytest.approx(expected)
 
 
 def test_the_permutation_test_of_groups_agrees_with_scipy():
-    """One-sided, by Welch's t, all 330 ways; with groups of one size any difference of means would do."""
+    """One-sided, by Welch's t, all 330 ways; with groups of one size any difference of means would
+    do.
+    """
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
     for shift in (0.0, 0.7, 2.0):
@@ -58,7 +63,9 @@ def test_the_permutation_test_of_groups_agrees_with_scipy():
         def welch(x, y, axis=-1):
             return stats.ttest_ind(x, y, axis=axis, equal_var=False).statistic
 
-        expected = stats.permutation_test((a, b), welch, alternative="less", n_resamples=math.inf, vectorized=True).pvalue
+        expected = stats.permutation_test(
+            (a, b), welch, alternative="less", n_resamples=math.inf, vectorized=True
+        ).pvalue
         assert comparison._shuffles(list(a), list(b), strict=False) == pytest.approx(expected)
 
 
@@ -67,7 +74,9 @@ def test_the_sign_test_agrees_with_scipy():
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(1)
     few, many = rng.normal(-0.2, 1, size=10), rng.normal(-0.2, 1, size=60)
-    exact = stats.permutation_test((few,), np.mean, permutation_type="samples", alternative="less", n_resamples=math.inf).pvalue
+    exact = stats.permutation_test(
+        (few,), np.mean, permutation_type="samples", alternative="less", n_resamples=math.inf
+    ).pvalue
     assert comparison._sign_flips(list(few), strict=False) == pytest.approx(exact)
     normal = stats.ttest_1samp(many, 0, alternative="less").pvalue
     assert comparison._sign_flips(list(many), strict=False) == pytest.approx(normal, abs=0.005)
@@ -76,37 +85,66 @@ def test_the_sign_test_agrees_with_scipy():
 @pytest.mark.parametrize("paired", [True, False])
 def test_constant_metrics_are_judged_by_their_number_alone(paired):
     """Equal values are not an error: five equal pairs give 1/32, five against five 1/252."""
-    p = comparison._sign_flips([-1.0] * 5, strict=False) if paired else comparison._shuffles([1.0] * 5, [2.0] * 5, strict=False)
+    p = (
+        comparison._sign_flips([-1.0] * 5, strict=False)
+        if paired
+        else comparison._shuffles([1.0] * 5, [2.0] * 5, strict=False)
+    )
     assert p == pytest.approx(1 / 32 if paired else 1 / 252)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=5, max_size=9), st.booleans(), st.floats(0, 2))
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=5, max_size=9),
+    st.booleans(),
+    st.floats(0, 2),
+)
 def test_scale_shift_and_direction_do_not_matter(pairs, paired, margin):
     """Metrics in other units, and losses instead of scores, have the same outcome."""
     chaos, golden = ([round(value, 3) for value in side] for side in zip(*pairs, strict=True))
     margin = round(margin, 3)
     expected = outcome(chaos, golden, margin=margin, paired=paired)
-    assert outcome([-v for v in chaos], [-v for v in golden], margin=margin, paired=paired, higher_is_better=False) == expected
-    assert outcome([4 * v for v in chaos], [4 * v for v in golden], margin=4 * margin, paired=paired) == expected
+    assert (
+        outcome(
+            [-v for v in chaos],
+            [-v for v in golden],
+            margin=margin,
+            paired=paired,
+            higher_is_better=False,
+        )
+        == expected
+    )
+    assert (
+        outcome([4 * v for v in chaos], [4 * v for v in golden], margin=4 * margin, paired=paired)
+        == expected
+    )
 
 
-# -- the rates of error ----------------------------------------------------------------------------------------------------
+# -- the rates of error ----------------------------------------------------------------------------
 
 
 def rates(loss, seeds, *, paired, trials=200, spread=1.0):
-    """The shares of passes and of ``Worse`` among simulated metrics that are worse by ``loss``; the margin is 1."""
+    """The shares of passes and of ``Worse`` among simulated metrics that are worse by ``loss``; the
+    margin is 1.
+    """
     rng = np.random.default_rng(seeds)
     found = []
     for _ in range(trials):
         common = rng.normal(size=seeds)
         golden = common + 0.5 * rng.normal(size=seeds)
-        chaos = (common if paired else rng.normal(size=seeds)) + 0.5 * spread * rng.normal(size=seeds) - loss
+        chaos = (
+            (common if paired else rng.normal(size=seeds))
+            + 0.5 * spread * rng.normal(size=seeds)
+            - loss
+        )
         found.append(outcome(chaos, golden, margin=1.0, paired=paired))
     return found.count("passes") / trials, found.count("Worse") / trials
 
 
-@pytest.mark.parametrize(("paired", "seeds", "spread"), [(True, 6, 1.0), (True, 12, 1.0), (False, 5, 1.0), (False, 7, 3.0)])
+@pytest.mark.parametrize(
+    ("paired", "seeds", "spread"),
+    [(True, 6, 1.0), (True, 12, 1.0), (False, 5, 1.0), (False, 7, 3.0)],
+)
 def test_at_the_margin_neither_error_is_made_more_often_than_alpha(paired, seeds, spread):
     """Within three standard errors of 200 simulations; also where faults make the metric noisier."""
     limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
@@ -124,7 +162,7 @@ def test_power_grows_with_the_seeds(paired):
     assert rates(3.5, 8, paired=paired, trials=40)[1] > 0.9
 
 
-# -- outcomes --------------------------------------------------------------------------------------------------------------
+# -- outcomes --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -150,9 +188,15 @@ def test_there_are_three_outcomes(chaos, keywords, expected):
 
 def test_the_messages_say_how_much_and_how_many():
     """The effect, the p-values, and the seeds that would probably do."""
-    with pytest.raises(Worse, match=r"over 8 pairs the metric is 5\.38 % worse on average .*worse by more than the margin \(p = 0\.0039\)"):
+    with pytest.raises(
+        Worse,
+        match=r"over 8 pairs the metric is 5\.38 % worse on average .*worse by more than the margin \(p = 0\.0039\)",
+    ):
         assert_not_worse(lowered(0.05, 0.002), GOLDEN, margin=0.02)
-    with pytest.raises(Inconclusive, match=r"neither .* nor that it is not .*\. About \d+ pairs would probably be enough"):
+    with pytest.raises(
+        Inconclusive,
+        match=r"neither .* nor that it is not .*\. About \d+ pairs would probably be enough",
+    ):
         assert_not_worse(lowered(0.001, 0.05), GOLDEN, margin=0.02)
     with pytest.raises(Inconclusive, match="1,000 pairs would not be enough"):
         assert_not_worse(lowered(0.02, 0.02), GOLDEN, margin=0.02)
@@ -174,15 +218,31 @@ def test_the_advice_holds():
     ("chaos", "golden", "keywords", "message"),
     [
         (GOLDEN[:4], GOLDEN[:4], {}, "4 pairs can never reach alpha=0.05. Run 5 seeds"),
-        (GOLDEN[:2], GOLDEN[:3], {"paired": False}, "2 chaos and 3 golden seeds can never reach alpha=0.05. Run 3 seeds each"),
+        (
+            GOLDEN[:2],
+            GOLDEN[:3],
+            {"paired": False},
+            "2 chaos and 3 golden seeds can never reach alpha=0.05. Run 3 seeds each",
+        ),
         (
             GOLDEN[:5],
             GOLDEN,
             {},
-            "5 chaos metrics and 8 golden metrics cannot be paired by seed. For independent groups, give paired=False",
+            "5 chaos metrics and 8 golden metrics cannot be paired by seed. For independent "
+            "groups, give paired=False",
         ),
-        (GOLDEN, [*GOLDEN[:7], math.nan], {}, "the golden metrics must be finite, got nan for seed 7 (not finite for 1 of 8)"),
-        (GOLDEN, GOLDEN, {"margin": -1}, "margin must be 0 or more, in the metric's unit, got -1 (int)"),
+        (
+            GOLDEN,
+            [*GOLDEN[:7], math.nan],
+            {},
+            "the golden metrics must be finite, got nan for seed 7 (not finite for 1 of 8)",
+        ),
+        (
+            GOLDEN,
+            GOLDEN,
+            {"margin": -1},
+            "margin must be 0 or more, in the metric's unit, got -1 (int)",
+        ),
         (GOLDEN, GOLDEN, {"margin": math.nan}, "margin must be 0 or more"),
         (GOLDEN, GOLDEN, {"alpha": 0.5}, "alpha must be above 0 and below 0.5, got 0.5 (float)"),
         (0.9, GOLDEN, {}, "chaos must be a list or another iterable, got float"),
@@ -199,8 +259,12 @@ def test_what_cannot_be_judged_is_refused(chaos, golden, keywords, message):
 
 def test_a_metric_that_is_not_finite_is_worse():
     """The seed is named."""
-    with pytest.raises(Worse, match=r"under faults the metric is inf for seed 2 \(not finite for 2 of 8\)"):
-        assert_not_worse([1, 1, math.inf, 1, math.nan, 1, 1, 1], GOLDEN, margin=10, higher_is_better=False)
+    with pytest.raises(
+        Worse, match=r"under faults the metric is inf for seed 2 \(not finite for 2 of 8\)"
+    ):
+        assert_not_worse(
+            [1, 1, math.inf, 1, math.nan, 1, 1, 1], GOLDEN, margin=10, higher_is_better=False
+        )
 
 
 def test_numbers_of_any_library_are_taken():

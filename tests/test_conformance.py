@@ -23,7 +23,9 @@ CASES = {}
 for file in sorted(Path(__file__).parent.glob("cases_*.py")):
     if HAS_TORCH or "needs torch" not in file.read_text().partition("\n")[0]:
         CASES |= importlib.import_module(f"tests.{file.stem}").CASES
-BUILT_IN = sorted(name for name, cls in FAULTS.items() if cls.__module__.startswith("pytest_mlchaos"))
+BUILT_IN = sorted(
+    name for name, cls in FAULTS.items() if cls.__module__.startswith("pytest_mlchaos")
+)
 NEEDS_ITS_WORLD = {"rank_failure"}  # strikes in ranks alone: test_world.py
 
 test_every_fault_keeps_its_promises = conformance(*CASES.values())
@@ -62,7 +64,10 @@ def test_the_example_of_each_fault_strikes(name):
     assert type(fault) is FAULTS[name]
     if name not in NEEDS_ITS_WORLD:
         case = dataclasses.replace(CASES[name], fault=fault)
-        assert next(entry.visit for entry in case.strike(case.payloads(), *case.due).journal) == case.due[0]
+        assert (
+            next(entry.visit for entry in case.strike(case.payloads(), *case.due).journal)
+            == case.due[0]
+        )
         CHECKS["does_something"](case)
 
 
@@ -73,7 +78,17 @@ CHECKS = {promise.__name__: promise for promise in PROMISES}
 def broken(apply_, **members):
     """A registered fault with this apply."""
     FAULTS.pop("suspect", None)
-    suspect = type("Suspect", (Fault,), {"site": "some.site", "name": "suspect", "apply": apply_, "__module__": __name__, **members})
+    suspect = type(
+        "Suspect",
+        (Fault,),
+        {
+            "site": "some.site",
+            "name": "suspect",
+            "apply": apply_,
+            "__module__": __name__,
+            **members,
+        },
+    )
     globals()["Suspect"] = suspect  # where pickle looks for it
     return register(suspect)()
 
@@ -81,21 +96,52 @@ def broken(apply_, **members):
 @pytest.mark.parametrize(
     ("promise", "apply", "members", "says"),
     [
-        ("exact_visits", lambda self, visit: [7], {"strikes_at": lambda self, visit, seed, place=0: visit == 1}, "struck at the visits"),
-        ("same_seed", lambda self, visit: [np.random.default_rng().random()], {}, "gives two results with one seed"),
+        (
+            "exact_visits",
+            lambda self, visit: [7],
+            {"strikes_at": lambda self, visit, seed, place=0: visit == 1},
+            "struck at the visits",
+        ),
+        (
+            "same_seed",
+            lambda self, visit: [np.random.default_rng().random()],
+            {},
+            "gives two results with one seed",
+        ),
         ("input_kept", lambda self, visit: visit.payload.append(1), {}, "modified its input"),
         ("undone", lambda self, visit: left.append(1), {}, "not undone"),
         ("does_something", lambda self, visit: None, {}, "struck, but changed nothing"),
         ("pickles", lambda self, visit: [7], {"__module__": "nowhere"}, "does not pickle"),
-        ("reads_back", lambda self, visit: [7], {"__repr__": lambda self: "suspect()"}, "cannot be read back"),
-        ("refuses_parameters", lambda self, visit: [7], {"__post_init__": lambda self: None}, "is accepted, although"),
+        (
+            "reads_back",
+            lambda self, visit: [7],
+            {"__repr__": lambda self: "suspect()"},
+            "cannot be read back",
+        ),
+        (
+            "refuses_parameters",
+            lambda self, visit: [7],
+            {"__post_init__": lambda self: None},
+            "is accepted, although",
+        ),
         ("refuses_payloads", lambda self, visit: [7], {}, "cannot work on"),
-        ("neutral_is_no_strike", lambda self, visit: visit.record_injection(), {}, "changed nothing, but counts as struck"),
+        (
+            "neutral_is_no_strike",
+            lambda self, visit: visit.record_injection(),
+            {},
+            "changed nothing, but counts as struck",
+        ),
     ],
 )
 def test_the_check_finds_what_breaks_a_promise(promise, apply, members, says):
     """A check that cannot fail does not check anything."""
-    case = Case(broken(apply, **members), list, operation=lambda payload: payload + left, wrong=[list], neutral=list)
+    case = Case(
+        broken(apply, **members),
+        list,
+        operation=lambda payload: payload + left,
+        wrong=[list],
+        neutral=list,
+    )
     if promise == "input_kept":
         case = dataclasses.replace(case, operation=None)
     left.clear()
@@ -124,7 +170,9 @@ def test_the_check_of_another_process_can_fail():
 def test_the_check_of_a_payload_that_is_another_object_can_fail():
     """A site that copies its payload breaks its promise to all code."""
     with pytest.raises(AssertionError, match="at which it was not due"):
-        CHECKS["same_object"](Case(broken(None, observe=lambda self, visit: setattr(visit, "payload", [])), list))
+        CHECKS["same_object"](
+            Case(broken(None, observe=lambda self, visit: setattr(visit, "payload", [])), list)
+        )
 
 
 def test_authors_run_the_suite_on_their_own_faults(example):
@@ -147,7 +195,9 @@ def test_authors_run_the_suite_on_their_own_faults(example):
     """).run(fresh=True, passed=len(PROMISES) - 2)
 
 
-@pytest.mark.parametrize("name", ["call_delay", "latency_spike", "delay_batch", "slow_storage", "slow_phase"])
+@pytest.mark.parametrize(
+    "name", ["call_delay", "latency_spike", "delay_batch", "slow_storage", "slow_phase"]
+)
 def test_no_delay_is_no_strike(name):
     """A delay of nothing changes nothing."""
     if name not in FAULTS:

@@ -16,7 +16,13 @@ from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.controller import Controller
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
-from pytest_mlchaos.errors import BadArgument, CrashNotRestarted, CrashSwallowed, FaultError, TrialTimeout
+from pytest_mlchaos.errors import (
+    BadArgument,
+    CrashNotRestarted,
+    CrashSwallowed,
+    FaultError,
+    TrialTimeout,
+)
 from pytest_mlchaos.sites.calls import wrap_function
 
 faults.load()
@@ -96,7 +102,12 @@ def test_each_of_many_threads_gets_its_own_visit_number():
     """Every scheduled visit strikes once, whichever thread it falls to."""
     out = []
     with Controller(Schedule((create("marked", at=range(0, 4000, 2)),))) as controller:
-        threads = [threading.Thread(target=lambda: out.extend(controller.visit("box.passed", "") for _ in range(1000))) for _ in range(4)]
+        threads = [
+            threading.Thread(
+                target=lambda: out.extend(controller.visit("box.passed", "") for _ in range(1000))
+            )
+            for _ in range(4)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -114,7 +125,9 @@ def test_nothing_strikes_after_the_trial():
 
 def test_in_the_probing_trial_nothing_strikes_and_the_possible_visits_are_noted():
     """Exploration starts from the visits that really exist."""
-    out, controller = passed([create("marked", where=lambda visit: visit.index % 3 == 0)], 10, probing=True)
+    out, controller = passed(
+        [create("marked", where=lambda visit: visit.index % 3 == 0)], 10, probing=True
+    )
     assert out == [str(number) for number in range(10)]
     assert controller.scheduled[0].eligible == [0, 3, 6, 9]
 
@@ -138,7 +151,9 @@ def test_a_golden_run_inside_a_trial_is_counted_for_itself():
     ],
 )
 def test_a_mistake_in_a_fault_is_an_error_of_the_fault(broken):
-    """It names the class, where it broke, and says that the subject is not to blame; the subject cannot swallow it."""
+    """It names the class, where it broke, and says that the subject is not to blame; the subject
+    cannot swallow it.
+    """
 
     @register
     class Careless(Fault):
@@ -186,7 +201,9 @@ def test_an_exception_that_a_fault_raises_on_purpose_reaches_the_subject():
 def test_a_predicate_that_breaks_is_named():
     """``where=`` is the user's code too."""
     with (
-        pytest.raises(BadArgument, match=r"marked: where= raised AttributeError: .* at visit 0 of box\.passed"),
+        pytest.raises(
+            BadArgument, match=r"marked: where= raised AttributeError: .* at visit 0 of box\.passed"
+        ),
         trial(Schedule((create("marked", at=0, where=lambda v: v.nope),)), Patches()) as c,
     ):
         c.visit("box.passed")
@@ -205,7 +222,10 @@ def test_a_context_needs_a_site_with_a_duration():
             """Hold."""
             visit.keep_open(threading.Lock())
 
-    with pytest.raises(FaultError, match="has no duration"), Controller(Schedule((Holding(at=0),))) as controller:
+    with (
+        pytest.raises(FaultError, match="has no duration"),
+        Controller(Schedule((Holding(at=0),))) as controller,
+    ):
         controller.visit("box.passed")
 
 
@@ -234,7 +254,9 @@ def test_a_crash_that_reaches_the_test_says_what_would_restart_it():
 def test_a_crash_that_the_test_swallows_is_found_out():
     """A bare except in the body is named with its line."""
     with (
-        pytest.raises(CrashSwallowed, match=r"died at box.passed 0 .*swallowed it at .*test_controller\.py"),
+        pytest.raises(
+            CrashSwallowed, match=r"died at box.passed 0 .*swallowed it at .*test_controller\.py"
+        ),
         trial(Schedule((create("crash", site="box.passed", at=0),)), Patches()) as c,
     ):
         try:
@@ -255,7 +277,10 @@ def test_a_trial_that_hangs_is_ended_wherever_it_stands():
                 pass
 
     for hang in (lambda: time.sleep(60), threading.Event().wait, stubborn):
-        with pytest.raises(TrialTimeout, match=r"longer than 0\.2 s"), trial(Schedule(), Patches(), timeout=0.2):
+        with (
+            pytest.raises(TrialTimeout, match=r"longer than 0\.2 s"),
+            trial(Schedule(), Patches(), timeout=0.2),
+        ):
             hang()
 
 
@@ -263,7 +288,9 @@ def test_a_wrapped_callable_is_a_target_by_hand():
     """``mlchaos.call(fn)`` reaches what no import does."""
     double = wrap_function(lambda x: 2 * x, "model.double")
     assert double(4) == 8
-    with Controller(Schedule((create("call_failure", target="model.double", error=KeyError, at=1),))):
+    with Controller(
+        Schedule((create("call_failure", target="model.double", error=KeyError, at=1),))
+    ):
         assert double(4) == 8
         with pytest.raises(KeyError):
             double(4)
@@ -284,5 +311,10 @@ def test_nothing_strikes_behind_a_wait_that_never_ends():
     """A process that hangs must not fail as well."""
     clock = RealClock()
     clock.sleep = lambda seconds: None
-    _, controller = passed([create("standstill", at=1), create("marked", at=[1, 2])], 4, clock=clock)
-    assert [(strike.fault, strike.visit) for strike in controller.journal] == [("standstill(at=1)", 1), ("marked(at=[1, 2])", 2)]
+    _, controller = passed(
+        [create("standstill", at=1), create("marked", at=[1, 2])], 4, clock=clock
+    )
+    assert [(strike.fault, strike.visit) for strike in controller.journal] == [
+        ("standstill(at=1)", 1),
+        ("marked(at=[1, 2])", 2),
+    ]

@@ -23,12 +23,22 @@ def test_a_loss_that_falls_in_time_has_converged():
     [
         ([1.0, float("nan"), 0.1], {}, "the loss is nan at step 1, and not finite at 1 of 3 steps"),
         ([1.0, 0.1, float("inf")], {}, "the loss is inf at step 2"),
-        (FALLING, {"below": 0.05}, "the loss is up to twice the bound at the last step (3), expected below 0.05"),
-        (FALLING, {"by": 1}, "did not fall below 0.2 by step 1: the lowest, at step 1, was up to ten times the bound"),
+        (
+            FALLING,
+            {"below": 0.05},
+            "the loss is up to twice the bound at the last step (3), expected below 0.05",
+        ),
+        (
+            FALLING,
+            {"by": 1},
+            "did not fall below 0.2 by step 1: the lowest, at step 1, was up to ten times the "
+            "bound",
+        ),
         (
             [1.0, 0.1, 0.9],
             {},
-            "is up to ten times the bound at the last step (2), expected below 0.2, though it had been below it at step 1",
+            "is up to ten times the bound at the last step (2), expected below 0.2, though it had "
+            "been below it at step 1",
         ),
         ([0.1, 0.5, 0.1], {"window": 3}, "the mean loss over 3 steps"),
     ],

@@ -1,4 +1,6 @@
-"""The corpus: its programs say what must be found in them, and the runner judges by that and by nothing else."""
+"""The corpus: its programs say what must be found in them, and the runner judges by that and by
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,14 @@ def program(name="p", requires=("numpy",), sound=True, **rest):
 
 def outcome(verdict, component=None):
     """One outcome, as the runner writes it down."""
-    return {"state": "x", "verdict": verdict, "error": None, "step": 3, "component": component, "detail": ""}
+    return {
+        "state": "x",
+        "verdict": verdict,
+        "error": None,
+        "step": 3,
+        "component": component,
+        "detail": "",
+    }
 
 
 def facts(*outcomes, not_recovered=None):
@@ -43,13 +52,21 @@ def facts(*outcomes, not_recovered=None):
 
 @pytest.mark.parametrize("folder", PROGRAMS, ids=lambda path: path.name)
 def test_each_program_says_what_it_is(folder):
-    """A comment in front of ``expected.toml`` tells why it is sound or not; all keys are known; what it imports is required."""
+    """A comment in front of ``expected.toml`` tells why it is sound or not; all keys are known;
+    what it imports is required.
+    """
     found = read(folder)
     first = (folder / "expected.toml").read_text().splitlines()[:2]
     assert all(line.startswith("# ") for line in first)
     source = (folder / "subject.py").read_text()
     assert f"def {found.entry}(workdir" in source
-    for module, package in {"torch": "torch", "xgboost": "xgboost", "sklearn": "scikit-learn", "jax": "jax", "h5py": "h5py"}.items():
+    for module, package in {
+        "torch": "torch",
+        "xgboost": "xgboost",
+        "sklearn": "scikit-learn",
+        "jax": "jax",
+        "h5py": "h5py",
+    }.items():
         if f"import {module}\n" in source or f"from {module}" in source:
             assert found.needs(package)
 
@@ -64,12 +81,19 @@ def test_a_sound_program_is_flagged_by_a_single_state():
     """Each other verdict than recovered is a false alarm."""
     assert not problems(program(), facts(outcome("recovered")))
     for verdict in ("diverged", "failed", "hung", "restarted"):
-        assert verdict in problems(program(), facts(outcome("recovered"), outcome(verdict), not_recovered="..."))[0]
+        assert (
+            verdict
+            in problems(
+                program(), facts(outcome("recovered"), outcome(verdict), not_recovered="...")
+            )[0]
+        )
 
 
 def test_a_sound_program_must_pass_assert_recovers_too():
     """All recovered, but assert_recovers raised: wrong."""
-    assert problems(program(), facts(outcome("recovered"), not_recovered="lost 7 steps")) == ["lost 7 steps"]
+    assert problems(program(), facts(outcome("recovered"), not_recovered="lost 7 steps")) == [
+        "lost 7 steps"
+    ]
 
 
 def test_an_unsound_program_needs_one_of_its_verdicts():
@@ -85,7 +109,9 @@ def test_the_first_divergence_must_name_the_cause():
     unsound = program(sound=False, find=("diverged",), cause=("data order",))
     first, second = outcome("diverged", "data order"), outcome("diverged", "parameters")
     assert not problems(unsound, facts(outcome("recovered"), first, second, not_recovered="..."))
-    assert problems(unsound, facts(second, first, not_recovered="...")) == ["the first divergence is parameters, not data order"]
+    assert problems(unsound, facts(second, first, not_recovered="...")) == [
+        "the first divergence is parameters, not data order"
+    ]
 
 
 def test_lost_work_means_all_recover_but_not_within_the_bound():
@@ -121,13 +147,17 @@ def test_an_expectation_that_cannot_be_judged_by_is_refused(tmp_path, toml, says
 
 
 def test_current_pins_share_an_environment_and_older_ones_another():
-    """Programs share an environment if their pins agree. Those without torch stay in one without it."""
+    """Programs share an environment if their pins agree. Those without torch stay in one without
+    it.
+    """
     old = program("old", ("torch==2.13.0", "lib==1.9"))
     new = program("new", ("torch==2.13.0", "lib==1.10"))
     other = program("other", ("torch==2.13.0", "numpy"))
     light = program("light", ("lib==1.10",))
     found = {environment.name: environment for environment in group([old, new, other, light])}
-    assert {name: [each.name for each in environment.programs] for name, environment in found.items()} == {
+    assert {
+        name: [each.name for each in environment.programs] for name, environment in found.items()
+    } == {
         "current": ["new", "other"],
         "current-no-torch": ["light"],
         "older-1": ["old"],
@@ -138,7 +168,9 @@ def test_current_pins_share_an_environment_and_older_ones_another():
 
 def test_an_interpreter_suits_what_its_versions_meet():
     """A local version does not matter; another release does."""
-    interpreter = Interpreter(Path("python"), {"torch": "2.13.0+cpu", "numpy": "2.4.6"}, has_plugin=True)
+    interpreter = Interpreter(
+        Path("python"), {"torch": "2.13.0+cpu", "numpy": "2.4.6"}, has_plugin=True
+    )
     assert interpreter.suits(program(requires=("torch==2.13.0", "numpy")))
     assert not interpreter.suits(program(requires=("numpy==1.26.0",)))
     assert not interpreter.suits(program(requires=("numpy", "h5py")))
@@ -151,24 +183,45 @@ def test_a_name_that_matches_nothing_is_refused():
 
 
 def test_the_runner_tells_right_from_wrong(tmp_path):
-    """A program that is unsound, and the same one called sound: OK and WRONG, and the exit code says so."""
+    """A program that is unsound, and the same one called sound: OK and WRONG, and the exit code
+    says so.
+    """
     subject = (CORPUS / "programs" / "numpy-savez" / "subject.py").read_text()
-    for name, expected in {"rightly": "sound = false\nfind = ['failed']", "wrongly": "sound = true"}.items():
+    for name, expected in {
+        "rightly": "sound = false\nfind = ['failed']",
+        "wrongly": "sound = true",
+    }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "subject.py").write_text(subject)
-        (tmp_path / name / "expected.toml").write_text(f"requires = ['numpy']\nentry = 'train'\nargs = [8]\n{expected}\n")
+        (tmp_path / name / "expected.toml").write_text(
+            f"requires = ['numpy']\nentry = 'train'\nargs = [8]\n{expected}\n"
+        )
     results = tmp_path / "results.json"
     done = subprocess.run(
-        [sys.executable, CORPUS / "judge.py", "--python", sys.executable, "--json", results, tmp_path], capture_output=True, text=True
+        [
+            sys.executable,
+            CORPUS / "judge.py",
+            "--python",
+            sys.executable,
+            "--json",
+            results,
+            tmp_path,
+        ],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1, done.stderr
-    assert {each["program"]: bool(each["problems"]) for each in json.loads(results.read_text())} == {"rightly": False, "wrongly": True}
+    assert {
+        each["program"]: bool(each["problems"]) for each in json.loads(results.read_text())
+    } == {"rightly": False, "wrongly": True}
     assert "1 of 1 sound ones flagged" in done.stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="environments have their commands elsewhere")
 def test_libraries_are_found_in_each_kind_of_layer_and_are_not_the_users(tmp_path):
-    """A ``.pth`` file, ``PYTHONPATH``, the user's folder, and a folder beside the program; the program is the user's in all of them."""
+    """A ``.pth`` file, ``PYTHONPATH``, the user's folder, and a folder beside the program; the
+    program is the user's in all of them.
+    """
     layer, job = tmp_path / "layer", tmp_path / "job"
     for path, text in {
         layer / "a_tool.py": "",
@@ -182,16 +235,24 @@ def test_libraries_are_found_in_each_kind_of_layer_and_are_not_the_users(tmp_pat
     code += "set_project(Project((sys.argv[1],))); print(a_tool.__file__, is_users(a_tool.__file__), is_users(subject.__file__))"
     found = {}
     for environment in layered(tmp_path / "environments", layer, [job]):
-        path = os.pathsep.join([*filter(None, [environment.variables.get("PYTHONPATH")]), str(CORPUS.parent)])
+        path = os.pathsep.join(
+            [*filter(None, [environment.variables.get("PYTHONPATH")]), str(CORPUS.parent)]
+        )
         variables = {**os.environ, **environment.variables, "PYTHONPATH": path}
         command = [environment.python, "-c", code, environment.programs[0]]
-        said = subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stdout
+        said = subprocess.run(
+            command, env=variables, check=True, capture_output=True, text=True
+        ).stdout
         found[environment.name] = said.split()
     folder = tmp_path / "environments"
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     assert found == {
         "pth": [str(layer / "a_tool.py"), "False", "True"],
         "PYTHONPATH": [str(layer / "a_tool.py"), "False", "True"],
-        "--system-site-packages": [str(folder / "user" / "lib" / version / "site-packages" / "a_tool.py"), "False", "True"],
+        "--system-site-packages": [
+            str(folder / "user" / "lib" / version / "site-packages" / "a_tool.py"),
+            "False",
+            "True",
+        ],
         "--target, job": [str(folder / "projects" / "job" / "lib" / "a_tool.py"), "False", "True"],
     }

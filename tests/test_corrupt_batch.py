@@ -88,10 +88,18 @@ def flat(value):
         value = list(value.values())
     elif dataclasses.is_dataclass(value):
         value = [value.x, value.y]
-    return [leaf for child in value for leaf in flat(child)] if isinstance(value, (list, tuple)) else [value]
+    return (
+        [leaf for child in value for leaf in flat(child)]
+        if isinstance(value, (list, tuple))
+        else [value]
+    )
 
 
-@given(st.floats(0.01, 1), st.integers(0, 2**32), st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
+@given(
+    st.floats(0.01, 1),
+    st.integers(0, 2**32),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
+)
 def test_the_share_that_was_asked_for_is_hit_and_at_least_one(share, seed, dtype):
     """Counted exactly."""
     after = corrupted(torch.ones(10, 10, dtype=dtype), seed, kind="nan", fraction=share)
@@ -106,7 +114,10 @@ def test_the_same_seed_gives_the_same_bits(kind, seed):
     once, again = (corrupted(batch, seed, kind=kind, fraction=0.5) for _ in range(2))
     assert_same_state(once, again)
     if kind != "noise":
-        assert_same_state(corrupted({"x": x().numpy(), "y": y().numpy()}, seed, kind=kind, fraction=0.5)["x"], once["x"].numpy())
+        assert_same_state(
+            corrupted({"x": x().numpy(), "y": y().numpy()}, seed, kind=kind, fraction=0.5)["x"],
+            once["x"].numpy(),
+        )
 
 
 @given(st.integers(0, 2**32), st.floats(0.01, 1))
@@ -133,12 +144,19 @@ def test_numbers_that_torch_hardly_computes_with_are_corrupted_or_refused(dtype,
     """Those of 8 bits by way of float32; of complex ones, none is the greatest."""
     batch = x().to(dtype)
     if kind == "saturate" and dtype.is_complex:
-        with pytest.raises(PayloadMismatch, match="holds complex numbers, which have no greatest value"):
+        with pytest.raises(
+            PayloadMismatch, match="holds complex numbers, which have no greatest value"
+        ):
             corrupted(batch, kind=kind)
         return
     after = corrupted(batch, kind=kind, **({"magnitude": 2.0} if kind == "scale" else {}))
     assert after.dtype == dtype
-    wide = {"saturate": torch.full((4, 3), 12.0), "scale": x() * 2, "flip_sign": -x(), "zero": x() * 0}
+    wide = {
+        "saturate": torch.full((4, 3), 12.0),
+        "scale": x() * 2,
+        "flip_sign": -x(),
+        "zero": x() * 0,
+    }
     assert (after.cfloat() != x()).any()
     assert kind == "noise" or torch.equal(after, wide[kind].to(dtype))
 
@@ -155,7 +173,9 @@ def test_fields_are_chosen_by_name_and_path(fields):
     batch = {"x": x(), "w": x(), "nested": {"z": x()}}
     after = corrupted(batch, fields=fields)
     assert after["w"] is batch["w"]
-    named = {"x"} if fields in ("x", ["x"]) else {"nested"} if fields == "nested" else {"x", "nested"}
+    named = (
+        {"x"} if fields in ("x", ["x"]) else {"nested"} if fields == "nested" else {"x", "nested"}
+    )
     assert bool(after["x"].isnan().all()) == ("x" in named)
     assert bool(after["nested"]["z"].isnan().all()) == ("nested" in named)
 
@@ -180,17 +200,38 @@ def test_gradients_and_flags_survive():
 @pytest.mark.parametrize(
     ("batch", "keywords", "message"),
     [
-        ({"y": y()}, {}, "found no floating-point values in the batch dict(y: int64[4]). Name them with fields="),
+        (
+            {"y": y()},
+            {},
+            "found no floating-point values in the batch dict(y: int64[4]). Name them with fields=",
+        ),
         (
             {"x": x(), "y": y()},
             {"fields": "y"},
-            "cannot change the field 'y' of the batch dict(x: float32[4, 3], y: int64[4]): it is not floating",
+            "cannot change the field 'y' of the batch dict(x: float32[4, 3], y: int64[4]): it is "
+            "not floating",
         ),
-        ({"x": x()}, {"fields": "z"}, "found no field 'z' with numbers in the batch dict(x: float32[4, 3])"),
+        (
+            {"x": x()},
+            {"fields": "z"},
+            "found no field 'z' with numbers in the batch dict(x: float32[4, 3])",
+        ),
         ("text", {}, "found no floating-point values in the batch str"),
-        (torch.ones(0, 3), {"fields": None}, "found no floating-point values in the batch float32[0, 3]"),
-        ({"x": torch.ones(3, 3).to_sparse()}, {"fields": "x"}, "it is a tensor of layout torch.sparse_coo"),
-        ((x(), torch.tensor([1])), {"kind": "shuffle_labels"}, "needs two samples or more, got int64[1]"),
+        (
+            torch.ones(0, 3),
+            {"fields": None},
+            "found no floating-point values in the batch float32[0, 3]",
+        ),
+        (
+            {"x": torch.ones(3, 3).to_sparse()},
+            {"fields": "x"},
+            "it is a tensor of layout torch.sparse_coo",
+        ),
+        (
+            (x(), torch.tensor([1])),
+            {"kind": "shuffle_labels"},
+            "needs two samples or more, got int64[1]",
+        ),
         (x(), {"kind": "shuffle_labels"}, "found no labels"),
     ],
 )

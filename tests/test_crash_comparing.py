@@ -1,4 +1,6 @@
-"""A directory that is followed by comparing it, as elsewhere than on Linux: what is told of was there, and nothing is made up."""
+"""A directory that is followed by comparing it, as elsewhere than on Linux: what is told of was
+there, and nothing is made up.
+"""
 
 import errno
 import os
@@ -11,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mlchaos.crashes.recording import audit_events, inotify, listing, polling_recorder, stat_poll
+from pytest_mlchaos.crashes.recording import (
+    audit_events,
+    inotify,
+    listing,
+    polling_recorder,
+    stat_poll,
+)
 from pytest_mlchaos.crashes.recording.content_store import ContentStore
 from pytest_mlchaos.crashes.recording.location import LocalDirectory
 from pytest_mlchaos.crashes.recording.polling_recorder import PollingRecorder
@@ -44,7 +52,9 @@ def follow(tmp_path):
         recorder.close()
         for change in recorder.changes:
             before, after = plain(change.before, stores[-1]), plain(change.after, stores[-1])
-            assert before in really or change.kind == "grew"  # a file that was created was empty first
+            assert (
+                before in really or change.kind == "grew"
+            )  # a file that was created was empty first
             assert after in really or change.kind == "created"
         assert plain(recorder.tree(), stores[-1]) == really[-1]
         return [(change.kind, change.path, change.start) for change in recorder.changes]
@@ -152,7 +162,9 @@ def test_a_file_is_closed_once_nobody_has_it_open(follow):
 
 
 def test_a_database_that_another_opened_is_not_cut_without_its_journal(follow):
-    """A call that writes a journal, the database, and removes the journal has changed the directory's names."""
+    """A call that writes a journal, the database, and removes the journal has changed the
+    directory's names.
+    """
     sizes = {0}
 
     def commit(root):
@@ -168,12 +180,16 @@ def test_a_database_that_another_opened_is_not_cut_without_its_journal(follow):
 
 
 def test_where_times_tick_slowly_no_content_is_supposed(tmp_path, monkeypatch):
-    """Two writes of one length within a tick: what comes behind them is told with what the file held then."""
+    """Two writes of one length within a tick: what comes behind them is told with what the file
+    held then.
+    """
     real = listing.status_of
 
     def ticking(path):
         status = real(path)
-        return status and status._replace(mtime=status.mtime // 10**9 * 10**9, ctime=status.ctime // 10**9 * 10**9)
+        return status and status._replace(
+            mtime=status.mtime // 10**9 * 10**9, ctime=status.ctime // 10**9 * 10**9
+        )
 
     def program(root):
         for number in range(4):
@@ -185,7 +201,11 @@ def test_where_times_tick_slowly_no_content_is_supposed(tmp_path, monkeypatch):
             os.replace(root / "tmp", root / "last")
 
     def coarsely(paths):
-        found = [path for path, stamp in paths if (status := ticking(path)) is None or (status.key[1], *status[2:]) != stamp]
+        found = [
+            path
+            for path, stamp in paths
+            if (status := ticking(path)) is None or (status.key[1], *status[2:]) != stamp
+        ]
         return bool(found)
 
     monkeypatch.setattr(listing, "status_of", ticking)
@@ -228,7 +248,9 @@ def test_a_directory_that_never_stands_still_has_no_content(tmp_path, monkeypatc
 
 
 def test_threads_that_write_at_the_same_time_make_no_false_state(tmp_path):
-    """Each content that is told of is one in which every thread's file was as it was at some one moment."""
+    """Each content that is told of is one in which every thread's file was as it was at some one
+    moment.
+    """
 
     def program(root):
         def count(name):
@@ -250,21 +272,36 @@ def test_threads_that_write_at_the_same_time_make_no_false_state(tmp_path):
         steps = dict(eval(tree["both"])) if tree.get("both") else {}
         for name, number in steps.items():
             held = tree[name].decode()
-            assert held in ("", f"{number:04}" * 500, f"{number + 1:04}" * 500), (name, number, held[:8])
+            assert held in ("", f"{number:04}" * 500, f"{number + 1:04}" * 500), (
+                name,
+                number,
+                held[:8],
+            )
     one.contents.close()
 
 
 def test_nobody_listens_any_more_behind_a_run(tmp_path):
     """Python keeps the audit hook after the run, but the hook does nothing."""
-    one = Recorded(lambda root: (root / "a").write_text("a"), tmp_path / "work", tmp_path / "store", by="comparing")
+    one = Recorded(
+        lambda root: (root / "a").write_text("a"),
+        tmp_path / "work",
+        tmp_path / "store",
+        by="comparing",
+    )
     one.contents.close()
     assert audit_events._listeners == []
 
 
 def test_what_a_look_costs_does_not_grow_with_each_return(tmp_path, monkeypatch):
-    """A program that computes and writes nothing is looked at as a whole now and then, however many functions return."""
+    """A program that computes and writes nothing is looked at as a whole now and then, however many
+    functions return.
+    """
     looks = []
-    monkeypatch.setattr(PollingRecorder, "_look", lambda self, closely, look=PollingRecorder._look: looks.append(1) or look(self, closely))
+    monkeypatch.setattr(
+        PollingRecorder,
+        "_look",
+        lambda self, closely, look=PollingRecorder._look: looks.append(1) or look(self, closely),
+    )
 
     def program(root):
         (root / "a").write_text("a")
@@ -279,12 +316,18 @@ def test_what_a_look_costs_does_not_grow_with_each_return(tmp_path, monkeypatch)
 
 def instances():
     """The open inotify instances of this process."""
-    return [link.name for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and "inotify" in os.path.realpath(link)]
+    return [
+        link.name
+        for link in Path("/proc/self/fd").iterdir()
+        if link.is_symlink() and "inotify" in os.path.realpath(link)
+    ]
 
 
 @pytest.mark.parametrize("refuses", ["__init__", "add"])
 def test_a_system_that_refuses_more_watches_is_compared(tmp_path, monkeypatch, refuses):
-    """The limits of instances and of watches are shared by all that a user runs; no descriptor is left open."""
+    """The limits of instances and of watches are shared by all that a user runs; no descriptor is
+    left open.
+    """
 
     def refused(self, *args):
         raise inotify.NoInotify(errno.EMFILE if refuses == "__init__" else errno.ENOSPC, "refused")
@@ -321,7 +364,7 @@ def test_everything_can_be_imported_without_what_only_posix_has():
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
-# -- as a user meets it ----------------------------------------------------------------------------------------
+# -- as a user meets it ----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -342,7 +385,9 @@ def explored(mlchaos, subject, workdir, **options):
 
 @pytest.mark.slow
 def test_verdicts_are_those_of_linux(project):
-    """An atomic writer recovers, one in place does not, and the first state of its failure has the same name."""
+    """An atomic writer recovers, one in place does not, and the first state of its failure has the
+    same name.
+    """
     project("""
         def test_atomic(mlchaos, tmp_path):
             report = explored(mlchaos, train, tmp_path)
@@ -369,7 +414,9 @@ def test_verdicts_are_those_of_linux(project):
 
 @pytest.mark.slow
 def test_rotation_and_directories(project):
-    """A job that removes the old checkpoint before the new one is complete is found; one that keeps it until then recovers."""
+    """A job that removes the old checkpoint before the new one is complete is found; one that keeps
+    it until then recovers.
+    """
     project("""
         import shutil
 

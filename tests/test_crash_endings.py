@@ -1,4 +1,6 @@
-"""The files at the ends of runs: those of unsound jobs whose value says nothing are found out, those of sound ones are not. Torch-free."""
+"""The files at the ends of runs: those of unsound jobs whose value says nothing are found out,
+those of sound ones are not. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def of(golden, mine, *, value=None, grown=(), read=(), second=None, compare=None
     judge.differs(ran(golden if second is None else second))
     state = CrashState("a#0", 0, "a", "a complete", {path: File(Content(1, b"1")) for path in mine})
     (outcome,) = judge.finish([judge.outcome(state, ran(mine, read=frozenset(read) or None))])
-    return outcome.verdict, "" if outcome.divergence is None else outcome.divergence.detail, judge.notes
+    return (
+        outcome.verdict,
+        "" if outcome.divergence is None else outcome.divergence.detail,
+        judge.notes,
+    )
 
 
 def test_a_file_that_differs_is_found_where_the_value_says_nothing_or_a_run_reads_it():
@@ -49,7 +55,10 @@ def test_a_file_that_differs_is_found_where_the_value_says_nothing_or_a_run_read
     assert of({"a": "1"}, {}) == ("diverged", "a is missing at the end", [])
     assert of({"a": "1"}, {"a": "2"}, value=0.5)[0] == "recovered"
     assert of({"a": "1"}, {"a": "2"}, value=0.5, read=["a"])[0] == "diverged"
-    assert of({"a": "1", "t": "1"}, {"a": "1", "t": "3"}, second={"a": "1", "t": "2"})[0] == "recovered"
+    assert (
+        of({"a": "1", "t": "1"}, {"a": "1", "t": "3"}, second={"a": "1", "t": "2"})[0]
+        == "recovered"
+    )
 
 
 LOG = "step,loss\n1,0.5\n2,0.4\n3,0.3\n"
@@ -59,38 +68,72 @@ LOG = "step,loss\n1,0.5\n2,0.4\n3,0.3\n"
     ("mine", "verdict", "says"),
     [
         ("step,loss\n1,0.5\n2,0.4\n2,0.4\n3,0.3\n", "recovered", "log.csv has 1 line twice"),
-        ("step,loss\n1,0.5\n2,0.4\n2,0.42,0.4\n3,0.3\n", "recovered", "log.csv has 1 line more than without a crash"),
-        ("step,loss\n1,0.5\nstep,loss\n1,0.5\n2,0.4\n3,0.3\n", "recovered", "log.csv has 2 lines twice"),
-        ("step,loss\n1,0.5\n3,0.3\n", "diverged", "log.csv lacks 1 of the 4 lines that it has without a crash"),
-        ("step,loss\n1,0.5\n1,0.5\n3,0.3\n", "diverged", "log.csv lacks 1 of the 4 lines that it has without a crash"),
+        (
+            "step,loss\n1,0.5\n2,0.4\n2,0.42,0.4\n3,0.3\n",
+            "recovered",
+            "log.csv has 1 line more than without a crash",
+        ),
+        (
+            "step,loss\n1,0.5\nstep,loss\n1,0.5\n2,0.4\n3,0.3\n",
+            "recovered",
+            "log.csv has 2 lines twice",
+        ),
+        (
+            "step,loss\n1,0.5\n3,0.3\n",
+            "diverged",
+            "log.csv lacks 1 of the 4 lines that it has without a crash",
+        ),
+        (
+            "step,loss\n1,0.5\n1,0.5\n3,0.3\n",
+            "diverged",
+            "log.csv lacks 1 of the 4 lines that it has without a crash",
+        ),
     ],
 )
 def test_a_log_may_say_lines_twice_and_must_have_them_all(mine, verdict, says):
-    """The report notes what is there twice; a line that a crash has cut may stand in front of the one that says it again."""
+    """The report notes what is there twice; a line that a crash has cut may stand in front of the
+    one that says it again.
+    """
     found = of({"log.csv": LOG}, {"log.csv": mine}, grown=["log.csv"])
     assert found[0] == verdict
     assert says in (found[1], *found[2])
-    assert of({"log.csv": LOG}, {"log.csv": mine})[0] == "diverged"  # it was rewritten each time, so it is not a log
+    assert (
+        of({"log.csv": LOG}, {"log.csv": mine})[0] == "diverged"
+    )  # it was rewritten each time, so it is not a log
 
 
 def test_each_run_may_make_the_next_of_numbered_directories():
     """The golden run has only the first; where it has several itself, they are checkpoints."""
-    golden, mine = {"logs/version_0/m.csv": "1\n2\n"}, {"logs/version_0/m.csv": "1\n", "logs/version_1/m.csv": "2\n"}
-    assert of(golden, mine) == ("recovered", "", ["logs/version_0: not compared, because each run makes a new directory"])
+    golden, mine = (
+        {"logs/version_0/m.csv": "1\n2\n"},
+        {"logs/version_0/m.csv": "1\n", "logs/version_1/m.csv": "2\n"},
+    )
+    assert of(golden, mine) == (
+        "recovered",
+        "",
+        ["logs/version_0: not compared, because each run makes a new directory"],
+    )
     assert of(golden, {"logs/version_0/m.csv": "1\n"})[0] == "diverged"
-    assert of({"step-1/w": "1", "step-2/w": "2"}, {"step-1/w": "1", "step-3/w": "2"})[0] == "diverged"
+    assert (
+        of({"step-1/w": "1", "step-2/w": "2"}, {"step-1/w": "1", "step-3/w": "2"})[0] == "diverged"
+    )
 
 
 def test_compare_names_the_files_that_count():
     """Each as it is, logs too; and no others."""
     golden, mine = {"a": "1", "log.csv": LOG}, {"a": "2", "log.csv": LOG + "3,0.3\n"}
-    assert of(golden, mine, compare=["*.csv"], grown=["log.csv"])[1] == "log.csv has different content at the end"
+    assert (
+        of(golden, mine, compare=["*.csv"], grown=["log.csv"])[1]
+        == "log.csv has different content at the end"
+    )
     assert of(golden, mine, compare=["b"])[0] == "recovered"
     assert of(golden, mine, value=0.5, compare=["a"])[1] == "a has different content at the end"
 
 
 def test_files_are_told_by_their_meaning(tmp_path):
-    """A pickle by its values, not by which texts it shares; JSON by its entries; a database by its rows."""
+    """A pickle by its values, not by which texts it shares; JSON by its entries; a database by its
+    rows.
+    """
 
     def told(data):
         (tmp_path / "file").write_bytes(data)
@@ -102,8 +145,14 @@ def test_files_are_told_by_their_meaning(tmp_path):
     assert pickle.dumps(fresh) != pickle.dumps(loaded)
     for protocol in range(2, 6):
         assert told(pickle.dumps(fresh, protocol)) == told(pickle.dumps(loaded, protocol))
-        assert told(pickle.dumps(fresh, protocol)) != told(pickle.dumps({**fresh, "step": 2}, protocol))
-    assert told(json.dumps({"a": 1, "b": 2}).encode()) == told(json.dumps({"b": 2, "a": 1}).encode()) != told(b'{"a": 1, "b": 3}')
+        assert told(pickle.dumps(fresh, protocol)) != told(
+            pickle.dumps({**fresh, "step": 2}, protocol)
+        )
+    assert (
+        told(json.dumps({"a": 1, "b": 2}).encode())
+        == told(json.dumps({"b": 2, "a": 1}).encode())
+        != told(b'{"a": 1, "b": 3}')
+    )
     assert told(b"\x80 not a pickle") != told(b"\x80 not a pickle either")
     pages = []
     for extra in (0, 2, 2):
@@ -122,11 +171,17 @@ def test_files_are_told_by_their_meaning(tmp_path):
 
 
 def test_the_name_of_a_file_stands_for_what_that_file_holds(tmp_path):
-    """A run that finds a name taken chooses the next one. A name of another save is another content."""
+    """A run that finds a name taken chooses the next one. A name of another save is another
+    content.
+    """
 
     def told(name, weights):
-        (tmp_path / name).write_bytes(pickle.dumps({"weights": weights, "best": str(tmp_path / name)}))
-        (tmp_path / "last").write_bytes(pickle.dumps({"best": str(tmp_path / name), "scores": {str(tmp_path / name): 0.5}}))
+        (tmp_path / name).write_bytes(
+            pickle.dumps({"weights": weights, "best": str(tmp_path / name)})
+        )
+        (tmp_path / "last").write_bytes(
+            pickle.dumps({"best": str(tmp_path / name), "scores": {str(tmp_path / name): 0.5}})
+        )
         return endings(tmp_path)[0]["last"]
 
     first = told("step-6", [1.0])

@@ -10,14 +10,22 @@ from tests.crashes import Recorded
 
 @pytest.fixture(params=["events", "comparing"])
 def losses(tmp_path, request):
-    """The states of a program that only a power loss leaves, by what they hold; without files that are cut while they are written."""
+    """The states of a program that only a power loss leaves, by what they hold; without files that
+    are cut while they are written.
+    """
     if request.param == "events" and not inotify.available():
         pytest.skip("needs inotify")
 
     def losses(program, prepare=None):
-        one = Recorded(program, tmp_path / "work", tmp_path / "store", prepare=prepare, by=request.param).checked()
+        one = Recorded(
+            program, tmp_path / "work", tmp_path / "store", prepare=prepare, by=request.param
+        ).checked()
         process = [tree for _, tree in one.states()]
-        found = [tree for state, tree in one.states(power=True) if tree not in process and "cut at byte" not in state.what]
+        found = [
+            tree
+            for state, tree in one.states(power=True)
+            if tree not in process and "cut at byte" not in state.what
+        ]
         one.contents.close()
         return [{name: held for name, held in tree.items() if name} for tree in found]
 
@@ -60,7 +68,10 @@ def test_written_back_before_the_rename(losses):
 
 def test_what_was_there_is_safe(losses):
     """Files from before the run have been written back long ago."""
-    assert all(tree.get("keep") == b"kept" for tree in losses(replaced, lambda root: (root / "keep").write_bytes(b"kept")))
+    assert all(
+        tree.get("keep") == b"kept"
+        for tree in losses(replaced, lambda root: (root / "keep").write_bytes(b"kept"))
+    )
 
 
 def test_removed_while_the_new_data_are_not_there(losses):

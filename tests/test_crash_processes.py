@@ -1,4 +1,6 @@
-"""Explorations in one process that lives on: their verdicts are those of fresh processes, or the report says that it was not checked."""
+"""Explorations in one process that lives on: their verdicts are those of fresh processes, or the
+report says that it was not checked.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ def exactly(record, tmp_path):
 
     def exactly(program, prepare=None):
         expected = really(program, tmp_path / "real", prepare=prepare)
-        # On a machine that has more to do, the watcher thread may lose its turn in the middle of a look, and a state is passed over.
+        # On a machine that has more to do, the watcher thread may lose its turn in the middle of a
+        # look, and a state is passed over.
         for _ in range(3):
             one = record(program, prepare)
             if one.trees() == expected:
@@ -72,7 +73,7 @@ def exactly(record, tmp_path):
     return exactly
 
 
-# -- imports ---------------------------------------------------------------------------------------------------
+# -- imports ---------------------------------------------------------------------------------------
 
 WRITES_AT_IMPORT = """
 import os, sys
@@ -87,8 +88,11 @@ with open(os.environ["WRITTEN"], "wb") as file:
 def importing(folder, monkeypatch):
     """Return a program that imports a module which writes, and what it has seen."""
     seen = []
-    # Which files are the user's depends on the session's folders, and a test that ran before has set these.
-    monkeypatch.setattr(hooks, "is_users", lambda file: file.startswith(str(folder)) and "site-packages" not in file)
+    # Which files are the user's depends on the session's folders, and a test that ran before has
+    # set these.
+    monkeypatch.setattr(
+        hooks, "is_users", lambda file: file.startswith(str(folder)) and "site-packages" not in file
+    )
     folder.mkdir(parents=True)
     (folder / "writes_at_import.py").write_text(WRITES_AT_IMPORT)
     monkeypatch.syspath_prepend(folder)
@@ -117,7 +121,7 @@ def test_a_librarys_import_is_seen_when_it_is_over(record, tmp_path, monkeypatch
     assert [tree.get("a") for tree in one.trees() if "b" not in tree][-1] == b"onetwothree"
 
 
-# -- plain Python ----------------------------------------------------------------------------------------------
+# -- plain Python ----------------------------------------------------------------------------------
 
 
 def test_open_and_write(exactly):
@@ -166,11 +170,16 @@ def test_append_and_overwrite(exactly):
             file.write("anew")
 
     one = exactly(program, prepare=lambda root: (root / "log").write_text("first\n"))
-    assert [change.kind for change in one.changes if change.kind not in ("closed",)][:2] == ["grew", "rewritten"]
+    assert [change.kind for change in one.changes if change.kind not in ("closed",)][:2] == [
+        "grew",
+        "rewritten",
+    ]
 
 
 def test_descriptors(exactly):
-    """Writes on descriptors, at positions, by vectors, in the kernel, and a length that is set first."""
+    """Writes on descriptors, at positions, by vectors, in the kernel, and a length that is set
+    first.
+    """
 
     def program(root):
         fd = os.open(root / "a", os.O_RDWR | os.O_CREAT)
@@ -238,7 +247,9 @@ def test_a_file_of_two_names(exactly):
 
 
 def test_moves_over_the_border(exactly, tmp_path):
-    """A file, and a directory with all that is in it, comes from outside in one piece, and leaves in one."""
+    """A file, and a directory with all that is in it, comes from outside in one piece, and leaves
+    in one.
+    """
     outside = tmp_path / "outside"
 
     def program(root):
@@ -307,7 +318,16 @@ def test_odd_names(exactly):
     """Names may contain any characters, also bytes that are not text."""
 
     def program(root):
-        for name in ("ünïcödé 模型", "a\nb", " ", "a@5#1", "~", "*", "x" * 255, os.fsdecode(b"\xff\xfe")):
+        for name in (
+            "ünïcödé 模型",
+            "a\nb",
+            " ",
+            "a@5#1",
+            "~",
+            "*",
+            "x" * 255,
+            os.fsdecode(b"\xff\xfe"),
+        ):
             os.mkdir(root / f"{name[:200]}-d")
             (root / f"{name[:200]}-d" / name).write_text("x")
 
@@ -320,7 +340,9 @@ def test_archives(exactly):
     def program(root):
         with zipfile.ZipFile(root / "a.zip", "w") as archive:
             for number in range(3):
-                with archive.open(zipfile.ZipInfo(f"{number}", (2020, 1, 1, 0, 0, 0)), "w") as member:
+                with archive.open(
+                    zipfile.ZipInfo(f"{number}", (2020, 1, 1, 0, 0, 0)), "w"
+                ) as member:
                     for _ in range(4):
                         member.write(bytes([number]) * 70_000)
         with zipfile.ZipFile(root / "a.zip", "a") as archive:
@@ -330,7 +352,9 @@ def test_archives(exactly):
 
 
 def test_arrays(exactly):
-    """Arrays by ``np.save``, to a path and to a file, and several in one archive, larger than what is read at once."""
+    """Arrays by ``np.save``, to a path and to a file, and several in one archive, larger than what
+    is read at once.
+    """
 
     def program(root):
         np.save(root / "a.npy", np.arange(100_000))
@@ -338,7 +362,9 @@ def test_arrays(exactly):
             np.save(file, np.arange(1000))
         archive = zipfile.ZipFile(root / "c.npz", "w")
         for name in ("x", "y"):
-            with archive.open(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), "w", force_zip64=True) as member:
+            with archive.open(
+                zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), "w", force_zip64=True
+            ) as member:
                 np.lib.format.write_array(member, np.arange(400_000))
         archive.close()
 
@@ -346,7 +372,9 @@ def test_arrays(exactly):
 
 
 def test_files_without_a_name(exactly):
-    """A temporary file that has no name, or has lost it while it is open, is in no state; one that gets a name is."""
+    """A temporary file that has no name, or has lost it while it is open, is in no state; one that
+    gets a name is.
+    """
 
     def program(root):
         with tempfile.TemporaryFile(dir=root) as file:
@@ -402,7 +430,9 @@ def test_modes_and_times(record):
 
 
 def test_a_database(record):
-    """A journal protects its database: no cut of the database without it, and every commit is there."""
+    """A journal protects its database: no cut of the database without it, and every commit is
+    there.
+    """
 
     def program(root):
         with sqlite3.connect(root / "db") as db:
@@ -432,7 +462,7 @@ def test_a_database(record):
     assert counts == sorted(counts)
 
 
-# -- mappings --------------------------------------------------------------------------------------------------
+# -- mappings --------------------------------------------------------------------------------------
 
 
 def test_mappings(tmp_path, record):
@@ -449,7 +479,9 @@ def test_mappings(tmp_path, record):
 
 
 def test_two_mappings_make_no_state_that_never_was(record):
-    """A result is written through one mapping, then its flag through another: no content has the flag without the result."""
+    """A result is written through one mapping, then its flag through another: no content has the
+    flag without the result.
+    """
 
     def program(root):
         results = np.memmap(root / "results", dtype="u1", mode="w+", shape=(8,))
@@ -483,7 +515,7 @@ def test_mappings_at_each_step(tmp_path):
     assert seen == [bytes([9] * (step + 1) + [0] * (9 - step)) for step in range(4)]
 
 
-# -- others than this thread -----------------------------------------------------------------------------------
+# -- others than this thread -----------------------------------------------------------------------
 
 
 def test_threads(record):
@@ -504,12 +536,18 @@ def test_threads(record):
     one = record(program)
     for number in range(4):
         seen = [tree.get(str(number)) for tree in one.trees()]
-        assert all(held is None or held == b"".join(bytes([piece]) * 1000 for piece in range(len(held) // 1000)) for held in seen)
+        assert all(
+            held is None
+            or held == b"".join(bytes([piece]) * 1000 for piece in range(len(held) // 1000))
+            for held in seen
+        )
         assert len({held for held in seen if held}) >= 2
 
 
 def test_a_thread_that_outlives_the_recording_is_let_go(record, tmp_path):
-    """It goes on undisturbed, and a file of its own, that got the number which the queue of events had, loses nothing."""
+    """It goes on undisturbed, and a file of its own, that got the number which the queue of events
+    had, loses nothing.
+    """
     over, told, profiles = threading.Event(), [], []
     (tmp_path / "own").write_bytes(b"mine" * 100)
     later = []
@@ -520,7 +558,13 @@ def test_a_thread_that_outlives_the_recording_is_let_go(record, tmp_path):
         profiles.append(sys.getprofile())
 
     threads = []
-    record(lambda root: [(root / "a").write_text("a"), threads.append(threading.Thread(target=works)), threads[0].start()])
+    record(
+        lambda root: [
+            (root / "a").write_text("a"),
+            threads.append(threading.Thread(target=works)),
+            threads[0].start(),
+        ]
+    )
     later += [open(tmp_path / "own", "rb", buffering=0) for _ in range(20)]
     over.set()
     threads[0].join()
@@ -531,7 +575,9 @@ def test_a_thread_that_outlives_the_recording_is_let_go(record, tmp_path):
 
 
 def test_a_thread_that_is_being_started_or_ended_keeps_nobody_from_looking(record):
-    """It holds the lock of ``threading`` meanwhile, and may itself be waiting for the one that looks."""
+    """It holds the lock of ``threading`` meanwhile, and may itself be waiting for the one that
+    looks.
+    """
     held, written, in_time = threading.Event(), threading.Event(), []
 
     def program(root):
@@ -562,7 +608,9 @@ def _child(root):
 @by_events
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_child_processes(method, record):
-    """Only the parent records the writes of a child process, and a forked child takes no event from it."""
+    """Only the parent records the writes of a child process, and a forked child takes no event from
+    it.
+    """
 
     def program(root):
         process = multiprocessing.get_context(method).Process(target=_child, args=(root,))
@@ -584,7 +632,9 @@ def _slow_child(root):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_what_a_child_writes_over_is_seen_while_its_parent_waits(method, record):
-    """A trainer in a process of its own writes one file again and again: each version was there, for as long as training took."""
+    """A trainer in a process of its own writes one file again and again: each version was there,
+    for as long as training took.
+    """
 
     def program(root):
         process = multiprocessing.get_context(method).Process(target=_slow_child, args=(root,))
@@ -644,12 +694,15 @@ def test_a_shell(record):
         "ln -s log l; mv l m; rm log; ln -s m log",
         "rm log; echo 1 > log; mv log x; echo 2 > log; mv x log; echo 3 >> log",
         "mkdir d; echo 1 > d/a; echo 2 > f; echo 3 > d/a; echo 4 > g; rm d/a; echo 5 > h",
-        "for i in 1 2 3 4 5 6 7 8 9; do mkdir d$i; echo $i > d$i/a; echo $i > d$i/b; echo $i > f$i; done",
+        "for i in 1 2 3 4 5 6 7 8 9; do mkdir d$i; echo $i > d$i/a; echo $i > d$i/b; echo $i > "
+        "f$i; done",
         "echo 1 > t; ln t u; rm t; echo 2 >> u; cat u > /dev/null; echo 3 >> u",
     ],
 )
 def test_no_false_state_of_another_process(command, record, tmp_path):
-    """Whatever a shell does in one go: no tree is made up of what was never there together, and the last one is right."""
+    """Whatever a shell does in one go: no tree is made up of what was never there together, and the
+    last one is right.
+    """
     real = tmp_path / "real"
     one = record(shell(command), prepare=lambda root: (root / "log").write_text("old\n"))
     real.mkdir()
@@ -695,12 +748,18 @@ def _traced(command, root):
 def _unrolled(command):
     if command.startswith("for "):
         body = command.partition("do ")[2].removesuffix("; done")
-        return [part.strip().replace("$i", str(number)) for number in range(1, 10) for part in body.split(";")]
+        return [
+            part.strip().replace("$i", str(number))
+            for number in range(1, 10)
+            for part in body.split(";")
+        ]
     return [part.strip() for part in command.split(";")]
 
 
 def test_new_directories_that_another_fills(record):
-    """Deep new directories that are filled at once, and written on while they are looked into: what is known in the end is right."""
+    """Deep new directories that are filled at once, and written on while they are looked into: what
+    is known in the end is right.
+    """
 
     def program(root):
         code = (
@@ -718,10 +777,13 @@ def test_new_directories_that_another_fills(record):
     for tree in record(program).trees():
         for name in tree:
             if name.startswith("done") and "/" not in name:
-                assert all(tree.get(f"{name}/a/b/{number}") == str(number).encode() * 100 for number in range(3)), name
+                assert all(
+                    tree.get(f"{name}/a/b/{number}") == str(number).encode() * 100
+                    for number in range(3)
+                ), name
 
 
-# -- much of it ------------------------------------------------------------------------------------------------
+# -- much of it ------------------------------------------------------------------------------------
 
 
 class Counting:
@@ -741,7 +803,9 @@ class Counting:
 
 @pytest.mark.parametrize(("pieces", "size"), [(100, 1 << 20), (2000, 100), (1000, 5000)])
 def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch, by):
-    """A file that grows piece by piece is kept once, and read twice (compared: a few times), however many pieces there are."""
+    """A file that grows piece by piece is kept once, and read twice (compared: a few times),
+    however many pieces there are.
+    """
     counting = Counting()
     monkeypatch.setattr(contents_module, "os", counting)
 
@@ -751,10 +815,16 @@ def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch, by):
                 file.write(number.to_bytes(4, "big") * (size // 4))
 
     one = Recorded(program, tmp_path / "work", tmp_path / "store", by=by)
-    assert len({change.after["a"].content.digest for change in one.changes if "a" in change.after}) == pieces + 1
+    assert (
+        len({change.after["a"].content.digest for change in one.changes if "a" in change.after})
+        == pieces + 1
+    )
     assert one.contents.kept == pieces * size
     assert (
-        counting.read <= (2 if by == "events" else 10) * pieces * size + pieces * (6 * (1 << 12)) + min(pieces * size, 1 << 17) ** 2 // size
+        counting.read
+        <= (2 if by == "events" else 10) * pieces * size
+        + pieces * (6 * (1 << 12))
+        + min(pieces * size, 1 << 17) ** 2 // size
     )
     one.contents.close()
 
@@ -779,7 +849,9 @@ def test_a_large_file_whose_beginning_changes(tmp_path, by):
 
 
 def test_a_beginning_that_changes_while_a_large_file_grows(record):
-    """A call that adds to a large file and changes what it held before leaves no content that never was."""
+    """A call that adds to a large file and changes what it held before leaves no content that never
+    was.
+    """
 
     def program(root):
         fd = os.open(root / "a", os.O_RDWR | os.O_CREAT)
@@ -802,7 +874,9 @@ def test_a_beginning_that_changes_while_a_large_file_grows(record):
 
 @by_events
 def test_more_events_than_the_queue_holds(record, monkeypatch):
-    """Contents during an overflow of the queue are unknown. The end, and all that follows, is recorded."""
+    """Contents during an overflow of the queue are unknown. The end, and all that follows, is
+    recorded.
+    """
     limit = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
 
     def program(root):
@@ -818,13 +892,17 @@ def test_more_events_than_the_queue_holds(record, monkeypatch):
 
 @by_events
 def test_lost_events_are_counted(record, monkeypatch):
-    """The queue of events overflows: those that it kept tell how many changes were not seen, at least."""
+    """The queue of events overflows: those that it kept tell how many changes were not seen, at
+    least.
+    """
     limit = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     monkeypatch.setattr(hooks, "_LONG_CALL_SECONDS", 60)  # the watcher thread takes no snapshot
 
     def program(root):
         fds = [os.open(root / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]
-        one_call(os.pwrite, [(fd, str(number).encode(), 0) for number in range(limit) for fd in fds])
+        one_call(
+            os.pwrite, [(fd, str(number).encode(), 0) for number in range(limit) for fd in fds]
+        )
         for fd in fds:
             os.close(fd)
 
@@ -858,7 +936,10 @@ def test_each_call_that_hides_changes_is_counted_by_itself(record):
     def program(root):
         fds = [os.open(root / name, os.O_WRONLY | os.O_CREAT) for name in "ab"]
         for call in range(3):
-            one_call(os.pwrite, [(fd, f"{call} {number}".encode(), 0) for number in range(2) for fd in fds])
+            one_call(
+                os.pwrite,
+                [(fd, f"{call} {number}".encode(), 0) for number in range(2) for fd in fds],
+            )
         for fd in fds:
             os.close(fd)
 
@@ -898,7 +979,9 @@ def test_a_new_directory_that_is_filled_inside_one_call_is_counted(record):
 
 @by_events
 def test_what_is_known_of_changes_inside_one_call_is_not_counted(record):
-    """Names that come and go tell all; a directory that is moved in comes as a whole; a file is cut where its writes are estimated."""
+    """Names that come and go tell all; a directory that is moved in comes as a whole; a file is cut
+    where its writes are estimated.
+    """
 
     def program(root):
         outside = root.parent / "outside"
@@ -907,7 +990,10 @@ def test_what_is_known_of_changes_inside_one_call_is_not_counted(record):
             (outside / "d" / name).write_text(name)
         os.replace(outside / "d", root / "d")
         (root / "1").write_text("1")
-        one_call(os.replace, [(root / "1", root / "2"), (root / "2", root / "3"), (root / "3", root / "1")])
+        one_call(
+            os.replace,
+            [(root / "1", root / "2"), (root / "2", root / "3"), (root / "3", root / "1")],
+        )
         one_call(os.symlink, [("1", root / f"link-{number}") for number in range(5)])
         with open(root / "rows", "w", buffering=1) as file:
             file.writelines(f"{number}\n" for number in range(50))
@@ -918,7 +1004,9 @@ def test_what_is_known_of_changes_inside_one_call_is_not_counted(record):
 
 @by_events
 def test_hundreds_of_files(record):
-    """Many files that another process writes in one go are taken in as fast as they come, each in its place."""
+    """Many files that another process writes in one go are taken in as fast as they come, each in
+    its place.
+    """
 
     def program(root):
         code = "for i in range(300):\n  with open(f'{i:04}', 'w') as f: f.write(str(i))"
@@ -931,19 +1019,26 @@ def test_hundreds_of_files(record):
 @by_events
 def test_a_long_call_that_writes_several_times_is_looked_into(record, monkeypatch):
     """The writes of one C function are seen while it computes, not only at its end."""
-    monkeypatch.setattr(hooks, "is_single_threaded", lambda: True)  # whatever threads and processes other tests have here
+    monkeypatch.setattr(
+        hooks, "is_single_threaded", lambda: True
+    )  # whatever threads and processes other tests have here
 
     def program(root):
         compute = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500000) select count(*) from n;"
         db = sqlite3.connect(root / "db", isolation_level=None)
-        db.executescript("create table t (a);" + "".join(f"insert into t values ({n}); {compute}" for n in range(4)))
+        db.executescript(
+            "create table t (a);"
+            + "".join(f"insert into t values ({n}); {compute}" for n in range(4))
+        )
         db.close()
 
     assert len({tree["db"] for tree in record(program).trees() if "db" in tree}) > 3
 
 
 def test_what_was_preallocated_is_not_cut(record):
-    """A file that got its length first, by a call that then filled it, has no beginnings that could be left."""
+    """A file that got its length first, by a call that then filled it, has no beginnings that could
+    be left.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
 
     def program(root):
@@ -958,7 +1053,7 @@ def test_what_was_preallocated_is_not_cut(record):
     assert set(torn) == {"b"}
 
 
-# -- libraries -------------------------------------------------------------------------------------------------
+# -- libraries -------------------------------------------------------------------------------------
 
 
 def test_torch_save_to_a_file_object(exactly):
@@ -1007,7 +1102,10 @@ def _arrow(root):
     from pyarrow import ipc
 
     table = pyarrow.table({"a": list(range(5000))})
-    with pyarrow.OSFile(str(root / "file"), "wb") as sink, ipc.new_file(sink, table.schema) as writer:
+    with (
+        pyarrow.OSFile(str(root / "file"), "wb") as sink,
+        ipc.new_file(sink, table.schema) as writer,
+    ):
         for _ in range(3):
             writer.write_table(table)
 
@@ -1063,10 +1161,16 @@ def test_libraries(module, write, record, by):
 
     one = record(program, lambda root: write(root))
     final = (one.root / "step1").stat().st_size
-    in_one_call = by == "comparing" and module in ("safetensors", "xgboost")  # which the comparison cannot look into
+    in_one_call = by == "comparing" and module in (
+        "safetensors",
+        "xgboost",
+    )  # which the comparison cannot look into
     assert (
         in_one_call
-        or any(state.torn or 0 < len(tree.get("file") or b"") < final or tree.get("file") == b"" for state, tree in one.states())
+        or any(
+            state.torn or 0 < len(tree.get("file") or b"") < final or tree.get("file") == b""
+            for state, tree in one.states()
+        )
         or any(".tmp" in name for tree in one.trees() for name in tree)
     )
     assert {"": None, "step1": one.trees()[-1]["step1"]} in one.trees()

@@ -1,4 +1,6 @@
-"""Jobs that never resume, and sound ones that look as if they did not. Torch-free but for the last test, which is skipped without it."""
+"""Jobs that never resume, and sound ones that look as if they did not. Torch-free but for the last
+test, which is skipped without it.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +25,32 @@ SAVED = ("last.pt",)
 
 def steps(first, count=6):
     """A run of steps from that one on."""
-    return Trace([StepRecord({"parameters": b"%d" % number}) for number in range(first, count)], {"parameters": b"end"})
+    return Trace(
+        [StepRecord({"parameters": b"%d" % number}) for number in range(first, count)],
+        {"parameters": b"end"},
+    )
 
 
 def state(number, **tree):
     """A crash state."""
     name = f"a#{number}" if number else "start#0"
-    return CrashState(name, number, "a", "a complete", {path: File(Content(1, digest)) for path, digest in tree.items()}, until=number)
+    return CrashState(
+        name,
+        number,
+        "a",
+        "a complete",
+        {path: File(Content(1, digest)) for path, digest in tree.items()},
+        until=number,
+    )
 
 
 def judged(golden, runs, states=None):
     """The outcomes of these runs."""
     judge = CrashJudge(golden)
     judge.differs(golden)
-    states = states or [state(number, **({"last.pt": b"x"} if number else {})) for number in range(len(runs))]
+    states = states or [
+        state(number, **({"last.pt": b"x"} if number else {})) for number in range(len(runs))
+    ]
     return judge.finish([judge.outcome(*pair) for pair in zip(states, runs, strict=True)])
 
 
@@ -47,7 +61,13 @@ def verdicts(*args):
 
 def report(outcomes):
     """Their report."""
-    return CrashReport(steps=6, writes=1, states=[outcome.state for outcome in outcomes], outcomes=outcomes, duration=1.0)
+    return CrashReport(
+        steps=6,
+        writes=1,
+        states=[outcome.state for outcome in outcomes],
+        outcomes=outcomes,
+        duration=1.0,
+    )
 
 
 GOLDEN = RunResult(value=1, trace=steps(0), saved=SAVED)
@@ -62,8 +82,12 @@ def test_a_job_whose_runs_all_begin_from_scratch_is_restarted_in_every_state():
 
 
 def test_a_job_that_resumes_once_is_not_accused_of_never_resuming():
-    """The finished job's state is enough: a marker may say that what was saved before is not complete."""
-    assert verdicts(GOLDEN, [GOLDEN, GOLDEN, RunResult(value=1, trace=steps(6))]) == ["recovered"] * 3
+    """The finished job's state is enough: a marker may say that what was saved before is not
+    complete.
+    """
+    assert (
+        verdicts(GOLDEN, [GOLDEN, GOLDEN, RunResult(value=1, trace=steps(6))]) == ["recovered"] * 3
+    )
 
 
 def test_a_job_that_saves_nothing_after_its_first_step_has_nothing_to_resume():
@@ -93,9 +117,13 @@ def test_from_scratch_excuses_a_job_that_never_resumes_and_nothing_else():
         report(outcomes).assert_recovers()
     report(outcomes).assert_recovers(from_scratch=True)
     with pytest.raises(NotRecovered, match="different result"):
-        report(judged(GOLDEN, [GOLDEN, RunResult(value=2, trace=steps(0))])).assert_recovers(from_scratch=True)
+        report(judged(GOLDEN, [GOLDEN, RunResult(value=2, trace=steps(0))])).assert_recovers(
+            from_scratch=True
+        )
     with pytest.raises(NotRecovered, match="although a checkpoint had been complete"):
-        report(judged(GOLDEN, [GOLDEN, RunResult(value=1, trace=steps(3)), GOLDEN])).assert_recovers(from_scratch=True)
+        report(
+            judged(GOLDEN, [GOLDEN, RunResult(value=1, trace=steps(3)), GOLDEN])
+        ).assert_recovers(from_scratch=True)
     with pytest.raises(BadArgument, match="from_scratch"):
         report(outcomes).assert_recovers(from_scratch="yes")
 
@@ -115,14 +143,21 @@ def test_without_steps_reading_or_skipping_tells_that_a_run_resumed(resumed, ver
     written = {"completed": (("model", b"2"),), "saved": ("model",)}
     golden = RunResult(value=1, **written)
     states = [state(0, input=b"i"), state(1, input=b"i", model=b"2")]
-    runs = [RunResult(value=1, read=frozenset({"input"}), **written), RunResult(value=1, **written | resumed)]
+    runs = [
+        RunResult(value=1, read=frozenset({"input"}), **written),
+        RunResult(value=1, **written | resumed),
+    ]
     assert verdicts(golden, runs, states) == [verdict] * 2
 
 
 def test_divergences_of_state_keep_their_name():
     """A generator that was lost is the cause also where no run resumed."""
-    outcomes = judged(GOLDEN, [GOLDEN, RunResult(value=2, trace=Trace(steps(0).steps[:-1], {"parameters": b"x"}))])
-    assert outcomes[1].divergence == Divergence(5, "number of steps", "it took 1 fewer than the run without a crash")
+    outcomes = judged(
+        GOLDEN, [GOLDEN, RunResult(value=2, trace=Trace(steps(0).steps[:-1], {"parameters": b"x"}))]
+    )
+    assert outcomes[1].divergence == Divergence(
+        5, "number of steps", "it took 1 fewer than the run without a crash"
+    )
     assert outcomes[1].verdict == "diverged"
 
 
@@ -167,10 +202,30 @@ def moved(folder):
         (lambda folder: (folder / "a").read_text(), {"a"}),
         (mapped, {"a"}),
         (moved, {"sub/c"}),
-        (lambda folder: subprocess.run([sys.executable, "-c", f"open({str(folder / 'b')!r}).read()"], check=True), {"b"}),
-        (lambda folder: [(folder / "a").exists(), list(folder.iterdir()), (folder / "a").stat(), (folder / "empty").read_text()], set()),
+        (
+            lambda folder: subprocess.run(
+                [sys.executable, "-c", f"open({str(folder / 'b')!r}).read()"], check=True
+            ),
+            {"b"},
+        ),
+        (
+            lambda folder: [
+                (folder / "a").exists(),
+                list(folder.iterdir()),
+                (folder / "a").stat(),
+                (folder / "empty").read_text(),
+            ],
+            set(),
+        ),
         (lambda folder: [(folder / "a").write_text("new"), (folder / "a").read_text()], set()),
-        (lambda folder: [(folder / "new").write_text("new"), (folder / "new").replace(folder / "a"), (folder / "a").read_text()], set()),
+        (
+            lambda folder: [
+                (folder / "new").write_text("new"),
+                (folder / "new").replace(folder / "a"),
+                (folder / "a").read_text(),
+            ],
+            set(),
+        ),
         (lambda folder: print("more", file=(folder / "a").open("a")), set()),
         (cut, {"a"}),
     ],
@@ -266,7 +321,9 @@ def project(example):
 @pytest.mark.slow
 @needs_events
 def test_jobs_without_steps_that_never_resume_are_found(project):
-    """One that loads nothing, and one that looks for another name; the reported line finds it again."""
+    """One that loads nothing, and one that looks for another name; the reported line finds it
+    again.
+    """
     project("""
         import functools
 
@@ -281,12 +338,16 @@ def test_jobs_without_steps_that_never_resume_are_found(project):
         def test_again(mlchaos, tmp_path):
             (outcome,) = mlchaos.explore_crashes(never, tmp_path).outcomes
             assert outcome.verdict == "restarted"
-    """).run(failed=3, passed=1).has("written and never read: last.pkl", "log.txt", "written and never read: model-0.pkl")
+    """).run(failed=3, passed=1).has(
+        "written and never read: last.pkl", "log.txt", "written and never read: model-0.pkl"
+    )
 
 
 @pytest.mark.slow
 def test_jobs_without_steps_that_resume_in_their_own_ways_are_sound(project):
-    """By a marker, by what they skip, by what a child process reads, and beside downloads and configurations."""
+    """By a marker, by what they skip, by what a child process reads, and beside downloads and
+    configurations.
+    """
     project("""
         @pytest.mark.parametrize("job", [boosted, idempotent, marked, cached, appends, by_a_child])
         def test_sound(mlchaos, tmp_path, job):
@@ -323,9 +384,13 @@ def train(wd, looks_for="last.pt", *, every=2, zero=False):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="its subjects are trained by torch")
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="its subjects are trained by torch"
+)
 def test_training_jobs_are_judged_by_where_their_steps_begin(example):
-    """Reading a configuration or a download is not a resumption, and a checkpoint of step 0 is not progress."""
+    """Reading a configuration or a download is not a resumption, and a checkpoint of step 0 is not
+    progress.
+    """
     example.with_tests(
         TRAINING
         + textwrap.dedent("""

@@ -1,4 +1,6 @@
-"""Causes that a crash state shows: files of different saves, a finished job that is started again, runs that hang. Torch-free."""
+"""Causes that a crash state shows: files of different saves, a finished job that is started again,
+runs that hang. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def project(example):
 
 
 def test_files_of_different_saves_are_named(project):
-    """Which file is of which save; only in the states between the two, and not as a divergence of the training."""
+    """Which file is of which save; only in the states between the two, and not as a divergence of
+    the training.
+    """
     project("""
         def test_it(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(two_files, tmp_path, isolation="in-process")
@@ -90,4 +94,6 @@ def test_hung_states_of_one_cause_cost_the_time_limit_once(project):
             assert 1 <= sum(not o.detail for o in hung) <= 4 < len(hung) and not hung[0].detail  # once for each place in the loop
             assert "thread loader raised ValueError" in str(report)
             report.assert_recovers()
-    """).run("--mlchaos-clock=real", failed=1).has("of them stopped early, after 1.0 s, where an earlier run hung")
+    """).run("--mlchaos-clock=real", failed=1).has(
+        "of them stopped early, after 1.0 s, where an earlier run hung"
+    )

@@ -37,7 +37,9 @@ def beats(times):
 
 @pytest.mark.parametrize("times", [50, 500])
 def test_each_change_is_looked_at_a_few_times_however_many_there_are(times, tmp_path):
-    """A heartbeat is written thousands of times, and never renamed: naming its states takes one pass over the changes."""
+    """A heartbeat is written thousands of times, and never renamed: naming its states takes one
+    pass over the changes.
+    """
     changes = beats(times)
     with open_store(tmp_path / "store") as contents:
         states = CrashStates(contents, torn=False, power=False).states({}, changes, set(), steps=0)
@@ -47,7 +49,9 @@ def test_each_change_is_looked_at_a_few_times_however_many_there_are(times, tmp_
 
 
 def test_a_file_is_called_what_it_is_renamed_to_next(tmp_path):
-    """A temporary name that differs from run to run gives way to the next name, and to no later file's of the same name."""
+    """A temporary name that differs from run to run gives way to the next name, and to no later
+    file's of the same name.
+    """
 
     def tree(*names):
         return {"": Folder(), **{name: File(Content(1, b"x")) for name in names}}
@@ -68,14 +72,31 @@ def test_a_file_is_called_what_it_is_renamed_to_next(tmp_path):
 
 @pytest.fixture
 def cuts(tmp_path):
-    """A function that returns the lengths at which a file is cut that held ``old`` and grows to ``old + new``, and which are estimated."""
+    """A function that returns the lengths at which a file is cut that held ``old`` and grows to
+    ``old + new``, and which are estimated.
+    """
 
     def cuts(old, new, *, writes, power=False):
         with open_store(tmp_path / "store") as contents:
             before, after = ({"f": File(contents.keep(data))} for data in (old, old + new))
-            change = Change("grew", "f", 0, before, after, start=len(old), writes=writes, unsynced=frozenset({"f"}))
-            states = CrashStates(contents, torn=True, power=power).states(None, [change], set(), steps=0)
-        sizes = {state.tree["f"].content.size: "(estimated" in state.what for state in states if state.torn and "@" in state.id}
+            change = Change(
+                "grew",
+                "f",
+                0,
+                before,
+                after,
+                start=len(old),
+                writes=writes,
+                unsynced=frozenset({"f"}),
+            )
+            states = CrashStates(contents, torn=True, power=power).states(
+                None, [change], set(), steps=0
+            )
+        sizes = {
+            state.tree["f"].content.size: "(estimated" in state.what
+            for state in states
+            if state.torn and "@" in state.id
+        }
         return sorted(sizes), sorted(size for size, estimated in sizes.items() if estimated)
 
     return cuts
@@ -84,7 +105,15 @@ def cuts(tmp_path):
 @pytest.mark.parametrize("writes", [0, 1])
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
-    [(0, 11, []), (11, 11, []), (0, 4096, []), (0, 4097, [4096]), (4090, 11, [4096]), (0, 20_000, [8192, 16384]), (5000, 3000, [])],
+    [
+        (0, 11, []),
+        (11, 11, []),
+        (0, 4096, []),
+        (0, 4097, [4096]),
+        (4090, 11, [4096]),
+        (0, 20_000, [8192, 16384]),
+        (5000, 3000, []),
+    ],
 )
 def test_one_write_is_cut_between_pages_of_the_file_alone(cuts, old, new, expected, writes):
     """The content of a page is complete or absent, even if the number of writes is unknown."""
@@ -92,7 +121,9 @@ def test_one_write_is_cut_between_pages_of_the_file_alone(cuts, old, new, expect
 
 
 def test_several_writes_of_one_call_are_cut_between_them_by_estimate(cuts):
-    """In the middle, behind the whole blocks, and one byte short: the state says that this is estimated."""
+    """In the middle, behind the whole blocks, and one byte short: the state says that this is
+    estimated.
+    """
     assert cuts(b"a" * 100, b"b" * 60, writes=2) == ([130, 159], [130, 159])
     sizes, estimated = cuts(b"", b"b" * 10_001, writes=2)
     assert (sizes, estimated) == ([4096, 5000, 8192, 10_000], [5000, 10_000])

@@ -1,4 +1,6 @@
-"""Crash states of work directories that are URLs: memory, and a real S3 client against a real server on this machine."""
+"""Crash states of work directories that are URLs: memory, and a real S3 client against a real
+server on this machine.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,9 @@ def test_a_sound_program_recovers_on_s3(mlchaos, bucket, options):
 
 def test_an_unsound_program_is_found_on_s3_from_fresh_processes(mlchaos, bucket, options):
     """A server is reached from them, too."""
-    report = mlchaos.explore_crashes(unsound, f"{bucket}/run", options, storage_options=options, isolation="process")
+    report = mlchaos.explore_crashes(
+        unsound, f"{bucket}/run", options, storage_options=options, isolation="process"
+    )
     assert len(report.failures) == STEPS - 1
     assert len(report.states) == 2 * STEPS + 1
 
@@ -214,7 +218,9 @@ def test_coroutines_that_write_at_once_write_one_after_the_other(mlchaos, bucket
         await session.close()
         return len(found)
 
-    report = mlchaos.explore_crashes(lambda url: asyncio.run(train(f"{url}/run")), bucket, storage_options=options)
+    report = mlchaos.explore_crashes(
+        lambda url: asyncio.run(train(f"{url}/run")), bucket, storage_options=options
+    )
     report.assert_recovers()
     assert [len(names(state)) for state in report.states] == [0, 1, 2, 3, 4]
 
@@ -242,7 +248,11 @@ def test_another_client_is_seen_at_each_step(mlchaos, bucket, options, server):
 
     def train(url):
         client = botocore.get_session().create_client(
-            "s3", endpoint_url=server, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+            "s3",
+            endpoint_url=server,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            region_name="us-east-1",
         )
         found = [item["Key"] for item in client.list_objects_v2(Bucket=name).get("Contents", [])]
         start = max((int(key) for key in found), default=0)
@@ -312,7 +322,10 @@ def test_a_prefix_that_is_not_empty_is_refused(mlchaos, url):
     """With what would be deleted, and nothing is."""
     fs = fsspec.filesystem("memory")
     fs.pipe_file(f"{url}/mine", b"1")
-    with pytest.raises(BadArgument, match=r"is not empty, and everything below it would be deleted \(1 objects: mine\)"):
+    with pytest.raises(
+        BadArgument,
+        match=r"is not empty, and everything below it would be deleted \(1 objects: mine\)",
+    ):
         mlchaos.explore_crashes(sound, url)
     assert fs.cat_file(f"{url}/mine") == b"1"
 
@@ -340,7 +353,10 @@ def test_another_machine_is_reached_only_if_that_is_allowed(mlchaos, monkeypatch
     reached = []
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: reached.append(address))
     fsspec.register_implementation("elsewhere", _Elsewhere, clobber=True)
-    with pytest.raises(BadArgument, match=r"reached at 192\.0\.2\.7:80, which may be a different machine.*allow_remote=True"):
+    with pytest.raises(
+        BadArgument,
+        match=r"reached at 192\.0\.2\.7:80, which may be a different machine.*allow_remote=True",
+    ):
         mlchaos.explore_crashes(sound, "elsewhere://bucket/run")
     assert reached == []
     with pytest.raises(BadArgument, match="wrote nothing below its work directory"):
@@ -354,7 +370,11 @@ def test_another_machine_is_reached_only_if_that_is_allowed(mlchaos, monkeypatch
         ("nowhere://bucket/run", {}, "no filesystem for nowhere://"),
         ("memory://", {}, "give a prefix of its own"),
         ("simplecache::memory://bucket/run", {}, "a chain of filesystems"),
-        ("memory://bucket/run", {"cross_device": True}, "cross_device=True has no meaning at memory://bucket/run"),
+        (
+            "memory://bucket/run",
+            {"cross_device": True},
+            "cross_device=True has no meaning at memory://bucket/run",
+        ),
         ("memory://bucket/run", {"durability": "power"}, "durability='power' has no meaning"),
         ("memory://bucket/run", {"jobs": 2}, "jobs=2 has no meaning"),
         ("here", {"storage_options": {}}, "storage_options is for a URL, but workdir is 'here'"),

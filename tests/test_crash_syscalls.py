@@ -1,4 +1,6 @@
-"""``explore_crashes(..., record="syscalls")``: strace tells of each change, whatever makes it, and the states are made again from that."""
+"""``explore_crashes(..., record="syscalls")``: strace tells of each change, whatever makes it, and
+the states are made again from that.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ def _script(root):
 
 
 def test_each_transaction_of_a_script_is_seen(record):
-    """SQLite runs all of them inside one call; each makes a journal, fills it, writes the database and removes the journal."""
+    """SQLite runs all of them inside one call; each makes a journal, fills it, writes the database
+    and removes the journal.
+    """
     changes = record(_script).changes
     assert sum(change.kind == "removed" and change.path == "db-journal" for change in changes) == 21
     assert all(change.after is not None for change in changes)
@@ -97,17 +101,22 @@ def test_each_transaction_of_a_script_is_seen(record):
 
 def _shell(root):
     loop = (
-        "for i in 1 2 3; do echo $i > tmp; mv tmp last; done; cp last copy; ln -s copy link; echo 4 >> link; exec 3> q; echo $(echo a) >&3"
+        "for i in 1 2 3; do echo $i > tmp; mv tmp last; done; cp last copy; "
+        "ln -s copy link; echo 4 >> link; exec 3> q; echo $(echo a) >&3"
     )
     subprocess.run(["sh", "-c", loop], cwd=root, check=True)
 
 
 def test_child_processes_are_followed_with_their_descriptors_and_directories(record):
-    """A redirection, a copy by another program, a link that is written through, a command in a command."""
+    """A redirection, a copy by another program, a link that is written through, a command in a
+    command.
+    """
     trees = record(_shell).trees()
-    assert [tree["last"] for tree, _ in itertools.groupby(trees) if "last" in tree and "copy" not in tree] == [
-        *(b"1\n", b"1\n", b"1\n", b"2\n", b"2\n", b"2\n", b"3\n")
-    ]
+    assert [
+        tree["last"]
+        for tree, _ in itertools.groupby(trees)
+        if "last" in tree and "copy" not in tree
+    ] == [*(b"1\n", b"1\n", b"1\n", b"2\n", b"2\n", b"2\n", b"3\n")]
     assert {"": None, "last": b"3\n", "copy": b"3\n4\n", "link": "-> copy", "q": b""} in trees
     assert trees[-1]["q"] == b"a\n"
 
@@ -134,7 +143,8 @@ def test_forked_processes_share_where_they_write(record):
     one = record(_forks)
     assert sorted(one.trees()[-1]["shared"]) == sorted(b"abc" * 20)
     kinds = [change.kind for change in one.changes if change.path == "shared"]
-    # It is closed when the last of them has ended. strace may tell of two calls at one moment in the other order: the disk has the say.
+    # It is closed when the last of them has ended. strace may tell of two calls at one moment in
+    # the other order: the disk has the say.
     assert kinds[:61] == ["created", *["grew"] * 60]
     assert kinds[61:] in (["closed"], ["closed", "arrived"], ["arrived"])
 
@@ -183,10 +193,20 @@ def _descriptors(root):
 
 
 def test_descriptors_write_where_they_are(record):
-    """Appended, shared, moved on by reading and seeking, cut, copied by the kernel, filled up with zeros."""
+    """Appended, shared, moved on by reading and seeking, cut, copied by the kernel, filled up with
+    zeros.
+    """
     trees = record(_descriptors).trees()
     assert [tree["a"] for tree in trees[2:10]] == [
-        *(b"0123456789", b"0123456789ab", b"0123456789abcd", b"012XYZ6789abcd", b"012XYZ6789abc!", b"012X", b"012X\0\0end"),
+        *(
+            b"0123456789",
+            b"0123456789ab",
+            b"0123456789abcd",
+            b"012XYZ6789abcd",
+            b"012XYZ6789abc!",
+            b"012X",
+            b"012X\0\0end",
+        ),
         b"012X\0\0end",
     ]
     copied = [b"12X" + bytes(2) + more for more in (b"", b"012X", b"012X.", b"012X." + bytes(2))]
@@ -221,8 +241,24 @@ def test_names_are_followed_over_the_border_and_through_links(record):
     """Directories and files are moved in and out, linked, and named from other directories."""
     trees = record(_names).trees()
     assert trees[1] == {"": None, "d": None, "d/f": b"f"}
-    assert {"": None, "d": None, "d/f": b"f", "g": b"gh", "h": b"gh", "link": "-> d", "d/new": b"n"} in trees
-    assert {"": None, "e": None, "e/new": b"n", "e/sub": None, "g": b"gh", "h": b"gh", "link": "-> d"} in trees
+    assert {
+        "": None,
+        "d": None,
+        "d/f": b"f",
+        "g": b"gh",
+        "h": b"gh",
+        "link": "-> d",
+        "d/new": b"n",
+    } in trees
+    assert {
+        "": None,
+        "e": None,
+        "e/new": b"n",
+        "e/sub": None,
+        "g": b"gh",
+        "h": b"gh",
+        "link": "-> d",
+    } in trees
     assert trees[-2:] == [
         {"": None, "g": b"gh", "h": b"gh", "link": "-> d", "lost": b"1"},
         {"": None, "g": b"gh", "h": b"gh", "link": "-> d"},
@@ -243,7 +279,9 @@ def _mapped(root):
 
 
 def test_what_a_mapping_writes_is_unknown_and_taken_from_the_disk_at_the_end(record):
-    """No state holds such a file: it is counted, and the one that is not what the calls made of it is named."""
+    """No state holds such a file: it is counted, and the one that is not what the calls made of it
+    is named.
+    """
     one = record(_mapped)
     assert not any(tree.get("m") == bytes(5) and "after" in tree for tree in one.trees())
     assert any("m" not in tree and tree.get("after") == b"x" for tree in one.trees())
@@ -274,15 +312,19 @@ def test_syncs_of_other_languages_are_seen(record):
 
 def _syncs(root):
     (root / "lost").write_text("lost")
-    subprocess.run(["dd", "of=kept", "conv=fsync", "status=none"], input=b"kept", cwd=root, check=True)
+    subprocess.run(
+        ["dd", "of=kept", "conv=fsync", "status=none"], input=b"kept", cwd=root, check=True
+    )
 
 
-# -- explorations ----------------------------------------------------------------------------------------------
+# -- explorations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_child_process_that_writes_in_place_is_found_out(project, strace):
-    """Each state between its writes is resumed from; by events few are seen, and the report says so."""
+    """Each state between its writes is resumed from; by events few are seen, and the report says
+    so.
+    """
     project("""
         def test_calls(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(in_a_shell, tmp_path, record="syscalls")
@@ -362,7 +404,9 @@ def test_what_cannot_be_is_refused(project):
     """).run(passed=4)
 
 
-def test_a_subject_that_does_not_load_in_its_process_is_refused_and_one_that_fails_is_told(project, strace):
+def test_a_subject_that_does_not_load_in_its_process_is_refused_and_one_that_fails_is_told(
+    project, strace
+):
     """No call was traced before that; what the golden run raises is said as without strace."""
     project("""
         from pytest_mlchaos.errors import GoldenRunFailed
@@ -392,7 +436,9 @@ def test_a_subject_that_does_not_load_in_its_process_is_refused_and_one_that_fai
 
 
 def test_calls_are_told_in_the_order_of_their_ends(tmp_path):
-    """Calls of several threads are broken into two lines each; signals and ends of processes stand between them."""
+    """Calls of several threads are broken into two lines each; signals and ends of processes stand
+    between them.
+    """
     told = tmp_path / "told"
     told.write_text(
         "7 1.000001 write(5<\\x2f\\x61>, \"\\x61\\x22\", 2 <unfinished ...>\n"
@@ -400,7 +446,8 @@ def test_calls_are_told_in_the_order_of_their_ends(tmp_path):
         "7  1.000003 <... write resumed>) = 2\n"
         "8  1.000004 openat(AT_FDCWD<\\x2f>, \"\\x7a\", O_WRONLY|O_CREAT, 0644) = 3<\\x2f\\x7a>\n"
         "8  1.000005 unlink(\"\\x62\") = -1 ENOENT (No such file or directory)\n"
-        "8  1.000006 writev(3<\\x2f\\x7a>(deleted), [{iov_base=\"\\x31\", iov_len=1}, {iov_base=\"\\x32\", iov_len=1}], 2) = 2\n"
+        "8  1.000006 writev(3<\\x2f\\x7a>(deleted), [{iov_base=\"\\x31\", iov_len=1}, "
+        "{iov_base=\"\\x32\", iov_len=1}], 2) = 2\n"
         "8  1.000007 +++ exited with 0 +++\n"
         "7  1.000008 exit_group(0) = ?\n"
     )  # fmt: skip
@@ -415,8 +462,14 @@ def test_calls_are_told_in_the_order_of_their_ends(tmp_path):
             (8, "exit", 0, ""),
         )
     ]
-    assert [(calls[1].descriptor(0).path, calls[1].texts(1), calls[1].time)] == [("/a", b'a"', 1_000_001_000)]
-    assert (calls[2].has(2, "O_CREAT"), calls[2].number(3), calls[2].descriptor(0).number) == (True, 0o644, -100)
+    assert [(calls[1].descriptor(0).path, calls[1].texts(1), calls[1].time)] == [
+        ("/a", b'a"', 1_000_001_000)
+    ]
+    assert (calls[2].has(2, "O_CREAT"), calls[2].number(3), calls[2].descriptor(0).number) == (
+        True,
+        0o644,
+        -100,
+    )
     assert (calls[4].texts(1), calls[4].descriptor(0).path) == (b"12", "/z")
     assert Call(1, 1, "lseek", (b"0x10", b"[5] => [7]", b'"\\x61"...')).number(1) == 5
     assert Call(1, 1, "write", (b'"\\x61"...',)).texts(0) is None

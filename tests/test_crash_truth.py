@@ -1,4 +1,6 @@
-"""The synthesised crash states against what really is on disk when a process is really killed: all of it, and nothing else."""
+"""The synthesised crash states against what really is on disk when a process is really killed: all
+of it, and nothing else.
+"""
 
 import functools
 import importlib.util
@@ -17,7 +19,12 @@ from tests import ptracing
 from tests.crash_kills import PROGRAMS, prepare
 from tests.crashes import Recorded, untraceable
 
-NEEDS = {"torch_path": ["torch"], "torch_small": ["torch"], "torch_file": ["torch"], "safetensors": ["torch", "safetensors"]}
+NEEDS = {
+    "torch_path": ["torch"],
+    "torch_small": ["torch"],
+    "torch_file": ["torch"],
+    "safetensors": ["torch", "safetensors"],
+}
 
 
 @pytest.fixture(params=PROGRAMS)
@@ -57,13 +64,18 @@ def states(recorded):
 @functools.cache
 def _killed(name, folder):
     out = folder / "found"
-    subprocess.run(list(map(str, [sys.executable, "-m", "tests.crash_kills", name, folder / "work", out])), check=True)
+    subprocess.run(
+        list(map(str, [sys.executable, "-m", "tests.crash_kills", name, folder / "work", out])),
+        check=True,
+    )
     return pickle.loads(out.read_bytes())
 
 
 @pytest.fixture
 def killed(name, tmp_path_factory):
-    """Return what processes leave that are killed: between two calls of Python's, and between two system calls."""
+    """Return what processes leave that are killed: between two calls of Python's, and between two
+    system calls.
+    """
     folder = tmp_path_factory.getbasetemp() / f"killed-{name}"
     folder.mkdir(exist_ok=True)
     return _killed(name, folder)
@@ -71,16 +83,28 @@ def killed(name, tmp_path_factory):
 
 def shape(tree):
     """A tree with what is made up at random made alike: names, and what a journal holds."""
-    return {".tmp" if path.startswith(".tmp") else path: len(held) if path == "db-journal" else held for path, held in tree.items()}
+    return {
+        ".tmp" if path.startswith(".tmp") else path: len(held) if path == "db-journal" else held
+        for path, held in tree.items()
+    }
 
 
 def test_killed_at_every_event(name, states, killed, by):
-    """The states that are not torn are exactly the contents that a kill leaves between two calls (and inside one, for other languages)."""
+    """The states that are not torn are exactly the contents that a kill leaves between two calls
+    (and inside one, for other languages).
+    """
     real = [shape(tree) for tree in killed[0]]
     made = [shape(tree) for state, tree in states if not state.torn]
     assert [tree for tree in real if tree not in made] == []
-    left = [*real, *map(shape, killed[1])]  # a call that takes long, on a busy machine, is looked into
-    inside = [state.path[:4] for state, tree in states if not state.torn and shape(tree) not in left and tree != states[-1][1]]
+    left = [
+        *real,
+        *map(shape, killed[1]),
+    ]  # a call that takes long, on a busy machine, is looked into
+    inside = [
+        state.path[:4]
+        for state, tree in states
+        if not state.torn and shape(tree) not in left and tree != states[-1][1]
+    ]
     assert set(inside) <= {"safetensors": {".tmp"}, "database": {"db", "db-j"}}.get(name, set())
 
 
@@ -94,18 +118,26 @@ def at_calls(killed):
 
 by_events = pytest.mark.parametrize("by", ["events"], indirect=True)
 """Where directories are compared, what one call of C's does is seen when it returns."""
-but_in_place = pytest.mark.parametrize("name", sorted(set(PROGRAMS) - {"database", "safetensors"}), indirect=True)
-"""One call of SQLite or safetensors gives a file its length, or writes it in several places, and events do not tell these apart."""
+but_in_place = pytest.mark.parametrize(
+    "name", sorted(set(PROGRAMS) - {"database", "safetensors"}), indirect=True
+)
+"""One call of SQLite or safetensors gives a file its length, or writes it in several places, and
+events do not tell these apart.
+"""
 
 
 @by_events
 @but_in_place
 def test_each_state_that_a_kill_leaves_is_known(states, at_calls):
-    """It was seen, or one call made several writes, and an estimated cut of the same file stands for it."""
+    """It was seen, or one call made several writes, and an estimated cut of the same file stands
+    for it.
+    """
     made = [shape(tree) for _, tree in states]
     estimated = [shape(tree) for state, tree in states if "(estimated: one call made" in state.what]
     for tree in at_calls:
-        assert tree in made or any(_differ_by_a_cut(tree, other, made) for other in estimated), _short(tree)
+        assert tree in made or any(_differ_by_a_cut(tree, other, made) for other in estimated), (
+            _short(tree)
+        )
 
 
 @by_events
@@ -118,20 +150,28 @@ def test_each_state_that_was_seen_is_left_by_a_kill(states, at_calls):
 @by_events
 @but_in_place
 def test_each_cut_lies_inside_a_write(states, at_calls):
-    """A torn file that is not estimated is cut at a multiple of the page size, between two lengths that it really had."""
+    """A torn file that is not estimated is cut at a multiple of the page size, between two lengths
+    that it really had.
+    """
     made = [shape(tree) for _, tree in states]
     for state, tree in states:
         if state.torn and "(estimated" not in state.what:
             size = len(shape(tree)[_name(state, tree)])
             assert size % mmap.PAGESIZE == 0, state
-            around = [other for other in [*at_calls, made[-1]] if _differ_by_a_cut(shape(tree), other, made)]
+            around = [
+                other
+                for other in [*at_calls, made[-1]]
+                if _differ_by_a_cut(shape(tree), other, made)
+            ]
             lengths = [len(other[_name(state, tree)]) for other in around]
             assert min(lengths) < size < max(lengths), (state, lengths)
 
 
 @by_events
 def test_only_changes_that_left_an_unknown_state_are_counted_as_unseen(recorded, name):
-    """Ordinary writes are all seen, or stood for by an estimate; a commit of SQLite's writes the database and its journal in one call."""
+    """Ordinary writes are all seen, or stood for by an estimate; a commit of SQLite's writes the
+    database and its journal in one call.
+    """
     assert bool(recorded.unseen) == (name == "database")
 
 
@@ -144,7 +184,9 @@ def traced(name, tmp_path):
     if name in NEEDS:
         (tmp_path / "warm").mkdir()
         program(tmp_path / "warm")
-    one = Recorded(program, tmp_path / "work", tmp_path / "store", prepare=prepare, by="syscalls").checked()
+    one = Recorded(
+        program, tmp_path / "work", tmp_path / "store", prepare=prepare, by="syscalls"
+    ).checked()
     yield one
     one.contents.close()
 
@@ -152,7 +194,10 @@ def traced(name, tmp_path):
 def test_system_calls_tell_each_state_that_a_kill_leaves_and_no_other(traced, at_calls):
     """It is the reference: no state is missing, and one that is not torn was there."""
     states = traced.states()
-    made, seen = [shape(tree) for _, tree in states], [shape(tree) for state, tree in states if not state.torn]
+    made, seen = (
+        [shape(tree) for _, tree in states],
+        [shape(tree) for state, tree in states if not state.torn],
+    )
     assert [_short(tree) for tree in at_calls if tree not in seen] == []
     assert [_short(tree) for tree in seen[:-1] if tree not in at_calls] == []
     assert (traced.unseen, traced.differs, traced.ended.error) == ([], (), None)
@@ -165,7 +210,9 @@ def _name(state, tree):
 
 
 def _differ_by_a_cut(tree, other, everything):
-    """Return True if two trees differ in one file alone (of whatever names), and in both it is a beginning of what it was in a third."""
+    """Return True if two trees differ in one file alone (of whatever names), and in both it is a
+    beginning of what it was in a third.
+    """
     names = {name for name in tree.keys() | other.keys() if tree.get(name, 0) != other.get(name, 0)}
     pairs = {(tree.get(name), other.get(name)) for name in names}
     if len(pairs) != 1:
@@ -185,14 +232,18 @@ def _short(tree):
 @pytest.mark.parametrize("name", ["appended", "lines", "torch_small"], indirect=True)
 @by_events
 def test_what_single_writes_add_is_never_cut_within_a_page(name, states):
-    """Records, lines and small files are there as a whole, or not at all; a long one is cut between pages."""
+    """Records, lines and small files are there as a whole, or not at all; a long one is cut between
+    pages.
+    """
     expected = {"appended": ["log cut at byte 4096 of 10033", "log cut at byte 8192 of 10033"]}
     assert [state.what for state, _ in states if state.torn] == expected.get(name, [])
 
 
 @pytest.fixture
 def noisy(tmp_path):
-    """A function that records a program while another thread waits; the program may write to a file elsewhere, as prints do."""
+    """A function that records a program while another thread waits; the program may write to a file
+    elsewhere, as prints do.
+    """
     if not inotify.available():
         pytest.skip("needs inotify")
     over = threading.Event()
@@ -205,7 +256,9 @@ def noisy(tmp_path):
             def printing(*words):
                 print(*words, file=elsewhere, flush=True)
 
-            one = Recorded(functools.partial(program, printing), tmp_path / "work", tmp_path / "store").checked()
+            one = Recorded(
+                functools.partial(program, printing), tmp_path / "work", tmp_path / "store"
+            ).checked()
         found = [state.what for state, _ in one.states() if state.torn]
         one.contents.close()
         return found
@@ -243,7 +296,10 @@ def test_prints_between_lines_do_not_make_lines_torn(noisy):
 @pytest.mark.skipif(sys.platform != "linux", reason="how Linux writes")
 def test_a_kill_inside_a_write_leaves_whole_pages(tmp_path):
     """The cuts inside one write assume that the kernel checks for fatal signals between pages."""
-    file, data = tmp_path / "file", b"x" * (1 << 26)  # of memory that was never written, Linux may copy a part of a page
+    file, data = (
+        tmp_path / "file",
+        b"x" * (1 << 26),
+    )  # of memory that was never written, Linux may copy a part of a page
     lengths = set()
     for _ in range(20):
         file.write_bytes(b"")

@@ -20,9 +20,13 @@ from pytest_mlchaos.runs.traces import GeneratorMark, StepRecord, Trace
 def step(number, **changed):
     """A golden step: each component's digest names the step."""
     names = ("parameters", "optimizer state", "learning rate", "rng.torch", "rng.python")
-    digests = {name: f"{name}{number}".encode() for name in names} | {"rng.python": b"never drawn from"}
+    digests = {name: f"{name}{number}".encode() for name in names} | {
+        "rng.python": b"never drawn from"
+    }
     data = changed.pop("data", (b"batch%d" % number,))
-    return StepRecord(digests | {name.replace("_", " "): value for name, value in changed.items()}, data, (), 0.1)
+    return StepRecord(
+        digests | {name.replace("_", " "): value for name, value in changed.items()}, data, (), 0.1
+    )
 
 
 def trace(*steps, epochs=()):
@@ -40,11 +44,21 @@ def ran(found, value=1, **more):
 
 def state(number, *, name="a", at=0, until=None, torn=False):
     """A crash state."""
-    return CrashState(f"{name}#{number}", at, name, f"{name} complete", {}, torn, until=at if until is None else until)
+    return CrashState(
+        f"{name}#{number}",
+        at,
+        name,
+        f"{name} complete",
+        {},
+        torn,
+        until=at if until is None else until,
+    )
 
 
 def test_a_resumed_run_is_aligned_by_its_first_parameters():
-    """Wherever it went on from; a run of no steps had nothing left to do; parameters that never were align nowhere."""
+    """Wherever it went on from; a run of no steps had nothing left to do; parameters that never
+    were align nowhere.
+    """
     assert align(GOLDEN, trace(*map(step, range(3, 10)))) == 3
     assert align(GOLDEN, trace()) == 10
     assert align(GOLDEN, trace(step(3, parameters=b"x"))) is None
@@ -85,11 +99,16 @@ def test_a_lost_generator_shows_in_the_parameters_behind_it():
     lost = {"rng.torch": b"x"}
     found = first_divergence(GOLDEN, trace(step(4, **lost), step(5, parameters=b"x", **lost)), 4)
     assert (found.step, found.component) == (4, "rng.torch")
-    assert first_divergence(GOLDEN, trace(step(4), step(5, parameters=b"x")), 4).component == "parameters"
+    assert (
+        first_divergence(GOLDEN, trace(step(4), step(5, parameters=b"x")), 4).component
+        == "parameters"
+    )
 
 
 def restored(golden_step, *steps):
-    """A golden run that saved its generator before a step, and a run that was resumed there, from that state."""
+    """A golden run that saved its generator before a step, and a run that was resumed there, from
+    that state.
+    """
     golden = trace(*map(step, range(10)))
     golden.marks = {GeneratorMark("rng.torch", b"saved", golden_step, True)}
     resumed = trace(*steps)
@@ -102,7 +121,10 @@ def test_a_restored_generator_that_differs_with_the_data_is_not_blamed():
     golden, resumed = restored(4, step(4, data=(b"x",), **{"rng.torch": b"x"}))
     found = first_divergence(golden, resumed, 4)
     assert (found.step, found.component) == (4, "data order")
-    assert "rng.torch was restored, but differs in the same step: either the source of the data" in found.detail
+    assert (
+        "rng.torch was restored, but differs in the same step: either the source of the data"
+        in found.detail
+    )
     assert "more or fewer numbers were drawn after the load" in found.detail
 
 
@@ -116,14 +138,22 @@ def test_a_generator_of_another_save_is_lost(saved):
 
 
 def test_a_generator_that_was_alike_at_the_first_step_was_restored():
-    """It differs from a later step on, as the data do: no load was seen, but the state was the golden one."""
-    found = first_divergence(GOLDEN, trace(step(4), step(5, data=(b"x",), **{"rng.torch": b"x"})), 4)
+    """It differs from a later step on, as the data do: no load was seen, but the state was the
+    golden one.
+    """
+    found = first_divergence(
+        GOLDEN, trace(step(4), step(5, data=(b"x",), **{"rng.torch": b"x"})), 4
+    )
     assert (found.step, found.component) == (5, "data order")
     assert "rng.torch was restored" in found.detail
-    drawn = first_divergence(GOLDEN, trace(step(4), step(5, **{"rng.torch": b"x"}), step(6, parameters=b"x")), 4)
+    drawn = first_divergence(
+        GOLDEN, trace(step(4), step(5, **{"rng.torch": b"x"}), step(6, parameters=b"x")), 4
+    )
     assert (drawn.step, drawn.component) == (5, "rng.torch")
     assert "not restored, or some code draws only after a restart" in drawn.detail
-    late = first_divergence(GOLDEN, trace(step(4), step(5, parameters=b"x", **{"rng.torch": b"x"})), 4)
+    late = first_divergence(
+        GOLDEN, trace(step(4), step(5, parameters=b"x", **{"rng.torch": b"x"})), 4
+    )
     assert (late.step, late.component) == (5, "parameters")
     assert "perhaps as a consequence" in late.detail
 
@@ -133,7 +163,10 @@ def test_buffers_that_differ_with_a_lost_generator_may_be_a_consequence():
     golden = trace(*(step(n, buffers=b"%d" % n) for n in range(10)))
     both = first_divergence(golden, trace(step(4, buffers=b"x", **{"rng.torch": b"x"})), 4)
     assert both.component == "rng.torch"
-    assert "buffers differ in the same step: as a consequence, or because they are not restored" in both.detail
+    assert (
+        "buffers differ in the same step: as a consequence, or because they are not restored"
+        in both.detail
+    )
     assert first_divergence(golden, trace(step(4, buffers=b"x")), 4).component == "buffers"
 
 
@@ -154,30 +187,43 @@ def test_without_a_loader_there_is_no_epoch(lost, component, says):
 
 
 def test_a_loader_for_something_else_makes_no_epoch():
-    """A validation loader is started, and gives its batches, before steps 0 and 3: the training's own come from elsewhere."""
+    """A validation loader is started, and gives its batches, before steps 0 and 3: the training's
+    own come from elsewhere.
+    """
     golden = trace(*map(step, range(10)), epochs=[0, 3])
-    golden.steps[0], golden.steps[3] = (dataclasses.replace(golden.steps[n], batches=(b"validation",)) for n in (0, 3))
+    golden.steps[0], golden.steps[3] = (
+        dataclasses.replace(golden.steps[n], batches=(b"validation",)) for n in (0, 3)
+    )
     found = first_divergence(golden, trace(step(5, data=(b"batch3",))), 5)
     assert found.detail == "the step got the batch of step 3 instead"
 
 
 def test_a_step_that_a_checkpoint_counts_and_has_not_taken_is_missing():
-    """It was saved before its own step: the run goes on with the next one; of the last checkpoint, with none."""
+    """It was saved before its own step: the run goes on with the next one; of the last checkpoint,
+    with none.
+    """
     golden = trace(*map(step, range(10)))
     golden.final = GOLDEN.final
     found = first_divergence(golden, trace(step(4, data=(b"batch5",)), *map(step, range(6, 10))), 4)
     assert (found.step, found.component) == (4, "number of steps")
     assert "off by one: one step is missing" in found.detail
     assert "continues with step 5" in found.detail
-    loaded = first_divergence(GOLDEN, trace(step(4, data=(b"batch5",)), *map(step, range(6, 10))), 4)
-    assert (loaded.component, loaded.detail) == ("data order", "off by one: the batch of step 4 is skipped"), "a loader has positions"
+    loaded = first_divergence(
+        GOLDEN, trace(step(4, data=(b"batch5",)), *map(step, range(6, 10))), 4
+    )
+    assert (loaded.component, loaded.detail) == (
+        "data order",
+        "off by one: the batch of step 4 is skipped",
+    ), "a loader has positions"
     done = trace()
     done.held = frozenset([b"parameters9", b"of another model"])
     last = first_divergence(GOLDEN, done, 10)
     assert (last.step, last.component) == (9, "number of steps")
     assert "off by one: one step is missing" in last.detail
     assert "no step follows" in last.detail
-    unloaded = first_divergence(GOLDEN, trace(step(4, data=(b"batch5",), optimizer_state=b"optimizer state5")), 4)
+    unloaded = first_divergence(
+        GOLDEN, trace(step(4, data=(b"batch5",), optimizer_state=b"optimizer state5")), 4
+    )
     assert unloaded.component == "optimizer state"
     done.held |= {b"end"}
     assert first_divergence(GOLDEN, done, 10) is None
@@ -185,13 +231,18 @@ def test_a_step_that_a_checkpoint_counts_and_has_not_taken_is_missing():
 
 def test_too_many_or_too_few_steps_are_said():
     """An epoch counter that is off trains longer, or shorter."""
-    assert "2 more" in first_divergence(GOLDEN, trace(*map(step, range(5, 10)), step(10), step(11)), 5).detail
+    assert (
+        "2 more"
+        in first_divergence(GOLDEN, trace(*map(step, range(5, 10)), step(10), step(11)), 5).detail
+    )
     assert "3 fewer" in first_divergence(GOLDEN, trace(*map(step, range(5, 7))), 5).detail
 
 
 def test_parameters_that_never_were_are_said_with_what_is_known_of_them():
     """Parameters of one checkpoint, the optimizer of another."""
-    found = first_divergence(GOLDEN, trace(step(6, parameters=b"x"), *map(step, range(7, 10))), None)
+    found = first_divergence(
+        GOLDEN, trace(step(6, parameters=b"x"), *map(step, range(7, 10))), None
+    )
     assert found.component == "parameters"
     assert "optimizer state from before step 6" in found.detail
 
@@ -206,7 +257,12 @@ def test_verdicts_of_single_runs():
     """Recovered, diverged, failed, hung; and what each costs."""
     judge = CrashJudge(ran(GOLDEN))
     whole = judge.outcome(state(1, at=3, until=5), ran(trace(*map(step, range(3, 10)))))
-    assert (whole.verdict, whole.resumed_at, whole.lost_steps, whole.recovery_time) == ("recovered", 3, 2, 0.1)
+    assert (whole.verdict, whole.resumed_at, whole.lost_steps, whole.recovery_time) == (
+        "recovered",
+        3,
+        2,
+        0.1,
+    )
     other = judge.outcome(state(1, at=3), ran(trace(*map(step, range(3, 10))), 2))
     assert other.verdict == "diverged"
     assert other.divergence.component == "returned value"
@@ -221,29 +277,53 @@ def test_to_begin_from_scratch_is_a_restart_only_behind_a_state_that_did_not():
     judge = CrashJudge(ran(GOLDEN))
     scratch, resumed = ran(trace(*map(step, range(10)))), ran(trace(*map(step, range(4, 10))))
     runs = [scratch, resumed, scratch]
-    outcomes = judge.finish([judge.outcome(state(number, at=number * 4), one) for number, one in enumerate(runs)])
+    outcomes = judge.finish(
+        [judge.outcome(state(number, at=number * 4), one) for number, one in enumerate(runs)]
+    )
     assert [outcome.verdict for outcome in outcomes] == ["recovered", "recovered", "restarted"]
     assert "a#1 (a complete) resumed from step 4" in outcomes[2].detail
 
 
 def test_a_second_crash_is_a_restart_only_behind_a_checkpoint_of_its_own_past():
-    """A checkpoint that came later in the first run was never there in the run that is crashed again."""
+    """A checkpoint that came later in the first run was never there in the run that is crashed
+    again.
+    """
     judge = CrashJudge(ran(GOLDEN))
     scratch, resumed = ran(trace(*map(step, range(10)))), ran(trace(*map(step, range(4, 10))))
     parents = [None, None, "a#0", "a#1"]
-    states = [dataclasses.replace(state(number, at=4), parent=parent) for number, parent in enumerate(parents)]
-    outcomes = judge.finish([judge.outcome(*pair) for pair in zip(states, [scratch, resumed, scratch, scratch], strict=True)])
-    assert [outcome.verdict for outcome in outcomes] == ["recovered", "recovered", "recovered", "restarted"]
+    states = [
+        dataclasses.replace(state(number, at=4), parent=parent)
+        for number, parent in enumerate(parents)
+    ]
+    outcomes = judge.finish(
+        [
+            judge.outcome(*pair)
+            for pair in zip(states, [scratch, resumed, scratch, scratch], strict=True)
+        ]
+    )
+    assert [outcome.verdict for outcome in outcomes] == [
+        "recovered",
+        "recovered",
+        "recovered",
+        "restarted",
+    ]
 
 
 def test_without_steps_the_files_written_tell_the_progress():
-    """The first one that a run writes again as the golden run had; what every run writes says nothing."""
+    """The first one that a run writes again as the golden run had; what every run writes says
+    nothing.
+    """
     config, files = ("config", b"same"), [("last", b"%d" % number) for number in range(6)]
     judge = CrashJudge(RunResult(value=1, completed=(config, *files)))
     began = [0, 1, 0, 4, 0, 6]
     runs = [RunResult(value=1, completed=(config, *files[number:])) for number in began]
     outcomes = judge.finish([judge.outcome(state(number), one) for number, one in enumerate(runs)])
-    assert [outcome.verdict for outcome in outcomes] == ["recovered"] * 2 + ["restarted", "recovered", "restarted", "recovered"]
+    assert [outcome.verdict for outcome in outcomes] == ["recovered"] * 2 + [
+        "restarted",
+        "recovered",
+        "restarted",
+        "recovered",
+    ]
     assert "resumed from a checkpoint" in outcomes[2].detail
 
 
@@ -251,20 +331,40 @@ def test_a_generator_that_ends_in_another_state_is_named_where_there_are_no_step
     """One that the golden run draws from."""
     golden = Trace(random={"rng.numpy": (b"a", b"b"), "rng.python": (b"c", b"c")})
     judge = CrashJudge(RunResult(value=1, trace=golden))
-    found = judge.outcome(state(0), RunResult(value=2, trace=Trace(random={"rng.numpy": (b"x", b"y"), "rng.python": (b"z", b"z")})))
+    found = judge.outcome(
+        state(0),
+        RunResult(
+            value=2, trace=Trace(random={"rng.numpy": (b"x", b"y"), "rng.python": (b"z", b"z")})
+        ),
+    )
     assert found.divergence.component == "rng.numpy"
-    kept = judge.outcome(state(0), RunResult(value=2, trace=Trace(random={"rng.numpy": (b"x", b"b"), "rng.python": (b"z", b"z")})))
+    kept = judge.outcome(
+        state(0),
+        RunResult(
+            value=2, trace=Trace(random={"rng.numpy": (b"x", b"b"), "rng.python": (b"z", b"z")})
+        ),
+    )
     assert kept.divergence.component == "returned value"
 
 
 def test_a_generator_that_was_restored_is_not_named_where_there_are_no_steps():
-    """It was set to a state that the golden run had asked for: it ends in another one as a consequence."""
-    golden = Trace(random={"rng.numpy": (b"a", b"b")}, marks={GeneratorMark("rng.numpy", b"saved", 0, True)})
+    """It was set to a state that the golden run had asked for: it ends in another one as a
+    consequence.
+    """
+    golden = Trace(
+        random={"rng.numpy": (b"a", b"b")}, marks={GeneratorMark("rng.numpy", b"saved", 0, True)}
+    )
     resumed = Trace(random={"rng.numpy": (b"x", b"y")}, restored={"rng.numpy": b"saved"})
     judge = CrashJudge(RunResult(value=1, trace=golden))
-    assert judge.outcome(state(0), RunResult(value=2, trace=resumed)).divergence.component == "returned value"
+    assert (
+        judge.outcome(state(0), RunResult(value=2, trace=resumed)).divergence.component
+        == "returned value"
+    )
     resumed.restored = {"rng.numpy": b"a seed"}
-    assert judge.outcome(state(0), RunResult(value=2, trace=resumed)).divergence.component == "rng.numpy"
+    assert (
+        judge.outcome(state(0), RunResult(value=2, trace=resumed)).divergence.component
+        == "rng.numpy"
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,17 +373,29 @@ def test_a_generator_that_was_restored_is_not_named_where_there_are_no_steps():
     ids=["steps", "epochs of 4", "a constant", "no ratio"],
 )
 def test_an_entry_that_only_says_where_a_run_went_on_is_no_divergence(began, verdict):
-    """It is the step, or in one ratio to it in all runs; any other number that is 0 without a crash is."""
+    """It is the step, or in one ratio to it in all runs; any other number that is 0 without a crash
+    is.
+    """
     judge = CrashJudge(ran(GOLDEN, {"sum": 5, "began": 0}))
-    runs = [ran(trace(*map(step, range(at, 10))), {"sum": 5, "began": number}) for at, number in zip((4, 8), began, strict=True)]
-    outcomes = judge.finish([judge.outcome(state(number, at=number), one) for number, one in enumerate(runs)])
+    runs = [
+        ran(trace(*map(step, range(at, 10))), {"sum": 5, "began": number})
+        for at, number in zip((4, 8), began, strict=True)
+    ]
+    outcomes = judge.finish(
+        [judge.outcome(state(number, at=number), one) for number, one in enumerate(runs)]
+    )
     assert {outcome.verdict for outcome in outcomes} == {verdict}
 
 
 def test_an_entry_seen_at_one_step_is_undecided():
-    """A further state could show that it is in one ratio to the step; seen at two steps in no ratio, it is a failure."""
+    """A further state could show that it is in one ratio to the step; seen at two steps in no
+    ratio, it is a failure.
+    """
     judge = CrashJudge(ran(GOLDEN, {"loss": 1, "epoch": 0}))
-    runs = {at: ran(trace(*map(step, range(at, 10))), {"loss": 1, "epoch": epoch}) for at, epoch in ((4, 2), (8, 3))}
+    runs = {
+        at: ran(trace(*map(step, range(at, 10))), {"loss": 1, "epoch": epoch})
+        for at, epoch in ((4, 2), (8, 3))
+    }
     one, two = (judge.outcome(state(at, at=at), run) for at, run in runs.items())
     assert judge.undecided(judge.finish([one])) == [one]
     assert not judge.undecided(judge.finish([one, two]))
@@ -297,20 +409,35 @@ def test_nothing_to_judge_is_an_error():
 
 def report(outcomes, **more):
     """A report of these."""
-    return CrashReport(steps=10, writes=3, states=[o.state for o in outcomes], outcomes=outcomes, duration=1.0, **more)
+    return CrashReport(
+        steps=10,
+        writes=3,
+        states=[o.state for o in outcomes],
+        outcomes=outcomes,
+        duration=1.0,
+        **more,
+    )
 
 
 def test_the_report_groups_by_cause_with_the_earliest_example():
-    """One line a cause, worst first; numbers and paths in a message do not make a cause of their own."""
+    """One line a cause, worst first; numbers and paths in a message do not make a cause of their
+    own.
+    """
     judge = CrashJudge(ran(GOLDEN))
     runs = [
         ran(trace(step(4, data=(b"batch3",)), *map(step, range(5, 10))), 2),
         RunResult(error=ValueError("bad byte 17 in '/tmp/a'"), place="train.py:3 in load"),
         RunResult(error=ValueError("bad byte 23 in '/tmp/b'"), place="train.py:3 in load"),
     ]
-    found = report([judge.outcome(state(number, name="c.pt", at=3), one) for number, one in enumerate(runs)], test="t.py::test_a")
+    found = report(
+        [judge.outcome(state(number, name="c.pt", at=3), one) for number, one in enumerate(runs)],
+        test="t.py::test_a",
+    )
     text = str(found)
-    assert "3 crash states in 10 steps (3 checkpoint writes), checked in 1.0 s: 0 recover, 3 do not" in text
+    assert (
+        "3 crash states in 10 steps (3 checkpoint writes), checked in 1.0 s: 0 recover, 3 do not"
+        in text
+    )
     assert "  failed      2x  resume raised ValueError\n" in text
     assert "at train.py:3 in load" in text
     assert "  diverged    1x  first divergence at step 4: data order" in text
@@ -328,7 +455,10 @@ def test_lost_work_is_judged_when_asked_for():
     assert found.max_lost_steps == 6
     assert "all recover" in str(found)
     assert "lost work: at most 6 steps" in str(found)
-    with pytest.raises(NotRecovered, match=r"more than 5 steps had to be done again(.|\n)*most: 6, with a complete, after step 3"):
+    with pytest.raises(
+        NotRecovered,
+        match=r"more than 5 steps had to be done again(.|\n)*most: 6, with a complete, after step 3",
+    ):
         found.assert_recovers(max_lost_steps=5)
     with pytest.raises(BadArgument, match="max_lost_steps must be 0 or more, got -1"):
         found.assert_recovers(max_lost_steps=-1)
@@ -337,7 +467,9 @@ def test_lost_work_is_judged_when_asked_for():
 def test_a_tolerance_judges_what_diverged_anew():
     """By the value that was returned."""
     judge = CrashJudge(ran(GOLDEN, 1.0))
-    found = report([judge.outcome(state(0), ran(trace(*map(step, range(10))), 1.001))], rejudged=judge.again)
+    found = report(
+        [judge.outcome(state(0), ran(trace(*map(step, range(10))), 1.001))], rejudged=judge.again
+    )
     with pytest.raises(NotRecovered):
         found.assert_recovers(atol=1e-4)
     found.assert_recovers(atol=1e-2)
@@ -355,42 +487,61 @@ def test_a_tolerance_judges_what_diverged_anew():
     ],
 )
 def test_what_a_file_format_makes_of_a_value_is_the_same_value(value, golden):
-    """A finished job that reads its result from JSON or NumPy files has lists for tuples, and arrays for numbers."""
+    """A finished job that reads its result from JSON or NumPy files has lists for tuples, and
+    arrays for numbers.
+    """
     judge = CrashJudge(RunResult(value=golden, trace=GOLDEN))
     assert judge.outcome(state(10), ran(trace(), value=value)).verdict == "recovered"
     assert judge.differs(ran(GOLDEN, value=value)) is None
 
 
-@pytest.mark.parametrize(("value", "golden"), [([0, 0.5], (0, 0.25)), ("12", [1, 2]), (1, "1"), (np.array([1, 2]), [1, 2, 3]), ({}, [])])
+@pytest.mark.parametrize(
+    ("value", "golden"),
+    [([0, 0.5], (0, 0.25)), ("12", [1, 2]), (1, "1"), (np.array([1, 2]), [1, 2, 3]), ({}, [])],
+)
 def test_what_holds_something_else_is_another_value(value, golden):
     """No format makes a number of a text, or leaves out an entry."""
-    assert CrashJudge(RunResult(value=golden, trace=GOLDEN)).outcome(state(10), ran(trace(), value=value)).verdict == "diverged"
+    assert (
+        CrashJudge(RunResult(value=golden, trace=GOLDEN))
+        .outcome(state(10), ran(trace(), value=value))
+        .verdict
+        == "diverged"
+    )
 
 
 @pytest.mark.parametrize(("idle", "component"), [(["rng.torch"], "parameters"), ([], "rng.torch")])
 def test_a_seed_that_loaders_draw_for_nobody_explains_nothing(idle, component):
-    """A loader without workers draws one when it is started: that its generator is another has no effect."""
+    """A loader without workers draws one when it is started: that its generator is another has no
+    effect.
+    """
     golden = trace(*map(step, range(10)))
     golden.idle = frozenset(idle)
     lost = {"rng.torch": b"x"}
     resumed = trace(step(5, **lost), step(6, **lost), step(7, parameters=b"x", **lost))
     assert first_divergence(golden, resumed, 5).component == component
     other_data = trace(step(5, data=(b"x",), **lost))
-    assert first_divergence(golden, other_data, 5).component == ("data order" if idle else "rng.torch")
+    assert first_divergence(golden, other_data, 5).component == (
+        "data order" if idle else "rng.torch"
+    )
 
 
 def test_gradients_that_were_accumulated_before_the_crash_are_named():
-    """A step that is given but the last of its micro-batches has lost the gradients of those before."""
+    """A step that is given but the last of its micro-batches has lost the gradients of those
+    before.
+    """
     golden = trace(*(step(n, data=(b"%da" % n, b"%db" % n, b"%dc" % n)) for n in range(3)))
     found = first_divergence(golden, trace(step(1, data=(b"1b", b"1c")), step(2)), 1)
     assert (found.component, found.detail) == (
         "data order",
-        "the gradients that were accumulated before are lost: the step has the last 2 of its 3 batches",
+        "the gradients that were accumulated before are lost: the step has the last 2 of its 3 "
+        "batches",
     )
 
 
 def test_a_finished_training_that_goes_on_is_named():
-    """Its first parameters are those of the end: it takes steps that the run without a crash did not take."""
+    """Its first parameters are those of the end: it takes steps that the run without a crash did
+    not take.
+    """
     resumed = trace(step(10, parameters=b"end"))
     assert align(GOLDEN, resumed) == 10
     found = first_divergence(GOLDEN, resumed, 10)

@@ -59,17 +59,27 @@ def remark(controller):
     return controller.scheduled[0].remark
 
 
-# -- a budget of memory ----------------------------------------------------------------------------------------
+# -- a budget of memory ----------------------------------------------------------------------------
 
 
 def test_what_does_not_fit_fails_with_torchs_own_error():
     """And says how much was wanted, and how much was alive."""
-    with armed(create("gpu_oom", budget="4MiB")) as controller, pytest.raises(torch.OutOfMemoryError) as caught:
+    with (
+        armed(create("gpu_oom", budget="4MiB")) as controller,
+        pytest.raises(torch.OutOfMemoryError) as caught,
+    ):
         kept = [mib(), mib(), mib()]
         kept[0] + torch.ones(2, 1, 1)
-    assert "Tried to allocate 2.00 MiB. GPU 0 has a total capacity of 4.00 MiB of which 1.00 MiB is free." in str(caught.value)
+    assert (
+        "Tried to allocate 2.00 MiB. GPU 0 has a total capacity of 4.00 MiB of which 1.00 MiB is "
+        "free." in str(caught.value)
+    )
     assert controller.is_injected(caught.value)
-    assert controller.journal[0].details == {"operator": "aten.add.Tensor", "wanted": "2 MiB", "live": "3 MiB of 4 MiB"}
+    assert controller.journal[0].details == {
+        "operator": "aten.add.Tensor",
+        "wanted": "2 MiB",
+        "live": "3 MiB of 4 MiB",
+    }
 
 
 def test_a_storage_counts_once_however_many_views_it_has():
@@ -138,7 +148,10 @@ def test_it_fails_as_often_as_times_says():
 
 def test_memory_in_pieces_has_no_room_for_a_large_tensor():
     """Though the sum of what is free would do; small ones still fit."""
-    with armed(create("gpu_oom", budget="8MiB", fragmentation=True)) as controller, pytest.raises(torch.OutOfMemoryError) as caught:
+    with (
+        armed(create("gpu_oom", budget="8MiB", fragmentation=True)) as controller,
+        pytest.raises(torch.OutOfMemoryError) as caught,
+    ):
         kept = [mib(), mib()]
         mib(4)
     assert kept
@@ -259,7 +272,9 @@ def test_a_run_that_halves_its_batch_recovers_and_its_golden_run_has_all_the_mem
 
 
 def test_a_budget_is_there_in_each_example_and_each_trial(example):
-    """It may be a user's own property test, or an exploration of other faults. Budgets can be drawn, too."""
+    """It may be a user's own property test, or an exploration of other faults. Budgets can be
+    drawn, too.
+    """
     example.with_tests(
         """
         import pytest, torch
@@ -290,28 +305,47 @@ def test_a_budget_is_there_in_each_example_and_each_trial(example):
         def test_drawn():
             torch.ones(2, 2**18)
         """
-    ).run("--tb=short", fresh=True, passed=2, failed=1).has("reproduce: @chaos.gpu_oom(budget='1MiB')")
+    ).run("--tb=short", fresh=True, passed=2, failed=1).has(
+        "reproduce: @chaos.gpu_oom(budget='1MiB')"
+    )
 
 
-# -- the effective batch ---------------------------------------------------------------------------------------
+# -- the effective batch ---------------------------------------------------------------------------
 
 RETRIES = [
     ("optimizer.zero_grad(); gradients(model, x, y, 2)", 8, None),
     ("optimizer.zero_grad(set_to_none=False); gradients(model, x, y, 4)", 8, None),
-    ("gradients(model, x, y, 2)", 8, "2 of 4 parameters are 2 times as long as in the golden run; gradients of a failed attempt"),
+    (
+        "gradients(model, x, y, 2)",
+        8,
+        "2 of 4 parameters are 2 times as long as in the golden run; gradients of a failed attempt",
+    ),
     (
         "optimizer.zero_grad(); gradients(model, x, y, 2, scale=1.5)",
         0,
         "step 2: the scale of the gradient is 1.5 times that of the golden run",
     ),
-    ("optimizer.zero_grad(); gradients(model, x[:8], y[:8], 1)", 0, "step 2: 8 samples instead of 16: some are missing"),
+    (
+        "optimizer.zero_grad(); gradients(model, x[:8], y[:8], 1)",
+        0,
+        "step 2: 8 samples instead of 16: some are missing",
+    ),
     (
         "optimizer.zero_grad(); gradients(model, x, y, 1); gradients(model, x[:8], y[:8], 1)",
         0,
         "step 2: 24 samples instead of 16: some are counted twice",
     ),
-    ("optimizer.zero_grad()", 8, "step 2: no parameters with a gradient where the golden run has 4 parameters with a gradient"),
-    ("return", 0, "it took 3 optimizer steps instead of 4: batches were left out, the first at step 2"),
+    (
+        "optimizer.zero_grad()",
+        8,
+        "step 2: no parameters with a gradient where the golden run has 4 parameters with a "
+        "gradient",
+    ),
+    (
+        "return",
+        0,
+        "it took 3 optimizer steps instead of 4: batches were left out, the first at step 2",
+    ),
 ]
 RETRY = """
 def retry_{number}(model, optimizer, x, y):
@@ -325,8 +359,13 @@ def test_{number}(mlchaos):
 
 
 def test_what_a_retry_gets_wrong_is_said_in_words(example):
-    """At which step, and what: samples, scale, what was left over, a batch that is left out; a batch in parts is the same batch."""
-    tests = "".join(RETRY.format(number=number, retry=retry, op=op) for number, (retry, op, _) in enumerate(RETRIES))
+    """At which step, and what: samples, scale, what was left over, a batch that is left out; a
+    batch in parts is the same batch.
+    """
+    tests = "".join(
+        RETRY.format(number=number, retry=retry, op=op)
+        for number, (retry, op, _) in enumerate(RETRIES)
+    )
     train = """
 import torch
 from loop import gradients, loop
@@ -340,13 +379,21 @@ def train(retry):
         optimizer.step()
     loop(attempt)
 """
-    outcome = example.with_file("loop.py", LOOP).with_tests(train + tests).run("-rA", "--tb=short", fresh=True)
+    outcome = (
+        example.with_file("loop.py", LOOP)
+        .with_tests(train + tests)
+        .run("-rA", "--tb=short", fresh=True)
+    )
     for number, (retry, _, said) in enumerate(RETRIES):
         if said is None:
             assert f"PASSED test_it.py::test_{number}\n" in outcome.text, retry
         else:
-            section = outcome.text.partition(f"_ test_{number} _")[2].partition("mlchaos: failed")[0]
-            assert "BatchDiffers: the effective batch is not that of the golden run" in section, retry
+            section = outcome.text.partition(f"_ test_{number} _")[2].partition("mlchaos: failed")[
+                0
+            ]
+            assert "BatchDiffers: the effective batch is not that of the golden run" in section, (
+                retry
+            )
             assert said in section
 
 
@@ -380,10 +427,12 @@ def test_steps_of_a_restarted_run_are_held_against_the_end_of_the_golden_run(exa
         def test_train(mlchaos, tmp_path, scale):
             mlchaos.run(subject.train, tmp_path / "done", scale, isolation="{isolation}").assert_same_effective_batch()
         """
-    ).run(fresh=True, failed=1, passed=1).has("step 2 of attempt 2: the scale of the gradient is 0.5 times")
+    ).run(fresh=True, failed=1, passed=1).has(
+        "step 2 of attempt 2: the scale of the gradient is 0.5 times"
+    )
 
 
-# -- retries that fail as well ---------------------------------------------------------------------------------
+# -- retries that fail as well ---------------------------------------------------------------------
 
 
 def test_the_retry_runs_out_of_memory_too():
@@ -400,7 +449,7 @@ def test_the_retry_runs_out_of_memory_too():
     assert outcomes == ["ok", "oom", "oom", "ok"]
 
 
-# -- a device that is lost -------------------------------------------------------------------------------------
+# -- a device that is lost -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -415,7 +464,10 @@ def test_the_retry_runs_out_of_memory_too():
 def test_a_lost_device_says_what_torch_says(kind, text):
     """The class and the text that code looks for."""
     model = nn.Linear(4, 1)
-    with armed(create("gpu_lost", kind=kind, at=0)), pytest.raises(torch.AcceleratorError, match=f"^CUDA error: {text}\n"):
+    with (
+        armed(create("gpu_lost", kind=kind, at=0)),
+        pytest.raises(torch.AcceleratorError, match=f"^CUDA error: {text}\n"),
+    ):
         model(torch.ones(2, 4)).sum().backward()
 
 
@@ -435,7 +487,9 @@ def test_a_lost_device_says_what_torch_says(kind, text):
     ],
 )
 def test_whatever_touches_a_lost_device_fails(phase, again):
-    """A retry in the same process does not work, nor does saving what was there; host data is still there."""
+    """A retry in the same process does not work, nor does saving what was there; host data is still
+    there.
+    """
     model = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     loss = model(torch.ones(2, 4)).sum()
@@ -488,10 +542,12 @@ def test_a_lost_device_is_back_for_the_next_process_and_the_golden_run(example):
     ).run(fresh=True, passed=1)
 
 
-# -- memory that others take, and devices that are slow --------------------------------------------------------
+# -- memory that others take, and devices that are slow --------------------------------------------
 
 
-@pytest.mark.parametrize("taken", [{"free": "1MiB", "total": "8MiB"}, {"share": 0.875, "total": "8MiB"}])
+@pytest.mark.parametrize(
+    "taken", [{"free": "1MiB", "total": "8MiB"}, {"share": 0.875, "total": "8MiB"}]
+)
 def test_memory_that_somebody_else_takes_is_missing_from_then_on(taken):
     """It is missing until the process ends."""
     model = nn.Linear(4, 1)
@@ -499,7 +555,9 @@ def test_memory_that_somebody_else_takes_is_missing_from_then_on(taken):
         model(torch.ones(1, 4))
         mib(4)
         model(torch.ones(1, 4))
-        with pytest.raises(torch.OutOfMemoryError, match=r"Process 2 has 7\.00 MiB memory in use") as caught:
+        with pytest.raises(
+            torch.OutOfMemoryError, match=r"Process 2 has 7\.00 MiB memory in use"
+        ) as caught:
             mib(2)
         assert controller.is_injected(caught.value)
         assert controller.journal[0].details == {"free": "1 MiB"}
@@ -563,7 +621,9 @@ def test_a_slow_device_takes_its_time_in_the_phase_asked_for(example, phase, ste
 
 @pytest.mark.skipif(sys.platform != "linux", reason="worlds need Linux")
 def test_a_straggler_is_one_rank_alone(example):
-    """In a world; a limit of the device's memory holds in each rank, and a rank that is told to end may save."""
+    """In a world; a limit of the device's memory holds in each rank, and a rank that is told to end
+    may save.
+    """
     example.with_file(
         "ranks.py",
         """
@@ -599,7 +659,7 @@ def test_a_straggler_is_one_rank_alone(example):
     ).run(fresh=True, passed=1)
 
 
-# -- real devices are looked at first --------------------------------------------------------------------------
+# -- real devices are looked at first --------------------------------------------------------------
 
 
 class FakeNvml:
@@ -646,7 +706,12 @@ def test_a_device_of_ones_own_may_be_used(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
     with cuda.guard_device(1) as device:
-        assert (device.name, device.total, device.ecc, device.others) == ("NVIDIA H100", 80 * 2**30, 0, ())
+        assert (device.name, device.total, device.ecc, device.others) == (
+            "NVIDIA H100",
+            80 * 2**30,
+            0,
+            (),
+        )
     assert (nvml.open, nvml.asked) == (0, ["GPU-abc", "GPU-abc"])
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(ecc=[None]))
     assert cuda.look().ecc is None
@@ -656,7 +721,13 @@ def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
     """The check comes before the fault does anything."""
     nvml = FakeNvml(processes=[os.getpid(), 1234567])
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    with pytest.raises(BadArgument, match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not only by this test"), cuda.guard_device():
+    with (
+        pytest.raises(
+            BadArgument,
+            match=r"GPU 0 \(NVIDIA H100\) is used by process 1234567, not only by this test",
+        ),
+        cuda.guard_device(),
+    ):
         pytest.fail("it was used")
     assert nvml.open == 0
 
@@ -664,7 +735,10 @@ def test_a_device_that_somebody_else_uses_is_refused(monkeypatch):
 def test_a_device_that_loses_memory_meanwhile_gives_no_verdict(monkeypatch):
     """The hardware's fault is not the subject's."""
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(ecc=[1, 3]))
-    with pytest.raises(BadArgument, match="2 uncorrectable memory errors during the test"), cuda.guard_device():
+    with (
+        pytest.raises(BadArgument, match="2 uncorrectable memory errors during the test"),
+        cuda.guard_device(),
+    ):
         pass
 
 

@@ -12,20 +12,50 @@ from pytest_mlchaos.engine.digests import MAX_WHOLE_BYTES, digest, random_states
 def test_equal_contents_have_one_digest_and_others_another():
     """Containers are compared by content and order, and unknown types by their names."""
     assert digest({"a": [1.0, (2, "b")]}) == digest({"a": [1.0, (2, "b")]})
-    values = [{}, [], [[]], {"a": 1.0}, {"a": 2.0}, {"b": 1.0}, [1.0, 2.0], [2.0, 1.0], "a", None, True, object()]
+    values = [
+        {},
+        [],
+        [[]],
+        {"a": 1.0},
+        {"a": 2.0},
+        {"b": 1.0},
+        [1.0, 2.0],
+        [2.0, 1.0],
+        "a",
+        None,
+        True,
+        object(),
+    ]
     assert len({digest(value) for value in values}) == len(values)
 
 
 def test_a_tensor_is_digested_by_its_values_wherever_they_lie():
-    """Copies, parameters, slices and other strides of one content agree; other shapes of memory with other values do not."""
+    """Copies, parameters, slices and other strides of one content agree; other shapes of memory
+    with other values do not.
+    """
     torch = pytest.importorskip("torch")
     tensor = torch.arange(36.0).reshape(6, 6)
-    same = [tensor.clone(), torch.nn.Parameter(tensor), tensor.t().contiguous().t(), torch.cat([tensor, tensor])[6:]]
+    same = [
+        tensor.clone(),
+        torch.nn.Parameter(tensor),
+        tensor.t().contiguous().t(),
+        torch.cat([tensor, tensor])[6:],
+    ]
     assert {digest(one) for one in same} == {digest(tensor)}
     changed = tensor.clone()
     changed[5, 5] += 1
-    assert len({digest(one) for one in (tensor, tensor.t(), changed, -tensor, tensor.to(torch.bfloat16))}) == 5
-    assert digest(torch.tensor(3)) == digest(torch.tensor([3.0])) == digest(3.0)  # a counter may be any of these
+    assert (
+        len(
+            {
+                digest(one)
+                for one in (tensor, tensor.t(), changed, -tensor, tensor.to(torch.bfloat16))
+            }
+        )
+        == 5
+    )
+    assert (
+        digest(torch.tensor(3)) == digest(torch.tensor([3.0])) == digest(3.0)
+    )  # a counter may be any of these
 
 
 @pytest.mark.parametrize("size", [MAX_WHOLE_BYTES // 4, MAX_WHOLE_BYTES])
@@ -39,7 +69,9 @@ def test_one_value_changes_the_digest_of_a_large_tensor(size):
 
 
 def test_tensors_without_data_of_their_own_are_told_by_their_type():
-    """Neither a fake tensor, a meta tensor, one under torch.func nor one whose storage was freed raises or crashes."""
+    """Neither a fake tensor, a meta tensor, one under torch.func nor one whose storage was freed
+    raises or crashes.
+    """
     torch = pytest.importorskip("torch")
     from torch._subclasses import FakeTensorMode
 
@@ -57,12 +89,20 @@ def test_tensors_without_data_of_their_own_are_told_by_their_type():
 
 
 def test_each_use_of_numpys_generator_shows():
-    """A second normal number, which lies ready behind the first, moves nothing but a flag; the same state again is the same."""
+    """A second normal number, which lies ready behind the first, moves nothing but a flag; the same
+    state again is the same.
+    """
     numpy = pytest.importorskip("numpy")
     before = numpy.random.get_state()
     try:
         states = []
-        for draw in (None, numpy.random.random, numpy.random.normal, numpy.random.normal, numpy.random.random):
+        for draw in (
+            None,
+            numpy.random.random,
+            numpy.random.normal,
+            numpy.random.normal,
+            numpy.random.random,
+        ):
             if draw is not None:
                 draw()
             states += [dict(random_states())["rng.numpy"] for _ in range(2)]

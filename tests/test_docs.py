@@ -1,4 +1,6 @@
-"""Every code block of the documentation is executed, and what it shows is what happens. (needs torch)"""
+"""Every code block of the documentation is executed, and what it shows is what happens. (needs
+torch)
+"""
 
 from __future__ import annotations
 
@@ -43,9 +45,11 @@ def project(page):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_blocks_run_and_the_output_shown_is_real(page, example):
-    """From the top: files are written as they come, each ``$ pytest`` is run and gives the lines that are shown.
+    """From the top: files are written as they come, each ``$ pytest`` is run and gives the lines
+    that are shown.
 
-    Integers are exact, and floats are within a relative tolerance. Test files that no command runs pass.
+    Integers are exact, and floats are within a relative tolerance. Test files that no command runs
+    pass.
     """
     unseen = set()
     for kind, text in blocks(page):
@@ -93,19 +97,33 @@ def test_numbers_in_shown_output_are_compared_with_a_tolerance(line, same):
 
 
 CRASHES = (
-    ("    for epoch in range(done, 4):\n", "    for epoch in range(done, 4):\n        torch.manual_seed(epoch)\n"),
+    (
+        "    for epoch in range(done, 4):\n",
+        "    for epoch in range(done, 4):\n        torch.manual_seed(epoch)\n",
+    ),
     (
         '"epochs": epoch + 1}, checkpoint)\n',
-        '"epochs": epoch + 1}, workdir / "last.tmp")\n        (workdir / "last.tmp").replace(checkpoint)\n',
+        '"epochs": epoch + 1}, workdir / "last.tmp")\n        (workdir / '
+        '"last.tmp").replace(checkpoint)\n',
     ),
 )
-RETRY = (("            for half in x.chunk(2):", "            optimizer.zero_grad()\n            for half in x.chunk(2):"),)
+RETRY = (
+    (
+        "            for half in x.chunk(2):",
+        "            optimizer.zero_grad()\n            for half in x.chunk(2):",
+    ),
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("module", "test", "fixes"), [("train", "test_train.py", CRASHES), ("test_retry", "test_retry.py", RETRY)])
+@pytest.mark.parametrize(
+    ("module", "test", "fixes"),
+    [("train", "test_train.py", CRASHES), ("test_retry", "test_retry.py", RETRY)],
+)
 def test_the_fixes_that_the_readme_names_work(example, module, test, fixes):
-    """A checkpoint that is renamed, and an order by epoch; gradients that are cleared in front of the retry: the test is green."""
+    """A checkpoint that is renamed, and an order by epoch; gradients that are cleared in front of
+    the retry: the test is green.
+    """
     files = project(ROOT / "README.md")
     text = files[f"{module}.py"]
     for wrong, right in fixes:
@@ -126,7 +144,10 @@ def test_the_commands_of_the_readme_are_what_ci_runs():
     text = (ROOT / "README.md").read_text()
     assert "python -m pip install nox && python -m nox -s demo\n" in text
     assert "python -m pip install nox && python -m nox -s tests\n" in text
-    assert "python -m pip install nox && python -m nox -s tests\n" in (ROOT / ".ci" / "run").read_text()
+    assert (
+        "python -m pip install nox && python -m nox -s tests\n"
+        in (ROOT / ".ci" / "run").read_text()
+    )
 
 
 def test_the_generated_pages_are_current():
@@ -148,17 +169,32 @@ def test_every_parameter_of_every_fault_is_explained():
     faults.load()
     for name, cls in FAULTS.items():
         if cls.__module__.startswith("pytest_mlchaos"):
-            assert set(own_parameters(cls)) <= set(arguments(cls)) <= {field.name for field in dataclasses.fields(cls)}, name
+            assert (
+                set(own_parameters(cls))
+                <= set(arguments(cls))
+                <= {field.name for field in dataclasses.fields(cls)}
+            ), name
 
 
 def test_the_api_page_has_every_public_name():
     """Each name that the package exports has an entry, which mkdocstrings fills from its docstring."""
-    entries = set(re.findall(r"^::: pytest_mlchaos\.(\w+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE))
+    entries = set(
+        re.findall(
+            r"^::: pytest_mlchaos\.(\w+)$",
+            (ROOT / "docs" / "reference.md").read_text(),
+            re.MULTILINE,
+        )
+    )
     assert set(pytest_mlchaos.__all__) - {"__version__", "MlchaosError"} == entries - {"errors"}
 
 
 def test_links_of_the_pages_lead_somewhere():
     """To files of the repository."""
-    for page in [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md"]:
+    for page in [
+        *PAGES,
+        ROOT / "ARCHITECTURE.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "examples" / "README.md",
+    ]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

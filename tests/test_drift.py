@@ -1,4 +1,6 @@
-"""``assert_no_drift``: statistics against known values, SciPy and simulation; what cannot be judged never passes."""
+"""``assert_no_drift``: statistics against known values, SciPy and simulation; what cannot be judged
+never passes.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def drifts(*arguments, **keywords):
     return False
 
 
-# -- statistics ------------------------------------------------------------------------------------------------------------
+# -- statistics ------------------------------------------------------------------------------------
 
 
 def test_ks_of_two_samples_that_are_apart_is_one_in_so_many_orders():
@@ -51,7 +53,10 @@ def test_ks_with_ties_counts_orders_by_hand():
     assert ks([1, 2], [1, 2]) == (0.0, pytest.approx(1.0))
 
 
-@pytest.mark.parametrize(("x", "degrees", "p"), [(3.841459, 1, 0.05), (18.307038, 10, 0.05), (6.634897, 1, 0.01), (16.918978, 9, 0.05)])
+@pytest.mark.parametrize(
+    ("x", "degrees", "p"),
+    [(3.841459, 1, 0.05), (18.307038, 10, 0.05), (6.634897, 1, 0.01), (16.918978, 9, 0.05)],
+)
 def test_chi_squared_tail_is_that_of_the_tables(x, degrees, p):
     """Abramowitz and Stegun, table 26.8."""
     assert two_sample.chi2_sf(x, degrees) == pytest.approx(p, abs=1e-7)
@@ -61,7 +66,9 @@ def test_psi_is_the_sum_of_the_definition():
     """Two bins, 50/50 against 25/75, with half a value added to each."""
     counts = np.array([[50, 50], [25, 75]])
     one, other = np.array([50.5, 50.5]) / 101, np.array([25.5, 75.5]) / 101
-    assert two_sample.psi(counts) == pytest.approx(float(((other - one) * np.log(other / one)).sum()))
+    assert two_sample.psi(counts) == pytest.approx(
+        float(((other - one) * np.log(other / one)).sum())
+    )
     assert two_sample.psi(counts[::-1]) == pytest.approx(two_sample.psi(counts))
     assert math.isfinite(two_sample.psi(np.array([[10, 0], [0, 10]])))
 
@@ -72,7 +79,10 @@ def test_ks_with_ties_is_the_share_of_all_ways_to_deal_the_values_out(values, n)
     """Counted one by one."""
     n = min(n, len(values) - 1)
     ways = [set(way) for way in itertools.combinations(range(len(values)), n)]
-    found = [ks([values[i] for i in way], [values[i] for i in range(len(values)) if i not in way]) for way in ways]
+    found = [
+        ks([values[i] for i in way], [values[i] for i in range(len(values)) if i not in way])
+        for way in ways
+    ]
     for distance, p in found:
         assert p == pytest.approx(np.mean([other >= distance - 1e-9 for other, _ in found]))
 
@@ -98,9 +108,13 @@ def test_large_samples_and_tails_agree_with_scipy():
         assert ks(a, b)[1] == pytest.approx(stats.ks_2samp(a, b).pvalue, rel=0.01)
     for x in (0.01, 1.0, 30.0, 400.0):
         for degrees in (1, 2, 7, 40, 301):
-            assert two_sample.chi2_sf(x, degrees) == pytest.approx(stats.chi2.sf(x, degrees), rel=1e-9)
+            assert two_sample.chi2_sf(x, degrees) == pytest.approx(
+                stats.chi2.sf(x, degrees), rel=1e-9
+            )
     counts = np.array([[120, 50, 30], [40, 90, 80]])
-    assert two_sample.chi2_test(counts, 0.05) == pytest.approx(stats.chi2_contingency(counts, correction=False)[:2])
+    assert two_sample.chi2_test(counts, 0.05) == pytest.approx(
+        stats.chi2_contingency(counts, correction=False)[:2]
+    )
 
 
 def test_rare_categories_are_judged_by_permutation_close_to_fishers_exact_test():
@@ -116,17 +130,24 @@ def test_rare_categories_are_judged_by_permutation_close_to_fishers_exact_test()
 @settings(max_examples=60, deadline=None)
 @given(samples, samples, st.randoms())
 def test_ks_depends_on_the_order_of_the_values_alone(a, b, random):
-    """Shuffled, mapped by an increasing function, mirrored, or with the samples exchanged, it is the same."""
+    """Shuffled, mapped by an increasing function, mirrored, or with the samples exchanged, it is
+    the same.
+    """
     expected = ks(a, b)
     shuffled = random.sample(a, len(a))
     assert ks(shuffled, b) == expected
-    assert ks([value**3 + 7 for value in a], [value**3 + 7 for value in b]) == pytest.approx(expected)
+    assert ks([value**3 + 7 for value in a], [value**3 + 7 for value in b]) == pytest.approx(
+        expected
+    )
     assert ks([-value for value in a], [-value for value in b]) == pytest.approx(expected)
     assert ks(b, a) == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)).filter(any), min_size=2, max_size=8), st.randoms())
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)).filter(any), min_size=2, max_size=8),
+    st.randoms(),
+)
 def test_chi_squared_does_not_depend_on_names_or_sides(pairs, random):
     """Categories in another order, and the samples exchanged."""
     counts = np.array(pairs).T
@@ -151,7 +172,7 @@ def test_bins_hold_every_value_once_and_about_a_tenth_each(size):
     assert two_sample.bin_counts(1 - tied, tied, 10).tolist() == [[5, 95], [95, 5]]
 
 
-# -- false alarms and power, by simulation ---------------------------------------------------------------------------------
+# -- false alarms and power, by simulation ---------------------------------------------------------
 
 DRAWS = {
     "normal": lambda rng, n: rng.normal(size=n),
@@ -184,7 +205,9 @@ def test_samples_without_drift_fail_no_more_often_than_alpha_says(method, draw, 
 def test_a_table_without_drift_fails_no_more_often_than_alpha_says():
     """Eight columns are judged together: without a correction it would be a third of the tables."""
     rng, pairs = np.random.default_rng(11), 100
-    alarms = np.mean([drifts(rng.normal(size=(40, 8)), rng.normal(size=(40, 8))) for _ in range(pairs)])
+    alarms = np.mean(
+        [drifts(rng.normal(size=(40, 8)), rng.normal(size=(40, 8))) for _ in range(pairs)]
+    )
     assert alarms <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / pairs)
 
 
@@ -192,12 +215,17 @@ def test_a_table_without_drift_fails_no_more_often_than_alpha_says():
 def test_a_shift_is_seen_and_more_surely_in_larger_samples(method):
     """Half a standard deviation."""
     rng = np.random.default_rng(5)
-    power = [np.mean([drifts(rng.normal(size=n), rng.normal(0.6, size=n), method=method) for _ in range(60)]) for n in (60, 400)]
+    power = [
+        np.mean(
+            [drifts(rng.normal(size=n), rng.normal(0.6, size=n), method=method) for _ in range(60)]
+        )
+        for n in (60, 400)
+    ]
     assert power[0] < power[1]
     assert power[1] > 0.95
 
 
-# -- what is said ----------------------------------------------------------------------------------------------------------
+# -- what is said ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -210,17 +238,43 @@ def test_a_shift_is_seen_and_more_surely_in_larger_samples(method):
             {},
             "mean +0.8, 5 % quantile +0.8, median +0.8, 95 % quantile +0.8; spread 1",
         ),
-        (NUMBERS, NUMBERS + 3, {"method": "psi"}, "(threshold 0.2), 500 values against 500\n  bin 10 of 10 holds"),
+        (
+            NUMBERS,
+            NUMBERS + 3,
+            {"method": "psi"},
+            "(threshold 0.2), 500 values against 500\n  bin 10 of 10 holds",
+        ),
         (
             WORDS,
             ["a", "b", "d", "d"] * 50,
             {},
-            "a category unseen in the reference makes up 50.0% instead of 0.0%; 100 values in 1 unseen category",
+            "a category unseen in the reference makes up 50.0% instead of 0.0%; 100 values in 1 "
+            "unseen category",
         ),
-        (WORDS, ["a", "a", "a", "b"] * 50, {}, "the reference's category number 2 by frequency makes up 75.0% instead of 25.0%"),
-        (WORDS, ["a", "x", "y", "z"] * 50, {"method": "psi"}, "group 1 of 6 holds 0.0% instead of 50.0%"),
-        ({"x": NUMBERS, "y": NUMBERS}, {"x": NUMBERS, "y": NUMBERS + 1}, {}, "1 of 2 columns drifted\n  column 'y': KS distance"),
-        (NUMBERS, [*NUMBERS[:97], math.nan, math.nan, math.nan], {}, "cannot be judged: it has 3 NaN or missing among 100 values"),
+        (
+            WORDS,
+            ["a", "a", "a", "b"] * 50,
+            {},
+            "the reference's category number 2 by frequency makes up 75.0% instead of 25.0%",
+        ),
+        (
+            WORDS,
+            ["a", "x", "y", "z"] * 50,
+            {"method": "psi"},
+            "group 1 of 6 holds 0.0% instead of 50.0%",
+        ),
+        (
+            {"x": NUMBERS, "y": NUMBERS},
+            {"x": NUMBERS, "y": NUMBERS + 1},
+            {},
+            "1 of 2 columns drifted\n  column 'y': KS distance",
+        ),
+        (
+            NUMBERS,
+            [*NUMBERS[:97], math.nan, math.nan, math.nan],
+            {},
+            "cannot be judged: it has 3 NaN or missing among 100 values",
+        ),
         (NUMBERS, [*NUMBERS[:99], math.inf], {}, "it has 1 infinite among 100 values"),
         (NUMBERS, [], {}, "it is empty"),
         (NUMBERS, [0.5] * 100, {}, "it is constant: 100 times the same value"),
@@ -229,14 +283,32 @@ def test_a_shift_is_seen_and_more_surely_in_larger_samples(method):
         (NUMBERS[:10], NUMBERS[:1], {}, "it is constant"),
         (NUMBERS, WORDS, {}, "holds categories, but the reference holds numbers"),
         (WORDS, [*WORDS, 1.0], {}, "it mixes numbers with other values"),
-        ({"x": NUMBERS}, {"y": NUMBERS}, {}, "2 of 2 columns drifted\n  column 'x': is missing\n  column 'y': is not in the reference"),
+        (
+            {"x": NUMBERS},
+            {"y": NUMBERS},
+            {},
+            "2 of 2 columns drifted\n  column 'x': is missing\n  column 'y': is not in the "
+            "reference",
+        ),
         ({"x": NUMBERS}, NUMBERS, {}, "is a single column, but the reference is a table"),
-        (NUMBERS, 3, {}, "cannot be judged: current must be an array, a list, a tensor or a table, got int"),
-        ({"x": NUMBERS, "y": NUMBERS}, {"x": NUMBERS, "y": NUMBERS[:5]}, {}, "must have columns of one length, got 500, 5"),
+        (
+            NUMBERS,
+            3,
+            {},
+            "cannot be judged: current must be an array, a list, a tensor or a table, got int",
+        ),
+        (
+            {"x": NUMBERS, "y": NUMBERS},
+            {"x": NUMBERS, "y": NUMBERS[:5]},
+            {},
+            "must have columns of one length, got 500, 5",
+        ),
     ],
 )
 def test_a_drift_is_told(reference, current, keywords, message):
-    """Which column, by how much, and where to; what is wrong with the current values is their maker's failure."""
+    """Which column, by how much, and where to; what is wrong with the current values is their
+    maker's failure.
+    """
     if message is None:
         assert_no_drift(reference, current, **keywords)
         return
@@ -260,15 +332,27 @@ def test_a_drift_is_told(reference, current, keywords, message):
         ([f"user {i}" for i in range(50)], {}, "has 50 different values in 50 rows"),
         (WORDS, {"method": "ks"}, "holds categories, but method='ks' takes numbers"),
         (NUMBERS, {"method": "t"}, "method must be 'ks', 'psi' or 'chi2', got 't' (str)"),
-        ({"x": NUMBERS}, {"method": {"xx": "psi"}}, "method= names 'xx', which is not in the reference (did you mean 'x'?)"),
+        (
+            {"x": NUMBERS},
+            {"method": {"xx": "psi"}},
+            "method= names 'xx', which is not in the reference (did you mean 'x'?)",
+        ),
         (NUMBERS, {"alpha": 5}, "alpha must be between 0 and 1, got 5 (int)"),
         (NUMBERS, {"threshold": -1}, "threshold must be 0 or more"),
         (NUMBERS, {"bins": 1}, "bins must be from 2 to 100"),
-        (np.zeros((2, 2, 2)), {}, "must be a column (one dimension) or a table (two), got 3 dimensions"),
+        (
+            np.zeros((2, 2, 2)),
+            {},
+            "must be a column (one dimension) or a table (two), got 3 dimensions",
+        ),
         ([[1, 2], [3]], {}, "whose rows differ"),
         ("abc", {}, "must be an array, a list, a tensor or a table, got str"),
         ({}, {}, "a table without columns"),
-        (np.array(["2026-01-01", "2026-01-02"], dtype="M8[D]"), {}, "values of dtype datetime64[D] cannot be judged"),
+        (
+            np.array(["2026-01-01", "2026-01-02"], dtype="M8[D]"),
+            {},
+            "values of dtype datetime64[D] cannot be judged",
+        ),
     ],
 )
 def test_a_reference_or_argument_that_is_no_use_is_refused(reference, keywords, message):
@@ -281,10 +365,16 @@ def test_a_reference_or_argument_that_is_no_use_is_refused(reference, keywords, 
 def test_no_value_of_the_data_is_shown():
     """Neither numbers nor names of categories."""
     secret, other = [71_234.5 + i for i in range(50)], [98_765.5 + i for i in range(50)]
-    for method, pair in [("ks", (secret, other)), ("psi", (secret, other)), (None, (["alice", "bob"] * 40, ["carol", "dave"] * 40))]:
+    for method, pair in [
+        ("ks", (secret, other)),
+        ("psi", (secret, other)),
+        (None, (["alice", "bob"] * 40, ["carol", "dave"] * 40)),
+    ]:
         with pytest.raises(Drifted) as caught:
             assert_no_drift(*pair, method=method)
-        assert not any(word in str(caught.value) for word in ("7123", "9876", "alice", "bob", "carol", "dave"))
+        assert not any(
+            word in str(caught.value) for word in ("7123", "9876", "alice", "bob", "carol", "dave")
+        )
 
 
 def test_a_threshold_lets_a_small_but_significant_drift_pass():
@@ -303,10 +393,14 @@ def test_one_drifted_column_among_many_needs_more_evidence():
     a, b = NUMBERS[:60], NUMBERS[:60] + 0.55
     assert 0.005 < ks(a, b)[1] < 0.05
     assert drifts(a, b)
-    assert not drifts({0: a} | dict.fromkeys(range(1, 10), a), {0: b} | dict.fromkeys(range(1, 10), a))
+    assert not drifts(
+        {0: a} | dict.fromkeys(range(1, 10), a), {0: b} | dict.fromkeys(range(1, 10), a)
+    )
 
 
-@pytest.mark.parametrize("kind", ["list", "float32", "float16", "int", "numbers in objects", "tuple"])
+@pytest.mark.parametrize(
+    "kind", ["list", "float32", "float16", "int", "numbers in objects", "tuple"]
+)
 def test_any_array_like_is_taken(kind):
     """The same verdicts, whatever holds the numbers."""
     make = {
@@ -335,7 +429,12 @@ def test_data_frames_are_judged_column_by_column():
     pd = pytest.importorskip("pandas")
 
     def frame(**columns):
-        start = {"n": NUMBERS[:200], "s": WORDS, "c": pd.Categorical([1, 2, 2, 3] * 50), "b": [True, False] * 100}
+        start = {
+            "n": NUMBERS[:200],
+            "s": WORDS,
+            "c": pd.Categorical([1, 2, 2, 3] * 50),
+            "b": [True, False] * 100,
+        }
         return pd.DataFrame({**start, **columns})
 
     assert_no_drift(frame(), frame())
@@ -343,7 +442,9 @@ def test_data_frames_are_judged_column_by_column():
     with pytest.raises(Drifted, match="column 'c': chi-squared"):
         assert_no_drift(frame(), frame(c=pd.Categorical([1, 1, 1, 2] * 50)))
     gaps = pd.array([*range(199), None], dtype="Int64")
-    with pytest.raises(Drifted, match="column 'n': cannot be judged: it has 1 NaN or missing among 200 values"):
+    with pytest.raises(
+        Drifted, match="column 'n': cannot be judged: it has 1 NaN or missing among 200 values"
+    ):
         assert_no_drift(frame(), frame(n=gaps))
     with pytest.raises(BadArgument, match="1 duplicate names"):
         assert_no_drift(pd.concat([frame(), frame()[["n"]]], axis=1), frame())
@@ -385,13 +486,21 @@ def test_a_run_is_held_against_its_golden_run(example):
         @chaos.shift(at=3)
         def test_wrong_key(mlchaos): mlchaos.run(predict).assert_no_drift(key="score")
     """).run(passed=1, failed=3)
-    outcome.has("Drifted: the column: KS distance 0.5", "Drifted: assert_no_drift: the run returned no entry 'scores' but dict")
-    outcome.has("BadArgument: assert_no_drift: the golden run returned no entry 'score' but dict with the keys scores, note")
+    outcome.has(
+        "Drifted: the column: KS distance 0.5",
+        "Drifted: assert_no_drift: the run returned no entry 'scores' but dict",
+    )
+    outcome.has(
+        "BadArgument: assert_no_drift: the golden run returned no entry 'score' but dict with the "
+        "keys scores, note"
+    )
 
 
 @pytest.mark.parametrize("current", [2**62 + 100, 2**62 + 2**40])
 def test_whole_numbers_closer_than_floats_of_their_size_are_told_apart(current):
-    """As floats, the reference is constant. The report has no unit for the moves, but it still fails."""
+    """As floats, the reference is constant. The report has no unit for the moves, but it still
+    fails.
+    """
     steps = np.arange(50, dtype="i8")
     with pytest.raises(Drifted, match="less than the precision of floats"):
         assert_no_drift(2**62 + steps, current + steps)

@@ -1,4 +1,6 @@
-"""``mlchaos.explore_crashes`` as a user meets it. Torch-free subjects; those on torch are in test_explore_torch.py."""
+"""``mlchaos.explore_crashes`` as a user meets it. Torch-free subjects; those on torch are in
+test_explore_torch.py.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_a_sound_subject_recovers_from_every_crash_state(project):
 
 
 def test_changes_that_were_not_seen_are_reported_though_all_recover(project):
-    """One call writes two files by turns: no run resumes from what it left in between, and the report says so."""
+    """One call writes two files by turns: no run resumes from what it left in between, and the
+    report says so.
+    """
     project("""
         import collections
 
@@ -107,10 +111,14 @@ def test_a_torn_checkpoint_is_found_and_named(project):
         "with open(log, 'a') as file: file.write(line)",
         "with open(log, 'a', buffering=1) as file: print(line, end='', file=file)",
         "with open(log, 'ab', buffering=0) as file: file.write(line.encode())",
-        "fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND); os.write(fd, line.encode()); os.close(fd)",
-        "thread = threading.Thread(target=appended, args=(log, line)); thread.start(); thread.join()",
-        "child = multiprocessing.get_context('fork').Process(target=appended, args=(log, line)); child.start(); child.join()",
-        "subprocess.run(['sh', '-c', 'printf %s \"$1\" >> \"$2\"', 'sh', line, str(log)], check=True)",
+        "fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND); os.write(fd, line.encode()); "
+        "os.close(fd)",
+        "thread = threading.Thread(target=appended, args=(log, line)); thread.start(); "
+        "thread.join()",
+        "child = multiprocessing.get_context('fork').Process(target=appended, args=(log, line)); "
+        "child.start(); child.join()",
+        "subprocess.run(['sh', '-c', 'printf %s \"$1\" >> \"$2\"', 'sh', line, str(log)], "
+        "check=True)",
     ],
     ids=["buffered", "line-buffered", "unbuffered", "os.write", "thread", "fork", "child"],
 )
@@ -160,7 +168,9 @@ def test_a_power_loss_cuts_what_a_kill_does_not(project):
 @pytest.mark.parametrize("form", ["@chaos.crash(state='last.pkl@0#0')", "replayed"])
 def test_one_state_is_created_again(project, form):
     """By a decorator and by ``--mlchaos-replay``: exactly that state, struck and journalled."""
-    mark, arguments = ("", ["--mlchaos-replay=crash(state='last.pkl@0#0')"]) if form == "replayed" else (form, [])
+    mark, arguments = (
+        ("", ["--mlchaos-replay=crash(state='last.pkl@0#0')"]) if form == "replayed" else (form, [])
+    )
     project(f"""
         {mark}
         def test_it(mlchaos, tmp_path):
@@ -171,7 +181,9 @@ def test_one_state_is_created_again(project, form):
 
 
 def test_a_run_dies_so_that_it_leaves_the_named_state(project):
-    """``mlchaos.run`` restarts from it: a sound subject recovers, an unsound one fails in its second attempt."""
+    """``mlchaos.run`` restarts from it: a sound subject recovers, an unsound one fails in its
+    second attempt.
+    """
     project("""
         @chaos.crash(state="last.pkl#0")
         def test_sound(mlchaos, tmp_path):
@@ -182,7 +194,9 @@ def test_a_run_dies_so_that_it_leaves_the_named_state(project):
         @chaos.crash(state="last.pkl@0#0")
         def test_unsound(mlchaos, tmp_path):
             mlchaos.run(in_place, tmp_path).assert_recovered()
-    """).run(passed=1, failed=1).has("EOFError", "attempt 1: 0 steps, then the process died and left last.pkl cut at byte 0")
+    """).run(passed=1, failed=1).has(
+        "EOFError", "attempt 1: 0 steps, then the process died and left last.pkl cut at byte 0"
+    )
 
 
 def test_a_state_that_does_not_exist_is_refused(project):
@@ -220,7 +234,9 @@ def test_states_are_kept_to_look_at(project):
 
 @pytest.mark.slow
 def test_a_checkpoint_that_is_deleted_too_early_is_a_restart(project):
-    """To begin from scratch gives the right end, and loses everything: the report says which checkpoint there had been."""
+    """To begin from scratch gives the right end, and loses everything: the report says which
+    checkpoint there had been.
+    """
     project("""
         def rotates(workdir, steps=12):
             folder = pathlib.Path(workdir)
@@ -237,11 +253,15 @@ def test_a_checkpoint_that_is_deleted_too_early_is_a_restart(project):
             report = mlchaos.explore_crashes(rotates, tmp_path)
             assert {outcome.verdict for outcome in report.outcomes} == {"recovered", "restarted"}
             report.assert_recovers()
-    """).run(failed=1).has("resume began from scratch", "although a checkpoint had been complete before")
+    """).run(failed=1).has(
+        "resume began from scratch", "although a checkpoint had been complete before"
+    )
 
 
 def test_what_is_returned_is_compared(project):
-    """A counter that no checkpoint holds shows in the returned value; an entry that only says where the run went on from does not."""
+    """A counter that no checkpoint holds shows in the returned value; an entry that only says where
+    the run went on from does not.
+    """
     project("""
         def forgets(workdir):
             patience = 0
@@ -279,11 +299,15 @@ def test_files_are_judged_where_nothing_is_returned(project):
 
         def test_unsound(mlchaos, tmp_path):
             mlchaos.explore_crashes(writes, tmp_path, True, torn_writes=False).assert_recovers()
-    """).run(passed=1, failed=1).has("different result: files", "log.txt has different content at the end")
+    """).run(passed=1, failed=1).has(
+        "different result: files", "log.txt has different content at the end"
+    )
 
 
 def test_the_report_does_not_name_the_folders_of_the_machine(project):
-    """The work directory is called so: reports of two runs are alike, and tell nothing of the machine."""
+    """The work directory is called so: reports of two runs are alike, and tell nothing of the
+    machine.
+    """
     project("""
         def pointed(workdir):
             latest = workdir / "latest"
@@ -350,15 +374,21 @@ def test_tolerance_is_the_way_on_for_noise(project):
     """)
     outcome = outcome.run(passed=1, failed=1)
     outcome.has(
-        "NonDeterministicSubject: two runs of the subject differ", "['sum']: differs by", ">       mlchaos.explore_crashes(noisy, tmp_path)"
+        "NonDeterministicSubject: two runs of the subject differ",
+        "['sum']: differs by",
+        ">       mlchaos.explore_crashes(noisy, tmp_path)",
     )
-    assert "contextlib" not in outcome.text  # the failure shows the user's line, and nothing behind it
+    assert (
+        "contextlib" not in outcome.text
+    )  # the failure shows the user's line, and nothing behind it
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isolation", ["in-process", "process"])
 def test_a_judgement_that_the_subject_raises_is_the_outcome_of_its_state(project, isolation):
-    """Verdicts of this package, raised in a resumed run, do not end the exploration. A mistake in the test does."""
+    """Verdicts of this package, raised in a resumed run, do not end the exploration. A mistake in
+    the test does.
+    """
     project(f"""
         from pytest_mlchaos import errors
 
@@ -432,16 +462,36 @@ def test_fresh_processes_and_several_jobs_find_the_same(project):
     ("body", "call", "says"),
     [
         ("return 1", "", "the subject wrote nothing below its work directory"),
-        ("train(workdir); raise KeyError('x')", "", "GoldenRunFailed: the subject fails without any fault: KeyError: 'x'"),
-        ("train(workdir); threading.Event().wait()", "timeout=0.3", "did not end in time without any fault: it was in wait"),
-        ("train(workdir); os.chdir(workdir); return 1", "", "the subject changed the working directory to "),
+        (
+            "train(workdir); raise KeyError('x')",
+            "",
+            "GoldenRunFailed: the subject fails without any fault: KeyError: 'x'",
+        ),
+        (
+            "train(workdir); threading.Event().wait()",
+            "timeout=0.3",
+            "did not end in time without any fault: it was in wait",
+        ),
+        (
+            "train(workdir); os.chdir(workdir); return 1",
+            "",
+            "the subject changed the working directory to ",
+        ),
         (
             "train(workdir); threading.Thread(target=done.wait, name='saver').start(); return 1",
             "isolation='in-process'",
             "left the thread saver running",
         ),
-        ("train(workdir); return None if os.remove(str(workdir) + '/last.pkl') else None", "", "there is nothing to judge"),
-        ("return train(workdir)", "durability='fire'", "durability must be 'process' or 'power', got 'fire' (str)"),
+        (
+            "train(workdir); return None if os.remove(str(workdir) + '/last.pkl') else None",
+            "",
+            "there is nothing to judge",
+        ),
+        (
+            "return train(workdir)",
+            "durability='fire'",
+            "durability must be 'process' or 'power', got 'fire' (str)",
+        ),
         ("return train(workdir)", "jobs=0", "jobs must be 1 or more, got 0 (int)"),
         ("return train(workdir)", "jobs=2, isolation='in-process'", "needs fresh processes"),
         ("return train(workdir)", "horizon=-1", "horizon must be 1 or more"),
@@ -530,11 +580,15 @@ def test_a_failure_within_the_budget_is_a_failure(project):
             with pytest.warns(UserWarning, match="not tried"):
                 report = mlchaos.explore_crashes(in_place, tmp_path, isolation="in-process")
             report.assert_recovers()
-    """).run("--mlchaos-budget=8", failed=1).has("NotRecovered", "EOFError", "crash states were not tried")
+    """).run("--mlchaos-budget=8", failed=1).has(
+        "NotRecovered", "EOFError", "crash states were not tried"
+    )
 
 
 def test_explorations_of_one_test_share_the_budget(project):
-    """The budget is for one test: the second exploration finds it used up, and starts no further run."""
+    """The budget is for one test: the second exploration finds it used up, and starts no further
+    run.
+    """
     project(f"""{TICKS}
         @pytest.mark.filterwarnings("ignore:mlchaos")
         def test_it(mlchaos, tmp_path):
@@ -607,7 +661,11 @@ def test_a_budget_that_runs_out_names_the_slowest_state(project):
 
 @pytest.mark.parametrize(
     ("first", "phase"),
-    [(1, "in the golden run"), (2, "in the second golden run"), (3, r"resuming from crash state \S+, number 2 of \d+")],
+    [
+        (1, "in the golden run"),
+        (2, "in the second golden run"),
+        (3, r"resuming from crash state \S+, number 2 of \d+"),
+    ],
 )
 def test_what_ends_an_exploration_from_outside_says_what_it_was_doing(project, first, phase):
     """The phase, its time, and the user's own line, as when pytest-timeout ends the test."""
@@ -625,7 +683,10 @@ def test_what_ends_an_exploration_from_outside_says_what_it_was_doing(project, f
             pathlib.Path(COUNT).write_text("")
             mlchaos.explore_crashes(impatient, tmp_path, isolation="in-process").assert_recovers()
     """).run(failed=1)
-    assert re.search(rf"explore_crashes was {phase}, for \d+\.\d s; .*; the code was at test_it\.py:\d+ in impatient", outcome.text)
+    assert re.search(
+        rf"explore_crashes was {phase}, for \d+\.\d s; .*; the code was at test_it\.py:\d+ in impatient",
+        outcome.text,
+    )
 
 
 def test_what_exists_before_is_left_out_of_garbage_collections(project):

@@ -1,4 +1,6 @@
-"""``mlchaos.explore_crashes`` on training loops: each thing that a checkpoint can lack is named. Needs torch."""
+"""``mlchaos.explore_crashes`` on training loops: each thing that a checkpoint can lack is named.
+Needs torch.
+"""
 
 from __future__ import annotations
 
@@ -147,7 +149,9 @@ def test_steps_are_seen_where_a_framework_brings_its_own_optimizer(project):
 
 @pytest.mark.slow
 def test_a_horizon_ends_runs_that_match(project):
-    """Once so many steps were the golden run's, the rest is not run; a bug before the horizon is still found."""
+    """Once so many steps were the golden run's, the rest is not run; a bug before the horizon is
+    still found.
+    """
     project("""
         def test_it(mlchaos, tmp_path):
             taken = []
@@ -222,7 +226,9 @@ def explored(mlchaos, tmp_path, **options):
 
 @pytest.mark.slow
 def test_a_generator_that_differs_because_a_buffer_was_lost_is_not_blamed(example):
-    """The lost buffer and the generator's other draws come in one step; a generator that really is lost is still named."""
+    """The lost buffer and the generator's other draws come in one step; a generator that really is
+    lost is still named.
+    """
     example.with_tests(
         SMALL
         + """

@@ -1,4 +1,6 @@
-"""A stranger adds a fault and a site in files of their own, as the documentation says, with public names only."""
+"""A stranger adds a fault and a site in files of their own, as the documentation says, with public
+names only.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ import pytest_mlchaos.testing
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extend.md").read_text()
 FILES = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
-PUBLIC = {"pytest_mlchaos": pytest_mlchaos.__all__, "pytest_mlchaos.testing": pytest_mlchaos.testing.__all__}
+PUBLIC = {
+    "pytest_mlchaos": pytest_mlchaos.__all__,
+    "pytest_mlchaos.testing": pytest_mlchaos.testing.__all__,
+}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -77,7 +82,9 @@ def test_error_in_a_site_is_reported_with_its_line(example):
 def test_fault_of_the_contributing_page_keeps_its_promises(example):
     """In a file of the package, the page's fault is in the catalogue, and its example strikes."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    fault = textwrap.dedent(re.search(r"^   ```text\n(.*?)^   ```", text, re.MULTILINE | re.DOTALL)[1])
+    fault = textwrap.dedent(
+        re.search(r"^   ```text\n(.*?)^   ```", text, re.MULTILINE | re.DOTALL)[1]
+    )
     case = re.search(r'`"constant_batch": (Case\(.*\))`', text)[1]
     assert "__all__" in fault
     example = example.with_file("constant.txt", fault).with_file(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch._dynamo  # the first optimizer imports it, and it cannot be imported twice: an example's run forgets what it has imported
+
+# The first optimizer imports it, and it cannot be imported twice: an example's run forgets what it
+# has imported
+import torch._dynamo
 from torch import nn
 
 from pytest_mlchaos.runs.finite_state import newly_not_finite
@@ -46,7 +49,9 @@ JOB = """
 
 
 def test_buffers_that_took_in_a_skipped_batch_fail_by_name(example):
-    """The loop skips the batch, batch norm has seen it: both oracles name the buffers, and not the mask that the golden run has too."""
+    """The loop skips the batch, batch norm has seen it: both oracles name the buffers, and not the
+    mask that the golden run has too.
+    """
     outcome = example.with_tests(
         JOB
         + """
@@ -66,7 +71,10 @@ def test_buffers_that_took_in_a_skipped_batch_fail_by_name(example):
     """
     ).run(failed=3)
     assert (
-        outcome.text.count("NaN or infinite at the end, but not in the golden run: norm.running_mean: 3 values, norm.running_var: 3 values")
+        outcome.text.count(
+            "NaN or infinite at the end, but not in the golden run: norm.running_mean: 3 values, "
+            "norm.running_var: 3 values"
+        )
         == 3
     )
     assert "mask" not in outcome.text.replace("Masked", "")
@@ -97,11 +105,16 @@ def test_optimizer_state_is_looked_at():
 
 
 def test_models_that_are_only_evaluated_are_looked_at():
-    """A module that made any forward pass counts, also without gradients, and one that has buffers alone."""
+    """A module that made any forward pass counts, also without gradients, and one that has buffers
+    alone.
+    """
     norm = nn.BatchNorm1d(2, affine=False)
     with trained_parameters() as trained, torch.no_grad():
         norm(torch.full((2, 2), float("nan")))
-        assert trained.not_finite() == {("BatchNorm1d", "running_mean"): 2, ("BatchNorm1d", "running_var"): 2}
+        assert trained.not_finite() == {
+            ("BatchNorm1d", "running_mean"): 2,
+            ("BatchNorm1d", "running_var"): 2,
+        }
 
 
 @pytest.mark.parametrize(
@@ -122,7 +135,10 @@ def test_tensors_of_any_layout_are_looked_at(tensor):
     assert not_finite([model], []) == {("Module", "odd"): 1}
 
 
-@pytest.mark.parametrize("tensor", [torch.ones(2, device="meta"), torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8)])
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.ones(2, device="meta"), torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8)],
+)
 def test_tensors_without_floating_point_values_pass(tensor):
     """A tensor without values, or with integers, is not in the way."""
     model = nn.Module()
@@ -131,9 +147,12 @@ def test_tensors_without_floating_point_values_pass(tensor):
 
 
 def test_more_than_in_the_golden_run_fails():
-    """Counts are compared: NaN beside the infinities that belong there is found; only what is new is named."""
+    """Counts are compared: NaN beside the infinities that belong there is found; only what is new
+    is named.
+    """
     golden = {("Net", "mask"): 3}
     assert newly_not_finite({("Net", "mask"): 3}, golden) is None
     assert newly_not_finite({("Net", "mask"): 4, ("SGD", "momentum_buffer of w"): 1}, golden) == (
-        "NaN or infinite at the end, but not in the golden run: mask (Net): 4 values, momentum_buffer of w (SGD): 1 value"
+        "NaN or infinite at the end, but not in the golden run: mask (Net): 4 values, "
+        "momentum_buffer of w (SGD): 1 value"
     )

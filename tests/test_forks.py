@@ -1,8 +1,11 @@
-"""Processes that the subject forks are part of the trial: visits are counted together, and strikes are told."""
+"""Processes that the subject forks are part of the trial: visits are counted together, and strikes
+are told.
+"""
 
 from __future__ import annotations
 
-import concurrent.futures.process  # noqa: F401  # pytester forgets what a test imports first, and its classes are pickled by name
+# Pytester forgets what a test imports first, and its classes are pickled by name
+import concurrent.futures.process  # noqa: F401
 import os
 
 import pytest
@@ -153,7 +156,9 @@ def test_it(mlchaos):
 
 
 def test_a_pool_that_lives_on_is_not_struck_in_the_golden_run(example):
-    """The golden run uses the workers that were forked under faults, and nothing strikes in them meanwhile."""
+    """The golden run uses the workers that were forked under faults, and nothing strikes in them
+    meanwhile.
+    """
     example.with_tests(
         SUBJECT
         + """
@@ -203,7 +208,10 @@ def test_it(mlchaos):
     CHAOS[:] = [mlchaos]
     mlchaos.run(in_pool, 1, passing)
 """
-    ).run(failed=1).has("never struck", "a fault that ends the process does not strike in a process that the subject forked")
+    ).run(failed=1).has(
+        "never struck",
+        "a fault that ends the process does not strike in a process that the subject forked",
+    )
 
 
 def test_the_error_names_processes_that_were_started_afresh(example):
@@ -219,4 +227,6 @@ def test_it(mlchaos):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(abs, (-1,)) == 1
 """
-    ).run(failed=1).has("1 new process (start method 'spawn')", "multiprocessing.get_context('fork')")
+    ).run(failed=1).has(
+        "1 new process (start method 'spawn')", "multiprocessing.get_context('fork')"
+    )

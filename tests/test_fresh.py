@@ -56,10 +56,12 @@ def ended_soon(pid, seconds=10):
 
 def sleeper(*flags):
     """Start a process that sleeps; gives its id."""
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session="session" in flags).pid
+    return subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session="session" in flags
+    ).pid
 
 
-# -- what it finds ---------------------------------------------------------------------------------------------
+# -- what it finds ---------------------------------------------------------------------------------
 
 
 def late(name, environment):
@@ -77,7 +79,11 @@ def test_a_library_is_imported_once_for_all_unless_the_environment_was_changed(e
 
     If it was imported under a different environment, each process imports it itself.
     """
-    name = next(name for name in ("mailbox", "wave", "sched", "chunk", "filecmp", "tabnanny") if name not in sys.modules)
+    name = next(
+        name
+        for name in ("mailbox", "wave", "sched", "chunk", "filecmp", "tabnanny")
+        if name not in sys.modules
+    )
     fresh = FreshProcesses()
     try:
         assert [fresh.run(late, name, environment).value for _ in range(3)] == [False, again, again]
@@ -88,7 +94,13 @@ def test_a_library_is_imported_once_for_all_unless_the_environment_was_changed(e
 def test_a_function_runs_in_another_process_and_its_value_comes_home(fresh):
     """With its arguments, exit code 0, and nothing said."""
     ended = fresh.run(add, 2, 3)
-    assert (ended.value, ended.error, ended.hung, ended.exitcode, ended.output) == (5, None, False, 0, "")
+    assert (ended.value, ended.error, ended.hung, ended.exitcode, ended.output) == (
+        5,
+        None,
+        False,
+        0,
+        "",
+    )
     assert (ended.stack, ended.left, ended.started, ended.traceback) == ("", (), None, "")
     assert 0 < ended.duration < 60
     assert fresh.run(os.getpid).value not in (os.getpid(), fresh.run(os.getpid).value)
@@ -104,7 +116,12 @@ def test_it_finds_environment_directory_path_and_arguments_of_now(fresh, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "--fast"])
     found = fresh.run(lambda: (dict(os.environ), os.getcwd(), list(sys.path), list(sys.argv))).value
-    assert found == (dict(os.environ), str(tmp_path), [os.path.abspath(path) for path in sys.path], ["train.py", "--fast"])
+    assert found == (
+        dict(os.environ),
+        str(tmp_path),
+        [os.path.abspath(path) for path in sys.path],
+        ["train.py", "--fast"],
+    )
 
 
 def test_each_begins_where_the_first_began(fresh):
@@ -142,7 +159,11 @@ def file_of_this():
 def here():
     """The file and line of the caller's code, and the file's line as a traceback shows it."""
     frame = sys._getframe(1)
-    return frame.f_code.co_filename, frame.f_lineno, linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return (
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip(),
+    )
 
 
 def code_made_locally():
@@ -197,7 +218,9 @@ def code_made_locally():
 
 @pytest.mark.parametrize("kind", code_made_locally())
 def test_code_that_is_sent_keeps_its_file_and_lines(fresh, kind):
-    """Whatever kind of function it is, and however deep the code is nested; so do functions that come home."""
+    """Whatever kind of function it is, and however deep the code is nested; so do functions that
+    come home.
+    """
     pytest.importorskip("cloudpickle")
     function = code_made_locally()[kind]
     assert fresh.run(function).value == function()
@@ -214,8 +237,14 @@ def test_a_traceback_and_a_stack_name_the_users_line_of_a_local_function(fresh):
         time.sleep(600)  # that line
 
     line = subject.__code__.co_firstlineno + 2
-    assert f'File "{__file__}", line {line}, in subject\n    raise LookupError("mine")  # this line\n' in fresh.run(subject, True).traceback
-    assert f'File "{__file__}", line {line + 1} in subject' in fresh.run(subject, False, timeout=0.3).stack
+    assert (
+        f'File "{__file__}", line {line}, in subject\n    raise LookupError("mine")  # this line\n'
+        in fresh.run(subject, True).traceback
+    )
+    assert (
+        f'File "{__file__}", line {line + 1} in subject'
+        in fresh.run(subject, False, timeout=0.3).stack
+    )
 
 
 def test_libraries_are_there_before_they_are_asked_for(fresh):
@@ -254,13 +283,17 @@ def _born():
 
 
 @linux
-def test_the_next_one_is_forked_ahead_and_knows_what_was_imported_since(fresh, tmp_path, monkeypatch):
+def test_the_next_one_is_forked_ahead_and_knows_what_was_imported_since(
+    fresh, tmp_path, monkeypatch
+):
     """It is there before it is asked for; a module that is loaded later is in it all the same."""
     fresh.run(_born)
     time.sleep(0.5)
     asked = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
     assert fresh.run(_born).value < asked - 10
-    (tmp_path / "came_later.py").write_text("import os\nHERE = os.getpid()\ndef told(): return HERE, os.getpid()\n")
+    (tmp_path / "came_later.py").write_text(
+        "import os\nHERE = os.getpid()\ndef told(): return HERE, os.getpid()\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     told = importlib.import_module("came_later").told
     first, second = (fresh.run(told).value for _ in range(2))
@@ -268,7 +301,9 @@ def test_the_next_one_is_forked_ahead_and_knows_what_was_imported_since(fresh, t
     assert len({*first, *second}) == 3
 
 
-def test_a_module_that_is_loaded_again_from_another_file_is_another_one_there_too(fresh, tmp_path, monkeypatch):
+def test_a_module_that_is_loaded_again_from_another_file_is_another_one_there_too(
+    fresh, tmp_path, monkeypatch
+):
     """The warm process does not stick to what it has."""
     found = []
     for number in range(2):
@@ -290,7 +325,8 @@ def test_a_module_that_starts_a_thread_is_imported_by_each_process_itself(tmp_pa
     """A fork of the thread's process could hang; and the thread is there, too."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "has_thread.py").write_text(
-        "import os, threading\nWHO = os.getpid()\nworker = threading.Thread(target=threading.Event().wait, daemon=True)\nworker.start()\n"
+        "import os, threading\nWHO = os.getpid()\nworker = "
+        "threading.Thread(target=threading.Event().wait, daemon=True)\nworker.start()\n"
         "def who(): return WHO, os.getpid(), worker.is_alive()\n"
     )
     import has_thread
@@ -320,7 +356,7 @@ def is_there_a_controller():
     return current() is not None
 
 
-# -- how it ends -----------------------------------------------------------------------------------------------
+# -- how it ends -----------------------------------------------------------------------------------
 
 
 def fails(code):
@@ -360,7 +396,8 @@ def test_an_error_that_cannot_be_sent_comes_home_in_words(fresh):
 
 
 @pytest.mark.parametrize(
-    ("leave", "argument", "exitcode"), [(sys.exit, 3, 3), (os._exit, 4, 4), (os.abort, None, -signal.SIGABRT), (sys.exit, None, 0)]
+    ("leave", "argument", "exitcode"),
+    [(sys.exit, 3, 3), (os._exit, 4, 4), (os.abort, None, -signal.SIGABRT), (sys.exit, None, 0)],
 )
 def test_exit_codes_are_those_of_processes(fresh, leave, argument, exitcode):
     """``sys.exit``, ``os._exit`` and signals."""
@@ -379,7 +416,12 @@ def dies():
 def test_one_that_is_killed_has_told_what_it_wrote(fresh):
     """And the next one is not concerned."""
     ended = fresh.run(dies)
-    assert (ended.exitcode, ended.output, ended.hung, ended.started) == (-9, "a line\nhalf a li", False, None)
+    assert (ended.exitcode, ended.output, ended.hung, ended.started) == (
+        -9,
+        "a line\nhalf a li",
+        False,
+        None,
+    )
     assert fresh.run(add, 1).value == 2
 
 
@@ -465,7 +507,9 @@ def test_it_leaves_as_interpreters_do(fresh, tmp_path):
     assert not os.path.exists(folder)
 
 
-@pytest.mark.parametrize("what", [lambda: (i for i in ()), threading.Lock], ids=["generator", "lock"])
+@pytest.mark.parametrize(
+    "what", [lambda: (i for i in ()), threading.Lock], ids=["generator", "lock"]
+)
 def test_what_cannot_be_sent_home_is_an_error_that_says_so(fresh, what):
     """With the type."""
     pytest.importorskip("cloudpickle")
@@ -478,7 +522,9 @@ def test_what_cannot_be_sent_home_is_an_error_that_says_so(fresh, what):
 def test_what_cannot_be_sent_there_is_refused(fresh, monkeypatch):
     """With the reason, and the cure where there is one."""
     reason = "TypeError.*generator" if importlib.util.find_spec("cloudpickle") else "TypeError"
-    with pytest.raises(BadArgument, match=f"add and its arguments cannot be sent to a fresh process: {reason}"):
+    with pytest.raises(
+        BadArgument, match=f"add and its arguments cannot be sent to a fresh process: {reason}"
+    ):
         fresh.run(add, (i for i in ()))
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     with pytest.raises(BadArgument, match=r"lambda.*pip install 'pytest-mlchaos\[process\]'"):
@@ -487,17 +533,21 @@ def test_what_cannot_be_sent_there_is_refused(fresh, monkeypatch):
 
 def test_a_function_that_does_not_load_there_was_not_started(fresh, tmp_path, monkeypatch):
     """And the reason is in words."""
-    (tmp_path / "only_here.py").write_text(f"import os\nassert os.getpid() == {os.getpid()}, 'not here'\ndef f(): return 1\n")
+    (tmp_path / "only_here.py").write_text(
+        f"import os\nassert os.getpid() == {os.getpid()}, 'not here'\ndef f(): return 1\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     import only_here
 
     ended = fresh.run(only_here.f)
     sys.modules.pop("only_here")
-    assert ended.started == "the function does not load in a fresh process: AssertionError: not here"
+    assert (
+        ended.started == "the function does not load in a fresh process: AssertionError: not here"
+    )
     assert (ended.value, ended.error) == (None, None)
 
 
-# -- several ---------------------------------------------------------------------------------------------------
+# -- several ---------------------------------------------------------------------------------------
 
 
 def meet(folder, own, other):
@@ -525,7 +575,7 @@ def test_one_is_ended_on_request_and_no_other(fresh, tmp_path):
     short.end()
 
 
-# -- no process is left --------------------------------------------------------------------------------------------
+# -- no process is left ----------------------------------------------------------------------------
 
 
 def leaves(path, *flags):
@@ -542,7 +592,9 @@ def test_one_may_be_ended_at_any_moment_of_its_start(fresh):
 
 
 @linux
-@pytest.mark.parametrize("flags", [(), ("session",)], ids=["in its group", "in a session of its own"])
+@pytest.mark.parametrize(
+    "flags", [(), ("session",)], ids=["in its group", "in a session of its own"]
+)
 def test_processes_that_it_leaves_are_named_and_ended(fresh, tmp_path, flags):
     """Whatever session they are in, and not those of another task."""
     other = fresh.start(meet, tmp_path, "a", "b", timeout=30)
@@ -604,10 +656,17 @@ def test_when_the_runner_is_gone_nobody_is_left(tmp_path, signum):
     fresh.run(family, sys.argv[1] + "/b")
     """
     (tmp_path / "runner.py").write_text(textwrap.dedent(script))
-    runner = subprocess.Popen([sys.executable, tmp_path / "runner.py", tmp_path], stderr=subprocess.DEVNULL, start_new_session=True)
+    runner = subprocess.Popen(
+        [sys.executable, tmp_path / "runner.py", tmp_path],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         until = time.monotonic() + 60
-        while not ((tmp_path / "a!").exists() and (tmp_path / "b!").exists()) and time.monotonic() < until:
+        while (
+            not ((tmp_path / "a!").exists() and (tmp_path / "b!").exists())
+            and time.monotonic() < until
+        ):
             time.sleep(0.02)
         pids = [int(pid) for name in ("a!", "b!") for pid in (tmp_path / name).read_text().split()]
         warm = int(Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text())
@@ -636,7 +695,9 @@ def test_stopping_ends_all_and_the_next_start_begins_anew():
 
 
 @linux
-@pytest.mark.parametrize("call", [lambda fresh: fresh.run(add, 1), FreshProcesses.prepare], ids=["run", "prepare"])
+@pytest.mark.parametrize(
+    "call", [lambda fresh: fresh.run(add, 1), FreshProcesses.prepare], ids=["run", "prepare"]
+)
 def test_an_interrupt_before_a_supervisor_is_used_leaves_none_behind(fresh, monkeypatch, call):
     """It waits until the supervisor is taken, and comes before a job is sent to it."""
 
@@ -676,7 +737,7 @@ def test_a_supervisor_that_is_killed_with_its_job_unread_is_replaced(fresh):
     assert task.wait().value == 2
 
 
-# -- random numbers and threads --------------------------------------------------------------------------------
+# -- random numbers and threads --------------------------------------------------------------------
 
 
 def test_global_random_numbers_are_the_functions_to_seed(fresh):
@@ -691,7 +752,9 @@ def test_global_random_numbers_are_the_functions_to_seed(fresh):
 
 
 def test_torch_computes_there_with_threads(fresh, monkeypatch):
-    """A fork of a process that had used OpenMP would hang; here each has its own, as many as the environment says."""
+    """A fork of a process that had used OpenMP would hang; here each has its own, as many as the
+    environment says.
+    """
     torch = pytest.importorskip("torch")
     pytest.importorskip("cloudpickle")
     matrix = torch.rand(300, 300)

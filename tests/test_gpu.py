@@ -30,7 +30,9 @@ def left_behind(model):
 
 
 def test_the_injected_oom_leaves_what_a_real_one_leaves():
-    """Cap the allocator until backward really fails, and compare which gradients are written with injected failures."""
+    """Cap the allocator until backward really fails, and compare which gradients are written with
+    injected failures.
+    """
     torch.manual_seed(0)
     layers = nn.Sequential(*[nn.Linear(2048, 2048, bias=False) for _ in range(6)]).cuda()
     x = torch.ones(4096, 2048, device="cuda")
@@ -44,7 +46,9 @@ def test_the_injected_oom_leaves_what_a_real_one_leaves():
     loss = layers(x).sum()
     torch.cuda.empty_cache()
     room = 3 * 2048 * 2048 * 4 + 3 * x.numel() * 4
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + room) / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(
+        (torch.cuda.memory_reserved() + room) / torch.cuda.get_device_properties(0).total_memory
+    )
     try:
         with pytest.raises(torch.OutOfMemoryError) as real:
             loss.backward()
@@ -95,7 +99,9 @@ def test_batches_are_corrupted_on_their_device(kind):
     batch = {"x": torch.randn(16, 4), "y": torch.arange(16)}
 
     def corrupted(payload):
-        with Controller(Schedule((create("corrupt_batch", kind=kind, fraction=0.5, at=0),), 3)) as controller:
+        with Controller(
+            Schedule((create("corrupt_batch", kind=kind, fraction=0.5, at=0),), 3)
+        ) as controller:
             return controller.visit("data.batch", payload)
 
     on_device = corrupted({name: value.cuda() for name, value in batch.items()})

@@ -1,4 +1,6 @@
-"""The faults of models and batches on a real CUDA device; skipped where there is none. (needs torch)"""
+"""The faults of models and batches on a real CUDA device; skipped where there is none. (needs
+torch)
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,11 @@ def test_gradients_are_hit_though_the_engine_runs_them_in_a_thread_of_its_own():
     """One bit, all of them NaN, or all too large; the strike is recorded."""
     made, x = model(), torch.ones(3, 4, device="cuda")
     clean = gradients(made, x)
-    for name, keywords, hit in (("bit_flip", {"where": "gradients"}, 1), ("nan_gradient", {}, 4), ("exploding_gradient", {}, 4)):
+    for name, keywords, hit in (
+        ("bit_flip", {"where": "gradients"}, 1),
+        ("nan_gradient", {}, 4),
+        ("exploding_gradient", {}, 4),
+    ):
         with armed(create(name, at=0, **keywords)) as controller:
             found = gradients(made, x)
         assert sum(not torch.equal(a, b) for a, b in zip(found, clean, strict=True)) == hit
@@ -86,8 +92,19 @@ def test_an_optimizers_state_flips_on_the_device():
 
 def test_batches_on_the_device_stay_there():
     """Copies are made where the original is."""
-    for name in ("corrupt_batch", "short_batch", "label_noise", "class_imbalance", "distribution_shift", "wrong_shape", "duplicate_batch"):
-        batch = (torch.arange(18.0, device="cuda").reshape(6, 3), torch.arange(6, device="cuda") % 3)
+    for name in (
+        "corrupt_batch",
+        "short_batch",
+        "label_noise",
+        "class_imbalance",
+        "distribution_shift",
+        "wrong_shape",
+        "duplicate_batch",
+    ):
+        batch = (
+            torch.arange(18.0, device="cuda").reshape(6, 3),
+            torch.arange(6, device="cuda") % 3,
+        )
         with armed(create(name, at=0)):
             found = list(batches([batch]))
         assert all(field.is_cuda for pair in found for field in pair), name

@@ -12,7 +12,11 @@ from pytest_mlchaos import errors
 from pytest_mlchaos.core.help import DOCS, add_help, help_line
 
 PAGE = (Path(__file__).parent.parent / "docs" / "failures.md").read_text()
-ERRORS = [error for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, BaseException)]
+ERRORS = [
+    error
+    for _, error in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error, BaseException)
+]
 LINK = re.compile(rf"help: {re.escape(DOCS)}/failures/#(\S+)")
 
 
@@ -23,15 +27,22 @@ def sections():
 
 def anchors():
     """The anchors of the page's headings, as GitHub and MkDocs make them."""
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)}
+    return {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+    }
 
 
 def test_each_public_error_has_a_section_and_each_section_an_error():
     """A class that is added without one, or renamed, fails here."""
-    assert sorted(title for title in sections() if " " not in title) == sorted(error.__name__ for error in ERRORS)
+    assert sorted(title for title in sections() if " " not in title) == sorted(
+        error.__name__ for error in ERRORS
+    )
 
 
-@pytest.mark.parametrize("error", [error for error in ERRORS if issubclass(error, errors.MlchaosError)])
+@pytest.mark.parametrize(
+    "error", [error for error in ERRORS if issubclass(error, errors.MlchaosError)]
+)
 def test_link_of_an_error_has_an_anchor_on_the_page(error):
     """The line of a report leads to a section."""
     made = error("a", "b", None) if issubclass(error, errors.MissingExtra) else error("a")
@@ -86,6 +97,10 @@ def test_failing_test_shows_the_link_and_other_errors_do_not(example):
         def test_fixture(broken):
             pass
         """).run("-rN")
-    assert LINK.findall(outcome.text) == ["mlchaoserror", "crashnotrestarted", "an-error-of-your-own-code"]
+    assert LINK.findall(outcome.text) == [
+        "mlchaoserror",
+        "crashnotrestarted",
+        "an-error-of-your-own-code",
+    ]
     assert "an-error-of-your-own-code" in anchors()
     assert "help" not in outcome.text.partition("test_user ___")[2].partition("test_restart ___")[0]

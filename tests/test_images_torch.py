@@ -29,12 +29,19 @@ def corrupted(batch, kind="gaussian_noise", **keywords):
     return outcome
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8]
+)
 @pytest.mark.parametrize("kind", ["gaussian_noise", "fog", "brightness"])
 def test_a_tensor_keeps_shape_dtype_strides_and_gradient(kind, dtype):
     """And the one that was given is not modified."""
     scale = 255 if dtype == torch.uint8 else 1
-    given = (images() * scale).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_(dtype == torch.float32)
+    given = (
+        (images() * scale)
+        .to(dtype)
+        .contiguous(memory_format=torch.channels_last)
+        .requires_grad_(dtype == torch.float32)
+    )
     batch = {"pixel_values": given, "labels": torch.arange(3)}
     before = copy.deepcopy(batch)
     fresh = corrupted(batch, kind)
@@ -55,7 +62,10 @@ def test_normalised_images_need_their_range():
     """A number or one for each channel; the error says so."""
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     normalised = (images() - mean[:, None, None]) / std[:, None, None]
-    with pytest.raises(PayloadMismatch, match=r"values outside 0 to 1 \(or not finite\)\. Give value_range=\(low, high\)"):
+    with pytest.raises(
+        PayloadMismatch,
+        match=r"values outside 0 to 1 \(or not finite\)\. Give value_range=\(low, high\)",
+    ):
         corrupted(normalised)
     ends = tuple(tuple(end.tolist()) for end in (-mean / std, (1 - mean) / std))
     fresh = corrupted(normalised, value_range=ends) * std[:, None, None] + mean[:, None, None]
@@ -89,7 +99,9 @@ LOADER = """
 
 
 def test_batches_of_a_loader_with_workers_are_corrupted(example):
-    """An unmodified loop over a DataLoader: the second and third batch are noisy, the others are not."""
+    """An unmodified loop over a DataLoader: the second and third batch are noisy, the others are
+    not.
+    """
     example.with_file("photos.py", LOADER).with_tests(
         """
         from photos import DataLoader, Photos, brightest
@@ -120,7 +132,9 @@ def test_the_severity_that_a_loop_survives_is_found(example):
         .run(fresh=True, failed=1)
     )
     assert outcome.reproduce
-    assert "severity" not in outcome.reproduce[-1] or "severity=3" in outcome.reproduce[-1]  # 3 is the default
+    assert (
+        "severity" not in outcome.reproduce[-1] or "severity=3" in outcome.reproduce[-1]
+    )  # 3 is the default
 
 
 @pytest.mark.slow

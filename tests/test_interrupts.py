@@ -1,4 +1,6 @@
-"""Ctrl-C at any moment: nothing stays patched, and the interruption is not lost. ``nox -s interrupts`` sends many more of them."""
+"""Ctrl-C at any moment: nothing stays patched, and the interruption is not lost. ``nox -s
+interrupts`` sends many more of them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ import pytest_mlchaos
 from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core import interrupts
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.core.interrupts import Uninterruptible, count_open, deferred, handle, handler, leave, register_open, uninterruptible
+from pytest_mlchaos.core.interrupts import (
+    Uninterruptible,
+    count_open,
+    deferred,
+    handle,
+    handler,
+    leave,
+    register_open,
+    uninterruptible,
+)
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.crashes.run import collect_garbage
 from pytest_mlchaos.engine.controller import Controller
@@ -33,7 +44,18 @@ sites.load()
 LOOPS = ("_bound", "<listcomp>", "_search", "<genexpr>")
 """They look at tens of thousands of names: no line of theirs is traced."""
 HOME = os.path.dirname(pytest_mlchaos.__file__)
-WATCHED = ("time", "json", "os", "io", "builtins", "threading", "asyncio", "selectors", "subprocess", "multiprocessing.process")
+WATCHED = (
+    "time",
+    "json",
+    "os",
+    "io",
+    "builtins",
+    "threading",
+    "asyncio",
+    "selectors",
+    "subprocess",
+    "multiprocessing.process",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,14 +71,19 @@ def interrupt():
     signal.raise_signal(signal.SIGINT)
 
 
-# -- at any line -----------------------------------------------------------------------------------------------
+# -- at any line -----------------------------------------------------------------------------------
 
 
 def one_test():
     """Run the plugin's steps for a test with an empty body."""
     patches = Patches()
     try:
-        with trial(Schedule((create("call_failure", target="json:dumps", at=3),)), patches, clock="virtual", timeout=60.0):
+        with trial(
+            Schedule((create("call_failure", target="json:dumps", at=3),)),
+            patches,
+            clock="virtual",
+            timeout=60.0,
+        ):
             pass
     finally:
         try:
@@ -67,7 +94,9 @@ def one_test():
 
 
 class Moments:
-    """Sends SIGINT at some of the lines, calls and returns in the package's own code, each twice; ``total``: how many there are."""
+    """Sends SIGINT at some of the lines, calls and returns in the package's own code, each twice;
+    ``total``: how many there are.
+    """
 
     def __init__(self, *at):
         self._at = set(at)
@@ -112,7 +141,7 @@ def test_an_interrupt_at_any_line_leaves_nothing_patched():
         assert not changed(before, state(WATCHED)), f"the interrupt at line {at} left this"
 
 
-# -- what waits ------------------------------------------------------------------------------------------------
+# -- what waits ------------------------------------------------------------------------------------
 
 
 def test_a_signal_waits_until_the_outermost_set_up_is_done():
@@ -200,7 +229,10 @@ def test_a_handler_that_is_set_meanwhile_is_the_one_that_is_called():
 def test_a_time_limit_waits_and_then_cuts_off():
     """Its signal comes while something is set up in the limited code."""
     seen = []
-    with pytest.raises(TrialTimeout, match="took longer than 60 s"), time_limit(60, Controller(Schedule())):
+    with (
+        pytest.raises(TrialTimeout, match="took longer than 60 s"),
+        time_limit(60, Controller(Schedule())),
+    ):
         with deferred():
             signal.raise_signal(signal.SIGVTALRM)
             seen.append("set up")
@@ -237,7 +269,7 @@ def test_a_process_that_is_forked_meanwhile_can_be_ended():
     assert os.waitstatus_to_exitcode(status) == 7
 
 
-# -- contexts --------------------------------------------------------------------------------------------------
+# -- contexts --------------------------------------------------------------------------------------
 
 
 @uninterruptible
@@ -292,11 +324,13 @@ def test_patches_whose_exit_was_skipped_are_undone():
     assert module.number == 3
 
 
-# -- sessions --------------------------------------------------------------------------------------------------
+# -- sessions --------------------------------------------------------------------------------------
 
 
 def test_an_undo_that_is_interrupted_is_finished(example):
-    """Ctrl-C, and a second one, while a trial is disarmed: pytest calls no hook that tears down after it."""
+    """Ctrl-C, and a second one, while a trial is disarmed: pytest calls no hook that tears down
+    after it.
+    """
     project = example.with_tests("""
         import signal
         from pytest_mlchaos.engine.patching import Patches
@@ -316,7 +350,9 @@ def test_an_undo_that_is_interrupted_is_finished(example):
                 pass
     """)
     before = state(WATCHED)
-    with pytest.raises(KeyboardInterrupt):  # pytester raises it again where pytest has ended as interrupted
+    with pytest.raises(
+        KeyboardInterrupt
+    ):  # pytester raises it again where pytest has ended as interrupted
         project.run()
     assert not changed(before, state(WATCHED))
 

@@ -1,4 +1,6 @@
-"""``mlchaos.run(isolation="process")``: attempts are fresh processes, and a crash is a real one. Torch-free subjects."""
+"""``mlchaos.run(isolation="process")``: attempts are fresh processes, and a crash is a real one.
+Torch-free subjects.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ def test_each_attempt_and_the_golden_run_is_a_process_of_its_own(isolated):
 
 
 def test_a_crash_is_a_sigkill(isolated):
-    """No ``finally`` runs, nothing is flushed, no code can swallow it, and its child processes end too."""
+    """No ``finally`` runs, nothing is flushed, no code can swallow it, and its child processes end
+    too.
+    """
     isolated("""
         def train(path):
             if (path / "pid").exists():
@@ -126,10 +130,14 @@ def test_schedules_are_explored_and_shrunk_as_in_process(isolated):
             mlchaos.run(train, tmp_path).assert_recovered()
     """).run(passed=1, failed=1)
     assert outcome.reproduce == ["@chaos.crash(at=1)"]
-    outcome.has("did not end in the state of its golden run", "attempt 1: 1 step, then the process died")
+    outcome.has(
+        "did not end in the state of its golden run", "attempt 1: 1 step, then the process died"
+    )
 
 
-def test_injected_errors_restart_and_the_subjects_own_are_raised_with_the_traceback_of_there(isolated):
+def test_injected_errors_restart_and_the_subjects_own_are_raised_with_the_traceback_of_there(
+    isolated,
+):
     """And the story so far."""
     isolated("""
         def fails_later(path):
@@ -176,7 +184,10 @@ def test_a_hang_is_a_timeout_with_the_place_there(isolated):
             pid, = tmp_path_factory.getbasetemp().glob("of_hanging0/pid")
             with pytest.raises(ProcessLookupError):
                 os.kill(int(pid.read_text()), 0)
-    """).run(passed=1, failed=1).has("TrialTimeout: the trial took longer than 4 s (setting timeout). The subject's process was in hangs (")
+    """).run(passed=1, failed=1).has(
+        "TrialTimeout: the trial took longer than 4 s (setting timeout). The subject's process was "
+        "in hangs ("
+    )
 
 
 def test_visits_go_on_across_runs_and_in_the_tests_own_process(isolated):
@@ -235,10 +246,18 @@ def test_random_numbers_go_on_from_the_tests_and_differ_after_a_restart(isolated
     [
         (
             "os.kill(os.getpid(), signal.SIGTERM)",
-            "ChildProcessError: the subject's process was killed by SIGTERM before the subject returned",
+            "ChildProcessError: the subject's process was killed by SIGTERM before the subject "
+            "returned",
         ),
-        ("os._exit(3)", "ChildProcessError: the subject's process exited with code 3 before the subject returned"),
-        ("return (i for i in ())", "BadArgument: mlchaos.run: the subject's return value (generator) cannot be sent back"),
+        (
+            "os._exit(3)",
+            "ChildProcessError: the subject's process exited with code 3 before the subject "
+            "returned",
+        ),
+        (
+            "return (i for i in ())",
+            "BadArgument: mlchaos.run: the subject's return value (generator) cannot be sent back",
+        ),
     ],
 )
 def test_what_ends_it_otherwise_is_said(isolated, body, message):
@@ -257,7 +276,9 @@ def test_what_cannot_be_sent_there_is_refused(isolated):
     isolated("""
         def test_it(mlchaos):
             mlchaos.run(lambda lock: 1, threading.Lock())
-    """).run(failed=1).has("cannot be sent to its process: TypeError: cannot pickle '_thread.lock' object")
+    """).run(failed=1).has(
+        "cannot be sent to its process: TypeError: cannot pickle '_thread.lock' object"
+    )
 
 
 def test_a_golden_run_that_fails_is_said(isolated):
@@ -280,7 +301,9 @@ def test_a_golden_run_that_fails_is_said(isolated):
 
 @pytest.mark.slow
 def test_a_model_in_a_modules_global_recovers_in_process_and_not_in_processes(example):
-    """It survives the crash that it is to be restored from; the trained parameters of a process are judged as in process."""
+    """It survives the crash that it is to be restored from; the trained parameters of a process are
+    judged as in process.
+    """
     pytest.importorskip("torch")
     project = example.with_tests("""
         import torch

@@ -14,7 +14,12 @@ STRIKES = [
     Strike("odd(at=0)", "a.site", 0),
     Strike("even", "a.site", 0),
 ]
-ORDERED = [("a.site", 0, "even"), ("a.site", 0, "odd(at=0)"), ("a.site", 2, "odd(at=2)"), ("b.site", 0, "odd(at=0)")]
+ORDERED = [
+    ("a.site", 0, "even"),
+    ("a.site", 0, "odd(at=0)"),
+    ("a.site", 2, "odd(at=2)"),
+    ("b.site", 0, "odd(at=0)"),
+]
 
 
 def journal(*processes):
@@ -108,7 +113,9 @@ THREADS = """
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", [("-p", "no:xdist"), ("-n", "2")], ids=["alone", "workers"])
 def test_threads_that_take_turns_differently_leave_the_same_journal(example, monkeypatch, mode):
-    """Four threads pass their sites in three orders: the files are the same, byte for byte, also behind a restart."""
+    """Four threads pass their sites in three orders: the files are the same, byte for byte, also
+    behind a restart.
+    """
     if "-n" in mode:
         pytest.importorskip("xdist")
     project, journals = example.with_tests(THREADS), []

@@ -108,9 +108,21 @@ def test_the_same_schedule_gives_the_same_journal_in_all_worlds(example):
     project = example.with_file("subjects.py", SUBJECTS).with_tests(TESTS)
     journals = []
     alone = ["-p", "no:xdist"]
-    for mode in (alone, ["-n", "2"], [*alone, "test_it.py::test_serving", "test_it.py::test_ranks", "."]):
-        project.run("--mlchaos-seed=7", "--mlchaos-journal=journal.jsonl", *mode, interpreter=True, passed=5)
+    for mode in (
+        alone,
+        ["-n", "2"],
+        [*alone, "test_it.py::test_serving", "test_it.py::test_ranks", "."],
+    ):
+        project.run(
+            "--mlchaos-seed=7", "--mlchaos-journal=journal.jsonl", *mode, interpreter=True, passed=5
+        )
         journals.append((project.pytester.path / "journal.jsonl").read_text().splitlines())
     worlds = {line.partition("::")[2].partition('"')[0] for line in journals[0]}
-    assert worlds == {"test_training", "test_local_storage", "test_remote_storage", "test_ranks", "test_serving"}
+    assert worlds == {
+        "test_training",
+        "test_local_storage",
+        "test_remote_storage",
+        "test_ranks",
+        "test_serving",
+    }
     assert all(journal == journals[0] for journal in journals)

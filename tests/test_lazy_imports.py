@@ -99,23 +99,35 @@ def project(example, monkeypatch):
     [
         "mlchaos.explore_crashes(job.train, tmp_path, isolation='in-process').assert_recovers()",
         "mlchaos.explore_crashes(job.train, tmp_path).assert_recovers()",
-        "service = mlchaos.serve(lambda number: job.train(tmp_path)); load = service.drive([1, 2]); assert load.replies and load.golden",
+        "service = mlchaos.serve(lambda number: job.train(tmp_path)); load = service.drive([1, "
+        "2]); assert load.replies and load.golden",
     ],
     ids=["crashes in process", "crashes", "served"],
 )
 def test_a_suite_passes_after_an_exploration_as_before_it(project, explored):
     """Late imports, and what they registered, stay; what the runs left in containers does not."""
-    suite = "test_foreign.py" if "serve" not in explored else "test_foreign.py::test_its_registration_is_there"
+    suite = (
+        "test_foreign.py"
+        if "serve" not in explored
+        else "test_foreign.py::test_its_registration_is_there"
+    )
     project.with_tests(f"""
         import job
 
         def test_it(mlchaos, tmp_path):
             {explored}
-    """).run("test_it.py", suite.replace("::test_its_registration_is_there", "::test_the_submodule_is_there"), interpreter=True, failed=0)
+    """).run(
+        "test_it.py",
+        suite.replace("::test_its_registration_is_there", "::test_the_submodule_is_there"),
+        interpreter=True,
+        failed=0,
+    )
 
 
 def test_an_ordinary_test_finds_a_submodule_that_was_imported_late(example, monkeypatch):
-    """``import pkg`` at the top, ``import pkg.io`` in the subject: the name in the package is there, in the next exploration, too."""
+    """``import pkg`` at the top, ``import pkg.io`` in the subject: the name in the package is
+    there, in the next exploration, too.
+    """
     for name in ("late_pkg", "late_pkg.io"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     example.with_file("late_pkg/__init__.py", "").with_file(
@@ -144,12 +156,18 @@ def test_an_ordinary_test_finds_a_submodule_that_was_imported_late(example, monk
     ("guard", "told"),
     [
         ("", "restored before each run, as a new process would find it: test_it.model"),
-        ("Guard.ready = True", "each run in a fresh process: it leaves a value in test_it.model, where the next run would find it"),
+        (
+            "Guard.ready = True",
+            "each run in a fresh process: it leaves a value in test_it.model, where the next run "
+            "would find it",
+        ),
     ],
     ids=["name", "name and class"],
 )
 def test_a_model_in_a_modules_name_does_not_survive_a_crash(example, guard, told):
-    """The name is put back, between the runs and at the end; if something else says that it is bound, the runs need fresh processes."""
+    """The name is put back, between the runs and at the end; if something else says that it is
+    bound, the runs need fresh processes.
+    """
     example.with_tests(f"""
         model = None
 
@@ -187,7 +205,9 @@ GUARDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("guard", GUARDS.values(), ids=GUARDS)
 def test_a_container_is_left_filled_if_what_guards_it_cannot_be_put_back(example, guard):
-    """Half of a run's traces gone would break the next test: it would find the guard, and not what that guards."""
+    """Half of a run's traces gone would break the next test: it would find the guard, and not what
+    that guards.
+    """
     example.with_tests(f"""
         import functools
 
@@ -253,7 +273,10 @@ def test_an_import_that_fails_has_done_what_it_has_done(module, tmp_path, monkey
     kept = GlobalContainers()
     with kept.following_imports(), pytest.raises(ZeroDivisionError) as caught:
         import breaks  # noqa: F401
-    assert [entry.name for entry in caught.traceback] == ["test_an_import_that_fails_has_done_what_it_has_done", "<module>"]
+    assert [entry.name for entry in caught.traceback] == [
+        "test_an_import_that_fails_has_done_what_it_has_done",
+        "<module>",
+    ]
     module.SEEN.append(2)
     kept.restore()
     assert module.SEEN == [1]

@@ -50,20 +50,35 @@ def test_gradients_are_not_finite_in_one_pass():
         assert all(bool(gradient.isnan().all()) for gradient in backward(model))
         assert all(map(torch.equal, backward(model), clean))
     with armed(create("nan_gradient", layer="2", kind="inf", at=0)):
-        assert [bool(gradient.isinf().all()) for gradient in backward(model)] == [False, False, True, True]
+        assert [bool(gradient.isinf().all()) for gradient in backward(model)] == [
+            False,
+            False,
+            True,
+            True,
+        ]
     with armed(create("nan_gradient", fraction=0.25, at=0)):
         assert [int(gradient.isnan().sum()) for gradient in backward(model)] == [3, 1, 2, 1]
 
 
 def test_a_layer_is_named_as_in_the_model_whatever_holds_the_model():
-    """A trainer's module that has the whole model in it, and nothing else; with something else in it, names are whole."""
+    """A trainer's module that has the whole model in it, and nothing else; with something else in
+    it, names are whole.
+    """
     holder = nn.ModuleDict({"net": nn.ModuleDict({"inner": small()})})
     for layer in ("2", "inner.2", "net.inner.2"):
         with armed(create("nan_gradient", layer=layer, at=0)):
             gradients = backward(holder["net"]["inner"])
-        assert [bool(gradient.isnan().all()) for gradient in gradients] == [False, False, True, True]
+        assert [bool(gradient.isnan().all()) for gradient in gradients] == [
+            False,
+            False,
+            True,
+            True,
+        ]
     other = nn.ModuleDict({"net": small(), "head": nn.Linear(2, 2)})
-    with pytest.raises(PayloadMismatch, match="is called '2'"), armed(create("nan_gradient", layer="2", at=0)):
+    with (
+        pytest.raises(PayloadMismatch, match="is called '2'"),
+        armed(create("nan_gradient", layer="2", at=0)),
+    ):
         other["head"](other["net"](X)).sum().backward()
 
 
@@ -103,7 +118,10 @@ def test_the_layers_of_a_compiled_model_are_struck_too(name, keywords, later, in
 
 def test_a_pass_that_fails_by_itself_is_not_struck():
     """Nothing wants gradients: the error is torch's own."""
-    with armed(create("nan_gradient", at=0)) as controller, pytest.raises(RuntimeError, match="does not require grad"):
+    with (
+        armed(create("nan_gradient", at=0)) as controller,
+        pytest.raises(RuntimeError, match="does not require grad"),
+    ):
         torch.ones(2).sum().backward()
     assert not controller.journal
     assert controller.broken is None
@@ -128,7 +146,9 @@ def test_a_backward_pass_that_raises_leaves_no_hook():
 
 
 def test_a_unit_is_stuck_from_then_on():
-    """In each later call, until the process ends; without a gradient; of convolutions it is a channel."""
+    """In each later call, until the process ends; without a gradient; of convolutions it is a
+    channel.
+    """
     model = small()
     clean = model(X)
     with armed(create("stuck_neuron", layer="0", index=2, value=5.0, at=1)) as controller:
@@ -189,7 +209,8 @@ def test_one_call_uses_the_weights_of_an_earlier_one():
                 for parameter in model.parameters():
                     parameter.add_(0.1 * (number + 1))
             assert all(
-                torch.equal(new, old + torch.tensor(0.1 * (number + 1))) for new, old in zip(model.parameters(), weights, strict=True)
+                torch.equal(new, old + torch.tensor(0.1 * (number + 1)))
+                for new, old in zip(model.parameters(), weights, strict=True)
             )
     assert torch.equal(outputs[4], outputs[2])
     assert not torch.equal(outputs[3], outputs[2])
@@ -226,12 +247,16 @@ def test_weights_that_have_not_changed_are_not_stale():
 
 @pytest.mark.parametrize("part", ["weights", "activations"])
 def test_values_are_rounded_to_a_grid_for_one_call(part):
-    """The grid has exactly this many levels. The weights are restored afterwards, and gradients flow."""
+    """The grid has exactly this many levels. The weights are restored afterwards, and gradients
+    flow.
+    """
     model = small()
     before = copy.deepcopy(model.state_dict())
     clean = model(X)
     seen = {}
-    handle = model[0].register_forward_hook(lambda module, inputs, output: seen.update({"0": module.weight.clone()}))
+    handle = model[0].register_forward_hook(
+        lambda module, inputs, output: seen.update({"0": module.weight.clone()})
+    )
     with armed(create("quantization_error", where=part, bits=3, at=1)) as controller:
         assert torch.equal(model(X), clean)
         rough = model(X)
@@ -249,7 +274,9 @@ def test_values_are_rounded_to_a_grid_for_one_call(part):
 
 
 def test_the_parts_of_a_model_that_are_called_one_by_one_have_its_names():
-    """Frameworks call the parts if the training step is not ``forward``. Visits of other parts are skipped."""
+    """Frameworks call the parts if the training step is not ``forward``. Visits of other parts are
+    skipped.
+    """
     whole = nn.ModuleDict({"encoder": nn.Sequential(nn.Linear(3, 3)), "head": nn.Linear(3, 2)})
 
     def call():
@@ -265,21 +292,51 @@ def test_the_parts_of_a_model_that_are_called_one_by_one_have_its_names():
         with armed(create(name, at=EVERY, times=1, **keywords)) as controller:
             call()
         assert [strike.visit for strike in controller.journal] == [1], name
-    with pytest.raises(PayloadMismatch, match=r"is called 'haed' \(did you mean 'head'\?\)"), armed(create("bit_flip", layer="haed", at=0)):
+    with (
+        pytest.raises(PayloadMismatch, match=r"is called 'haed' \(did you mean 'head'\?\)"),
+        armed(create("bit_flip", layer="haed", at=0)),
+    ):
         call()
 
 
 @pytest.mark.parametrize(
     ("name", "keywords", "call", "message"),
     [
-        ("stuck_neuron", {"layer": "0", "index": 9}, lambda: small()(X), "found no unit 9 in the output of 0: float32[2, 4]"),
-        ("stuck_neuron", {"layer": "encoder"}, lambda: small()(X), "no layer of Sequential is called 'encoder'; there are 0, 1, 2"),
-        ("quantization_error", {"layer": "0.weigth"}, lambda: small()(X), "'0.weigth' (did you mean '0.weight'?)"),
-        ("quantization_error", {}, lambda: nn.Sequential(Integers())(X), "found no floating-point weights in Sequential"),
-        ("exploding_gradient", {"layer": "3"}, lambda: backward(small()), "no parameter of the model is called '3'"),
+        (
+            "stuck_neuron",
+            {"layer": "0", "index": 9},
+            lambda: small()(X),
+            "found no unit 9 in the output of 0: float32[2, 4]",
+        ),
+        (
+            "stuck_neuron",
+            {"layer": "encoder"},
+            lambda: small()(X),
+            "no layer of Sequential is called 'encoder'; there are 0, 1, 2",
+        ),
+        (
+            "quantization_error",
+            {"layer": "0.weigth"},
+            lambda: small()(X),
+            "'0.weigth' (did you mean '0.weight'?)",
+        ),
+        (
+            "quantization_error",
+            {},
+            lambda: nn.Sequential(Integers())(X),
+            "found no floating-point weights in Sequential",
+        ),
+        (
+            "exploding_gradient",
+            {"layer": "3"},
+            lambda: backward(small()),
+            "no parameter of the model is called '3'",
+        ),
     ],
 )
-def test_a_model_that_a_fault_cannot_work_on_is_an_error_that_says_why(name, keywords, call, message):
+def test_a_model_that_a_fault_cannot_work_on_is_an_error_that_says_why(
+    name, keywords, call, message
+):
     """It names the fault, and what there is."""
     with pytest.raises(PayloadMismatch) as caught, armed(create(name, at=0, **keywords)):
         call()
@@ -301,10 +358,18 @@ class Integers(nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize("library", TRAINERS)
 def test_an_unmodified_trainer_meets_them_all(example, library):
-    """In weights, activations, gradients and optimizer state; what the trainer does with bad gradients is its own affair."""
-    if importlib.util.find_spec(library) is None:  # not imported here: pytester would forget half of it
+    """In weights, activations, gradients and optimizer state; what the trainer does with bad
+    gradients is its own affair.
+    """
+    if (
+        importlib.util.find_spec(library) is None
+    ):  # not imported here: pytester would forget half of it
         pytest.skip(f"needs {library}")
-    source = TRAINERS[library].replace("return model.seen", "return model").replace("lr=0.1)", "lr=0.1, momentum=0.9)")
+    source = (
+        TRAINERS[library]
+        .replace("return model.seen", "return model")
+        .replace("lr=0.1)", "lr=0.1, momentum=0.9)")
+    )
     example.with_file("subject.py", source).with_tests("""
         import pytest
         import torch

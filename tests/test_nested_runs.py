@@ -1,4 +1,6 @@
-"""A run inside another run's subject is refused: both would count the visits, and end the process, of one another."""
+"""A run inside another run's subject is refused: both would count the visits, and end the process,
+of one another.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def test_a_run_inside_another_ones_subject_is_refused(project, outside):
     ]
     outcome = project("".join(map(textwrap.dedent, tests))).run(failed=3)
     assert outcome.has("Call it in the test, after the first one has returned")
-    assert outcome.has(*(f"{inside} was called inside the subject of {outside}" for inside in ENTRIES))
+    assert outcome.has(
+        *(f"{inside} was called inside the subject of {outside}" for inside in ENTRIES)
+    )
 
 
 def test_a_refusal_that_the_subject_catches_fails_the_test(project):

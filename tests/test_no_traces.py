@@ -1,4 +1,6 @@
-"""Nothing that the plugin did is visible to a later test (needs torch): what modules hold is compared around each entry point."""
+"""Nothing that the plugin did is visible to a later test (needs torch): what modules hold is
+compared around each entry point.
+"""
 
 from __future__ import annotations
 
@@ -173,7 +175,11 @@ def _judged(body):
     """Look at the result of an entry point, and at its golden run where the entry says so."""
     if not body.startswith("mlchaos."):
         return body
-    look = "assert result.outcomes" if "explore_crashes" in body else "assert result.faults is not None"
+    look = (
+        "assert result.outcomes"
+        if "explore_crashes" in body
+        else "assert result.faults is not None"
+    )
     golden = "; result.golden" if body.endswith(".golden") else ""
     return f"result = {body.removesuffix('.golden')}{golden}; {look}"
 
@@ -194,11 +200,20 @@ def test_after_{name}():
 
 @pytest.mark.slow
 def test_no_entry_point_leaves_a_trace(example):
-    """Attributes of modules and classes, hooks and ``sys.modules`` are the same objects; the subjects' imports were done before."""
+    """Attributes of modules and classes, hooks and ``sys.modules`` are the same objects; the
+    subjects' imports were done before.
+    """
     tests = [HEAD]
     for name, text in ENTRIES.items():
         *decorators, body = text.split("\n")
         tests.append(ENTRY.format(name=name, decorators="\n".join(decorators), body=_judged(body)))
-    example = example.with_file("job.py", JOB).with_file("digest.py", DIGEST).with_tests("".join([*tests, LAST]))
-    example = example.with_file("script.py", "import sys\nfrom pathlib import Path\nPath(sys.argv[1], 'done').write_text('x')\n")
+    example = (
+        example.with_file("job.py", JOB)
+        .with_file("digest.py", DIGEST)
+        .with_tests("".join([*tests, LAST]))
+    )
+    example = example.with_file(
+        "script.py",
+        "import sys\nfrom pathlib import Path\nPath(sys.argv[1], 'done').write_text('x')\n",
+    )
     example.run("--mlchaos-timeout=300", interpreter=True, passed=3 * len(ENTRIES) + 2)

@@ -1,4 +1,6 @@
-"""Pickles are compared by value: a round trip may change what they share, but a lost value is a difference."""
+"""Pickles are compared by value: a round trip may change what they share, but a lost value is a
+difference.
+"""
 
 import collections
 import io
@@ -47,9 +49,23 @@ def digest(data):
 
 def state(**changes):
     """The state of a small model, with arrays, numbers and containers that share parts."""
-    arrays = {"weights": np.arange(6.0).reshape(2, 3), "bias": np.arange(3.0), "labels": np.arange(4)}
-    values = {"loss": np.float64(0.5), "classes": np.int64(3), "done": False, "names": {"a", "b", "c"}, "none": None}
-    nested = {"history": collections.OrderedDict(epoch=[1, 2, 3]), "random": np.random.default_rng(0), "pair": ("Adam", b"raw")}
+    arrays = {
+        "weights": np.arange(6.0).reshape(2, 3),
+        "bias": np.arange(3.0),
+        "labels": np.arange(4),
+    }
+    values = {
+        "loss": np.float64(0.5),
+        "classes": np.int64(3),
+        "done": False,
+        "names": {"a", "b", "c"},
+        "none": None,
+    }
+    nested = {
+        "history": collections.OrderedDict(epoch=[1, 2, 3]),
+        "random": np.random.default_rng(0),
+        "pair": ("Adam", b"raw"),
+    }
     return {**arrays, **values, **nested, **changes}
 
 
@@ -64,7 +80,9 @@ CHANGES = {
     "a generator": {"random": np.random.default_rng(1)},
     "one entry more": {"more": 1},
 }
-WRITERS = pytest.mark.parametrize("write", [pickle.dumps, interleaved], ids=["pickle", "interleaved"])
+WRITERS = pytest.mark.parametrize(
+    "write", [pickle.dumps, interleaved], ids=["pickle", "interleaved"]
+)
 
 
 @WRITERS
@@ -99,7 +117,9 @@ def test_several_pickles_in_one_file():
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x80\x04garbage", pickle.dumps(state())[:-20], interleaved(state())[:-30]], ids=["garbage", "cut", "cut array"]
+    "data",
+    [b"\x80\x04garbage", pickle.dumps(state())[:-20], interleaved(state())[:-30]],
+    ids=["garbage", "cut", "cut array"],
 )
 def test_what_is_no_whole_pickle_is_compared_by_its_bytes(data):
     """Torn files are what the explorer makes."""

@@ -1,4 +1,6 @@
-"""``mlchaos.pipeline``: equal to the golden output, or raised; never silently different, never half a file."""
+"""``mlchaos.pipeline``: equal to the golden output, or raised; never silently different, never half
+a file.
+"""
 
 from __future__ import annotations
 
@@ -67,13 +69,20 @@ def test_filled_and_lost_rows_are_silently_different_and_raising_is_not(batch):
             assert isinstance(run.error, ConnectionError) and run.value is None and len(run.faults) == 1 and run.restarts == 0
             assert run.golden.value == [1.0, 3.0, 5.0, 7.0, 9.0] and run.golden.error is None
     """).run(failed=2, passed=3)
-    outcome.has("SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run")
-    outcome.has("returned value[0]: differs: it is 0; 1 of 5 entries differ", "returned value: 4 entries instead of 5")
+    outcome.has(
+        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden run"
+    )
+    outcome.has(
+        "returned value[0]: differs: it is 0; 1 of 5 entries differ",
+        "returned value: 4 entries instead of 5",
+    )
     assert len(outcome.reproduce) == 2 and all("at=0" in line for line in outcome.reproduce)  # noqa: PT018
 
 
 def test_a_pipeline_that_raises_leaves_no_half_file(batch):
-    """Absent, as before, whole, or named unfinished; a crash counts as raised, with the disk as the death found it."""
+    """Absent, as before, whole, or named unfinished; a crash counts as raised, with the disk as the
+    death found it.
+    """
     outcome = batch("""
         @fails(at=3)
         def test_half(mlchaos, tmp_path): mlchaos.pipeline(written_in_place, tmp_path).assert_same_output()
@@ -106,7 +115,8 @@ def test_a_pipeline_that_raises_leaves_no_half_file(batch):
             assert sorted(run._output.after) == [f"part{n}.txt" for n in range(4)]
     """).run(failed=2, passed=2)
     outcome.has(
-        "HalfWritten: the pipeline raised, and left a file that is neither unchanged nor complete", "out.csv: 3 lines instead of 5 lines"
+        "HalfWritten: the pipeline raised, and left a file that is neither unchanged nor complete",
+        "out.csv: 3 lines instead of 5 lines",
     )
     outcome.has("out.csv: 2 lines instead of 5 lines", "it raised SimulatedCrash: ")
 
@@ -135,9 +145,18 @@ def test_files_are_held_against_the_golden_files(batch):
                 list(rows(0.0)); (path / "log.bin").write_text(str(time.perf_counter_ns()))
             mlchaos.pipeline(stamped, tmp_path).assert_same_output()
     """).run(failed=5)
-    outcome.has("deep/t.csv: different content (5 lines in both)", "deep/t.csv: 4 lines instead of 5 lines", "good.npy: missing")
-    outcome.has("NonDeterministicSubject: two runs of the pipeline without faults differ: log.bin: different content")
-    outcome.has("BadArgument: there is nothing to judge: the golden run returned None and changed no file")
+    outcome.has(
+        "deep/t.csv: different content (5 lines in both)",
+        "deep/t.csv: 4 lines instead of 5 lines",
+        "good.npy: missing",
+    )
+    outcome.has(
+        "NonDeterministicSubject: two runs of the pipeline without faults differ: log.bin: "
+        "different content"
+    )
+    outcome.has(
+        "BadArgument: there is nothing to judge: the golden run returned None and changed no file"
+    )
 
 
 def test_completeness_counts_rows_and_files(batch):
@@ -165,10 +184,17 @@ def test_completeness_counts_rows_and_files(batch):
         def test_no_values(mlchaos): mlchaos.pipeline(rows).assert_no_drift()
     """).run(failed=6, passed=1)
     outcome.has(
-        "Incomplete: returned value: 4 items instead of 5 items", "returned value: 5 items with 19 rows instead of 5 items with 20 rows"
+        "Incomplete: returned value: 4 items instead of 5 items",
+        "returned value: 5 items with 19 rows instead of 5 items with 20 rows",
     )
-    outcome.has("returned value['x']: 4 rows instead of 5 rows", "x.csv: 4 lines instead of 5 lines")
-    outcome.has("Incomplete: the pipeline raised ConnectionError: ", "its output is not complete", "so it returned no values to judge")
+    outcome.has(
+        "returned value['x']: 4 rows instead of 5 rows", "x.csv: 4 lines instead of 5 lines"
+    )
+    outcome.has(
+        "Incomplete: the pipeline raised ConnectionError: ",
+        "its output is not complete",
+        "so it returned no values to judge",
+    )
 
 
 def test_the_same_call_once_more_after_the_fault_has_cleared(batch):
@@ -212,12 +238,16 @@ def test_the_same_call_once_more_after_the_fault_has_cleared(batch):
             run.again().assert_same_output()
     """).run(failed=2, passed=3)
     outcome.has(
-        "out.csv: 6 lines instead of 5 lines", "NotRecovered: no fault strikes any more, but the pipeline still raised RuntimeError: closed"
+        "out.csv: 6 lines instead of 5 lines",
+        "NotRecovered: no fault strikes any more, but the pipeline still raised RuntimeError: "
+        "closed",
     )
 
 
 def test_what_is_no_outcome_of_the_pipeline_is_raised(batch):
-    """Mistakes in the test, swallowed crashes, pipelines that fail by themselves, and interruptions."""
+    """Mistakes in the test, swallowed crashes, pipelines that fail by themselves, and
+    interruptions.
+    """
     outcome = batch("""
         def test_not_callable(mlchaos): mlchaos.pipeline(3)
         def test_coroutine(mlchaos):
@@ -255,11 +285,13 @@ def test_tables_name_column_row_and_cells(batch):
         @fails(at=[1, 3])
         def test_it(mlchaos): mlchaos.pipeline(frame).assert_same_output()
     """).run(failed=1)
-    outcome.has("returned value['name'][1]: texts differ from position 6 on", "; 2 of 5 entries differ")
+    outcome.has(
+        "returned value['name'][1]: texts differ from position 6 on", "; 2 of 5 entries differ"
+    )
     assert "secret3" not in outcome.text
 
 
-# -- whole, or cut -------------------------------------------------------------------------------------------------
+# -- whole, or cut ---------------------------------------------------------------------------------
 
 LEFT = '''
 import json, os
@@ -325,7 +357,8 @@ def test_whole_files_with_other_content_are_not_half_written(batch, written):
     "written",
     [
         "in_place(lambda done: lines(done)), '.txt'",
-        "in_place(lambda done: json.dumps(done[::-1])[:-1] if len(done) < 4 else json.dumps(done)), '.json'",
+        "in_place(lambda done: json.dumps(done[::-1])[:-1] if len(done) < 4 else "
+        "json.dumps(done)), '.json'",
         "in_place(lambda done: 'a,b' if len(done) < 4 else 'x,y\\n'), '.csv'",
         "in_place(lambda done: '' if len(done) < 4 else 'x'), '.bin'",
         "in_place(lambda done: 4 * chr(0) if len(done) < 4 else 'x' + 3 * chr(0)), '.bin'",
@@ -333,7 +366,9 @@ def test_whole_files_with_other_content_are_not_half_written(batch, written):
     ],
 )
 def test_a_part_of_a_whole_file_is_half_written(batch, written):
-    """In place: a beginning, a cut line, JSON that cannot be read, nothing at all; by a rename: a cut beginning."""
+    """In place: a beginning, a cut line, JSON that cannot be read, nothing at all; by a rename: a
+    cut beginning.
+    """
     outcome = _judged(
         batch,
         f"""
@@ -342,7 +377,10 @@ def test_a_part_of_a_whole_file_is_half_written(batch, written):
             mlchaos.pipeline(step_by_step, tmp_path, {written}).assert_same_output()
         """,
     ).run(failed=1)
-    outcome.has("HalfWritten: the pipeline raised, and left a file that is neither unchanged nor complete", "progress")
+    outcome.has(
+        "HalfWritten: the pipeline raised, and left a file that is neither unchanged nor complete",
+        "progress",
+    )
 
 
 def test_a_working_copy_that_the_pipeline_reads_back_is_not_half_written(batch):
@@ -391,11 +429,16 @@ def test_other_content_that_the_next_call_keeps_is_named(batch):
             run.again().assert_same_output()
         """,
     ).run(failed=1)
-    outcome.has("OtherContent: a call that raised left a.json complete but with different content, and the next call did not repair it")
+    outcome.has(
+        "OtherContent: a call that raised left a.json complete but with different content, and the "
+        "next call did not repair it"
+    )
 
 
 def test_the_worst_kind_of_failure_is_reported_first(batch):
-    """Wrong output that looks right comes before a half-written file, though its schedule is larger."""
+    """Wrong output that looks right comes before a half-written file, though its schedule is
+    larger.
+    """
     outcome = _judged(
         batch,
         """
@@ -430,4 +473,7 @@ def test_a_single_value_has_nothing_to_count(batch):
         @fails
         def test_items(mlchaos, tmp_path): mlchaos.pipeline(lambda: [summed(tmp_path)]).assert_complete()
     """).run(failed=1, passed=2)
-    outcome.has("BadArgument: assert_complete: there is nothing to count: the golden run returned no rows or items and wrote no file")
+    outcome.has(
+        "BadArgument: assert_complete: there is nothing to count: the golden run returned no rows "
+        "or items and wrote no file"
+    )

@@ -12,7 +12,13 @@ import zipfile
 import pytest
 
 from pytest_mlchaos.engine import user_code
-from pytest_mlchaos.engine.user_code import Project, for_project, is_installed, is_users, take_subject
+from pytest_mlchaos.engine.user_code import (
+    Project,
+    for_project,
+    is_installed,
+    is_users,
+    take_subject,
+)
 
 
 @pytest.fixture
@@ -34,8 +40,14 @@ def installed(target, *files, origin=None):
     """Return what pip leaves of a distribution in a folder."""
     for file in files:
         written(target / file)
-    written(target / "dist-1.0.dist-info" / "METADATA", "Metadata-Version: 2.1\nName: dist\nVersion: 1.0\n")
-    written(target / "dist-1.0.dist-info" / "RECORD", "".join(f"{file},sha256=x,0\n" for file in files) + "dist-1.0.dist-info/RECORD,,\n")
+    written(
+        target / "dist-1.0.dist-info" / "METADATA",
+        "Metadata-Version: 2.1\nName: dist\nVersion: 1.0\n",
+    )
+    written(
+        target / "dist-1.0.dist-info" / "RECORD",
+        "".join(f"{file},sha256=x,0\n" for file in files) + "dist-1.0.dist-info/RECORD,,\n",
+    )
     if origin is not None:
         written(target / "dist-1.0.dist-info" / "direct_url.json", json.dumps(origin))
 
@@ -62,14 +74,23 @@ def installed(target, *files, origin=None):
     ],
 )
 def test_a_file_is_the_users_by_where_it_is(folder, file, marks, users):
-    """In the project, and not in an environment below it; an environment around the project makes no library of it."""
+    """In the project, and not in an environment below it; an environment around the project makes
+    no library of it.
+    """
     for mark in marks:
         written(folder / mark)
     assert is_users(str(written(folder / file))) is users
 
 
 @pytest.mark.parametrize(
-    "name", ["<string>", "<attrs generated init Model>", "<frozen importlib._bootstrap>", "pandas/_libs/x.py", "stringsource"]
+    "name",
+    [
+        "<string>",
+        "<attrs generated init Model>",
+        "<frozen importlib._bootstrap>",
+        "pandas/_libs/x.py",
+        "stringsource",
+    ],
 )
 def test_generated_code_is_never_the_users(folder, monkeypatch, name):
     """Compiled code names files relative to the folder that it was built in."""
@@ -78,7 +99,9 @@ def test_generated_code_is_never_the_users(folder, monkeypatch, name):
 
 
 def test_what_pip_installed_into_a_folder_of_the_project_is_a_library(folder):
-    """``pip install --target lib``: what the distribution lists, and not what the user keeps beside it."""
+    """``pip install --target lib``: what the distribution lists, and not what the user keeps beside
+    it.
+    """
     lib = folder / "project" / "lib"
     installed(lib, "tool.py", "space/tool/__init__.py")
     assert not is_users(str(lib / "tool.py"))
@@ -87,7 +110,9 @@ def test_what_pip_installed_into_a_folder_of_the_project_is_a_library(folder):
     assert is_users(str(written(lib / "space" / "mine" / "__init__.py")))
 
 
-def test_what_was_installed_around_the_project_is_a_library_if_it_is_on_the_path(folder, monkeypatch):
+def test_what_was_installed_around_the_project_is_a_library_if_it_is_on_the_path(
+    folder, monkeypatch
+):
     """``PYTHONPATH=/shared/lib``, with the project somewhere in there."""
     installed(folder, "project/tool.py")
     monkeypatch.syspath_prepend(str(folder))
@@ -98,14 +123,20 @@ def test_what_was_installed_around_the_project_is_a_library_if_it_is_on_the_path
 def test_an_editable_install_is_the_users(folder, monkeypatch):
     """Its source may be outside of the project."""
     site, source = folder / "env" / "site-packages", folder / "common"
-    installed(site, "__editable__.dist.pth", origin={"url": source.as_uri(), "dir_info": {"editable": True}})
+    installed(
+        site,
+        "__editable__.dist.pth",
+        origin={"url": source.as_uri(), "dir_info": {"editable": True}},
+    )
     monkeypatch.syspath_prepend(str(site))
     assert is_users(str(written(source / "dist" / "train.py")))
     assert not is_users(str(written(folder / "uncommon" / "train.py")))
 
 
 def test_links_are_followed_both_ways(folder, monkeypatch):
-    """A link to the project is the project; a link to a library is a library; pip's links into a cache are one, too."""
+    """A link to the project is the project; a link to a library is a library; pip's links into a
+    cache are one, too.
+    """
     site, project = folder / "env" / "site-packages", folder / "project"
     mine, tool = written(project / "pkg" / "mine.py"), written(site / "tool.py")
     (folder / "alias").symlink_to(project, target_is_directory=True)
@@ -119,7 +150,9 @@ def test_links_are_followed_both_ways(folder, monkeypatch):
     assert not is_users(str(project / "libs" / "tool.py"))
     installed(site, "cached/__init__.py")
     (site / "cached" / "__init__.py").unlink()
-    (site / "cached" / "__init__.py").symlink_to(written(project / ".cache" / "abc" / "__init__.py"))
+    (site / "cached" / "__init__.py").symlink_to(
+        written(project / ".cache" / "abc" / "__init__.py")
+    )
     monkeypatch.syspath_prepend(str(site))
     assert not is_users(str(site / "cached" / "__init__.py"))
     with for_project(Project((str(folder / "alias"),))):
@@ -145,7 +178,9 @@ def test_a_zip_file_counts_as_a_folder(folder):
 
 
 def test_the_standard_library_and_this_package_are_never_the_users(tmp_path):
-    """Even if the whole disk is the project, as where pytest is given folders that have no other in common."""
+    """Even if the whole disk is the project, as where pytest is given folders that have no other in
+    common.
+    """
     with for_project(Project((os.path.abspath(os.sep),))):
         assert not is_users(os.__file__)
         assert not is_users(user_code.__file__)
@@ -163,14 +198,23 @@ def test_without_a_project_all_is_the_users_that_is_not_installed(tmp_path):
 
 @pytest.fixture
 def module(folder, monkeypatch):
-    """Makes a package ``installed_job`` in a folder for packages, with a function, a class and an object; gives its module ``work``."""
+    """Makes a package ``installed_job`` in a folder for packages, with a function, a class and an
+    object; gives its module ``work``.
+    """
 
     def make(origin=None, site="site-packages"):
         target = folder / "env" / site
-        installed(target, "installed_job/__init__.py", "installed_job/work.py", "other_tool.py", origin=origin)
+        installed(
+            target,
+            "installed_job/__init__.py",
+            "installed_job/work.py",
+            "other_tool.py",
+            origin=origin,
+        )
         written(
             target / "installed_job" / "work.py",
-            "class Job:\n    def run(self, x): return x\n    def __call__(self, x): return x\n\ndef work(x): return x\n",
+            "class Job:\n    def run(self, x): return x\n    def __call__(self, x): return "
+            "x\n\ndef work(x): return x\n",
         )
         monkeypatch.syspath_prepend(str(target))
         import installed_job.work
@@ -193,7 +237,9 @@ def module(folder, monkeypatch):
     ids=["function", "partial", "class", "wrapped"],
 )
 def test_the_subjects_package_is_the_users_wherever_it_is(module, subject):
-    """All of its top-level package, and nothing else that is installed there; until the test is over."""
+    """All of its top-level package, and nothing else that is installed there; until the test is
+    over.
+    """
     work = module()
     site = os.path.dirname(os.path.dirname(work.__file__))
     with for_project(user_code.current_project()):
@@ -205,11 +251,19 @@ def test_the_subjects_package_is_the_users_wherever_it_is(module, subject):
 
 
 @pytest.mark.parametrize(
-    ("origin", "users"), [(None, False), ({"url": "file:///home/me/job", "dir_info": {}}, True)], ids=["index", "folder"]
+    ("origin", "users"),
+    [(None, False), ({"url": "file:///home/me/job", "dir_info": {}}, True)],
+    ids=["index", "folder"],
 )
-@pytest.mark.parametrize("subject", [lambda module: module.Job().run, lambda module: module.Job()], ids=["method", "object"])
+@pytest.mark.parametrize(
+    "subject",
+    [lambda module: module.Job().run, lambda module: module.Job()],
+    ids=["method", "object"],
+)
 def test_an_object_of_a_library_does_not_make_the_library_the_users(module, subject, origin, users):
-    """``trainer.fit`` and a web framework's app are subjects; their class is the user's if the user installed it from a folder."""
+    """``trainer.fit`` and a web framework's app are subjects; their class is the user's if the user
+    installed it from a folder.
+    """
     work = module(origin)
     take_subject(subject(work))
     assert is_users(work.__file__) is users
@@ -268,7 +322,9 @@ JOB = """
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["shared", "project/lib", "env/site-packages"])
 def test_an_exploration_leaves_libraries_alone_wherever_they_are(example, monkeypatch, where):
-    """Their containers are not put back between runs, and reports name the user's line; the user's containers are put back."""
+    """Their containers are not put back between runs, and reports name the user's line; the user's
+    containers are put back.
+    """
     pytester = example.pytester
     target = pytester.path / where.replace("project/", "")
     if where == "shared":

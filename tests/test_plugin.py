@@ -9,7 +9,10 @@ import time
 
 import pytest
 
-HAS = {name: importlib.util.find_spec(name) is not None for name in ("xdist", "pytest_timeout", "pytest_asyncio", "anyio", "trio", "torch")}
+HAS = {
+    name: importlib.util.find_spec(name) is not None
+    for name in ("xdist", "pytest_timeout", "pytest_asyncio", "anyio", "trio", "torch")
+}
 
 
 def needs(name):
@@ -81,7 +84,9 @@ def test_the_pasted_decorator_and_the_replay_option_reproduce_the_failure(sensor
 
 
 def test_each_trial_has_fresh_fixtures(sensors):
-    """Function-scoped ones, tmp_path included; wider ones are shared; teardown runs as often as set-up."""
+    """Function-scoped ones, tmp_path included; wider ones are shared; teardown runs as often as
+    set-up.
+    """
     sensors("""
         import pytest
         log = []
@@ -130,7 +135,11 @@ def test_several_causes_are_grouped_smallest_first(sensors):
                 raise KeyError("late")
             assert values[1] != 0.0
     """).run(failed=1)
-    outcome.has("smallest: settings(seed=1); stuck_sensor(at=1)", "smallest: settings(seed=1); stuck_sensor(at=3)", "KeyError: 'late'")
+    outcome.has(
+        "smallest: settings(seed=1); stuck_sensor(at=1)",
+        "smallest: settings(seed=1); stuck_sensor(at=3)",
+        "KeyError: 'late'",
+    )
     assert outcome.text.index("stuck_sensor(at=1)") < outcome.text.index("stuck_sensor(at=3)")
 
 
@@ -145,7 +154,10 @@ def test_parameters_are_drawn_and_shrunk(sensors):
         def test_strategy():
             assert max(read(2)) < 123
     """).run(failed=2)
-    assert outcome.reproduce == ["@chaos.stuck_sensor(at=0, value=3.0)", "@chaos.stuck_sensor(at=1, value=123.0)"]
+    assert outcome.reproduce == [
+        "@chaos.stuck_sensor(at=0, value=3.0)",
+        "@chaos.stuck_sensor(at=1, value=123.0)",
+    ]
 
 
 def test_marks_work_on_classes_modules_and_parameters(sensors):
@@ -179,10 +191,19 @@ def test_marks_select_tests(sensors):
 def test_marks_fixture_and_options_describe_themselves(sensors):
     """``--markers``, ``--fixtures``, ``--help`` and the catalogue."""
     project = sensors("def test_it(): pass")
-    project.run("--markers").has("@pytest.mark.mlchaos(fault, at=None", "@pytest.mark.mlchaos_settings(max_trials")
+    project.run("--markers").has(
+        "@pytest.mark.mlchaos(fault, at=None", "@pytest.mark.mlchaos_settings(max_trials"
+    )
     project.run("--fixtures").has("mlchaos", "judge the result")
-    project.run("--help").has("--mlchaos-max-trials=N", "--mlchaos-replay=FAULTS", "mlchaos_max_faults", "mlchaos_production")
-    project.run("--mlchaos-faults").has("chaos.gpu_oom(phase='backward', op=0,", "Fidelity:", "Imitates:", "chaos.corrupt_batch")
+    project.run("--help").has(
+        "--mlchaos-max-trials=N",
+        "--mlchaos-replay=FAULTS",
+        "mlchaos_max_faults",
+        "mlchaos_production",
+    )
+    project.run("--mlchaos-faults").has(
+        "chaos.gpu_oom(phase='backward', op=0,", "Fidelity:", "Imitates:", "chaos.corrupt_batch"
+    )
 
 
 def test_off_makes_marks_inert(sensors):
@@ -211,11 +232,17 @@ def test_settings_come_from_mark_ini_and_command_line_in_that_order(sensors):
     """).with_ini("mlchaos_max_trials = 3")
     assert "schedule" in project.run("-k", "fails", failed=1).text
     journal = project.pytester.path / "journal.jsonl"
-    for args, expected in ([], {"test_ini": 3, "test_mark": 5}), (["--mlchaos-max-trials=4"], {"test_ini": 4, "test_mark": 4}):
+    for args, expected in (
+        ([], {"test_ini": 3, "test_mark": 5}),
+        (["--mlchaos-max-trials=4"], {"test_ini": 4, "test_mark": 4}),
+    ):
         outcome = project.run("-k", "ini or mark", f"--mlchaos-journal={journal}", *args, passed=2)
         outcome.has(f"mlchaos: max_trials={4 if args else 3}")
         entries = [json.loads(line) for line in journal.read_text().splitlines()]
-        tried = {name: len({e["trial"] for e in entries if e["test"].endswith(name)}) for name in expected}
+        tried = {
+            name: len({e["trial"] for e in entries if e["test"].endswith(name)})
+            for name in expected
+        }
         assert tried == expected
 
 
@@ -225,7 +252,12 @@ def test_huge_settings_are_bounded_by_what_there_is_to_try(sensors):
         @chaos.stuck_sensor(value=1.0)
         @chaos.stuck_sensor(value=2.0)
         def test_it(): read(3)
-    """).run("--mlchaos-max-faults=1000000000000", "--mlchaos-max-trials=40", "--mlchaos-seed=1", passed=1)
+    """).run(
+        "--mlchaos-max-faults=1000000000000",
+        "--mlchaos-max-trials=40",
+        "--mlchaos-seed=1",
+        passed=1,
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,24 +268,69 @@ def test_huge_settings_are_bounded_by_what_there_is_to_try(sensors):
             "",
             "mlchaos: --mlchaos-max-trials must be a whole number of 1 or more, got 'many' (str)",
         ),
-        (["--mlchaos-max-trials=²"], "", "--mlchaos-max-trials must be a whole number of 1 or more, got '²' (str)"),
-        (["--mlchaos-seed=٣"], "", "--mlchaos-seed must be a whole number of 0 or more, got '٣' (str)"),
+        (
+            ["--mlchaos-max-trials=²"],
+            "",
+            "--mlchaos-max-trials must be a whole number of 1 or more, got '²' (str)",
+        ),
+        (
+            ["--mlchaos-seed=٣"],
+            "",
+            "--mlchaos-seed must be a whole number of 0 or more, got '٣' (str)",
+        ),
         (["--mlchaos-budget=1e12"], "", "--mlchaos-budget must be in seconds"),
         (["--mlchaos-timeout=99999999999"], "", "--mlchaos-timeout must be at most 1e+09 seconds"),
         (["--mlchaos-journal=."], "", "--mlchaos-journal must be a file, got '.'"),
         (["--mlchaos-journal="], "", "--mlchaos-journal must be a file, got an empty name"),
-        (["--mlchaos-journal=/proc/none/journal.jsonl"], "", "--mlchaos-journal: '/proc/none/journal.jsonl' cannot be written"),
-        (["--mlchaos-journal=pytest.ini/journal.jsonl"], "", "--mlchaos-journal: 'pytest.ini/journal.jsonl' cannot be written"),
-        (["--mlchaos-keep-state=pytest.ini"], "", "--mlchaos-keep-state must be a directory, got 'pytest.ini'"),
-        (["--mlchaos-keep-state="], "", "--mlchaos-keep-state must be a directory, got an empty name"),
-        (["--mlchaos-keep-state=/proc/none"], "", "--mlchaos-keep-state: '/proc/none' cannot be written"),
-        ([], "mlchaos_production = ENV", "mlchaos_production: each pattern must be NAME=pattern, such as 'ENV=prod*', got 'ENV' (str)"),
+        (
+            ["--mlchaos-journal=/proc/none/journal.jsonl"],
+            "",
+            "--mlchaos-journal: '/proc/none/journal.jsonl' cannot be written",
+        ),
+        (
+            ["--mlchaos-journal=pytest.ini/journal.jsonl"],
+            "",
+            "--mlchaos-journal: 'pytest.ini/journal.jsonl' cannot be written",
+        ),
+        (
+            ["--mlchaos-keep-state=pytest.ini"],
+            "",
+            "--mlchaos-keep-state must be a directory, got 'pytest.ini'",
+        ),
+        (
+            ["--mlchaos-keep-state="],
+            "",
+            "--mlchaos-keep-state must be a directory, got an empty name",
+        ),
+        (
+            ["--mlchaos-keep-state=/proc/none"],
+            "",
+            "--mlchaos-keep-state: '/proc/none' cannot be written",
+        ),
+        (
+            [],
+            "mlchaos_production = ENV",
+            "mlchaos_production: each pattern must be NAME=pattern, such as 'ENV=prod*', got 'ENV' "
+            "(str)",
+        ),
         ([], "mlchaos_production = =prod", "mlchaos_production: each pattern must be NAME=pattern"),
         (["--mlchaos-timeout=soon"], "", "--mlchaos-timeout must be in seconds, or a text such as"),
         ([], "mlchaos_seed = x", "mlchaos_seed must be a whole number of 0 or more, got 'x' (str)"),
-        (["--mlchaos-replay=gpu_oom(at=)"], "", "a schedule must be faults such as 'gpu_oom(at=7); crash(at=9)'"),
-        (["--mlchaos-replay=gpu_oom(att=1)"], "", "gpu_oom got an unknown keyword 'att' (did you mean 'at'?)"),
-        (["--mlchaos-replay=gpu_omm(at=1)"], "", "unknown fault 'gpu_omm' (did you mean 'gpu_oom'?)"),
+        (
+            ["--mlchaos-replay=gpu_oom(at=)"],
+            "",
+            "a schedule must be faults such as 'gpu_oom(at=7); crash(at=9)'",
+        ),
+        (
+            ["--mlchaos-replay=gpu_oom(att=1)"],
+            "",
+            "gpu_oom got an unknown keyword 'att' (did you mean 'at'?)",
+        ),
+        (
+            ["--mlchaos-replay=gpu_omm(at=1)"],
+            "",
+            "unknown fault 'gpu_omm' (did you mean 'gpu_oom'?)",
+        ),
     ],
 )
 def test_a_bad_command_line_stops_at_start_up(sensors, args, ini, message):
@@ -267,22 +344,44 @@ def test_a_bad_command_line_stops_at_start_up(sensors, args, ini, message):
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ("@chaos.stuck_sensor(att=1)", "BadArgument: stuck_sensor got an unknown keyword 'att' (did you mean 'at'?)"),
+        (
+            "@chaos.stuck_sensor(att=1)",
+            "BadArgument: stuck_sensor got an unknown keyword 'att' (did you mean 'at'?)",
+        ),
         ("@chaos.stuck_sensor(at='x')", "at must be a visit number"),
         ("@chaos.stuck_sensor(value='x')", "value must be float, got 'x' (str)"),
-        ("@chaos.stuck_sensor(3)", "faults take keywords only, as in @chaos.gpu_oom(at=7), got 3 (int)"),
-        ("@chaos.settings(max_trails=1)\n@chaos.stuck_sensor", "unknown setting 'chaos.settings: max_trails' (did you mean 'max_trials'?)"),
-        ("@chaos.call_failure(target='json:dumpz', at=0)", "TargetNotFound: target 'json:dumpz': json has no attribute 'dumpz'"),
-        ("@chaos.call_failure(target='json:dumpz')", "TargetNotFound: target 'json:dumpz': json has no attribute 'dumpz'"),
-        ("@chaos.call_failure(target=chaos.one_of('json:dumps', 'json:dumpz'))", "json has no attribute 'dumpz'"),
+        (
+            "@chaos.stuck_sensor(3)",
+            "faults take keywords only, as in @chaos.gpu_oom(at=7), got 3 (int)",
+        ),
+        (
+            "@chaos.settings(max_trails=1)\n@chaos.stuck_sensor",
+            "unknown setting 'chaos.settings: max_trails' (did you mean 'max_trials'?)",
+        ),
+        (
+            "@chaos.call_failure(target='json:dumpz', at=0)",
+            "TargetNotFound: target 'json:dumpz': json has no attribute 'dumpz'",
+        ),
+        (
+            "@chaos.call_failure(target='json:dumpz')",
+            "TargetNotFound: target 'json:dumpz': json has no attribute 'dumpz'",
+        ),
+        (
+            "@chaos.call_failure(target=chaos.one_of('json:dumps', 'json:dumpz'))",
+            "json has no attribute 'dumpz'",
+        ),
         ("@pytest.mark.mlchaos(at=3)", "pytest.mark.mlchaos needs fault=. Write a decorator"),
-        ("@chaos.crash(site=st.text())", "a parameter that decides the site cannot be a strategy. Use chaos.one_of"),
+        (
+            "@chaos.crash(site=st.text())",
+            "a parameter that decides the site cannot be a strategy. Use chaos.one_of",
+        ),
     ],
 )
 def test_a_bad_mark_fails_that_one_test_in_a_line(sensors, declared, message):
     """The others run; no traceback of ours."""
     outcome = sensors(
-        f"import pytest\nfrom hypothesis import strategies as st\n{declared}\ndef test_bad(): read()\ndef test_good(): pass"
+        f"import pytest\nfrom hypothesis import strategies as st\n{declared}\ndef test_bad(): "
+        f"read()\ndef test_good(): pass"
     ).run(failed=1, passed=1)
     outcome.has(message)
     assert "pytest_mlchaos/" not in outcome.text
@@ -290,11 +389,15 @@ def test_a_bad_mark_fails_that_one_test_in_a_line(sensors, declared, message):
 
 def test_an_unknown_fault_is_an_attribute_error_that_names_the_likely_one(example):
     """At import, as for any misspelt name."""
-    example.with_tests("@chaos.gpu_omm\ndef test_it(): pass").run(errors=1).has("chaos has no fault 'gpu_omm' (did you mean 'gpu_oom'?)")
+    example.with_tests("@chaos.gpu_omm\ndef test_it(): pass").run(errors=1).has(
+        "chaos has no fault 'gpu_omm' (did you mean 'gpu_oom'?)"
+    )
 
 
 def test_a_fault_that_never_struck_fails_the_test_by_name(sensors):
-    """Explored, pinned too late, improbable, or at a site that is not passed; with the sites that were."""
+    """Explored, pinned too late, improbable, or at a site that is not passed; with the sites that
+    were.
+    """
     outcome = sensors("""
         @chaos.stuck_sensor(at=[10, 20])
         def test_late(): read()
@@ -321,7 +424,9 @@ def test_a_rank_outside_of_a_world_is_named(sensors):
     sensors("""
         @chaos.stuck_sensor(at=3, rank=1)
         def test_it(): read()
-    """).run(failed=1).has("stuck_sensor(at=3, rank=1) never struck", "but not in rank 1 of a world (mlchaos.world)")
+    """).run(failed=1).has(
+        "stuck_sensor(at=3, rank=1) never struck", "but not in rank 1 of a world (mlchaos.world)"
+    )
 
 
 def test_a_predicate_prints_as_the_visits_that_it_chose(sensors):
@@ -373,7 +478,9 @@ def test_a_broken_fault_is_reported_as_that_and_ends_the_exploration(sensors):
             try: read()
             except Exception: pass
     """).run(failed=1)
-    outcome.has("FaultError: the fault Clumsy has a bug", "TypeError", "This says nothing about the subject")
+    outcome.has(
+        "FaultError: the fault Clumsy has a bug", "TypeError", "This says nothing about the subject"
+    )
     assert "schedules tried" not in outcome.text
 
 
@@ -423,7 +530,12 @@ def test_a_trial_that_hangs_is_cut_off_and_shrunk(sensors):
         def test_it():
             if 0.0 in read(3): threading.Event().wait(60)
     """).run(failed=1)
-    outcome.has("TrialTimeout: the trial took longer than 0.2 s", "It was in wait (", ", called by test_it (", "@chaos.stuck_sensor(at=0)")
+    outcome.has(
+        "TrialTimeout: the trial took longer than 0.2 s",
+        "It was in wait (",
+        ", called by test_it (",
+        "@chaos.stuck_sensor(at=0)",
+    )
 
 
 @needs("pytest_timeout")
@@ -519,7 +631,9 @@ def test_unittest_methods_are_refused_with_a_word(sensors):
 
 @pytest.mark.parametrize("args", [("-p", "no:xdist"), ("-n0",), ("-n2",)], ids=" ".join)
 def test_it_works_with_and_without_xdist(sensors, args):
-    """The same report, the same journal, byte for byte; a failure's line to paste comes home from the worker."""
+    """The same report, the same journal, byte for byte; a failure's line to paste comes home from
+    the worker.
+    """
     if args[0] != "-p" and not HAS["xdist"]:
         pytest.skip("needs xdist")
     project = sensors("""
@@ -531,8 +645,17 @@ def test_it_works_with_and_without_xdist(sensors, args):
         def test_passes(): read()
     """)
     journal = project.pytester.path / "j.jsonl"
-    outcome = project.run(*args, "--mlchaos-seed=3", f"--mlchaos-journal={journal}", interpreter=True, failed=3, passed=1)
-    assert sorted(line for line in outcome.reproduce if "settings" not in line) == [f"@chaos.stuck_sensor(at={n})" for n in (2, 3, 4)]
+    outcome = project.run(
+        *args,
+        "--mlchaos-seed=3",
+        f"--mlchaos-journal={journal}",
+        interpreter=True,
+        failed=3,
+        passed=1,
+    )
+    assert sorted(line for line in outcome.reproduce if "settings" not in line) == [
+        f"@chaos.stuck_sensor(at={n})" for n in (2, 3, 4)
+    ]
     project.run("-p", "no:xdist", "--mlchaos-seed=3", "--mlchaos-journal=k.jsonl", interpreter=True)
     assert journal.read_bytes() == (project.pytester.path / "k.jsonl").read_bytes()
     assert journal.stat().st_size > 1000
@@ -556,7 +679,9 @@ def test_the_journal_is_the_same_a_hundred_times(sensors):
     journals = set()
     for number in range(10):
         path = project.pytester.path / f"{number}.jsonl"
-        project.run("--mlchaos-seed=7", "--mlchaos-max-trials=8", f"--mlchaos-journal={path}", passed=10)
+        project.run(
+            "--mlchaos-seed=7", "--mlchaos-max-trials=8", f"--mlchaos-journal={path}", passed=10
+        )
         turns = {}
         for line in path.read_text().splitlines():
             entry = json.loads(line)
@@ -568,7 +693,9 @@ def test_the_journal_is_the_same_a_hundred_times(sensors):
 
 
 def test_another_plugin_may_own_the_names_chaos(sensors):
-    """A mark, a fixture, an option and an ini option of that name do not disturb this plugin, nor it them."""
+    """A mark, a fixture, an option and an ini option of that name do not disturb this plugin, nor
+    it them.
+    """
     project = sensors("""
         import pytest
         @pytest.mark.chaos
@@ -634,13 +761,18 @@ def test_ctrl_c_ends_the_session_and_leaves_nothing_patched(sensors):
 
 @pytest.mark.parametrize(
     ("environment", "message"),
-    [({"MLCHAOS_FORBID": "1"}, "MLCHAOS_FORBID is set"), ({"APP_ENV": "Production"}, "this looks like production (APP_ENV matches")],
+    [
+        ({"MLCHAOS_FORBID": "1"}, "MLCHAOS_FORBID is set"),
+        ({"APP_ENV": "Production"}, "this looks like production (APP_ENV matches"),
+    ],
 )
 def test_nothing_is_injected_where_it_is_forbidden(sensors, monkeypatch, environment, message):
     """Nor in what looks like production; with the faults off, and without faults, tests run."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    project = sensors("@chaos.stuck_sensor(at=0)\ndef test_it(): read()\ndef test_plain(mlchaos): read()")
+    project = sensors(
+        "@chaos.stuck_sensor(at=0)\ndef test_it(): read()\ndef test_plain(mlchaos): read()"
+    )
     project.run(failed=1, passed=1).has(message, "--mlchaos-off")
     project.run("--mlchaos-off", passed=2)
 
@@ -666,7 +798,10 @@ def test_a_green_session_says_how_much_was_tried(sensors):
         def test_plain(mlchaos): read()
     """)
     project.run("--junitxml=report.xml", passed=3).has("mlchaos: 2 chaos tests, 6 trials, ")
-    assert 'name="mlchaos" value="1 trials, 2 faults struck"' in (project.pytester.path / "report.xml").read_text()
+    assert (
+        'name="mlchaos" value="1 trials, 2 faults struck"'
+        in (project.pytester.path / "report.xml").read_text()
+    )
     assert "mlchaos: " not in project.run("-k", "plain", passed=1).text.replace("plugins: ", "")
 
 
@@ -679,7 +814,9 @@ def test_junit_and_last_failed_work_as_ever(sensors):
         def test_it(limit): assert 0.0 not in read()[limit:]
     """)
     project.run("--junitxml=report.xml", failed=1, passed=1)
-    assert "reproduce: @chaos.stuck_sensor(at=3)" in (project.pytester.path / "report.xml").read_text()
+    assert (
+        "reproduce: @chaos.stuck_sensor(at=3)" in (project.pytester.path / "report.xml").read_text()
+    )
     project.run("test_it.py::test_it[99]", passed=1)
     project.run("-p", "cacheprovider", "-x", failed=1)
     project.run("-p", "cacheprovider", "--lf", failed=1, passed=0)
@@ -745,7 +882,9 @@ def test_allow_quiet_permits_faults_that_strike_nothing(sensors, mark, args, ini
 def test_without_allow_quiet_a_silent_fault_fails(sensors):
     """The command line can take the permission back."""
     sensors(QUIET_TESTS.format(mark="")).run(failed=4)
-    sensors(QUIET_TESTS.format(mark="@chaos.settings(allow_quiet=True)")).run("--mlchaos-allow-quiet=false", failed=4)
+    sensors(QUIET_TESTS.format(mark="@chaos.settings(allow_quiet=True)")).run(
+        "--mlchaos-allow-quiet=false", failed=4
+    )
 
 
 def test_allow_quiet_hides_no_failure(sensors):
@@ -789,7 +928,10 @@ def test_of_alternatives_the_first_that_fails_is_reported(sensors):
         def test_second():
             assert all(value in range(1, 11) for value in read())
     """).run(failed=2)
-    assert outcome.reproduce == ["@chaos.stuck_sensor(at=0, value=1000.5)", "@chaos.stuck_sensor(at=0, value=-2000.25)"]
+    assert outcome.reproduce == [
+        "@chaos.stuck_sensor(at=0, value=1000.5)",
+        "@chaos.stuck_sensor(at=0, value=-2000.25)",
+    ]
 
 
 def test_a_failure_shows_the_output_of_the_trial_that_is_reported(sensors):
@@ -812,7 +954,10 @@ def test_failures_show_no_frames_of_the_package_unless_all_are_asked_for(example
     project = example.with_tests("""
         def test_it(mlchaos):
             mlchaos.run(1)
-    """).with_file("test_collected.py", "from pytest_mlchaos import chaos\n@chaos.gpu_omm\ndef test_it(): ...\n")
+    """).with_file(
+        "test_collected.py",
+        "from pytest_mlchaos import chaos\n@chaos.gpu_omm\ndef test_it(): ...\n",
+    )
     outcome = project.run("--continue-on-collection-errors", failed=1, errors=1)
     outcome.has("mlchaos.run(1)", "@chaos.gpu_omm")
     frames = re.compile(r"pytest_mlchaos/\w+/?\w*\.py:\d+")

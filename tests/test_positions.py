@@ -1,4 +1,6 @@
-"""Bare faults are tried at every position at which the event can happen, and what was not tried is said."""
+"""Bare faults are tried at every position at which the event can happen, and what was not tried is
+said.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,23 @@ faults.load()
 
 def declared(name, given=frozenset(), **keywords):
     """The variants of one declaration."""
-    return variants(dataclasses.replace(create(name, **keywords), _origin=0), frozenset(given) | keywords.keys())
+    return variants(
+        dataclasses.replace(create(name, **keywords), _origin=0), frozenset(given) | keywords.keys()
+    )
 
 
 def space(found, visits=6, **keywords):
     """A space in which each variant may strike at so many visits."""
-    return Space([Probe(fault, frozenset(), tuple(range(visits)), {}) for fault in found], 3, 0, **keywords)
+    return Space(
+        [Probe(fault, frozenset(), tuple(range(visits)), {}) for fault in found], 3, 0, **keywords
+    )
 
 
 def test_a_given_position_is_kept():
     """A parameter that the user wrote has the one value that was written."""
-    assert [fault.when for fault in declared("call_failure", target="a:b", when="before")] == ["before"]
+    assert [fault.when for fault in declared("call_failure", target="a:b", when="before")] == [
+        "before"
+    ]
 
 
 def test_pinned_faults_have_one_position():
@@ -47,7 +55,10 @@ def test_a_predicate_keeps_the_site_it_was_written_for():
 
 def test_a_signal_at_a_step_may_come_behind_it():
     """A step that was given without a visit is searched at both of its ends."""
-    sites = [fault.site for fault in declared("preempt", site=OneOf(("train.step", "data.batch")), signal="SIGTERM")]
+    sites = [
+        fault.site
+        for fault in declared("preempt", site=OneOf(("train.step", "data.batch")), signal="SIGTERM")
+    ]
     assert sites == ["train.step", "train.step.end", "data.batch"]
 
 
@@ -92,11 +103,15 @@ def test_an_error_behind_the_call_is_tried(example):
             assert paid == [1]
         """
     ).run(failed=1)
-    assert outcome.reproduce == ["@chaos.call_failure(at=0, target='test_it:pay', error='ConnectionError', when='after')"]
+    assert outcome.reproduce == [
+        "@chaos.call_failure(at=0, target='test_it:pay', error='ConnectionError', when='after')"
+    ]
 
 
 def test_a_signal_inside_a_write_is_tried(example):
-    """A handler that exits inside a checkpoint's write leaves half a file: a bare preempt finds that, without torch."""
+    """A handler that exits inside a checkpoint's write leaves half a file: a bare preempt finds
+    that, without torch.
+    """
     outcome = example.with_tests(
         """
         import json, signal, sys
@@ -150,7 +165,9 @@ def test_signals_that_the_subject_handles_are_tried(example):
 def test_signals_that_nothing_handles_are_not_tried():
     """A visit where the test's own process would handle the signal is not a position."""
     with trial(Schedule(), Patches()):
-        possible = {fault.signal for fault in declared("preempt") if fault.possible(Visit("train.step", 0))}
+        possible = {
+            fault.signal for fault in declared("preempt") if fault.possible(Visit("train.step", 0))
+        }
     assert possible == {"SIGTERM"}
     assert [fault.signal for fault in declared("preempt", signal="SIGHUP", site="a")] == ["SIGHUP"]
 
@@ -172,7 +189,10 @@ def test_what_was_not_tried_is_said(example):
                     pass
         """
     ).run(passed=1)
-    outcome.has("not tried in test_it.py::test_it (max_trials, budget): call_failure(target='test_it:call') at ")
+    outcome.has(
+        "not tried in test_it.py::test_it (max_trials, budget): "
+        "call_failure(target='test_it:call') at "
+    )
     outcome.has("of 9 visits, call_failure(target='test_it:call', when='after') at ")
 
 
@@ -197,7 +217,9 @@ RESTARTED = """
 
 @pytest.mark.slow
 def test_a_search_does_not_exhaust_the_restarts(example):
-    """A sound job that may restart once is not blamed for two strikes: crashes, and errors that end it, are limited to one."""
+    """A sound job that may restart once is not blamed for two strikes: crashes, and errors that end
+    it, are limited to one.
+    """
     example.with_tests(
         RESTARTED
         + """
@@ -218,7 +240,9 @@ def test_a_search_does_not_exhaust_the_restarts(example):
 
 
 def test_declared_strikes_beyond_the_restarts_give_up_with_the_reason(example):
-    """Pinned strikes that exceed the restarts are GaveUp, and the message names the limit, not the job."""
+    """Pinned strikes that exceed the restarts are GaveUp, and the message names the limit, not the
+    job.
+    """
     example.with_tests(
         RESTARTED
         + """
@@ -226,7 +250,10 @@ def test_declared_strikes_beyond_the_restarts_give_up_with_the_reason(example):
     def test_it(mlchaos, tmp_path):
         mlchaos.run(train, tmp_path, max_restarts=1).assert_recovered()
     """
-    ).run(failed=1).has("GaveUp: the subject did not finish within 1 restart: faults ended it 2 times, and max_restarts=1 allows for 1")
+    ).run(failed=1).has(
+        "GaveUp: the subject did not finish within 1 restart: faults ended it 2 times, and "
+        "max_restarts=1 allows for 1"
+    )
 
 
 def test_a_run_that_may_not_restart_is_still_judged(example):
@@ -238,4 +265,6 @@ def test_a_run_that_may_not_restart_is_still_judged(example):
     def test_it(mlchaos, tmp_path):
         mlchaos.run(train, tmp_path, max_restarts=0).assert_recovered()
     """
-    ).run(failed=1).has("GaveUp", "max_restarts=0 allows for 0", "reproduce: @chaos.crash(site='step', at=0)")
+    ).run(failed=1).has(
+        "GaveUp", "max_restarts=0 allows for 0", "reproduce: @chaos.crash(site='step', at=0)"
+    )

@@ -105,57 +105,81 @@ def test_{number}(mlchaos, tmp_path):
 SAVED = "run.assert_emergency_save(); assert (run.restarts, run.lost_steps) == (1, 0)"
 CASES = [
     ("at=6, grace='30s'", "on_sigterm=subject.saves_and_leaves", SAVED, None),
-    ("at=6, grace='30s'", "on_sigterm=subject.saves_and_goes_on, steps=40, every=100", "run.assert_emergency_save()", None),
+    (
+        "at=6, grace='30s'",
+        "on_sigterm=subject.saves_and_goes_on, steps=40, every=100",
+        "run.assert_emergency_save()",
+        None,
+    ),
     ("at=5, grace='30s'", "on_sigterm=subject.sets_a_flag, look_every=2", SAVED, None),
     ("at=5, grace='90s'", "on_sigterm=subject.saves_slowly", SAVED, None),
-    ("at=4, grace='30s'", "", "run.assert_emergency_save()", None),  # nothing to lose: a checkpoint was just written
+    (
+        "at=4, grace='30s'",
+        "",
+        "run.assert_emergency_save()",
+        None,
+    ),  # nothing to lose: a checkpoint was just written
     (
         "at=6, grace='30s'",
         "",
         "run.assert_emergency_save()",
-        "no emergency save: the process has no handler for SIGTERM, which ended it at train.step 6: 2 steps had to be done again",
+        "no emergency save: the process has no handler for SIGTERM, which ended it at train.step "
+        "6: 2 steps had to be done again",
     ),
     (
         "at=6, grace='30s'",
         "on_sigterm=subject.sets_a_flag, every=100, look_every=100, steps=40",
         "run.assert_emergency_save()",
-        "no emergency save: no file changed between SIGTERM at train.step 6 and SIGKILL, 30 s later: ",
+        "no emergency save: no file changed between SIGTERM at train.step 6 and SIGKILL, 30 s "
+        "later: ",
     ),
     (
         "at=6, grace='30s'",
         "on_sigterm=subject.saves_too_slowly",
         "run.assert_emergency_save()",
-        "the emergency save was cut off: last.pt.tmp was still open for writing at SIGKILL, 30 s after SIGTERM at train.step 6",
+        "the emergency save was cut off: last.pt.tmp was still open for writing at SIGKILL, 30 s "
+        "after SIGTERM at train.step 6",
     ),
     (
         "at=6, grace='30s'",
         "on_sigterm=subject.saves_slowly",
         "run.assert_emergency_save()",
-        "the emergency save was cut off: last.pt.tmp was written, but not moved to its place before SIGKILL, 30 s after SIGTERM",
+        "the emergency save was cut off: last.pt.tmp was written, but not moved to its place "
+        "before SIGKILL, 30 s after SIGTERM",
     ),
     (
         "at=6, grace='30s'",
         "on_sigterm=functools.partial(subject.saves_elsewhere, folder=tmp_path)",
         "run.assert_emergency_save()",
-        "the emergency save (emergency.log) was not used: 2 steps had to be done again, and 0 were taken after it",
+        "the emergency save (emergency.log) was not used: 2 steps had to be done again, and 0 were "
+        "taken after it",
     ),
     (
         "at=6, grace='30s'",
         "on_sigterm=subject.leaves",
         "run.assert_emergency_save()",
-        "no emergency save: no file changed between SIGTERM at train.step 6 and its own end, 0 s later: 2 steps",
+        "no emergency save: no file changed between SIGTERM at train.step 6 and its own end, 0 s "
+        "later: 2 steps",
     ),
 ]
 
 
 def test_what_a_process_does_with_its_grace_is_judged_in_words(example):
     """The report says whether it saved, whether the save is whole, and whether the restart used it."""
-    outcome = example.with_tests(written(*(case[:3] for case in CASES))).run("-rA", "--tb=short", fresh=True)
+    outcome = example.with_tests(written(*(case[:3] for case in CASES))).run(
+        "-rA", "--tb=short", fresh=True
+    )
     for number, (_, arguments, _, said) in enumerate(CASES):
         if said is None:
-            assert f"PASSED test_it.py::test_{number}\n" in outcome.text, (number, arguments, outcome.text)
+            assert f"PASSED test_it.py::test_{number}\n" in outcome.text, (
+                number,
+                arguments,
+                outcome.text,
+            )
         else:
-            section = outcome.text.partition(f"_ test_{number} _")[2].partition("mlchaos: failed")[0]
+            section = outcome.text.partition(f"_ test_{number} _")[2].partition("mlchaos: failed")[
+                0
+            ]
             assert f"NoEmergencySave: {said}" in section, (said, section)
 
 
@@ -168,13 +192,20 @@ def test_the_same_in_a_process_of_its_own(example):
         ("at=6, grace='30s'", "", "run.assert_emergency_save()"),
         ("at=5, grace='30s'", "on_sigterm=subject.sets_a_flag, look_every=2", SAVED),
     ]
-    slow = SUBJECT.replace("time.sleep(2.0)", "pass").replace("def train(", "unused = None\ndef train(")
+    slow = SUBJECT.replace("time.sleep(2.0)", "pass").replace(
+        "def train(", "unused = None\ndef train("
+    )
     tests = written(*cases, isolation="process")
-    outcome = example.with_file("subject.py", slow).with_tests(tests).run("-rA", "--tb=short", fresh=True, passed=2, failed=2)
+    outcome = (
+        example.with_file("subject.py", slow)
+        .with_tests(tests)
+        .run("-rA", "--tb=short", fresh=True, passed=2, failed=2)
+    )
     outcome.has(
         "the emergency save was cut off: last.pt.tmp was still open for writing at SIGKILL, 0.5",
         "attempt 1: 6 steps, then SIGKILL, 0.5 s after SIGTERM at train.step 6",
-        "no emergency save: the process has no handler for SIGTERM, which ended it at train.step 6: 2 steps had to be done again",
+        "no emergency save: the process has no handler for SIGTERM, which ended it at train.step "
+        "6: 2 steps had to be done again",
     )
 
 
@@ -215,7 +246,9 @@ def test_on_the_real_clock_a_timer_kills(example):
     ],
 )
 def test_it_strikes_wherever_the_process_is(example, site, line):
-    """Its handler's own work passes sites, too; what the handler writes while another file is being written as well."""
+    """Its handler's own work passes sites, too; what the handler writes while another file is being
+    written as well.
+    """
     example.with_tests(
         f"""
         import signal, sys, torch
@@ -311,7 +344,9 @@ def test_a_handler_that_raises_ends_a_plain_test_as_it_would_the_process(example
             assert False, "dead by now"
         """
     ).run(failed=2)
-    outcome.has("Preempted: told to end", "CrashNotRestarted: SIGKILL, 5 s after SIGTERM at my.site 0")
+    outcome.has(
+        "Preempted: told to end", "CrashNotRestarted: SIGKILL, 5 s after SIGTERM at my.site 0"
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"grace": "soon"}, {"grace": -1}, {"workers": 2}])
@@ -322,7 +357,9 @@ def test_bad_parameters_are_refused(wrong):
 
 
 def test_a_run_that_something_else_restarted_too_is_judged_by_its_files(example):
-    """Whose steps were done again cannot be told; a run without any preemption passes, as the trial without faults has to."""
+    """Whose steps were done again cannot be told; a run without any preemption passes, as the trial
+    without faults has to.
+    """
     example.with_tests(
         """
         import pytest, signal
@@ -378,7 +415,9 @@ def test_a_second_sigterm_does_not_prolong_the_grace(example):
 
 
 def test_a_bare_preempt_strikes_between_the_step_and_its_counter(example):
-    """A handler that saves behind optimizer.step(), before the step is counted, saves weights of a later step."""
+    """A handler that saves behind optimizer.step(), before the step is counted, saves weights of a
+    later step.
+    """
     outcome = example.with_tests(
         """
         import os, signal, sys, torch

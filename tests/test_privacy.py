@@ -282,7 +282,11 @@ def project(example, tests):
     """The project that pushes canaries through entry points."""
     source = (Path(__file__).parent / "canaries.py").read_text()
     tests = textwrap.dedent(COMMON + tests).replace("COUNT", str(COUNT)).replace("EACH", str(EACH))
-    return example.with_file("canaries.py", source).with_file("conftest.py", HOOKS).with_file("test_it.py", tests)
+    return (
+        example.with_file("canaries.py", source)
+        .with_file("conftest.py", HOOKS)
+        .with_file("test_it.py", tests)
+    )
 
 
 def found_in(text: str) -> set[str]:
@@ -292,9 +296,17 @@ def found_in(text: str) -> set[str]:
 
 
 def written(example, tests) -> str:
-    """All that the tool writes when these tests are run: messages, notes, journal, properties of JUnit, names of kept states."""
+    """All that the tool writes when these tests are run: messages, notes, journal, properties of
+    JUnit, names of kept states.
+    """
     run = project(example, tests)
-    outcome = run.run("--mlchaos-journal=journal.jsonl", "--mlchaos-keep-state=kept", "--junitxml=junit.xml", "--tb=line", "-v")
+    outcome = run.run(
+        "--mlchaos-journal=journal.jsonl",
+        "--mlchaos-keep-state=kept",
+        "--junitxml=junit.xml",
+        "--tb=line",
+        "-v",
+    )
     assert outcome.outcomes["passed"] >= 16, outcome.text
     folder = run.pytester.path
     files = [folder / "told.txt", folder / "journal.jsonl"]
@@ -307,7 +319,9 @@ def written(example, tests) -> str:
 
 @pytest.mark.slow
 def test_no_canary_is_in_what_the_tool_writes(example):
-    """No canary appears in messages, notes, the journal, properties of JUnit or the names of kept crash states."""
+    """No canary appears in messages, notes, the journal, properties of JUnit or the names of kept
+    crash states.
+    """
     text = written(example, PROJECT)
     assert text.count("NotRecovered") >= 6
     assert text.count("RuntimeError") >= 6
@@ -320,14 +334,24 @@ def test_no_canary_comes_from_processes_tables_and_apps(example):
     for module in ("torch", "pandas", "httpx", "cloudpickle"):
         pytest.importorskip(module)
     text = written(example, HEAVY)
-    for name in ("GoldenRunFailed", "RankFailed", "OutOfSync", "NonDeterministicSubject", "TrialTimeout", "NoFallback", "Drifted"):
+    for name in (
+        "GoldenRunFailed",
+        "RankFailed",
+        "OutOfSync",
+        "NonDeterministicSubject",
+        "TrialTimeout",
+        "NoFallback",
+        "Drifted",
+    ):
         assert name in text
     assert not found_in(text)
 
 
 @pytest.mark.slow
 def test_canaries_are_found_where_values_are_shown(example):
-    """With mlchaos_show_values the same project's reports hold canaries: the search above would have found them."""
+    """With mlchaos_show_values the same project's reports hold canaries: the search above would
+    have found them.
+    """
     run = project(example, PROJECT).with_ini("mlchaos_show_values = true")
     run.run("--tb=line", "-k", "states or under_a_fault or predicate")
     assert len(found_in((run.pytester.path / "told.txt").read_text())) > COUNT // 2
@@ -335,7 +359,13 @@ def test_canaries_are_found_where_values_are_shown(example):
 
 @pytest.mark.parametrize(
     ("key", "text"),
-    [("optimizer", "'optimizer'"), ("bob@" + "example.org", "<str key 1 of 3>"), (2, "2"), (9_876_543, "<int key 1 of 3>"), (True, "True")],
+    [
+        ("optimizer", "'optimizer'"),
+        ("bob@" + "example.org", "<str key 1 of 3>"),
+        (2, "2"),
+        (9_876_543, "<int key 1 of 3>"),
+        (True, "True"),
+    ],
 )
 def test_keys_are_shown_if_code_names_them(key, text):
     """A key is shown if it is a name in code or a position, and otherwise by its type and place."""
@@ -378,7 +408,9 @@ def raised(function) -> str:
 
 
 def test_messages_hold_constant_words_alone():
-    """A message shows words that the code itself contains, and standard errors of the system in full."""
+    """A message shows words that the code itself contains, and standard errors of the system in
+    full.
+    """
     secret = "".join(reversed("ecilaqz"))
 
     def fails():
@@ -386,9 +418,14 @@ def test_messages_hold_constant_words_alone():
 
     assert raised(fails) == "ValueError: no row for … in the table"
     assert raised(lambda: int(secret)) == "ValueError: invalid literal for int() with base …"
-    assert raised(lambda: open(f"/{secret}")) == "FileNotFoundError: [Errno 2] No such file or directory"
+    assert (
+        raised(lambda: open(f"/{secret}"))
+        == "FileNotFoundError: [Errno 2] No such file or directory"
+    )
     assert raised(lambda: {}[secret]) == "KeyError"
-    assert raised(lambda: None.shape) == "AttributeError: 'NoneType' object has no attribute 'shape'"
+    assert (
+        raised(lambda: None.shape) == "AttributeError: 'NoneType' object has no attribute 'shape'"
+    )
 
 
 def test_show_values_is_for_one_session(example):
@@ -399,7 +436,9 @@ def test_show_values_is_for_one_session(example):
         def test_states(mlchaos):
             pytest_mlchaos.assert_same_state(0.0, 1234.5)
     """)
-    project.run("--mlchaos-show-values", failed=1).has("differs by 1230", "mlchaos: values are shown in reports")
+    project.run("--mlchaos-show-values", failed=1).has(
+        "differs by 1230", "mlchaos: values are shown in reports"
+    )
     assert not privacy.shows_values()
     assert "by 1230" not in project.run(failed=1).text
 

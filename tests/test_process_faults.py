@@ -1,4 +1,6 @@
-"""Faults of the process and of those that it has: signals, DataLoader workers, clocks. (needs torch)"""
+"""Faults of the process and of those that it has: signals, DataLoader workers, clocks. (needs
+torch)
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ faults.load()
 sites.load()
 
 
-# -- SIGINT ----------------------------------------------------------------------------------------------------
+# -- SIGINT ----------------------------------------------------------------------------------------
 
 
 def test_an_interrupted_subject_is_started_again(example):
@@ -97,9 +99,13 @@ def test_an_interrupt_that_leaves_a_test_fails_it_and_no_other(example):
     """
     outcome = example.with_tests(tests).run(failed=1, passed=2)
     outcome.has(
-        "Interrupted: KeyboardInterrupt (injected by mlchaos) left the test", "struck: interrupt(site='my.step', at=0) at my.step 0"
+        "Interrupted: KeyboardInterrupt (injected by mlchaos) left the test",
+        "struck: interrupt(site='my.step', at=0) at my.step 0",
     )
-    real = tests.replace("try:", "visit('my.step') if False else signal.raise_signal(signal.SIGINT)\n            try:")
+    real = tests.replace(
+        "try:",
+        "visit('my.step') if False else signal.raise_signal(signal.SIGINT)\n            try:",
+    )
     assert example.with_tests(real).run(fresh=True).exit_code == 2
 
 
@@ -126,7 +132,7 @@ def test_an_interrupt_in_a_process_of_its_own(example):
     ).run(passed=1, fresh=True)
 
 
-# -- crashes in a row ------------------------------------------------------------------------------------------
+# -- crashes in a row ------------------------------------------------------------------------------
 
 
 def test_a_crash_may_come_again_during_recovery(example):
@@ -148,7 +154,7 @@ def test_a_crash_may_come_again_during_recovery(example):
     ).run(passed=1)
 
 
-# -- DataLoader workers ----------------------------------------------------------------------------------------
+# -- DataLoader workers ----------------------------------------------------------------------------
 
 LOADER = """
     import os, pytest, time
@@ -166,7 +172,9 @@ LOADER = """
 
 
 def test_a_worker_is_really_killed(example):
-    """The loader raises; the subject is started again, with workers of its own; another may be searched for."""
+    """The loader raises; the subject is started again, with workers of its own; another may be
+    searched for.
+    """
     example.with_file("data.py", LOADER).with_tests(
         """
         import pytest
@@ -193,7 +201,9 @@ def test_a_worker_is_really_killed(example):
 
 
 def test_a_death_is_heard_of_whatever_ran_before_in_this_process(example):
-    """A trainer that puts back the handlers of all signals at its end leaves torch's loaders deaf: not those of a new process."""
+    """A trainer that puts back the handlers of all signals at its end leaves torch's loaders deaf:
+    not those of a new process.
+    """
     example.with_tests(
         """
         import signal
@@ -250,7 +260,8 @@ def test_a_forked_worker_is_struck_and_a_spawned_one_is_named(example):
                 assert "injected" in str(error)
         """
     ).run(fresh=True, passed=1, failed=1).has(
-        "the test started 1 new process (start method 'spawn'). Each is a new interpreter, in which no fault strikes"
+        "the test started 1 new process (start method 'spawn'). Each is a new interpreter, in "
+        "which no fault strikes"
     )
 
 
@@ -317,13 +328,16 @@ def test_a_loader_without_such_a_worker_is_told(example):
         .run(fresh=True, failed=3)
     )
     outcome.has(
-        "PayloadMismatch: worker_death: found no worker 0: the batch (Tensor) comes from a DataLoader in this process alone",
-        "PayloadMismatch: worker_death: found no worker 2: the batch (Tensor) comes from a DataLoader with 2 workers",
-        "PayloadMismatch: worker_death: found no worker 0: the batch (int) comes from an iterable that is not a torch DataLoader",
+        "PayloadMismatch: worker_death: found no worker 0: the batch (Tensor) comes from a "
+        "DataLoader in this process alone",
+        "PayloadMismatch: worker_death: found no worker 2: the batch (Tensor) comes from a "
+        "DataLoader with 2 workers",
+        "PayloadMismatch: worker_death: found no worker 0: the batch (int) comes from an iterable "
+        "that is not a torch DataLoader",
     )
 
 
-# -- clocks ----------------------------------------------------------------------------------------------------
+# -- clocks ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("clock", ["virtual", "real"])
@@ -389,7 +403,7 @@ def test_the_wall_clock_jumps_and_the_monotonic_clock_does_not(example, clock):
     ).run(passed=2)
 
 
-# -- memory of the host ----------------------------------------------------------------------------------------
+# -- memory of the host ----------------------------------------------------------------------------
 
 
 def test_a_subject_that_does_not_cope_with_memory_errors_is_started_again(example):
@@ -459,16 +473,19 @@ def test_a_limit_of_memory_is_real_in_a_process_of_its_own(example):
         .run(fresh=True, passed=2, failed=2)
     )
     outcome.has(
-        "host_oom(limit='12GiB') limits a whole process, which must be the subject's own. Use mlchaos.run(..., isolation=\"process\")",
+        "host_oom(limit='12GiB') limits a whole process, which must be the subject's own. Use "
+        'mlchaos.run(..., isolation="process")',
         "of address space when it begins, so limit=1 MiB is too small",
     )
 
 
-# -- a process that gets little of the CPU ---------------------------------------------------------------------
+# -- a process that gets little of the CPU ---------------------------------------------------------
 
 
 def test_a_starved_process_waits_for_what_it_used(example):
-    """On the trial's clock; one CPU and one thread while it lasts, and all of them again afterwards."""
+    """On the trial's clock; one CPU and one thread while it lasts, and all of them again
+    afterwards.
+    """
     example.with_tests(
         """
         import os, time, torch
@@ -503,7 +520,9 @@ def test_a_starved_process_waits_for_what_it_used(example):
     ).run(passed=1, fresh=True)
 
 
-@pytest.mark.parametrize(("name", "wrong"), [("worker_death", {"worker": -1}), ("worker_death", {"how": "sleeps"})])
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("worker_death", {"worker": -1}), ("worker_death", {"how": "sleeps"})]
+)
 def test_bad_parameters_are_refused(name, wrong):
     """Naming the fault."""
     with pytest.raises(BadArgument, match=name):

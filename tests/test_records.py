@@ -1,4 +1,6 @@
-"""Faults of data strike records: dicts and lists of Python numbers, as feature stores and JSON give them."""
+"""Faults of data strike records: dicts and lists of Python numbers, as feature stores and JSON give
+them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ faults.load()
 
 def rows():
     """Eight samples as JSON gives them."""
-    return [{"id": f"u{place}", "age": 20.0 + place, "visits": place, "label": place % 2, "vip": True} for place in range(8)]
+    return [
+        {"id": f"u{place}", "age": 20.0 + place, "visits": place, "label": place % 2, "vip": True}
+        for place in range(8)
+    ]
 
 
 def struck(payload, name, **keywords):
@@ -47,7 +52,9 @@ def test_all_numbers_of_a_record_become_nan(payload):
     """However they are nested; texts, truth values and None stay."""
     found = repr(struck(payload, "corrupt_batch", kind="nan"))
     digits = repr(payload).replace("float32", "float")
-    assert not any(digit in found.replace("float32", "") for digit in "123456789" if digit in digits)
+    assert not any(
+        digit in found.replace("float32", "") for digit in "123456789" if digit in digits
+    )
     assert found.count("nan") == sum(1 for _ in _floats(payload))
 
 
@@ -62,7 +69,9 @@ def _floats(value):
 
 
 def test_a_list_of_dicts_is_a_table_of_columns():
-    """A share of a column is hit; the types stay those of Python, and rows that are not hit are the same objects."""
+    """A share of a column is hit; the types stay those of Python, and rows that are not hit are the
+    same objects.
+    """
     given = rows()
     found = struck(given, "corrupt_batch", kind="nan", fraction=0.25, fields="age")
     hit = [place for place, row in enumerate(found) if math.isnan(row["age"])]
@@ -76,7 +85,9 @@ def test_whole_numbers_stay_whole_where_they_can():
     found = struck(rows(), "corrupt_batch", kind="scale", magnitude=10.0, fields="visits")
     assert [row["visits"] for row in found] == [10 * place for place in range(8)]
     assert {type(row["visits"]) for row in found} == {int}
-    assert {row["age"] for row in struck(rows(), "corrupt_batch", kind="saturate", fields="age")} == {27.0}
+    assert {
+        row["age"] for row in struck(rows(), "corrupt_batch", kind="saturate", fields="age")
+    } == {27.0}
 
 
 def test_labels_and_samples_of_records():
@@ -99,7 +110,9 @@ def test_copies_of_records_share_nothing():
     assert first[0] is not again[0]
 
 
-@pytest.mark.parametrize("payload", [{"name": "x", "vip": True}, [], {}, None, {"n": 2**70}], ids=repr)
+@pytest.mark.parametrize(
+    "payload", [{"name": "x", "vip": True}, [], {}, None, {"n": 2**70}], ids=repr
+)
 def test_records_without_numbers_are_refused(payload):
     """There is nothing to strike."""
     (outcome,) = strike(create("corrupt_batch", at=0), [payload]).outcomes

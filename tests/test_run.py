@@ -64,7 +64,9 @@ def test_an_unsound_subject_is_found_with_the_earliest_crash(counter):
     """).run(failed=1)
     assert outcome.reproduce == ["@chaos.crash(at=1)"]
     outcome.has(
-        "did not end in the state of its golden run", "returned value: 9 entries instead of 10", "attempt 1: 1 step, then the process died"
+        "did not end in the state of its golden run",
+        "returned value: 9 entries instead of 10",
+        "attempt 1: 1 step, then the process died",
     )
 
 
@@ -97,7 +99,9 @@ def test_a_run_tells_restarts_steps_and_what_struck(counter):
     ],
 )
 def test_the_golden_run_has_directories_of_its_own(counter, call):
-    """However the directory reaches the subject: it starts as the trial's did, and leaves the trial's alone."""
+    """However the directory reaches the subject: it starts as the trial's did, and leaves the
+    trial's alone.
+    """
     counter(f"""
         @chaos.crash(at=5)
         def test_it(mlchaos, tmp_path, monkeypatch):
@@ -113,7 +117,9 @@ def test_the_golden_run_has_directories_of_its_own(counter, call):
 
 
 def test_a_restart_finds_memory_fresh_and_the_disk_as_it_was(counter):
-    """Objects that were passed start over; so does what a closure holds; random numbers are others than before."""
+    """Objects that were passed start over; so does what a closure holds; random numbers are others
+    than before.
+    """
     counter("""
         @chaos.crash(at=2)
         def test_it(mlchaos, tmp_path):
@@ -143,7 +149,9 @@ def test_a_restart_finds_memory_fresh_and_the_disk_as_it_was(counter):
 
 
 def test_the_golden_run_draws_the_random_numbers_that_the_run_drew(counter):
-    """A subject that seeds nothing is still comparable, and the trial's own generator does not move."""
+    """A subject that seeds nothing is still comparable, and the trial's own generator does not
+    move.
+    """
     counter("""
         @chaos.crash(at=99, site="train.step")
         @chaos.settings(seed=4)
@@ -187,7 +195,11 @@ def test_an_error_of_the_subjects_own_is_raised_at_once_with_the_story(counter):
         @chaos.crash
         def test_it(mlchaos, tmp_path):
             mlchaos.run(torn, tmp_path, max_restarts=1)
-    """).run(failed=1).has("JSONDecodeError", "the subject's own error, in attempt 2 of mlchaos.run", "@chaos.crash(at=0)")
+    """).run(failed=1).has(
+        "JSONDecodeError",
+        "the subject's own error, in attempt 2 of mlchaos.run",
+        "@chaos.crash(at=0)",
+    )
 
 
 def test_an_error_raised_from_an_injected_one_counts_as_injected(counter):
@@ -220,12 +232,18 @@ def test_a_run_gives_up_after_its_restarts_and_says_why_each_attempt_ended(count
         def test_it(mlchaos, tmp_path):
             mlchaos.run(train, tmp_path, max_restarts=2)
     """).run(failed=1)
-    outcome.has("did not finish within 2 restarts", "attempt 3: 0 steps, then the process died at train.step 2")
+    outcome.has(
+        "did not finish within 2 restarts",
+        "attempt 3: 0 steps, then the process died at train.step 2",
+    )
 
 
 @pytest.mark.parametrize(
     "swallow",
-    ["try: visit('train.step')\n        except: pass", "try: visit('train.step')\n        finally: continue"],
+    [
+        "try: visit('train.step')\n        except: pass",
+        "try: visit('train.step')\n        finally: continue",
+    ],
     ids=["except", "finally"],
 )
 def test_a_subject_that_swallows_its_death_is_found_out_with_the_line(counter, swallow):
@@ -239,7 +257,9 @@ def immortal():
 @chaos.crash(at=2)
 def test_it(mlchaos):
     mlchaos.run(immortal)
-""").run(failed=1).has("CrashSwallowed", "but immortal() swallowed it at", "catch Exception instead of everything")
+""").run(failed=1).has(
+        "CrashSwallowed", "but immortal() swallowed it at", "catch Exception instead of everything"
+    )
 
 
 def test_a_crash_in_a_thread_of_the_subjects_ends_the_process_too(counter):
@@ -291,7 +311,10 @@ def test_a_subject_that_fails_without_faults_is_told_apart(counter):
         def test_golden(mlchaos, tmp_path):
             mlchaos.run(flaky, tmp_path).assert_recovered()
     """).run(failed=2)
-    outcome.has("this is the first trial, without any fault", "GoldenRunFailed: the subject fails without any fault: KeyError: 'own'")
+    outcome.has(
+        "this is the first trial, without any fault",
+        "GoldenRunFailed: the subject fails without any fault: KeyError: 'own'",
+    )
 
 
 def test_there_must_be_something_to_judge(counter):
@@ -308,9 +331,18 @@ def test_there_must_be_something_to_judge(counter):
     [
         ("mlchaos.run('train.py')", "mlchaos.run: subject must be a plain callable, got str"),
         ("mlchaos.run(coroutine)", "a coroutine function. Run it with asyncio.run"),
-        ("mlchaos.run(train, tmp_path, max_restarts=-1)", "max_restarts must be 0 or more, got -1 (int)"),
-        ("mlchaos.run(train, tmp_path, isolation='vm')", "isolation must be 'in-process' or 'process', got 'vm' (str)"),
-        ("mlchaos.run(train, tmp_path).assert_converged(below=1)", "a dict that holds them under 'losses', got int"),
+        (
+            "mlchaos.run(train, tmp_path, max_restarts=-1)",
+            "max_restarts must be 0 or more, got -1 (int)",
+        ),
+        (
+            "mlchaos.run(train, tmp_path, isolation='vm')",
+            "isolation must be 'in-process' or 'process', got 'vm' (str)",
+        ),
+        (
+            "mlchaos.run(train, tmp_path).assert_converged(below=1)",
+            "a dict that holds them under 'losses', got int",
+        ),
     ],
 )
 def test_wrong_arguments_get_a_line_that_says_what_was_expected(counter, call, message):
@@ -421,8 +453,10 @@ class Job:
     [
         "mlchaos.run(Job(tmp_path).fit)",
         "mlchaos.run(lambda job=Job(tmp_path): job.fit())",
-        "(os.environ.__setitem__('OUT', str(tmp_path)), mlchaos.run(lambda: Job(pathlib.Path(os.environ['OUT'])).fit()))[1]",
-        "mlchaos.run(lambda argv: Job(pathlib.Path(argv[0].split('=')[1])).fit(), [f'--out={tmp_path}'])",
+        "(os.environ.__setitem__('OUT', str(tmp_path)), mlchaos.run(lambda: "
+        "Job(pathlib.Path(os.environ['OUT'])).fit()))[1]",
+        "mlchaos.run(lambda argv: Job(pathlib.Path(argv[0].split('=')[1])).fit(), "
+        "[f'--out={tmp_path}'])",
         "(globals().__setitem__('OUT', tmp_path), mlchaos.run(lambda: Job(OUT).fit()))[1]",
     ],
 )
@@ -436,7 +470,9 @@ def test_it(mlchaos, tmp_path):
 
 
 def test_a_golden_run_that_cannot_be_separated_is_an_error(counter):
-    """A directory of the project's that nothing names: nothing is compared rather than the wrong thing."""
+    """A directory of the project's that nothing names: nothing is compared rather than the wrong
+    thing.
+    """
     counter(f"""{LOSES}
 @chaos.crash(at=3)
 def test_it(mlchaos):
@@ -459,10 +495,17 @@ def test_paths_keep_their_names_in_the_golden_run(counter):
 
 
 @pytest.mark.parametrize(
-    "how", ["finally: save()", "except BaseException: save(); raise", "except BaseException: save(); raise RuntimeError"]
+    "how",
+    [
+        "finally: save()",
+        "except BaseException: save(); raise",
+        "except BaseException: save(); raise RuntimeError",
+    ],
 )
 def test_a_dead_process_writes_nothing(counter, how):
-    """Effects of code that runs while the crash unwinds do not count, for example a save in ``finally``."""
+    """Effects of code that runs while the crash unwinds do not count, for example a save in
+    ``finally``.
+    """
     counter(f"""
 def subject(path):
     file = path / "step"
@@ -516,11 +559,15 @@ def test_what_cannot_be_copied_is_an_error_where_a_copy_is_needed(counter):
         def test_lock(mlchaos):
             assert mlchaos.run(subject, [], threading.RLock()).restarts == 1
     """).run(failed=1, passed=2)
-    outcome.has("an argument of the subject cannot be copied (generator:", "Create it inside the subject")
+    outcome.has(
+        "an argument of the subject cannot be copied (generator:", "Create it inside the subject"
+    )
 
 
 def test_an_argument_that_is_copied_in_part_raises_nothing_of_its_own(monkeypatch):
-    """An event loop cannot be copied, and its half copy has no state that its finaliser could look at."""
+    """An event loop cannot be copied, and its half copy has no state that its finaliser could look
+    at.
+    """
     heard = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
     loop = asyncio.new_event_loop()
@@ -557,7 +604,9 @@ def test_an_exit_because_of_an_injected_error_ends_the_process(counter):
 
 
 def test_files_of_the_project_are_never_touched(counter):
-    """Whatever a subject is given: only what lies below the test's own temporary directory is copied or moved."""
+    """Whatever a subject is given: only what lies below the test's own temporary directory is
+    copied or moved.
+    """
     project = counter("""
         here = pathlib.Path(__file__).parent
         def subject(data, path, config, golden=[]):
@@ -580,7 +629,9 @@ def test_files_of_the_project_are_never_touched(counter):
 
 
 def test_the_tests_own_tools_and_modules_in_a_closure_are_no_part_of_the_subject(counter):
-    """``mlchaos.batches`` inside, ``request``, an imported module: nothing of the session is copied or moved."""
+    """``mlchaos.batches`` inside, ``request``, an imported module: nothing of the session is copied
+    or moved.
+    """
     counter("""
         @chaos.crash(at=2)
         def test_it(mlchaos, request, tmp_path_factory, tmp_path):
@@ -599,7 +650,9 @@ def test_the_tests_own_tools_and_modules_in_a_closure_are_no_part_of_the_subject
 
 
 def test_a_restart_in_the_working_directory_finds_it_there(counter):
-    """Also when what was written while the crash unwound had to be undone, and the directory put back."""
+    """Also when what was written while the crash unwound had to be undone, and the directory put
+    back.
+    """
     counter("""
         def subject():
             step = int(open("step").read()) if os.path.exists("step") else 0

@@ -23,16 +23,31 @@ VISITS = st.one_of(
     st.integers(0, 9).map(lambda start: range(start, start + 7)),
 )
 PARAMETERS = {
-    "crash": st.fixed_dictionaries({}, optional={"site": st.sampled_from(["train.step", "my.site"])}),
-    "gpu_oom": st.fixed_dictionaries({}, optional={"phase": st.sampled_from(["forward", "optimizer"]), "op": st.integers(0, 99)}),
+    "crash": st.fixed_dictionaries(
+        {}, optional={"site": st.sampled_from(["train.step", "my.site"])}
+    ),
+    "gpu_oom": st.fixed_dictionaries(
+        {}, optional={"phase": st.sampled_from(["forward", "optimizer"]), "op": st.integers(0, 99)}
+    ),
     "corrupt_batch": st.fixed_dictionaries(
-        {}, optional={"fraction": st.floats(0.001, 1), "fields": st.sampled_from(["x", "a.b", 0, ("x", "y")]), "kind": st.just("zero")}
+        {},
+        optional={
+            "fraction": st.floats(0.001, 1),
+            "fields": st.sampled_from(["x", "a.b", 0, ("x", "y")]),
+            "kind": st.just("zero"),
+        },
     ),
     "call_failure": st.fixed_dictionaries(
         {"target": st.sampled_from(["json:dumps", "a.b.c"])},
-        optional={"error": st.sampled_from([TimeoutError, OSError(5, "I/O 'error'"), "json:JSONDecodeError('x', 'y', 0)"])},
+        optional={
+            "error": st.sampled_from(
+                [TimeoutError, OSError(5, "I/O 'error'"), "json:JSONDecodeError('x', 'y', 0)"]
+            )
+        },
     ),
-    "call_delay": st.fixed_dictionaries({"target": st.just("json:dumps")}, optional={"delay": st.sampled_from([0.25, "2s", 7])}),
+    "call_delay": st.fixed_dictionaries(
+        {"target": st.just("json:dumps")}, optional={"delay": st.sampled_from([0.25, "2s", 7])}
+    ),
 }
 
 
@@ -44,7 +59,9 @@ def any_fault(draw):
     return create(name, **when, times=draw(st.none() | st.integers(1, 9)), **draw(PARAMETERS[name]))
 
 
-SCHEDULES = st.builds(Schedule, st.lists(any_fault(), min_size=1, max_size=4).map(tuple), st.integers(0, 2**63))
+SCHEDULES = st.builds(
+    Schedule, st.lists(any_fault(), min_size=1, max_size=4).map(tuple), st.integers(0, 2**63)
+)
 
 
 @given(SCHEDULES)
@@ -79,15 +96,30 @@ def test_a_schedule_prints_as_the_user_wrote_it():
 
 
 def test_the_seed_is_printed_where_it_matters():
-    """A fault that draws numbers, or strikes with a probability, needs it to be reproduced; others do not."""
-    assert repr(Schedule((create("crash", p=0.5),), 3)) == "@chaos.settings(seed=3)\n@chaos.crash(p=0.5)"
-    assert Schedule((create("corrupt_batch", at=1),), 3).line == "settings(seed=3); corrupt_batch(at=1)"
+    """A fault that draws numbers, or strikes with a probability, needs it to be reproduced; others
+    do not.
+    """
+    assert (
+        repr(Schedule((create("crash", p=0.5),), 3))
+        == "@chaos.settings(seed=3)\n@chaos.crash(p=0.5)"
+    )
+    assert (
+        Schedule((create("corrupt_batch", at=1),), 3).line
+        == "settings(seed=3); corrupt_batch(at=1)"
+    )
     assert Schedule((create("crash", at=1),), 3) == Schedule((create("crash", at=1),), 4)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["gpu_oom(at=7)", "@chaos.gpu_oom(at=7)", "chaos.gpu_oom(at=[7])", "  gpu_oom( at = 7 ) ", "gpu_oom(at=7),", "@chaos.gpu_oom(at=7);"],
+    [
+        "gpu_oom(at=7)",
+        "@chaos.gpu_oom(at=7)",
+        "chaos.gpu_oom(at=[7])",
+        "  gpu_oom( at = 7 ) ",
+        "gpu_oom(at=7),",
+        "@chaos.gpu_oom(at=7);",
+    ],
 )
 def test_schedules_are_read_as_they_get_pasted(text):
     """With or without @chaos, with stray blanks and commas."""
@@ -132,7 +164,10 @@ def test_a_huge_range_of_visits_stays_a_range(visits):
     assert isinstance(fault.at, range)
     assert len(schedule.line) < 80
     assert Schedule.parse(schedule.line) == schedule
-    assert schedule.weight[0] == (max(visits[0], visits[-1]) - min(visits[0], visits[-1])) // abs(visits.step) + 1
+    assert (
+        schedule.weight[0]
+        == (max(visits[0], visits[-1]) - min(visits[0], visits[-1])) // abs(visits.step) + 1
+    )
     assert [fault.strikes_at(visit, 0) for visit in (*range(12), 10**12, 10**30)] == [
         visit in visits for visit in (*range(12), 10**12, 10**30)
     ]
@@ -177,7 +212,17 @@ def test_equal_visits_are_equal_however_they_were_given(given, printed):
 @pytest.mark.parametrize(
     "at",
     [
-        *(range(-1, 10**12), range(10**12, -2, -1), range(5, 5), range(10**12, 5), [], [-1], [0, "1"], [True], [None]),
+        *(
+            range(-1, 10**12),
+            range(10**12, -2, -1),
+            range(5, 5),
+            range(10**12, 5),
+            [],
+            [-1],
+            [0, "1"],
+            [True],
+            [None],
+        ),
         *(True, -1, 1.0, "3", b"3", float("nan"), float("inf"), {1: 2}, [0.5]),
     ],
     ids=repr,

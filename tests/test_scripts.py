@@ -37,7 +37,9 @@ def project(example):
 
 
 def test_it_runs_as_the_main_module_with_its_arguments(project, capsys):
-    """``sys.argv``, ``__name__`` and imports are those of the command line; afterwards they are the test's own again."""
+    """``sys.argv``, ``__name__`` and imports are those of the command line; afterwards they are the
+    test's own again.
+    """
     project("""
         import sys
 
@@ -53,10 +55,17 @@ def test_it_runs_as_the_main_module_with_its_arguments(project, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("given", "isolation"), [('"--out"', "in-process"), ('"--out", tmp_path', "process"), ('f"--out={tmp_path}"', "in-process")]
+    ("given", "isolation"),
+    [
+        ('"--out"', "in-process"),
+        ('"--out", tmp_path', "process"),
+        ('f"--out={tmp_path}"', "in-process"),
+    ],
 )
 def test_its_crash_states_are_explored(project, given, isolation):
-    """With the work directory behind its arguments, or among them; in this process and in fresh ones."""
+    """With the work directory behind its arguments, or among them; in this process and in fresh
+    ones.
+    """
     project(f"""
         def test_sound(mlchaos, tmp_path):
             mlchaos.explore_crashes(mlchaos.script("train.py", {given}), tmp_path, isolation={isolation!r}).assert_recovers()

@@ -1,4 +1,6 @@
-"""Exploration finds bugs where faults meet, and shrinks them to the fewest faults at the earliest visits."""
+"""Exploration finds bugs where faults meet, and shrinks them to the fewest faults at the earliest
+visits.
+"""
 
 from __future__ import annotations
 
@@ -51,14 +53,29 @@ def space(steps=200, reach=1, max_faults=3):
 
 def strikes(schedule):
     """(left visits, right visits)."""
-    return [[v for fault in schedule.faults if fault.name == name for v in fault.at] for name in ("left_knock", "right_knock")]
+    return [
+        [v for fault in schedule.faults if fault.name == name for v in fault.at]
+        for name in ("left_knock", "right_knock")
+    ]
 
 
 BUGS = {
-    "both, each late enough": (lambda left, right: any(a >= 121 for a in left) and any(b >= 151 for b in right), ([121], [151])),
-    "both at one step": (lambda left, right: any(a >= 120 and a in right for a in left), ([120], [120])),
-    "one while the other is not over": (lambda left, right: any(a <= b < a + 10 and a >= 100 for a in left for b in right), ([100], [100])),
-    "one in a window, after the other": (lambda left, right: any(130 <= b < 170 and a < b for a in left for b in right), ([0], [130])),
+    "both, each late enough": (
+        lambda left, right: any(a >= 121 for a in left) and any(b >= 151 for b in right),
+        ([121], [151]),
+    ),
+    "both at one step": (
+        lambda left, right: any(a >= 120 and a in right for a in left),
+        ([120], [120]),
+    ),
+    "one while the other is not over": (
+        lambda left, right: any(a <= b < a + 10 and a >= 100 for a in left for b in right),
+        ([100], [100]),
+    ),
+    "one in a window, after the other": (
+        lambda left, right: any(130 <= b < 170 and a < b for a in left for b in right),
+        ([0], [130]),
+    ),
     "one kind, twice": (lambda left, right: len([a for a in left if a >= 50]) >= 2, ([50, 51], [])),
     "one kind, deep": (lambda left, right: any(b >= 180 for b in right), ([], [180])),
 }
@@ -69,7 +86,12 @@ BUGS = {
 def test_a_planted_bug_deep_in_a_long_loop_is_found_and_shrunk_exactly(bug, seed):
     """Within the default number of trials, whatever the seed."""
     breaks, smallest = BUGS[bug]
-    found = explore(space(), lambda s: Cause("Bug", "here", "") if breaks(*strikes(s)) else None, Settings(seed=seed), "test")
+    found = explore(
+        space(),
+        lambda s: Cause("Bug", "here", "") if breaks(*strikes(s)) else None,
+        Settings(seed=seed),
+        "test",
+    )
     assert [strikes(failure.smallest) for failure in found.failures] == [list(smallest)]
     assert found.trials <= 50 + 200
 
@@ -106,7 +128,9 @@ def test_two_harmless_strikes_become_one_harmful_one():
 
     def fails(schedule):
         left, _ = strikes(schedule)
-        return len(left) >= 2 or any(fault.force >= 7 for fault in schedule.faults if fault.name == "left_knock")
+        return len(left) >= 2 or any(
+            fault.force >= 7 for fault in schedule.faults if fault.name == "left_knock"
+        )
 
     big = Schedule((declared("left_knock", 0, at=[3, 90]), declared("right_knock", 1, at=5)))
     smallest = minimise(big, space(reach=20), fails)
@@ -118,7 +142,9 @@ def test_strikes_move_together_when_only_that_works():
     apart = minimise(
         Schedule((declared("left_knock", 0, at=150), declared("right_knock", 1, at=160))),
         space(),
-        lambda s: all(strikes(s)) and strikes(s)[1][0] - strikes(s)[0][0] == 10 and strikes(s)[0][0] >= 40,
+        lambda s: (
+            all(strikes(s)) and strikes(s)[1][0] - strikes(s)[0][0] == 10 and strikes(s)[0][0] >= 40
+        ),
     )
     assert strikes(apart) == [[40], [50]]
 
@@ -126,7 +152,11 @@ def test_strikes_move_together_when_only_that_works():
 def test_what_was_pinned_stays():
     """Shrinking moves only what was searched."""
     pinned = declared("left_knock", 7, at=7)
-    found = minimise(Schedule((pinned, declared("left_knock", 0, at=[3, 4]))), space(), lambda s: pinned in s.faults)
+    found = minimise(
+        Schedule((pinned, declared("left_knock", 0, at=[3, 4]))),
+        space(),
+        lambda s: pinned in s.faults,
+    )
     assert found.faults[0] == pinned
 
 
@@ -140,8 +170,12 @@ def test_one_of_may_decide_the_site_and_a_strategy_may_not():
 
 def test_a_fault_that_can_strike_nowhere_is_not_drawn():
     """Its probe has no visits."""
-    empty = dataclasses.replace(space(), probes=[Probe(create("left_knock"), frozenset(), (), {}), space().probes[1]])
-    explore(empty, lambda s: pytest.fail("drawn") if strikes(s)[0] else None, Settings(seed=0), "test")
+    empty = dataclasses.replace(
+        space(), probes=[Probe(create("left_knock"), frozenset(), (), {}), space().probes[1]]
+    )
+    explore(
+        empty, lambda s: pytest.fail("drawn") if strikes(s)[0] else None, Settings(seed=0), "test"
+    )
 
 
 DEEP = """
@@ -175,13 +209,15 @@ DEEP = """
 @pytest.mark.slow
 @pytest.mark.parametrize("args", [(), ("-n2",)], ids=["alone", "xdist"])
 def test_the_pasted_decorators_of_a_deep_bug_reproduce_it(example, args):
-    """Two faults at once in a 200-step loop: found, shrunk to exactly those two at their earliest visits, pasted, reproduced."""
+    """Two faults at once in a 200-step loop: found, shrunk to exactly those two at their earliest
+    visits, pasted, reproduced.
+    """
     if args:
         pytest.importorskip("xdist")
     fresh = bool(args)
-    outcome = example.with_file("test_it.py", DEEP + "\n    @chaos.slip\n    @chaos.blank\n    def test_it(): loop()\n").run(
-        *args, fresh=fresh, failed=1
-    )
+    outcome = example.with_file(
+        "test_it.py", DEEP + "\n    @chaos.slip\n    @chaos.blank\n    def test_it(): loop()\n"
+    ).run(*args, fresh=fresh, failed=1)
     assert outcome.reproduce == ["@chaos.slip(at=111)", "@chaos.blank(at=141)"]
     pasted = "".join(f"    {line}\n" for line in outcome.reproduce)
     again = example.with_file("test_it.py", f"{DEEP}\n{pasted}    def test_it(): loop()\n")
@@ -190,15 +226,24 @@ def test_the_pasted_decorators_of_a_deep_bug_reproduce_it(example, args):
         name = changed.partition("(")[0]
         lines = [f"@chaos.{changed}" if f".{name}(" in line else line for line in outcome.reproduce]
         nearly = "".join(f"    {line}\n" for line in lines)
-        example.with_file("test_it.py", f"{DEEP}\n{nearly}    def test_it(): loop()\n").run(*args, fresh=fresh, passed=1)
+        example.with_file("test_it.py", f"{DEEP}\n{nearly}    def test_it(): loop()\n").run(
+            *args, fresh=fresh, passed=1
+        )
 
 
 @pytest.mark.parametrize(("steps", "bad"), [(20, {11}), (30, {29}), (100, {63}), (64, {7, 63})])
 def test_visits_are_covered_before_anything_is_left_to_chance(steps, bad):
-    """One bad visit among many is found, and the earliest of several is reported, whatever the seed."""
+    """One bad visit among many is found, and the earliest of several is reported, whatever the
+    seed.
+    """
     alone = Space([Probe(declared("right_knock", 0), frozenset(), tuple(range(steps)), {})], 3, 0)
     for seed in range(3):
-        found = explore(alone, lambda s: Cause("Bug", "here", "") if bad & set(strikes(s)[1]) else None, Settings(seed=seed), "test")
+        found = explore(
+            alone,
+            lambda s: Cause("Bug", "here", "") if bad & set(strikes(s)[1]) else None,
+            Settings(seed=seed),
+            "test",
+        )
         assert [strikes(failure.smallest)[1] for failure in found.failures] == [[min(bad)]]
 
 
@@ -206,33 +251,53 @@ def test_a_harmful_parameter_is_found_and_made_as_small_as_may_be():
     """Explored parameters go over their range while the visits are covered."""
 
     def fails(schedule):
-        return any(fault.force >= 13 and visit >= 40 for fault in schedule.faults if fault.name == "left_knock" for visit in fault.at)
+        return any(
+            fault.force >= 13 and visit >= 40
+            for fault in schedule.faults
+            if fault.name == "left_knock"
+            for visit in fault.at
+        )
 
     probes = [Probe(declared("left_knock", 0), frozenset(), tuple(range(60)), {"force": 30})]
-    found = explore(Space(probes, 3, 0), lambda s: Cause("Bug", "here", "") if fails(s) else None, Settings(), "test")
+    found = explore(
+        Space(probes, 3, 0),
+        lambda s: Cause("Bug", "here", "") if fails(s) else None,
+        Settings(),
+        "test",
+    )
     assert [failure.smallest.line for failure in found.failures] == ["left_knock(at=40, force=13)"]
 
 
 @pytest.mark.parametrize("fails_at", [7, 0])
 def test_a_parameter_that_was_given_is_not_shrunk(fails_at):
     """The smallest schedule keeps the value that the user wrote, though another one fails as well."""
-    given = Probe(declared("left_knock", 0, force=7), frozenset({"force"}), tuple(range(20)), {"force": 10})
+    given = Probe(
+        declared("left_knock", 0, force=7), frozenset({"force"}), tuple(range(20)), {"force": 10}
+    )
     smallest = minimise(
         Schedule((declared("left_knock", 0, at=[9], force=7),)),
         Space([given], 3, 0),
-        lambda schedule: all(fault.force >= fails_at or fault.force == 0 for fault in schedule.faults),
+        lambda schedule: all(
+            fault.force >= fails_at or fault.force == 0 for fault in schedule.faults
+        ),
     )
     assert smallest.line == "left_knock(at=0, force=7)"
 
 
 def test_a_search_over_two_strikes_keeps_what_was_given():
     """Also where several strikes are tried as a single one with other parameters."""
-    given = Probe(declared("left_knock", 0, force=7), frozenset({"force"}), tuple(range(200)), {"force": 10})
+    given = Probe(
+        declared("left_knock", 0, force=7), frozenset({"force"}), tuple(range(200)), {"force": 10}
+    )
     seen = set()
 
     def trial(schedule):
         seen.update(fault.force for fault in schedule.faults)
-        return Cause("Bug", "here", "") if any(visit >= 3 for fault in schedule.faults for visit in fault.at) else None
+        return (
+            Cause("Bug", "here", "")
+            if any(visit >= 3 for fault in schedule.faults for visit in fault.at)
+            else None
+        )
 
     found = explore(Space([given], 3, 0), trial, Settings(seed=0, max_trials=20), "test")
     assert [failure.smallest.line for failure in found.failures] == ["left_knock(at=3, force=7)"]

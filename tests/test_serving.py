@@ -1,4 +1,6 @@
-"""``mlchaos.serve`` of plain callables, and the judgements on a load. Torch-free, and without httpx."""
+"""``mlchaos.serve`` of plain callables, and the judgements on a load. Torch-free, and without
+httpx.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def serving(tmp_path):
 
 @pytest.fixture
 def store(monkeypatch):
-    """A module ``a_store`` with the dependencies ``get`` (async), ``get_sync`` and ``get_later`` (returns a coroutine)."""
+    """A module ``a_store`` with the dependencies ``get`` (async), ``get_sync`` and ``get_later``
+    (returns a coroutine).
+    """
     module = types.ModuleType("a_store")
 
     async def get(key):
@@ -69,7 +73,7 @@ def failure(target, at=EVERY):
     return create("dependency_failure", target=f"a_store:{target}", at=at)
 
 
-# -- driving ---------------------------------------------------------------------------------------------------
+# -- driving ---------------------------------------------------------------------------------------
 
 
 def doubled(x):
@@ -89,8 +93,13 @@ def test_replies_come_in_the_order_of_the_requests(serving, app, how):
     """With values, latencies and starts, however they were sent."""
     with serving(app) as service:
         load = service.drive(range(5), **how)
-    assert [(reply.number, reply.request, reply.value) for reply in load.replies] == [(n, n, 2 * n) for n in range(5)]
-    assert all(reply.ok and reply.latency >= 0 and reply.status is None and not reply.faults for reply in load.replies)
+    assert [(reply.number, reply.request, reply.value) for reply in load.replies] == [
+        (n, n, 2 * n) for n in range(5)
+    ]
+    assert all(
+        reply.ok and reply.latency >= 0 and reply.status is None and not reply.faults
+        for reply in load.replies
+    )
     assert all(reply.start >= 0 for reply in load.replies)
     assert (load.error_rate, load.availability) == (0, 1)
 
@@ -138,7 +147,9 @@ def test_one_event_loop_serves_all_loads(serving):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 @pytest.mark.parametrize("end", ["with", "close"])
 def test_a_service_that_is_over_holds_no_event_loop(serving, tmp_path, end):
-    """Nor its file descriptors; a golden run that is asked for afterwards gets a loop of its own, and frees it."""
+    """Nor its file descriptors; a golden run that is asked for afterwards gets a loop of its own,
+    and frees it.
+    """
 
     async def app(_):
         return asyncio.get_running_loop().is_closed()
@@ -185,7 +196,10 @@ def test_a_plain_function_runs_in_the_tests_own_thread(serving):
 
     with serving(thread) as service:
         assert [reply.value for reply in service.drive([0, 1]).replies] == [True, True]
-        assert [reply.value for reply in service.drive([0, 1], concurrency=2).replies] == [False, False]
+        assert [reply.value for reply in service.drive([0, 1], concurrency=2).replies] == [
+            False,
+            False,
+        ]
 
 
 @pytest.mark.parametrize("how", [{"concurrency": 3}, {"concurrency": 3, "rate": 100_000}])
@@ -219,7 +233,7 @@ def test_arrivals_at_a_rate_wait_for_nobody(serving):
     assert limited.replies[1].latency >= 8.9 * TICK
 
 
-# -- faults, and to which request they belong ----------------------------------------------------------------
+# -- faults, and to which request they belong ------------------------------------------------------
 
 
 @pytest.mark.parametrize("app", [doubled, doubled_async])
@@ -227,7 +241,11 @@ def test_a_spike_without_a_target_slows_the_request_itself(serving, app):
     """It counts requests."""
     with serving(app, spike(at=1)) as service:
         load = service.drive([1, 2, 3])
-    assert [[strike.site for strike in reply.faults] for reply in load.replies] == [[], ["serve.request"], []]
+    assert [[strike.site for strike in reply.faults] for reply in load.replies] == [
+        [],
+        ["serve.request"],
+        [],
+    ]
     assert load.replies[1].latency >= TICK
 
 
@@ -272,7 +290,9 @@ def test_a_failure_behind_an_awaitable_comes_when_it_is_awaited(serving, store):
     async def app(x):
         await store.get_later(x)
 
-    with serving(app, create("dependency_failure", target="a_store:get_later", when="after", at=0)) as service:
+    with serving(
+        app, create("dependency_failure", target="a_store:get_later", when="after", at=0)
+    ) as service:
         load = service.drive([1])
     assert isinstance(load.replies[0].error, ConnectionError)
     assert done == [1]
@@ -308,7 +328,10 @@ def test_a_strike_belongs_to_the_request_in_whose_handling_it_happened(serving, 
         return await asyncio.to_thread(store.get_sync, x)
 
     where = lambda visit: visit.payload[0][0] in (1, 2, 6)  # noqa: E731
-    schedule = [create("dependency_failure", target=f"a_store:{name}", at=EVERY, where=where) for name in ("get", "get_sync")]
+    schedule = [
+        create("dependency_failure", target=f"a_store:{name}", at=EVERY, where=where)
+        for name in ("get", "get_sync")
+    ]
     with serving(app, *schedule) as service:
         load = service.drive(range(9), concurrency=9)
     assert [reply.number for reply in load.replies if reply.faults] == [1, 2, 6]
@@ -366,7 +389,7 @@ def test_a_request_left_behind_ends_with_the_trial(serving):
     assert ended == [True]
 
 
-# -- judgements ------------------------------------------------------------------------------------------------
+# -- judgements ------------------------------------------------------------------------------------
 
 
 async def with_fallback(x):
@@ -384,13 +407,19 @@ def test_replies_under_a_fault_must_be_the_declared_fallback(serving, store):
         load.assert_fallback(value="default")
         load.assert_fallback(lambda reply: isinstance(reply.value, str))
         with pytest.raises(
-            NoFallback, match=r"1 of 1 replies given while a fault struck\n  request 1: value: texts differ from position 0"
+            NoFallback,
+            match=r"1 of 1 replies given while a fault struck\n  request 1: value: texts differ from position 0",
         ):
             load.assert_fallback(value="other")
-        with pytest.raises(NoFallback, match=r"request 1: a value, for which the predicate is false"):
+        with pytest.raises(
+            NoFallback, match=r"request 1: a value, for which the predicate is false"
+        ):
             load.assert_fallback(lambda reply: reply.value == 2)
         for wrong in ({}, {"expected": 3}):
-            with pytest.raises(BadArgument, match=r"assert_fallback: (describe the fallback|expected must be a predicate)"):
+            with pytest.raises(
+                BadArgument,
+                match=r"assert_fallback: (describe the fallback|expected must be a predicate)",
+            ):
                 load.assert_fallback(**wrong)
     with (
         serving(lambda x: asyncio.run(store.get(x)), failure("get", at=1)) as service,
@@ -419,7 +448,9 @@ def test_a_fault_that_struck_elsewhere_leaves_no_fallback_to_judge(serving, stor
     with serving(with_fallback, failure("get", at=0)) as service:
         service.drive([1])
         load = service.drive([1, 2])
-        with pytest.raises(BadArgument, match="no fault struck while these 2 requests were handled"):
+        with pytest.raises(
+            BadArgument, match="no fault struck while these 2 requests were handled"
+        ):
             load.assert_fallback(value="default")
 
 
@@ -438,7 +469,8 @@ def test_a_fault_must_not_harm_the_other_requests(serving, store):
     with serving(poisoned, failure("get", at=0)) as service:
         load = service.drive([1, 2, 3])
         with pytest.raises(
-            NotIsolated, match=r"2 of 2 replies during which no fault struck\n  request 1: value: differs by 50 % \(float\)"
+            NotIsolated,
+            match=r"2 of 2 replies during which no fault struck\n  request 1: value: differs by 50 % \(float\)",
         ):
             load.assert_isolated()
         load.assert_isolated(rtol=0.5)
@@ -453,12 +485,17 @@ def test_requests_that_no_fault_meets_are_isolated(serving, store):
 
     with serving(takes, failure("get", at=1)) as service:
         service.drive([{"key": 1}, {"key": 2}, {"key": 3}]).assert_isolated()
-    with serving(takes, failure("get")) as service, pytest.raises(BadArgument, match="a fault struck during every reply"):
+    with (
+        serving(takes, failure("get")) as service,
+        pytest.raises(BadArgument, match="a fault struck during every reply"),
+    ):
         service.drive([{"key": 1}]).assert_isolated()
 
 
 def test_the_golden_run_plays_all_loads_again(serving):
-    """State that builds up over loads is there in it, too; random numbers are the same. The service goes on from where it was."""
+    """State that builds up over loads is there in it, too; random numbers are the same. The service
+    goes on from where it was.
+    """
     import random
 
     class Counter:
@@ -543,7 +580,10 @@ def test_a_golden_run_finds_the_global_containers_of_the_start(serving, store):
             load = service.drive([7, 7])
             with pytest.raises(NotIsolated, match="str instead of int"):
                 load.assert_isolated()
-            assert [reply.value for reply in load.golden.replies] == [(7, 1, [7], [0, 7], 2), (7, 2, [7, 7], [0, 7], 3)]
+            assert [reply.value for reply in load.golden.replies] == [
+                (7, 1, [7], [0, 7], 2),
+                (7, 2, [7, 7], [0, 7], 3),
+            ]
             assert CACHE == {"warm": {"hits": [7, 7]}, 7: "fallback"}
             assert (HITS, list(RECENT), SEEN, WORDS) == ([7, 7], [7, 7], {0, 7}, {"a": 3})
             assert CACHE["warm"]["hits"] is HITS
@@ -559,7 +599,9 @@ NAMES = globals()
 
 
 def test_a_golden_run_leaves_the_containers_of_other_modules_alone(serving, monkeypatch):
-    """A user's name for one (``from sys import path``) does not make it the user's. The names of a user's module are as at the start."""
+    """A user's name for one (``from sys import path``) does not make it the user's. The names of a
+    user's module are as at the start.
+    """
     monkeypatch.setitem(globals(), "PATH", sys.path)  # another test may have put another list there
 
     def app(entry):
@@ -596,9 +638,14 @@ def test_an_slo_recovers_in_time_or_not(serving, store):
     with serving(breaker, failure("get", at=2)) as service:
         load = service.drive(range(12), rate=20)
         load.assert_recovered(within="250ms", error_rate=0)
-        with pytest.raises(NotRecovered, match=r"did not hold 50 ms after .*\n  the error rate is .*\n  it held .* from request 6 on"):
+        with pytest.raises(
+            NotRecovered,
+            match=r"did not hold 50 ms after .*\n  the error rate is .*\n  it held .* from request 6 on",
+        ):
             load.assert_recovered(within="50ms", error_rate=0)
-        with pytest.raises(BadArgument, match="no request arrived 60 s or more after the last fault"):
+        with pytest.raises(
+            BadArgument, match="no request arrived 60 s or more after the last fault"
+        ):
             load.assert_recovered(within="1m", error_rate=0)
 
 
@@ -636,11 +683,13 @@ def test_a_load_is_judged_by_its_slo(serving):
 def test_a_test_says_what_counts_as_an_error(serving):
     """An exception always does."""
     with serving(lambda x: {"error": True} if x else 1 / x) as service:
-        load = service.drive([0, 1, 2], is_error=lambda reply: "error" in reply.value and reply.number == 1)
+        load = service.drive(
+            [0, 1, 2], is_error=lambda reply: "error" in reply.value and reply.number == 1
+        )
     assert [reply.ok for reply in load.replies] == [False, False, True]
 
 
-# -- what does not count as a reply ------------------------------------------------------------------------------------------
+# -- what does not count as a reply ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [{}, {"concurrency": 2}])
@@ -648,7 +697,10 @@ def test_a_test_says_what_counts_as_an_error(serving):
 def test_a_crash_ends_the_test(serving, app, how):
     """No reply is made up; the cure is named."""
     crash = create("crash", site="serve.request", at=1)
-    with pytest.raises(CrashNotRestarted, match=r"Put serve\(\) and drive\(\) into a function"), serving(app, crash) as service:
+    with (
+        pytest.raises(CrashNotRestarted, match=r"Put serve\(\) and drive\(\) into a function"),
+        serving(app, crash) as service,
+    ):
         service.drive([1, 2, 3], **how)
 
 
@@ -656,7 +708,9 @@ def test_a_crash_under_run_starts_the_service_again(tmp_path):
     """The golden run is a separate start."""
     with trial(Schedule((create("crash", site="serve.request", at=1),)), Patches()):
         mlchaos = Mlchaos(tmp_path)
-        run = mlchaos.run(lambda: [reply.value for reply in mlchaos.serve(doubled_async).drive([1, 2, 3]).replies])
+        run = mlchaos.run(
+            lambda: [reply.value for reply in mlchaos.serve(doubled_async).drive([1, 2, 3]).replies]
+        )
         assert (run.restarts, run.value) == (1, [2, 4, 6])
         run.assert_recovered()
 
@@ -671,7 +725,10 @@ def test_a_crash_that_the_app_swallows_is_found_out(serving, store):
             return None
 
     crash = create("call_failure", target="a_store:get", error=SimulatedCrash("dead"), at=0)
-    with pytest.raises(CrashSwallowed, match=r"swallows\(\) swallowed it"), serving(swallows, crash) as service:
+    with (
+        pytest.raises(CrashSwallowed, match=r"swallows\(\) swallowed it"),
+        serving(swallows, crash) as service,
+    ):
         service.drive([1])
 
 
@@ -731,7 +788,11 @@ def test_what_cannot_be_served_is_refused(serving, app, message):
         ([], {}, "requests must not be empty"),
         ("text", {}, "must be a list of requests, got str of 4 characters"),
         ({"a": 1}, {}, "must be a list of requests"),
-        ([1], {"concurrency": 0}, "concurrency must be a number of requests, 1 or more, got 0 (int)"),
+        (
+            [1],
+            {"concurrency": 0},
+            "concurrency must be a number of requests, 1 or more, got 0 (int)",
+        ),
         ([1], {"concurrency": True}, "got True (bool)"),
         ([1], {"rate": 0}, "rate must be requests a second, above 0, got 0 (int)"),
         ([1], {"rate": "10"}, "got '10' (str)"),
@@ -747,7 +808,10 @@ def test_a_load_that_makes_no_sense_is_refused(serving, requests, keywords, mess
 
 def test_a_callable_that_gives_a_coroutine_is_refused(serving):
     """No code would await it."""
-    with serving(lambda x: doubled_async(x)) as service, pytest.raises(BadArgument, match="Serve the coroutine function itself"):
+    with (
+        serving(lambda x: doubled_async(x)) as service,
+        pytest.raises(BadArgument, match="Serve the coroutine function itself"),
+    ):
         service.drive([1])
 
 
@@ -773,7 +837,7 @@ def test_a_service_that_is_over_says_so(serving):
         load.golden  # noqa: B018
 
 
-# -- in whole tests --------------------------------------------------------------------------------------------
+# -- in whole tests --------------------------------------------------------------------------------
 
 SCORER = """
 import asyncio
@@ -818,17 +882,28 @@ def test_an_exploration_finds_the_request_that_breaks_it(example):
         .run(passed=1, failed=1)
     )
     assert outcome.reproduce == ["@chaos.dependency_failure(at=0, target='scorer:Store.get')"]
-    outcome.has("request 0: ConnectionError: injected into scorer:Store.get by mlchaos", "(request=0)")
+    outcome.has(
+        "request 0: ConnectionError: injected into scorer:Store.get by mlchaos", "(request=0)"
+    )
 
 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("dependency_failure(target='scorer:Store.gett', at=0)", "Store has no attribute 'gett' (did you mean 'get'?)"),
-        ("dependency_failure(target='scorer:unsound', at=0)", "never struck: call scorer:unsound was never passed"),
+        (
+            "dependency_failure(target='scorer:Store.gett', at=0)",
+            "Store has no attribute 'gett' (did you mean 'get'?)",
+        ),
+        (
+            "dependency_failure(target='scorer:unsound', at=0)",
+            "never struck: call scorer:unsound was never passed",
+        ),
         ("latency_spike(at=7)", "never struck: serve.request was passed 2 times (visits 0 to 1)"),
         ("latency_spike(target='', at=7)", "latency_spike: target must be 'pkg.mod:function'"),
-        ("dependency_failure(target='scorer:Store.get', error='NoSuch', at=0)", "dependency_failure: found no exception 'NoSuch'"),
+        (
+            "dependency_failure(target='scorer:Store.get', error='NoSuch', at=0)",
+            "dependency_failure: found no exception 'NoSuch'",
+        ),
         ("dependency_failure(at=0)", "dependency_failure: missing 1 required"),
     ],
 )
@@ -858,6 +933,8 @@ def test_the_same_schedule_gives_the_same_journal(example):
     journals = []
     for number, how in enumerate(([], [], ["-n", "2"])):
         project.run(f"--mlchaos-journal={number}.jsonl", *how, fresh=bool(how), passed=3)
-        journals.append(sorted((project.pytester.path / f"{number}.jsonl").read_text().splitlines()))
+        journals.append(
+            sorted((project.pytester.path / f"{number}.jsonl").read_text().splitlines())
+        )
     assert journals[0] == journals[1] == journals[2]
     assert len(journals[0]) > 6

@@ -1,4 +1,6 @@
-"""``mlchaos.serve`` of ASGI apps: lifespan, requests, replies. Needs httpx; the apps are written by hand, but for the last."""
+"""``mlchaos.serve`` of ASGI apps: lifespan, requests, replies. Needs httpx; the apps are written by
+hand, but for the last.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ import types
 import pytest
 
 from pytest_mlchaos.core.faults import EVERY, create
-from pytest_mlchaos.errors import BadArgument, GoldenRunFailed, MissingExtra, NotIsolated, ServiceFailed
+from pytest_mlchaos.errors import (
+    BadArgument,
+    GoldenRunFailed,
+    MissingExtra,
+    NotIsolated,
+    ServiceFailed,
+)
 from tests.serving import serving_in
 
 httpx = pytest.importorskip("httpx")
@@ -31,7 +39,13 @@ def serving(tmp_path):
 
 async def respond(send, body=b"", status=200, kind=b"text/plain", *more):
     """A whole response."""
-    await send({"type": "http.response.start", "status": status, "headers": [(b"Content-Type", kind), *more]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"Content-Type", kind), *more],
+        }
+    )
     await send({"type": "http.response.body", "body": body})
 
 
@@ -59,7 +73,7 @@ class App:
             await send({"type": f"lifespan.{phase}.complete"})
 
 
-# -- lifespan --------------------------------------------------------------------------------------------------
+# -- lifespan --------------------------------------------------------------------------------------
 
 
 def test_an_app_starts_before_the_first_request_and_shuts_down_with_the_test(serving):
@@ -101,7 +115,9 @@ def test_an_app_shuts_down_where_a_with_block_ends(serving):
 
 
 def test_a_golden_run_starts_the_app_afresh(serving):
-    """After a shut-down, and shuts it down again; what the app keeps in memory is then as the loads left it."""
+    """After a shut-down, and shuts it down again; what the app keeps in memory is then as the loads
+    left it.
+    """
     told = io.StringIO()  # which no golden run puts back
 
     async def handle(scope, receive, send):
@@ -171,7 +187,12 @@ async def says_failed(scope, send):
     """Send a traceback as text, as frameworks do."""
     for phase in ("startup", "shutdown"):
         with contextlib.suppress(RuntimeError):
-            await send({"type": f"lifespan.{phase}.failed", "message": "Traceback ...\nOSError: no model\n"})
+            await send(
+                {
+                    "type": f"lifespan.{phase}.failed",
+                    "message": "Traceback ...\nOSError: no model\n",
+                }
+            )
     await asyncio.sleep(1000)
 
 
@@ -191,10 +212,15 @@ async def hangs(scope, send):
     [
         (
             raises,
-            "the app failed at start-up: KeyError: 'no model file' (if it does not support the lifespan protocol, give lifespan=False)",
+            "the app failed at start-up: KeyError: 'no model file' (if it does not support the "
+            "lifespan protocol, give lifespan=False)",
         ),
         (says_failed_and_raises, "the app failed at start-up: OSError: no model"),
-        (hangs, f"the app's start-up took longer than 0.03 s (timeout= of mlchaos.serve); it was in hangs ({__file__}:"),
+        (
+            hangs,
+            f"the app's start-up took longer than 0.03 s (timeout= of mlchaos.serve); it was in "
+            f"hangs ({__file__}:",
+        ),
     ],
 )
 def test_an_app_that_does_not_start_says_why(serving, start, message):
@@ -216,7 +242,10 @@ def test_an_app_that_does_not_shut_down_fails_the_test(serving, stop, message):
     with pytest.raises(ServiceFailed) as caught, serving(App(stop=stop), timeout="30ms") as service:
         service.drive(["/"])
     assert str(caught.value).startswith(message)
-    with pytest.raises(RuntimeError, match="the test's") as caught, serving(App(stop=stop), timeout="30ms"):
+    with (
+        pytest.raises(RuntimeError, match="the test's") as caught,
+        serving(App(stop=stop), timeout="30ms"),
+    ):
         raise RuntimeError("the test's")
     assert caught.value.__notes__[0].startswith(f"mlchaos: then {message}")
 
@@ -231,17 +260,22 @@ def test_a_start_that_fails_without_any_fault_is_a_failed_golden_run(serving):
 
     with serving(App(start=once)) as service:
         load = service.drive(["/"])
-        with pytest.raises(GoldenRunFailed, match="without any fault, the app failed at start-up: OSError"):
+        with pytest.raises(
+            GoldenRunFailed, match="without any fault, the app failed at start-up: OSError"
+        ):
             load.golden  # noqa: B018
 
 
 def test_an_app_whose_call_cannot_be_awaited_is_refused(serving):
     """It takes the three arguments, and does nothing."""
-    with pytest.raises(BadArgument, match="an ASGI app must return an awaitable, got"), serving(lambda scope, receive, send: None):
+    with (
+        pytest.raises(BadArgument, match="an ASGI app must return an awaitable, got"),
+        serving(lambda scope, receive, send: None),
+    ):
         pass
 
 
-# -- requests and replies --------------------------------------------------------------------------------------
+# -- requests and replies --------------------------------------------------------------------------
 
 
 async def echo(scope, receive, send):
@@ -250,7 +284,13 @@ async def echo(scope, receive, send):
     while (message := await receive())["body"] or message["more_body"]:
         body += message["body"]
     headers = dict(scope["headers"])
-    told = [scope["method"], scope["path"], scope["query_string"].decode(), body.decode(), headers.get(b"x-key", b"").decode()]
+    told = [
+        scope["method"],
+        scope["path"],
+        scope["query_string"].decode(),
+        body.decode(),
+        headers.get(b"x-key", b"").decode(),
+    ]
     await respond(send, repr(told).encode())
 
 
@@ -261,7 +301,10 @@ async def echo(scope, receive, send):
         ("/a?b=c", ["GET", "/a", "b=c", "", ""]),
         (("DELETE", "/a"), ["DELETE", "/a", "", "", ""]),
         (("POST", "/a", [1]), ["POST", "/a", "", "[1]", ""]),
-        ({"url": "/a", "params": {"b": "c"}, "headers": {"x-key": "k"}}, ["GET", "/a", "b=c", "", "k"]),
+        (
+            {"url": "/a", "params": {"b": "c"}, "headers": {"x-key": "k"}},
+            ["GET", "/a", "b=c", "", "k"],
+        ),
         ({"method": "PUT", "url": "/a", "content": b"raw"}, ["PUT", "/a", "", "raw", ""]),
         (httpx.Request("PATCH", "http://host/a", content="text"), ["PATCH", "/a", "", "text", ""]),
     ],
@@ -302,17 +345,29 @@ def test_a_reply_has_status_headers_and_body(serving):
 
     async def handle(scope, receive, send):
         if scope["path"] == "/json":
-            await respond(send, gzip.compress(b'{"a": 1}'), 201, b"application/json", (b"content-encoding", b"gzip"))
+            await respond(
+                send,
+                gzip.compress(b'{"a": 1}'),
+                201,
+                b"application/json",
+                (b"content-encoding", b"gzip"),
+            )
         else:
             await respond(send, "grün".encode("latin-1"), 404, b"text/plain; charset=latin-1")
 
     with serving(App(handle)) as service:
         load = service.drive(["/json", "/text"])
     first, second = load.replies
-    assert (first.status, first.json, first.headers["content-type"], first.ok) == (201, {"a": 1}, "application/json", True)
+    assert (first.status, first.json, first.headers["content-type"], first.ok) == (
+        201,
+        {"a": 1},
+        "application/json",
+        True,
+    )
     assert (second.status, second.text, second.ok) == (404, "grün", True)
     with pytest.raises(
-        BadArgument, match=r"the reply to request 1 \(GET /text\) is not JSON: 4 bytes, text/plain; charset=latin-1, status 404"
+        BadArgument,
+        match=r"the reply to request 1 \(GET /text\) is not JSON: 4 bytes, text/plain; charset=latin-1, status 404",
     ):
         second.json  # noqa: B018
 
@@ -347,7 +402,11 @@ async def by_path(scope, receive, send):
         ("/raises", False, "status 500, ValueError: mine"),
         ("/500", False, "status 500"),
         ("/raises-behind-500", False, "status 500, ValueError: mine"),
-        ("/silent", False, "status 500, RuntimeError: the app returned without completing its response"),
+        (
+            "/silent",
+            False,
+            "status 500, RuntimeError: the app returned without completing its response",
+        ),
         ("/half", False, "status 200, ValueError: mine"),
         ("/raises-late", True, "status 200"),
     ],
@@ -383,7 +442,9 @@ def test_a_request_that_hangs_is_named(example):
         @chaos.settings(timeout="300ms")
         def test_it(mlchaos):
             mlchaos.serve(app).drive(["/", "/hangs", "/"])
-    """).run(failed=1).has("TrialTimeout: the trial took longer than 0.3 s", "in flight: request 1 GET /hangs")
+    """).run(failed=1).has(
+        "TrialTimeout: the trial took longer than 0.3 s", "in flight: request 1 GET /hangs"
+    )
 
 
 def test_a_client_without_httpx_is_told_what_to_install(serving, monkeypatch):
@@ -397,13 +458,19 @@ def test_a_client_without_httpx_is_told_what_to_install(serving, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", importing)
-    with pytest.raises(MissingExtra, match=r"mlchaos.serve of an ASGI app needs httpx.*'pytest-mlchaos\[serve\]'"), serving(App()):
+    with (
+        pytest.raises(
+            MissingExtra,
+            match=r"mlchaos.serve of an ASGI app needs httpx.*'pytest-mlchaos\[serve\]'",
+        ),
+        serving(App()),
+    ):
         pass
     with serving(abs) as service:
         assert service.drive([-1]).replies[0].value == 1
 
 
-# -- faults ----------------------------------------------------------------------------------------------------
+# -- faults ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -440,7 +507,9 @@ def test_a_start_that_needs_a_failing_dependency_fails(serving, store):
         scope["state"]["value"] = await store.get(1)
 
     with (
-        pytest.raises(ServiceFailed, match="at start-up: ConnectionError: injected into a_store:get"),
+        pytest.raises(
+            ServiceFailed, match="at start-up: ConnectionError: injected into a_store:get"
+        ),
         serving(App(start=start), failure("get", 0)),
     ):
         pass
@@ -462,7 +531,11 @@ def test_isolation_compares_statuses_and_json(serving, store):
         if scope["path"] == "/status":
             return await respond(send, status=200 + seen[-1])
         kind = b"application/json" if scope["path"] == "/json" else b"text/plain"
-        return await respond(send, b'{"score": %d}' % seen[-1] if scope["path"] == "/json" else b"<%d>" % seen[-1], kind=kind)
+        return await respond(
+            send,
+            b'{"score": %d}' % seen[-1] if scope["path"] == "/json" else b"<%d>" % seen[-1],
+            kind=kind,
+        )
 
     for path, difference in {
         "/json": r"json\['score'\]: differs by 1 \(int\)",
@@ -479,7 +552,9 @@ def test_isolation_compares_statuses_and_json(serving, store):
 
 
 def test_an_app_of_a_framework_works(serving, store):
-    """Plain endpoints in worker threads, dependencies, lifespan state, middleware, background tasks, streams."""
+    """Plain endpoints in worker threads, dependencies, lifespan state, middleware, background
+    tasks, streams.
+    """
     fastapi = pytest.importorskip("fastapi")
     from fastapi.responses import StreamingResponse
 
@@ -496,14 +571,22 @@ def test_an_app_of_a_framework_works(serving, store):
 
     @app.get("/plain/{number}")
     def plain(number: int, found: int = fastapi.Depends(lambda: store.get_sync(1))):
-        return {"number": number, "main": threading.current_thread() is threading.main_thread(), "found": found}
+        return {
+            "number": number,
+            "main": threading.current_thread() is threading.main_thread(),
+            "found": found,
+        }
 
     async def endpoint(request, number, tasks):
         async with request.state.lock:
             tasks.add_task(store.get, number)
             return {"number": await store.get(number)}
 
-    endpoint.__annotations__ = {"request": fastapi.Request, "number": int, "tasks": fastapi.BackgroundTasks}
+    endpoint.__annotations__ = {
+        "request": fastapi.Request,
+        "number": int,
+        "tasks": fastapi.BackgroundTasks,
+    }
     app.get("/async/{number}")(endpoint)
 
     @app.get("/stream")
@@ -515,15 +598,23 @@ def test_an_app_of_a_framework_works(serving, store):
         return StreamingResponse(lines())
 
     with serving(app, failure("get_sync", 2)) as service:
-        load = service.drive([f"/{kind}/{n}" for n in range(4) for kind in ("plain", "async")], concurrency=3)
+        load = service.drive(
+            [f"/{kind}/{n}" for n in range(4) for kind in ("plain", "async")], concurrency=3
+        )
         assert load.availability == 7 / 8
-        assert {reply.json["main"] for reply in load.replies if reply.name.startswith("GET /plain") and reply.ok} == {False}
+        assert {
+            reply.json["main"]
+            for reply in load.replies
+            if reply.name.startswith("GET /plain") and reply.ok
+        } == {False}
         assert [reply.ok for reply in load.replies] == [not reply.faults for reply in load.replies]
         load.assert_isolated()
     with serving(app, failure("get", [1, 4])) as service:
         first, second, third = service.drive(["/stream", "/async/3", "/plain/4"]).replies
     assert (first.status, first.text) == (200, "0\n")
-    assert ConnectionError in (type(first.error), type(first.late_error)), "late where middleware closes the broken stream"
+    assert ConnectionError in (type(first.error), type(first.late_error)), (
+        "late where middleware closes the broken stream"
+    )
     assert (second.json, type(second.late_error), second.ok) == ({"number": 3}, type(None), True)
     assert third.json["found"] == 1
 
@@ -552,7 +643,10 @@ def test_a_crash_in_an_endpoint_ends_the_test_or_restarts_the_run(example, endpo
             assert run.restarts == 1
             run.assert_recovered()
     """
-    outcome = example.with_tests(textwrap.dedent(source).replace("ENDPOINT", endpoint)).run(failed=1, passed=1)
+    outcome = example.with_tests(textwrap.dedent(source).replace("ENDPOINT", endpoint)).run(
+        failed=1, passed=1
+    )
     outcome.has(
-        "CrashNotRestarted: the process died at home.visited 1 (injected by mlchaos), and nothing restarted it: mlchaos.serve does not"
+        "CrashNotRestarted: the process died at home.visited 1 (injected by mlchaos), and nothing "
+        "restarted it: mlchaos.serve does not"
     )

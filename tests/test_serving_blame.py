@@ -1,4 +1,6 @@
-"""To which request a strike is put down, what a golden load is, and how an app that never answers is found. Torch-free."""
+"""To which request a strike is put down, what a golden load is, and how an app that never answers
+is found. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,15 @@ from pytest_mlchaos.core.replies import Suspicion
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
-from pytest_mlchaos.errors import BadArgument, GoldenRunFailed, Inconclusive, NeverAnswered, NoFallback, NotIsolated, NotRecovered
+from pytest_mlchaos.errors import (
+    BadArgument,
+    GoldenRunFailed,
+    Inconclusive,
+    NeverAnswered,
+    NoFallback,
+    NotIsolated,
+    NotRecovered,
+)
 from pytest_mlchaos.plugin.fixture import Mlchaos
 from pytest_mlchaos.serving import patience
 from tests.serving import serving_in
@@ -40,7 +50,9 @@ def virtual(tmp_path):
     """Serve an app in a trial of these faults, on the virtual clock."""
 
     def serve(app, *schedule):
-        return trial(Schedule(schedule), Patches(), clock="virtual"), lambda: Mlchaos(tmp_path).serve(app)
+        return trial(Schedule(schedule), Patches(), clock="virtual"), lambda: Mlchaos(
+            tmp_path
+        ).serve(app)
 
     return serve
 
@@ -65,7 +77,7 @@ def fails(reply):
     return "ConnectionError" in repr(reply.error)
 
 
-# -- work in threads ---------------------------------------------------------------------------------------------
+# -- work in threads -------------------------------------------------------------------------------
 
 
 async def in_executor(model, text):
@@ -178,7 +190,9 @@ def of(handler, model):
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 @pytest.mark.parametrize("handler", WAYS)
-def test_a_strike_in_a_pools_thread_belongs_to_the_request_that_submitted(serving, model, handler, concurrency):
+def test_a_strike_in_a_pools_thread_belongs_to_the_request_that_submitted(
+    serving, model, handler, concurrency
+):
     """Whatever way leads there, and however many are in flight; so the wrong fallback is found."""
     with serving(of(handler, model), failure()) as service:
         load = service.drive(TEXTS, concurrency=concurrency)
@@ -192,7 +206,9 @@ def test_a_strike_in_a_pools_thread_belongs_to_the_request_that_submitted(servin
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_a_strike_in_a_thread_that_nothing_tells_of_may_be_any_requests_in_flight(serving, model, concurrency):
+def test_a_strike_in_a_thread_that_nothing_tells_of_may_be_any_requests_in_flight(
+    serving, model, concurrency
+):
     """The one that was hit is told by its reply."""
     with serving(functools.partial(in_a_bare_thread, model), failure()) as service:
         load = service.drive(TEXTS, concurrency=concurrency)
@@ -214,10 +230,13 @@ def test_of_the_users_context_nothing_is_carried_into_a_pool(serving, model):
             return pool.submit(user.get).result()
 
     with serving(app) as service:
-        assert [reply.value for reply in service.drive(["ann", "bob"]).replies] == ["unknown", "unknown"]
+        assert [reply.value for reply in service.drive(["ann", "bob"]).replies] == [
+            "unknown",
+            "unknown",
+        ]
 
 
-# -- workers that serve several requests -------------------------------------------------------------------------
+# -- workers that serve several requests -----------------------------------------------------------
 
 
 class Worker:
@@ -238,7 +257,9 @@ class Worker:
         while True:
             text, future = await self.queue.get()
             found = _outcome(self.model, text)
-            future.set_exception(found) if isinstance(found, Exception) else future.set_result(found)
+            future.set_exception(found) if isinstance(found, Exception) else future.set_result(
+                found
+            )
 
 
 class Batcher:
@@ -257,7 +278,9 @@ class Batcher:
     def flush(self):
         batch, self.pending = self.pending, []
         try:
-            for (_, future), found in zip(batch, self.work([text for text, _ in batch]), strict=True):
+            for (_, future), found in zip(
+                batch, self.work([text for text, _ in batch]), strict=True
+            ):
                 future.set_result(found)
         except ConnectionError as error:
             for _, future in batch:
@@ -265,12 +288,16 @@ class Batcher:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_a_strike_in_a_worker_is_not_put_down_to_the_request_that_started_it(serving, model, concurrency):
+def test_a_strike_in_a_worker_is_not_put_down_to_the_request_that_started_it(
+    serving, model, concurrency
+):
     """One request in flight is the one; of several, as many may differ as there were strikes."""
     with serving(Worker(model), failure()) as service:
         load = service.drive(TEXTS, concurrency=concurrency)
         assert [reply.number for reply in load.replies if fails(reply)] == [2]
-        assert [reply.number for reply in load.replies if reply.faults] == ([2] if concurrency == 1 else [])
+        assert [reply.number for reply in load.replies if reply.faults] == (
+            [2] if concurrency == 1 else []
+        )
         load.assert_isolated()
         load.assert_fallback(fails)
         with pytest.raises(NoFallback, match="request 2"):
@@ -285,11 +312,15 @@ def test_a_strike_that_no_reply_shows_is_inconclusive(serving, model):
             while True:
                 text, future = await self.queue.get()
                 found = _outcome(self.model, text)
-                future.set_result(self.model.predict(text) if isinstance(found, Exception) else found)
+                future.set_result(
+                    self.model.predict(text) if isinstance(found, Exception) else found
+                )
 
     with serving(Retrying(model), failure()) as service:
         load = service.drive(TEXTS, concurrency=3)
-        with pytest.raises(Inconclusive, match=r"one of requests 0–2: all of them equal the golden run's"):
+        with pytest.raises(
+            Inconclusive, match=r"one of requests 0–2: all of them equal the golden run's"
+        ):
             load.assert_fallback(fails)
         load.assert_fallback(fails, or_golden=True)
         load.assert_isolated()
@@ -299,7 +330,10 @@ def test_work_that_a_batch_shares_is_inconclusive_until_the_test_says_so(serving
     """One strike harms all of it: ``by="batch"``."""
     with serving(Batcher(lambda texts: model.encode(texts)), failure("encode", at=0)) as service:
         load = service.drive(TEXTS, concurrency=3)
-        with pytest.raises(Inconclusive, match=r"more replies differ .*: 3\n(.*\n)+.*hit one of requests 0–2\n.*by='batch'"):
+        with pytest.raises(
+            Inconclusive,
+            match=r"more replies differ .*: 3\n(.*\n)+.*hit one of requests 0–2\n.*by='batch'",
+        ):
             load.assert_isolated()
         load.assert_isolated(by="batch")
         with pytest.raises(BadArgument, match="by must be a function of a reply or 'batch'"):
@@ -308,7 +342,9 @@ def test_work_that_a_batch_shares_is_inconclusive_until_the_test_says_so(serving
 
 def test_an_error_that_fails_the_others_of_a_batch_is_no_isolation(serving, model):
     """If each request has a call of its own, the strike belongs to one request."""
-    with serving(Batcher(lambda texts: [model.predict(text) for text in texts]), failure(at=1)) as service:
+    with serving(
+        Batcher(lambda texts: [model.predict(text) for text in texts]), failure(at=1)
+    ) as service:
         load = service.drive(TEXTS, concurrency=3)
         with pytest.raises(NotIsolated, match=r"2 of 5 replies(.*\n)+.*hit one of requests 0–2"):
             load.assert_isolated()
@@ -321,7 +357,7 @@ def test_candidates_are_named_shortly():
     assert str(Suspicion(None, (2,))) == "request 2"
 
 
-# -- golden loads ------------------------------------------------------------------------------------------------
+# -- golden loads ----------------------------------------------------------------------------------
 
 
 class Connection:
@@ -381,7 +417,10 @@ def test_a_golden_load_finds_no_state_that_a_fault_has_left(serving, store, make
     with serving(make(), create("call_failure", target="a_store:get", at=1)) as service:
         load = service.drive(range(5))
         assert [reply.value for reply in load.replies if reply.ok] == [0, 1, 2, 3]
-        with pytest.raises(NotIsolated, match=r"3 of 4 replies during which no fault struck\n  request 2: value: differs by 1"):
+        with pytest.raises(
+            NotIsolated,
+            match=r"3 of 4 replies during which no fault struck\n  request 2: value: differs by 1",
+        ):
             load.assert_isolated()
         assert [reply.value for reply in load.golden.replies] == [0, 1, 2, 3, 4]
     CONNECTION.answers.clear()
@@ -396,7 +435,13 @@ def test_what_two_golden_loads_differ_in_is_not_judged(serving, model):
 
     def app(text):
         found = _outcome(model, text)
-        return {"id": uuid.uuid4().hex, "number": next(IDS), "at": time.time(), "text": f"took {time.time_ns()} ns", "value": found == "?"}
+        return {
+            "id": uuid.uuid4().hex,
+            "number": next(IDS),
+            "at": time.time(),
+            "text": f"took {time.time_ns()} ns",
+            "value": found == "?",
+        }
 
     with serving(app, failure()) as service:
         load = service.drive(TEXTS)
@@ -413,7 +458,10 @@ def test_a_reply_that_differs_in_what_golden_loads_have_in_common_is_found(servi
         poisoned.extend([found] if isinstance(found, Exception) else [])
         return {"id": uuid.uuid4().hex, "value": 0 if poisoned else found}
 
-    with serving(app, failure()) as service, pytest.raises(NotIsolated, match=r"value\['value'\]: differs") as caught:
+    with (
+        serving(app, failure()) as service,
+        pytest.raises(NotIsolated, match=r"value\['value'\]: differs") as caught,
+    ):
         service.drive(TEXTS).assert_isolated()
     assert "not judged, because two golden loads differ there: value['id']" in str(caught.value)
 
@@ -426,7 +474,10 @@ def test_an_app_that_cannot_be_made_fresh_is_said_to_be_so(serving, model):
         model.predict(text)
         return next(left) > 95
 
-    with serving(app, failure(at=4)) as service, pytest.raises(Inconclusive, match="the app cannot be reset"):
+    with (
+        serving(app, failure(at=4)) as service,
+        pytest.raises(Inconclusive, match="the app cannot be reset"),
+    ):
         service.drive(TEXTS).assert_isolated()
 
 
@@ -438,7 +489,10 @@ def test_an_app_that_always_fails_is_isolated_from_nothing(serving):
 
     with (
         serving(app, create("latency_spike", delay=0.001, at=0)) as service,
-        pytest.raises(GoldenRunFailed, match=r"all 5 requests of this load fail.*request 0: RuntimeError: not ready"),
+        pytest.raises(
+            GoldenRunFailed,
+            match=r"all 5 requests of this load fail.*request 0: RuntimeError: not ready",
+        ),
     ):
         service.drive(TEXTS).assert_isolated()
 
@@ -475,7 +529,9 @@ def test_a_cache_that_one_trial_has_filled_is_empty_in_the_next(example):
 
 
 def test_what_a_test_does_to_an_app_is_gone_in_the_next_one(example):
-    """Tests are isolated as if each had its own process. A fixture's tear-down still sees the changes."""
+    """Tests are isolated as if each had its own process. A fixture's tear-down still sees the
+    changes.
+    """
     example.with_file("app.py", "broken = False\ndef get(): return 1\n").with_tests(
         """
         import app, pytest
@@ -521,7 +577,7 @@ def test_a_searched_fallback_that_no_strike_ever_meets_is_refused(example):
     ).run(failed=1).has("assert_fallback judged nothing")
 
 
-# -- recovery, and breakers --------------------------------------------------------------------------------------
+# -- recovery, and breakers ------------------------------------------------------------------------
 
 
 class Breaker:
@@ -549,7 +605,10 @@ def test_a_breaker_that_is_open_is_excused_by_its_fallback(serving, model):
     """The verdict names that way out; time that it may take is limited."""
     with serving(Breaker(model), failure(at=[1, 2])) as service:
         load = service.drive(TEXTS * 2)
-        with pytest.raises(NotIsolated, match=r"3 of 8 replies(.*\n)+.*assert_isolated\(or_fallback=\.\.\., within=\.\.\.\)"):
+        with pytest.raises(
+            NotIsolated,
+            match=r"3 of 8 replies(.*\n)+.*assert_isolated\(or_fallback=\.\.\., within=\.\.\.\)",
+        ):
             load.assert_isolated()
         load.assert_isolated(or_fallback=FALLBACK)
         load.assert_isolated(or_fallback=lambda reply: reply.value["fallback"], within="1h")
@@ -567,7 +626,11 @@ def test_a_fallback_before_any_fault_is_not_excused(serving, model):
 
     def app(text):
         warm.append(text)
-        return FALLBACK if len(warm) % 4 == 2 and _outcome(model, text) else {"value": len(text), "fallback": False}
+        return (
+            FALLBACK
+            if len(warm) % 4 == 2 and _outcome(model, text)
+            else {"value": len(text), "fallback": False}
+        )
 
     with serving(app, failure(at=1)) as service:
         load = service.drive(TEXTS * 2)
@@ -578,14 +641,17 @@ def test_an_app_that_stays_with_its_fallback_has_not_recovered(serving, model):
     """Unless the test judges the service level alone."""
     with serving(Breaker(model, stays_open=100), failure(at=[1, 2])) as service:
         load = service.drive(TEXTS * 2)
-        with pytest.raises(NotRecovered, match=r"different from the golden run .* after the last fault: 7 of 7 replies"):
+        with pytest.raises(
+            NotRecovered,
+            match=r"different from the golden run .* after the last fault: 7 of 7 replies",
+        ):
             load.assert_recovered(within=0, error_rate=0)
         load.assert_recovered(within=0, error_rate=0, like_golden=False)
     with serving(Breaker(model, stays_open=0), failure(at=[1, 2])) as service:
         service.drive(TEXTS * 2).assert_recovered(within=0, error_rate=0)
 
 
-# -- delays ------------------------------------------------------------------------------------------------------
+# -- delays ----------------------------------------------------------------------------------------
 
 
 def test_a_delay_that_is_given_up_is_seen_by_the_callee(virtual, monkeypatch):
@@ -644,7 +710,10 @@ def test_a_callees_own_time_out_sees_the_delay(virtual, monkeypatch):
     async def app(name):
         return await getattr(module, name)(name)
 
-    faults = [create("call_delay", target=f"a_store:{name}", delay=10, at=0) for name in ("get", "at_once")]
+    faults = [
+        create("call_delay", target=f"a_store:{name}", delay=10, at=0)
+        for name in ("get", "at_once")
+    ]
     trials, serve = virtual(app, *faults)
     with trials:
         replies = serve().drive(["get", "at_once"]).replies
@@ -652,7 +721,7 @@ def test_a_callees_own_time_out_sees_the_delay(virtual, monkeypatch):
     assert (replies[1].value, round(replies[1].latency)) == ("at_once", 10)
 
 
-# -- apps that never answer --------------------------------------------------------------------------------------
+# -- apps that never answer ------------------------------------------------------------------------
 
 
 async def unanswered(_):
@@ -675,8 +744,14 @@ def polling_in_a_thread(_):
 @pytest.mark.parametrize(
     ("app", "message"),
     [
-        (unanswered, r"nothing is scheduled, and no thread(.*\n)+  request 0, which waits in unanswered \(.*test_serving_blame.py:\d+\)"),
-        (polling, r"waited 701 times in \d+ s of virtual time(.*\n)+  request 0, which waits in polling "),
+        (
+            unanswered,
+            r"nothing is scheduled, and no thread(.*\n)+  request 0, which waits in unanswered \(.*test_serving_blame.py:\d+\)",
+        ),
+        (
+            polling,
+            r"waited 701 times in \d+ s of virtual time(.*\n)+  request 0, which waits in polling ",
+        ),
         (polling_in_a_thread, r"waited 701 times in \d+ s of virtual time"),
     ],
 )
@@ -712,7 +787,9 @@ def test_what_another_event_loop_has_scheduled_is_waited_for(virtual, library_lo
 
     async def app(request):
         answer, here = asyncio.Event(), asyncio.get_running_loop()
-        library_loop.call_soon_threadsafe(library_loop.call_later, 0.05, here.call_soon_threadsafe, answer.set)
+        library_loop.call_soon_threadsafe(
+            library_loop.call_later, 0.05, here.call_soon_threadsafe, answer.set
+        )
         await answer.wait()
         return request
 
@@ -744,7 +821,7 @@ def test_a_long_wait_is_no_polling(virtual):
         assert [round(reply.latency / 3600) for reply in serve().drive([1, 2]).replies] == [3, 4]
 
 
-# -- test clients that run an app in a thread --------------------------------------------------------------------
+# -- test clients that run an app in a thread ------------------------------------------------------
 
 
 @pytest.mark.parametrize("client", ["as_context", "without_context", "of_a_fixture", "websocket"])

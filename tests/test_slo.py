@@ -9,7 +9,10 @@ from pytest_mlchaos.errors import BadArgument, SloMissed
 from pytest_mlchaos.serving.slo import quantile
 
 
-@pytest.mark.parametrize(("q", "expected"), [(0, 1), (0.01, 1), (0.5, 50), (0.501, 51), (0.99, 99), (0.991, 100), (1, 100), (0.07, 7)])
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [(0, 1), (0.01, 1), (0.5, 50), (0.501, 51), (0.99, 99), (0.991, 100), (1, 100), (0.07, 7)],
+)
 def test_quantiles_are_nearest_rank(q, expected):
     """A value that was measured, exceeded by at most the rest."""
     assert quantile(list(range(100, 0, -1)), q) == expected
@@ -17,8 +20,20 @@ def test_quantiles_are_nearest_rank(q, expected):
 
 def test_bounds_may_just_be_reached():
     """Percentiles of two digits and more."""
-    assert_slo([0.1] * 999 + [5.0], errors=10, p50=0.1, p9="100ms", p999="100ms", max=5, error_rate=0.01, availability=0.99)
-    with pytest.raises(SloMissed, match=r"over 1000 requests:\n  p9991 is 5 s, expected at most 4 s \(1 of 1000 took longer\)$"):
+    assert_slo(
+        [0.1] * 999 + [5.0],
+        errors=10,
+        p50=0.1,
+        p9="100ms",
+        p999="100ms",
+        max=5,
+        error_rate=0.01,
+        availability=0.99,
+    )
+    with pytest.raises(
+        SloMissed,
+        match=r"over 1000 requests:\n  p9991 is 5 s, expected at most 4 s \(1 of 1000 took longer\)$",
+    ):
         assert_slo([0.1] * 999 + [5.0], p999=4, p9991=4)
 
 

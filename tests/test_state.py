@@ -41,7 +41,9 @@ class Opaque:
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children) | st.tuples(children, children),
+    lambda children: (
+        st.lists(children) | st.dictionaries(st.text(), children) | st.tuples(children, children)
+    ),
     max_leaves=10,
 )
 
@@ -66,7 +68,11 @@ DIFFERENT = [
     (1.0, 1.0004842313, "state: differs by 0.000484 (float)"),
     (0, 12345678, "state: differs: it is 0 (int)"),
     (np.uint8(0), np.uint8(255), "state: differs: it is 0 (uint8)"),
-    (np.array([0, 1]), np.array([12345678, 3]), "state[0]: differs: it is 0; 2 of 2 entries differ, by at most 100 % (int64[2])"),
+    (
+        np.array([0, 1]),
+        np.array([12345678, 3]),
+        "state[0]: differs: it is 0; 2 of 2 entries differ, by at most 100 % (int64[2])",
+    ),
     (
         np.array([1.0, 2.0]),
         np.array([1.00123456, 5.98765]),
@@ -97,14 +103,30 @@ DIFFERENT = [
     (len, max, "state: not equal"),
     (np.zeros(3), np.zeros(4), "state: float64[3] instead of float64[4]"),
     (np.zeros(3), np.zeros(3, "f4"), "state: float64[3] instead of float32[3]"),
-    (np.array([1.0, 2, 3]), np.array([1.0, 4, 7]), "state[1]: differs by 50 %; 2 of 3 entries differ, by at most 57.1 % (float64[3])"),
-    (np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 9]]), "state[1, 1]: differs by 5; 1 of 4 entries differ (int64[2, 2])"),
+    (
+        np.array([1.0, 2, 3]),
+        np.array([1.0, 4, 7]),
+        "state[1]: differs by 50 %; 2 of 3 entries differ, by at most 57.1 % (float64[3])",
+    ),
+    (
+        np.array([[1, 2], [3, 4]]),
+        np.array([[1, 2], [3, 9]]),
+        "state[1, 1]: differs by 5; 1 of 4 entries differ (int64[2, 2])",
+    ),
     (np.array([2**63 - 1]), np.array([2**63 - 2]), "state[0]: differs by 1"),
     (np.array([0], "u1"), np.array([255], "u1"), "state[0]: differs: it is 0"),
-    (np.array([1.0, NAN]), np.array([1.0, 2.0]), "state[1]: is finite on one side only; 1 of 2 entries differ (float64[2])"),
+    (
+        np.array([1.0, NAN]),
+        np.array([1.0, 2.0]),
+        "state[1]: is finite on one side only; 1 of 2 entries differ (float64[2])",
+    ),
     (np.array(["a", "b"]), np.array(["a", "c"]), "state[1]: 1 of 2 entries differ (<U1[2])"),
     (np.array([True, False]), np.array([True, True]), "state[1]: differs: it is 0"),
-    (np.array([{"a": 1}], dtype=object), np.array([{"a": 2}], dtype=object), "state[0]['a']: differs by 1"),
+    (
+        np.array([{"a": 1}], dtype=object),
+        np.array([{"a": 2}], dtype=object),
+        "state[0]['a']: differs by 1",
+    ),
     (np.float32(1), np.float32(2), "state: differs by 50 % (float32)"),
     (2**60, 2**60 + 1, "state: differs by 1 (int)"),
     (Decimal("1.1"), Decimal("1.2"), "state: differs by 0.1 (Decimal)"),
@@ -143,7 +165,11 @@ def test_states_that_mean_the_same_are_the_same(actual, expected):
 
 def test_tolerances_are_those_of_allclose():
     """``atol + rtol * abs(expected)``; NaN is never near a number."""
-    assert_same_state({"w": np.array([1.0, 100.0]), "l": 1.0}, {"w": np.array([1.01, 101.0]), "l": 1.01}, rtol=0.011)
+    assert_same_state(
+        {"w": np.array([1.0, 100.0]), "l": 1.0},
+        {"w": np.array([1.01, 101.0]), "l": 1.01},
+        rtol=0.011,
+    )
     with pytest.raises(StateDiffers, match="1 of 2 entries differ"):
         assert_same_state(np.array([1.0, 100.0]), np.array([1.01, 101.0]), atol=0.5)
     with pytest.raises(StateDiffers):
@@ -167,14 +193,18 @@ def test_cycles_are_walked_once():
 
 def test_no_value_of_the_users_data_is_in_a_message():
     """Reports are pasted into tickets."""
-    for actual, expected in [("s3cret-token", "other"), ([31337], [1]), (np.array([31337.0]), np.array([1.0]))]:
+    for actual, expected in [
+        ("s3cret-token", "other"),
+        ([31337], [1]),
+        (np.array([31337.0]), np.array([1.0])),
+    ]:
         with pytest.raises(StateDiffers) as caught:
             assert_same_state(actual, expected)
         assert "31337" not in str(caught.value)
         assert "s3cret" not in str(caught.value)
 
 
-# -- functions, methods and classes ---------------------------------------------------------------------------------
+# -- functions, methods and classes ----------------------------------------------------------------
 
 
 def _adder(number, keyword=None):
@@ -215,8 +245,12 @@ class _Holder:
 
 
 CODE = {
-    "lambda": lambda number: (lambda value: value + 1) if number == 1 else (lambda value: value + 2),
-    "attribute": lambda number: (lambda value: value.one) if number == 1 else (lambda value: value.two),
+    "lambda": lambda number: (
+        (lambda value: value + 1) if number == 1 else (lambda value: value + 2)
+    ),
+    "attribute": lambda number: (
+        (lambda value: value.one) if number == 1 else (lambda value: value.two)
+    ),
     "type of a constant": lambda number: (lambda: 1) if number == 1 else (lambda: True),
     "inner": lambda number: (lambda: lambda: 1) if number == 1 else (lambda: lambda: 2),
     "closure": _adder,
@@ -261,7 +295,9 @@ class Sample:
 
 
 def test_what_many_objects_share_is_compared_once():
-    """Each sample of a list holds the data set of all: the cost grows with their number, not with its square."""
+    """Each sample of a list holds the data set of all: the cost grows with their number, not with
+    its square.
+    """
 
     class Row(int):
         looks = 0
@@ -292,6 +328,9 @@ def test_a_difference_in_what_is_shared_is_found():
 def test_the_texts_of_keys_are_made_for_differences_alone(monkeypatch):
     """To decide which keys may be shown takes longer than to compare their values."""
     asked = []
-    monkeypatch.setattr("pytest_mlchaos.oracles.state.key_text", lambda key, *_, **__: asked.append(key) or repr(key))
+    monkeypatch.setattr(
+        "pytest_mlchaos.oracles.state.key_text",
+        lambda key, *_, **__: asked.append(key) or repr(key),
+    )
     assert first_difference([{"id": 1, "t": 2}] * 5, [{"id": 1, "t": 2} for _ in range(5)]) is None
     assert asked == []

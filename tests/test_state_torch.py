@@ -35,21 +35,29 @@ def test_modules_and_optimizers_are_compared_by_their_state():
     assert_same_state(model, copy.deepcopy(model))
     with torch.no_grad():  # not the trained weight: that is another one on another processor
         model[2].weight[0, 1], twin[2].weight[0, 1] = 0.3, 0.8
-    with pytest.raises(StateDiffers, match=r"model\['2.weight'\]\[0, 1\]: differs by 62.5 %; 1 of 4 entries differ \(float32\[1, 4\]\)"):
+    with pytest.raises(
+        StateDiffers,
+        match=r"model\['2.weight'\]\[0, 1\]: differs by 62.5 %; 1 of 4 entries differ \(float32\[1, 4\]\)",
+    ):
         assert_same_state(model, twin, name="model")
     other.param_groups[0]["lr"] = 0.2
     with pytest.raises(StateDiffers, match=r"\['param_groups'\]\[0\]\['lr'\]: differs by 50 %"):
         assert_same_state(optimizer, other)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.int8, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.int8, torch.bool]
+)
 def test_tensors_of_any_dtype_are_compared(dtype):
     """Equal ones are equal, and one element that differs is found."""
     a = torch.tensor([0, 1, 1, 0]).to(dtype)
     b = a.clone()
     assert_same_state(a, b)
     b[2] = 0
-    with pytest.raises(StateDiffers, match=r"state\[2\]: differs from 0; 1 of 4 entries differ \((torch\.)?\w+\[4\]\)"):
+    with pytest.raises(
+        StateDiffers,
+        match=r"state\[2\]: differs from 0; 1 of 4 entries differ \((torch\.)?\w+\[4\]\)",
+    ):
         assert_same_state(a, b)
 
 
@@ -59,7 +67,9 @@ def test_special_tensors_are_compared_too():
     assert_same_state(torch.eye(3).to_sparse(), torch.eye(3).to_sparse())
     assert_same_state(torch.tensor(1.0, requires_grad=True), torch.tensor(1.0))
     with pytest.raises(StateDiffers, match=r"state\[1, 1\]: differs by 50 %"):
-        assert_same_state(torch.eye(3).to_sparse(), torch.diag(torch.tensor([1.0, 2.0, 1.0])).to_sparse())
+        assert_same_state(
+            torch.eye(3).to_sparse(), torch.diag(torch.tensor([1.0, 2.0, 1.0])).to_sparse()
+        )
     with pytest.raises(StateDiffers, match=r"torch\.sparse_coo instead of"):
         assert_same_state(torch.eye(3).to_sparse(), torch.eye(3))
     with pytest.raises(StateDiffers, match=r"float32\[3\] instead of float32\[1, 3\]"):
@@ -100,15 +110,27 @@ def test_generators_are_compared_by_their_state():
 def frame():
     """A table with every common kind of column."""
     return pd.DataFrame(
-        {"n": [1.0, None, 3.0], "i": [1, 2, 3], "s": ["a", None, "c"], "t": pd.date_range("2026-01-01", periods=3)}, index=[5, 6, 7]
+        {
+            "n": [1.0, None, 3.0],
+            "i": [1, 2, 3],
+            "s": ["a", None, "c"],
+            "t": pd.date_range("2026-01-01", periods=3),
+        },
+        index=[5, 6, 7],
     )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.assign(i=[1, 2, 4]), "state['i'][2]: differs by 1; 1 of 3 entries differ (int64[3])"),
-        (lambda f: f.assign(n=[1.0, 2.0, 3.0]), "state['n'][1]: 1 of 3 entries are missing on one side only"),
+        (
+            lambda f: f.assign(i=[1, 2, 4]),
+            "state['i'][2]: differs by 1; 1 of 3 entries differ (int64[3])",
+        ),
+        (
+            lambda f: f.assign(n=[1.0, 2.0, 3.0]),
+            "state['n'][1]: 1 of 3 entries are missing on one side only",
+        ),
         (lambda f: f.assign(s=["a", None, "d"]), "state['s'][2]: texts differ"),
         (lambda f: f.rename(columns={"i": "j"}), "state.columns[1]: texts differ"),
         (lambda f: f[["i", "n", "s", "t"]], "state.columns[0]: texts differ"),
@@ -174,7 +196,10 @@ def test_tensors_that_are_made_of_others_are_compared_by_their_parts():
 def test_a_tensor_that_cannot_be_read_is_said_to_be():
     """A tensor without readable values is reported as not comparable, and nothing is raised."""
     codes = torch.ones(2, dtype=torch.int8)
-    for one, other in [(Opaque(codes, codes), Opaque(codes, codes)), (torch.ones(2, device="meta"), torch.ones(2, device="meta"))]:
+    for one, other in [
+        (Opaque(codes, codes), Opaque(codes, codes)),
+        (torch.ones(2, device="meta"), torch.ones(2, device="meta")),
+    ]:
         assert "which cannot be compared" in first_difference([one], [other])
 
 
@@ -185,15 +210,31 @@ def test_a_tensor_that_cannot_be_read_is_said_to_be():
         lambda value: torch.tensor([0.0, value]).to_sparse(),
         lambda value: torch.tensor([[0.0, value]]).to_sparse_csr(),
         lambda value: torch.quantize_per_tensor(torch.tensor([1.0, value]), 0.1, 0, torch.qint8),
-        lambda value: torch.quantize_per_channel(torch.tensor([[1.0, value]]), torch.tensor([0.1]), torch.tensor([0]), 0, torch.qint8),
+        lambda value: torch.quantize_per_channel(
+            torch.tensor([[1.0, value]]), torch.tensor([0.1]), torch.tensor([0]), 0, torch.qint8
+        ),
         lambda value: torch.nested.nested_tensor([torch.ones(1), torch.tensor([0.0, value])]),
-        lambda value: torch.nested.nested_tensor([torch.ones(1), torch.tensor([0.0, value])], layout=torch.jagged),
+        lambda value: torch.nested.nested_tensor(
+            [torch.ones(1), torch.tensor([0.0, value])], layout=torch.jagged
+        ),
         lambda value: torch.tensor([1.0, value]).to(torch.float8_e5m2),
         lambda value: torch.tensor([1, int(value)], dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
         lambda value: torch.tensor([1j, value]).conj(),
         lambda value: torch.tensor([1j, value * 1j]).conj().imag,
     ],
-    ids=["subclass", "sparse", "csr", "quantized", "per channel", "nested", "jagged", "float8", "float4", "conjugate", "negative"],
+    ids=[
+        "subclass",
+        "sparse",
+        "csr",
+        "quantized",
+        "per channel",
+        "nested",
+        "jagged",
+        "float8",
+        "float4",
+        "conjugate",
+        "negative",
+    ],
 )
 def test_unusual_tensors_are_compared(make):
     """Two with the same values are the same, and two with other values differ."""

@@ -233,10 +233,21 @@ def test_instances_and_classes_of_any_age_work(tmp_path):
 
 def test_everything_is_as_before_after_a_trial(tmp_path):
     """Base classes, implementations, the metaclass, the function that runs coroutines."""
-    classes = (AbstractFileSystem, AsyncFileSystem, MemoryFileSystem, AbstractBufferedFile, Object, ObjectFile)
+    classes = (
+        AbstractFileSystem,
+        AsyncFileSystem,
+        MemoryFileSystem,
+        AbstractBufferedFile,
+        Object,
+        ObjectFile,
+    )
 
     def state():
-        return [dict(vars(cls)) for cls in classes], fsspec.asyn.sync, type(AbstractFileSystem).__init__
+        return (
+            [dict(vars(cls)) for cls in classes],
+            fsspec.asyn.sync,
+            type(AbstractFileSystem).__init__,
+        )
 
     before = state()
     with watching(tmp_path):
@@ -247,7 +258,9 @@ def test_everything_is_as_before_after_a_trial(tmp_path):
     assert fs.cat_file("x") == b"1"
 
 
-@pytest.mark.parametrize("pattern", ["bucket/a", "a", "*bucket/*", "obj://bucket/a", "object://bucket/*"])
+@pytest.mark.parametrize(
+    "pattern", ["bucket/a", "a", "*bucket/*", "obj://bucket/a", "object://bucket/*"]
+)
 def test_a_pattern_is_matched_with_and_without_the_protocol(tmp_path, pattern):
     """And by the last part."""
     fsspec.register_implementation("object", Object, clobber=True)
@@ -304,7 +317,9 @@ def test_a_truncated_read_of_whole_contents_and_other_files(memory, tmp_path):
         lambda: memory.open("/a").read(),
         lambda: b"".join(memory.open("/a")),
         lambda: memory.open("/a", "r").read().encode(),
-        lambda: (memory.get_file("/a", str(tmp_path / "copy")), (tmp_path / "copy").read_bytes())[1],
+        lambda: (memory.get_file("/a", str(tmp_path / "copy")), (tmp_path / "copy").read_bytes())[
+            1
+        ],
     ):
         with armed(tmp_path, create("truncated_read", keep=4, at=0)):
             assert read() == b"0123"
@@ -319,7 +334,12 @@ def test_a_file_that_no_hook_reaches_is_still_of_its_kind(memory, tmp_path):
             file.writelines([b"one\n", b"two\n"])
         with memory.open("/a") as file:
             buffer = bytearray(2)
-            assert (file.readinto(buffer), bytes(buffer), next(file), file.readlines()) == (2, b"on", b"e\n", [b"two\n"])
+            assert (file.readinto(buffer), bytes(buffer), next(file), file.readlines()) == (
+                2,
+                b"on",
+                b"e\n",
+                [b"two\n"],
+            )
             assert file.seek(0) == 0
             assert file.size == 8
     assert counts(controller) == {"open": 2, "write": 2, "read": 4}
@@ -328,7 +348,9 @@ def test_a_file_that_no_hook_reaches_is_still_of_its_kind(memory, tmp_path):
 def test_what_fsspec_says_of_a_missing_package_is_not_hidden(tmp_path):
     """Its own words, inside a trial and outside."""
     text = "Install no_such_package to go nowhere"
-    fsspec.register_implementation("nowhere", "no_such_package.core.FileSystem", errtxt=text, clobber=True)
+    fsspec.register_implementation(
+        "nowhere", "no_such_package.core.FileSystem", errtxt=text, clobber=True
+    )
     said = []
     for armed_or_not in (contextlib.nullcontext(), watching(tmp_path)):
         with armed_or_not, pytest.raises(ImportError) as caught:
@@ -337,7 +359,7 @@ def test_what_fsspec_says_of_a_missing_package_is_not_hidden(tmp_path):
     assert said == [text] * 2
 
 
-# -- clients that only look like a filesystem ----------------------------------------------------------------------
+# -- clients that only look like a filesystem ------------------------------------------------------
 
 
 class Client:
@@ -396,9 +418,14 @@ def test_a_client_is_watched_by_hand(tmp_path):
     assert client.ls() == ["c"]
     with armed(tmp_path, create("truncated_read", keep=3, at=EVERY)):
         client.get("c", str(tmp_path / "copy"))
-        assert client.cat("c") == client.open("c").read() == (tmp_path / "copy").read_bytes() == b"012"
+        assert (
+            client.cat("c") == client.open("c").read() == (tmp_path / "copy").read_bytes() == b"012"
+        )
         assert asyncio.run(watch_filesystem(AsyncClient()).cat("x")) == b"012"
-    with armed(tmp_path, create("flaky_storage", op="rename", path="d", when="after", at=0)), pytest.raises(OSError):
+    with (
+        armed(tmp_path, create("flaky_storage", op="rename", path="d", when="after", at=0)),
+        pytest.raises(OSError),
+    ):
         client.mv("c", "d")
     assert client.ls() == ["d"]
 
@@ -409,7 +436,9 @@ def test_filesystems_of_fsspec_need_no_help(memory):
 
 
 def test_a_class_of_filesystems_is_not_kept_alive(tmp_path):
-    """A class that a test defines is freed with the test, but its methods are wrapped once per trial."""
+    """A class that a test defines is freed with the test, but its methods are wrapped once per
+    trial.
+    """
 
     class Own(MemoryFileSystem):
         protocol = "own"

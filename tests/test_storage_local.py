@@ -57,11 +57,13 @@ def chaos_filesystem():
     return watch_filesystem(Folder())
 
 
-# -- what is counted -----------------------------------------------------------------------------------------------
+# -- what is counted -------------------------------------------------------------------------------
 
 
 def test_a_file_that_is_written_and_read_passes_four_sites(tmp_path):
-    """They are an open and a raw write, an open and a raw read. A write to a buffer is not an operation."""
+    """They are an open and a raw write, an open and a raw read. A write to a buffer is not an
+    operation.
+    """
     path = tmp_path / "a.json"
     assert made(tmp_path, lambda: write_json(path, {"a": 1})) == {"open": 1, "write": 1}
     assert made(tmp_path, lambda: read_json(path)) == {"open": 1, "read": 1}
@@ -104,7 +106,9 @@ def test_operations_are_counted_once_whatever_they_are_called(tmp_path, action, 
 
 
 def test_an_atomic_save_is_four_operations(tmp_path):
-    """A temporary file by descriptor, one write, one rename: the file that mkstemp opened is watched, too."""
+    """A temporary file by descriptor, one write, one rename: the file that mkstemp opened is
+    watched, too.
+    """
 
     def save():
         number, name = tempfile.mkstemp(dir=tmp_path)
@@ -174,7 +178,10 @@ def test_a_name_kept_in_a_default_argument_is_seen_by_the_audit_hook(tmp_path):
         function(source, target)
 
     (tmp_path / "a").touch()
-    with armed(tmp_path, create("flaky_storage", op="rename", at=0)), pytest.raises(OSError, match="injected"):
+    with (
+        armed(tmp_path, create("flaky_storage", op="rename", at=0)),
+        pytest.raises(OSError, match="injected"),
+    ):
         rename(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a").exists()
     with watching(tmp_path) as controller:
@@ -184,7 +191,9 @@ def test_a_name_kept_in_a_default_argument_is_seen_by_the_audit_hook(tmp_path):
 
 
 def test_files_elsewhere_are_left_alone(tmp_path, tmp_path_factory, monkeypatch):
-    """Only what lies below the own directory counts: relative paths are looked at where they lead to."""
+    """Only what lies below the own directory counts: relative paths are looked at where they lead
+    to.
+    """
     own, other = tmp_path / "own" / "test0", tmp_path / "elsewhere"
     own.mkdir(parents=True)
     other.mkdir()
@@ -209,14 +218,20 @@ def test_a_path_that_a_fault_names_counts_wherever_it_lies(tmp_path):
     own, other = tmp_path / "own" / "test0", tmp_path / "elsewhere"
     own.mkdir(parents=True)
     other.mkdir()
-    with armed(own, create("flaky_storage", path="*.cfg", at=EVERY), create("flaky_storage", path="*.py", at=EVERY)) as controller:
+    with armed(
+        own,
+        create("flaky_storage", path="*.cfg", at=EVERY),
+        create("flaky_storage", path="*.py", at=EVERY),
+    ) as controller:
         assert pathlib.Path(json.__file__).read_text()
         with pytest.raises(OSError, match=r"a\.cfg"):
             (other / "a.cfg").write_text("x")
     assert controller.passed() == {("storage", "*.cfg"): 1}
 
 
-@pytest.mark.parametrize("pattern", ["model.pt", "*.pt", "ckpt/*", "ckpt/model.pt", "*/ckpt/*", "/*/test*/ckpt/model.pt"])
+@pytest.mark.parametrize(
+    "pattern", ["model.pt", "*.pt", "ckpt/*", "ckpt/model.pt", "*/ckpt/*", "/*/test*/ckpt/model.pt"]
+)
 def test_a_pattern_is_matched_by_the_whole_path_the_own_part_or_the_name(tmp_path, pattern):
     """Each pattern has a counter of its own."""
     (tmp_path / "ckpt").mkdir()
@@ -226,14 +241,20 @@ def test_a_pattern_is_matched_by_the_whole_path_the_own_part_or_the_name(tmp_pat
     assert controller.passed() == {("storage", pattern): 2}
 
 
-@pytest.mark.parametrize("open_file", [open, lambda path: chaos_filesystem().open(str(path))], ids=["local", "filesystem"])
+@pytest.mark.parametrize(
+    "open_file",
+    [open, lambda path: chaos_filesystem().open(str(path))],
+    ids=["local", "filesystem"],
+)
 def test_a_pattern_does_not_match_the_names_of_directories_above(tmp_path, open_file):
     """Only an absolute pattern sees where pytest put the test's directory."""
     own = tmp_path / "test_cache_is_kept0"
     own.mkdir()
     (own / "model.pt").write_text("x")
     patterns = ["*cache*", f"{own}/*", "*model*"]
-    with armed(own, *(create("flaky_storage", op="open", path=pattern, at=99) for pattern in patterns)) as controller:
+    with armed(
+        own, *(create("flaky_storage", op="open", path=pattern, at=99) for pattern in patterns)
+    ) as controller:
         open_file(own / "model.pt").close()
     assert controller.passed() == {("storage.open", f"{own}/*"): 1, ("storage.open", "*model*"): 1}
 
@@ -244,7 +265,11 @@ def test_a_pattern_does_not_match_the_path_of_the_project(tmp_path, monkeypatch)
     for folder in (project, own):
         folder.mkdir(parents=True)
     monkeypatch.chdir(project)
-    with armed(own, create("flaky_storage", path="*cache*", at=99), create("flaky_storage", path="*.cfg", at=99)) as controller:
+    with armed(
+        own,
+        create("flaky_storage", path="*cache*", at=99),
+        create("flaky_storage", path="*.cfg", at=99),
+    ) as controller:
         (project / "a.cfg").touch()
     assert controller.passed() == {("storage", "*.cfg"): 1}
 
@@ -254,14 +279,20 @@ def test_a_rename_is_found_by_either_name(tmp_path):
     seen = []
     for pattern in ("*.tmp", "*.pt"):
         (tmp_path / "a.tmp").touch()
-        fault = create("flaky_storage", op="rename", path=pattern, at=0, where=lambda visit: seen.append(dict(visit.attributes)) or True)
+        fault = create(
+            "flaky_storage",
+            op="rename",
+            path=pattern,
+            at=0,
+            where=lambda visit: seen.append(dict(visit.attributes)) or True,
+        )
         with armed(tmp_path, fault), pytest.raises(OSError) as caught:
             os.replace(tmp_path / "a.tmp", tmp_path / "a.pt")
         assert (caught.value.filename, caught.value.filename2) == ("a.tmp", "a.pt")
     assert seen == [{"path": "a.pt", "op": "rename", "source": "a.tmp"}] * 2
 
 
-# -- what open gives -----------------------------------------------------------------------------------------------
+# -- what open gives -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -299,7 +330,11 @@ def test_a_watched_file_is_as_the_plain_one(tmp_path, arguments, kind):
                 assert getattr(file, name) == getattr(plain, name)
         elif arguments.get("buffering") != 0:
             assert type(file) is type(plain)
-        assert (file.readable(), file.writable(), file.seekable()) == (plain.readable(), plain.writable(), plain.seekable())
+        assert (file.readable(), file.writable(), file.seekable()) == (
+            plain.readable(),
+            plain.writable(),
+            plain.seekable(),
+        )
     plain.close()
     assert file.closed
 
@@ -365,7 +400,10 @@ def test_pipes_and_files_that_are_gone_are_no_storage(tmp_path):
 def test_threads_share_the_count(tmp_path):
     """Each operation has a number of its own."""
     with watching(tmp_path) as controller:
-        threads = [threading.Thread(target=write_json, args=(tmp_path / str(number), number)) for number in range(8)]
+        threads = [
+            threading.Thread(target=write_json, args=(tmp_path / str(number), number))
+            for number in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -377,7 +415,17 @@ def test_everything_is_as_before_after_a_trial(tmp_path):
     """Names, aliases in modules, switches; a file that is still open goes on without visits."""
 
     def state():
-        names = (io.open, builtins.open, os.open, os.rename, os.replace, os.remove, os.unlink, gzip.builtins.open, tarfile.bltn_open)
+        names = (
+            io.open,
+            builtins.open,
+            os.open,
+            os.rename,
+            os.replace,
+            os.remove,
+            os.unlink,
+            gzip.builtins.open,
+            tarfile.bltn_open,
+        )
         return (
             *names,
             shutil._USE_CP_SENDFILE,
@@ -399,7 +447,7 @@ def test_everything_is_as_before_after_a_trial(tmp_path):
     assert (tmp_path / "a").read_text() == "x"
 
 
-# -- faults --------------------------------------------------------------------------------------------------------
+# -- faults ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -458,7 +506,9 @@ def test_after_it_has_taken_effect(tmp_path):
 
 
 def test_a_failed_write_leaves_the_position_and_a_retry_completes_the_file(tmp_path):
-    """The kernel does the same. A buffer that is flushed again is not written twice, also in append mode."""
+    """The kernel does the same. A buffer that is flushed again is not written twice, also in append
+    mode.
+    """
     for when in ("before", "after"):
         for mode in ("wb", "ab", "w+b"):
             path = tmp_path / f"{when}-{mode}"
@@ -491,7 +541,10 @@ def test_a_full_disk_leaves_half_a_file(tmp_path):
             for _ in range(5):
                 file.write(b"0123456789")
 
-    with armed(tmp_path, create("flaky_storage", error="ENOSPC", op="write", at=range(2, 99))), pytest.raises(OSError):
+    with (
+        armed(tmp_path, create("flaky_storage", error="ENOSPC", op="write", at=range(2, 99))),
+        pytest.raises(OSError),
+    ):
         write()
     assert (tmp_path / "a").stat().st_size == 20
 
@@ -531,13 +584,19 @@ def test_a_truncated_read_ends_early_and_the_file_is_whole(tmp_path):
         assert read_json(path) == list(range(100))
 
 
-@pytest.mark.parametrize("read", [lambda f: f.read(), lambda f: b"".join(f), lambda f: b"".join(iter(lambda: f.read(7), b""))])
+@pytest.mark.parametrize(
+    "read",
+    [lambda f: f.read(), lambda f: b"".join(f), lambda f: b"".join(iter(lambda: f.read(7), b""))],
+)
 @pytest.mark.parametrize(("keep", "expected"), [(0.5, 5000), (33, 33), (0, 0), (10**6, 10_000)])
 def test_however_it_is_read_the_file_ends_at_the_cut(tmp_path, read, keep, expected):
     """It is read as a whole, by lines, or in pieces. ``keep`` is a share or a number of bytes."""
     content = b"".join(b"%09d\n" % number for number in range(1000))
     (tmp_path / "a").write_bytes(content)
-    with armed(tmp_path, create("truncated_read", keep=keep, at=0)), open(tmp_path / "a", "rb") as file:
+    with (
+        armed(tmp_path, create("truncated_read", keep=keep, at=0)),
+        open(tmp_path / "a", "rb") as file,
+    ):
         assert read(file) == content[:expected]
         assert file.read() == b""
 
@@ -551,14 +610,19 @@ def test_a_truncated_array_is_not_read_around_the_file_object(tmp_path):
 
 def test_faults_meet_in_one_operation(tmp_path):
     """It passes the counter of each that matches, and a delay comes before an error."""
-    declared = [create("slow_storage", delay=0.001, at=0), create("flaky_storage", op="open", path="a*", at=0)]
+    declared = [
+        create("slow_storage", delay=0.001, at=0),
+        create("flaky_storage", op="open", path="a*", at=0),
+    ]
     with armed(tmp_path, *declared) as controller, pytest.raises(OSError):
         open(tmp_path / "a", "w")
     assert [strike.site for strike in controller.journal] == ["storage", "storage.open"]
 
 
 def test_what_a_dead_process_had_in_its_buffers_is_lost(tmp_path):
-    """A file that was left open when the process died writes nothing later, when its memory is freed."""
+    """A file that was left open when the process died writes nothing later, when its memory is
+    freed.
+    """
     with armed(tmp_path, create("crash", site="storage", at=1)) as controller:
         with controller.attempt():
             file = open(tmp_path / "a", "w")
@@ -596,7 +660,9 @@ def test_an_operation_that_cannot_begin_ends_what_had_begun_of_it(tmp_path):
         def __exit__(self, *error):
             left.append(error[0])
 
-    with armed(tmp_path, create("slow_storage", delay=0, at=0), create("crash", site="storage.open", at=0)) as controller:
+    with armed(
+        tmp_path, create("slow_storage", delay=0, at=0), create("crash", site="storage.open", at=0)
+    ) as controller:
         slow, apply = type(controller.scheduled[0].fault), type(controller.scheduled[0].fault).apply
         try:
             slow.apply = lambda fault, visit: visit.keep_open(Entered()) and None
@@ -623,7 +689,10 @@ def _second_raises(begin):
 def test_the_journal_says_what_was_struck(tmp_path):
     """The operation and the path below the own directory; no content."""
     (tmp_path / "folder").mkdir()
-    with armed(tmp_path, create("flaky_storage", op="write", at=0)) as controller, pytest.raises(OSError):
+    with (
+        armed(tmp_path, create("flaky_storage", op="write", at=0)) as controller,
+        pytest.raises(OSError),
+    ):
         write_json(tmp_path / "folder" / "a.json", "secret")
     assert [strike.as_dict() for strike in controller.journal] == [
         {
@@ -646,7 +715,9 @@ def test_temporary_files_have_the_same_names_in_each_trial(tmp_path):
 
 
 def test_temporary_files_meet_no_leftovers(tmp_path):
-    """The directory of temporary files is the trial's own: what an earlier one, or another process, has left changes nothing."""
+    """The directory of temporary files is the trial's own: what an earlier one, or another process,
+    has left changes nothing.
+    """
     before, passed, names = tempfile.gettempdir(), [], []
     for _ in range(2):
         with watching(tmp_path) as controller:
@@ -667,7 +738,11 @@ def test_temporary_files_meet_no_leftovers(tmp_path):
 @pytest.mark.parametrize(
     ("name", "keywords", "text"),
     [
-        ("flaky_storage", {"error": "ENOSPACE"}, "'timeout', 'throttled' or an errno's name .EIO, .* got 'ENOSPACE' .* mean 'ENOSPC'"),
+        (
+            "flaky_storage",
+            {"error": "ENOSPACE"},
+            "'timeout', 'throttled' or an errno's name .EIO, .* got 'ENOSPACE' .* mean 'ENOSPC'",
+        ),
         ("flaky_storage", {"when": "later"}, "when must be 'before' or 'after'"),
         ("flaky_storage", {"op": "append"}, "op must be 'open' or"),
         ("flaky_storage", {"path": " "}, "path must be a pattern"),
@@ -692,12 +767,19 @@ def test_a_protocol_whose_package_is_missing_is_said_so(monkeypatch):
     import importlib.util
 
     find, missing = importlib.util.find_spec, set()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in missing else find(name, *rest))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name in missing else find(name, *rest),
+    )
     if find("fsspec") is not None:
         used = importlib.import_module("fsspec.registry")._registry
         monkeypatch.delitem(used, "s3", raising=False)  # another test may have used it
         missing.add("s3fs")
-        with pytest.raises(MissingExtra, match=r"flaky_storage\(path='s3://b/\*'\) needs s3fs, .*: python -m pip install s3fs$"):
+        with pytest.raises(
+            MissingExtra,
+            match=r"flaky_storage\(path='s3://b/\*'\) needs s3fs, .*: python -m pip install s3fs$",
+        ):
             create("flaky_storage", path="s3://b/*")
     missing.add("fsspec")
     with pytest.raises(MissingExtra, match=r"needs fsspec, .*'pytest-mlchaos\[storage\]'"):
@@ -705,7 +787,15 @@ def test_a_protocol_whose_package_is_missing_is_said_so(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [("10MB/s", 1e7), ("64KiB/s", 65536.0), ("1.5kB/s", 1500.0), ("7B/s", 7.0), (1000, 1000.0), ("1GB", 1e9)]
+    ("given", "expected"),
+    [
+        ("10MB/s", 1e7),
+        ("64KiB/s", 65536.0),
+        ("1.5kB/s", 1500.0),
+        ("7B/s", 7.0),
+        (1000, 1000.0),
+        ("1GB", 1e9),
+    ],
 )
 def test_bandwidths_are_numbers_or_texts(given, expected):
     """Decimal and binary units."""
@@ -718,9 +808,14 @@ def test_decorators_take_them():
 
 
 def test_what_a_full_disk_refused_is_not_written_by_closing(tmp_path):
-    """A buffer tries once more when it is closed; the disk is still full then. The next file is written."""
+    """A buffer tries once more when it is closed; the disk is still full then. The next file is
+    written.
+    """
     with armed(tmp_path, create("flaky_storage", op="write", error="ENOSPC", at=0)) as controller:
-        with pytest.raises(OSError, match="No space left"), (tmp_path / "a.json").open("w") as file:  # closing raises
+        with (
+            pytest.raises(OSError, match="No space left"),
+            (tmp_path / "a.json").open("w") as file,
+        ):  # closing raises
             json.dump({"step": 1}, file)
         assert (tmp_path / "a.json").read_bytes() == b""
         (tmp_path / "a.json").write_text("whole")

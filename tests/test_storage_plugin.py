@@ -52,7 +52,9 @@ def count_to(ten, folder, save):
 
 
 def test_a_saver_that_writes_in_place_is_found(example):
-    """A crash at any storage operation: one between truncating and writing leaves an empty file; renaming has no such moment."""
+    """A crash at any storage operation: one between truncating and writing leaves an empty file;
+    renaming has no such moment.
+    """
     outcome = (
         example.with_file("savers.py", SAVERS)
         .with_tests(
@@ -72,7 +74,11 @@ def test_a_saver_that_writes_in_place_is_found(example):
         )
         .run(failed=1, passed=1)
     )
-    outcome.has("JSONDecodeError", "FAILED test_it.py::test_in_place", "struck: crash(site='storage', at=1) at storage 1")
+    outcome.has(
+        "JSONDecodeError",
+        "FAILED test_it.py::test_in_place",
+        "struck: crash(site='storage', at=1) at storage 1",
+    )
     assert outcome.reproduce == ["@chaos.crash(site='storage', at=1)"]
 
 
@@ -129,8 +135,10 @@ def test_a_pattern_that_matches_nothing_is_told_what_there_was(example):
         "storage saw, among others: model.pt, log.csv",
         "slow_storage(path='*.ckpt') never struck: storage *.ckpt was never passed",
         "storage saw, among others: model.pt\n",
-        "storage saw no file: it watches the files below tmp_path, and files elsewhere that path= matches",
-        "flaky_storage(at=3, op='rename') never struck: storage.rename was passed 1 time (visits 0 to 0)",
+        "storage saw no file: it watches the files below tmp_path, and files elsewhere that path= "
+        "matches",
+        "flaky_storage(at=3, op='rename') never struck: storage.rename was passed 1 time (visits 0 "
+        "to 0)",
     )
 
 
@@ -174,7 +182,11 @@ def test_the_same_schedule_gives_the_same_journal(example, arguments):
         project.run("--mlchaos-journal=j.jsonl", *options, passed=2)
         journals.append(sorted((example.pytester.path / "j.jsonl").read_text().splitlines()))
     assert journals[0] == journals[1]
-    assert {json.loads(line)["details"]["op"] for line in journals[0]} == {"open", "write", "rename"}
+    assert {json.loads(line)["details"]["op"] for line in journals[0]} == {
+        "open",
+        "write",
+        "rename",
+    }
 
 
 def test_golden_runs_and_restarts_count_and_show_no_files_of_ours(example):
@@ -235,7 +247,9 @@ def test_files_of_pytest_and_the_plugin_are_left_alone(example):
 
 
 def test_what_the_tool_does_with_files_is_no_visit(example):
-    """Copies of directories, made, swapped and thrown away in the middle of a trial, are not the test's operations."""
+    """Copies of directories, made, swapped and thrown away in the middle of a trial, are not the
+    test's operations.
+    """
     (
         example.with_tests(
             """

@@ -29,7 +29,12 @@ def endpoint():
 def client(endpoint, **keywords):
     """A filesystem of this server; nothing is read from the surroundings."""
     return s3fs.S3FileSystem(
-        key="test", secret="test", endpoint_url=endpoint, skip_instance_cache=True, use_listings_cache=False, **keywords
+        key="test",
+        secret="test",
+        endpoint_url=endpoint,
+        skip_instance_cache=True,
+        use_listings_cache=False,
+        **keywords,
     )
 
 
@@ -71,7 +76,9 @@ def test_each_operation_is_counted_once(fs, tmp_path):
 def test_a_failure_after_the_upload_leaves_the_object(fs, tmp_path):
     """And one before it does not."""
     for when, there in (("before", False), ("after", True)):
-        fault = create("flaky_storage", error="throttled", when=when, path=f"s3://{fs.bucket}/{when}", at=0)
+        fault = create(
+            "flaky_storage", error="throttled", when=when, path=f"s3://{fs.bucket}/{when}", at=0
+        )
         with armed(tmp_path, fault), pytest.raises(OSError, match="SlowDown"):
             fs.pipe(f"{fs.bucket}/{when}", b"1")
         assert fs.exists(f"{fs.bucket}/{when}") == there
@@ -86,7 +93,10 @@ def test_a_download_that_stops_early(fs, tmp_path):
         lambda: fs.open(path).read(),
         lambda: (fs.get(path, f"{tmp_path}/a"), (tmp_path / "a").read_text())[1],
     ):
-        with armed(tmp_path, create("truncated_read", path="s3://*/a", at=0)), pytest.raises(json.JSONDecodeError):
+        with (
+            armed(tmp_path, create("truncated_read", path="s3://*/a", at=0)),
+            pytest.raises(json.JSONDecodeError),
+        ):
             json.loads(read())
         assert json.loads(read()) == list(range(100))
 
@@ -100,7 +110,10 @@ def test_a_multipart_upload_fails_at_any_part(fs, tmp_path):
             for _ in range(3):
                 file.write(b"x" * (5 * 2**20))
 
-    with armed(tmp_path, create("flaky_storage", op="write", at=range(1, 99))) as controller, pytest.raises(OSError):
+    with (
+        armed(tmp_path, create("flaky_storage", op="write", at=range(1, 99))) as controller,
+        pytest.raises(OSError),
+    ):
         write()
     assert controller.count("storage.write") == 3
     assert not fs.exists(path)

@@ -53,8 +53,15 @@ def test_a_file_object_makes_its_own_visits(tmp_path):
 
 
 def test_before_and_after(tmp_path):
-    """The old file, an empty one (the open truncates it before a write can fail), or the whole new one."""
-    for op, when, size in (("open", "before", 3), ("open", "after", 0), ("write", "before", 0), ("write", "after", None)):
+    """The old file, an empty one (the open truncates it before a write can fail), or the whole new
+    one.
+    """
+    for op, when, size in (
+        ("open", "before", 3),
+        ("open", "after", 0),
+        ("write", "before", 0),
+        ("write", "after", None),
+    ):
         path = tmp_path / f"{op}-{when}.pt"
         path.write_bytes(b"old")
         with (
@@ -75,9 +82,17 @@ def test_a_truncated_checkpoint_does_not_load(tmp_path, mmap):
         with pytest.raises(RuntimeError, match="central directory"):
             torch.load(path, mmap=mmap)
         assert torch.equal(torch.load(path, mmap=mmap)["weight"], STATE["weight"])
-    with open(path, "rb") as file, pytest.raises(RuntimeError, match="central directory"), armed(tmp_path, create("truncated_read", at=0)):
+    with (
+        open(path, "rb") as file,
+        pytest.raises(RuntimeError, match="central directory"),
+        armed(tmp_path, create("truncated_read", at=0)),
+    ):
         torch.load(file)
-    with armed(tmp_path, create("truncated_read", at=0)), open(path, "rb") as file, pytest.raises(RuntimeError):
+    with (
+        armed(tmp_path, create("truncated_read", at=0)),
+        open(path, "rb") as file,
+        pytest.raises(RuntimeError),
+    ):
         torch.load(file)
 
 
@@ -88,11 +103,22 @@ def test_safetensors(tmp_path):
     import safetensors.torch
 
     path = tmp_path / "a.safetensors"
-    assert made(tmp_path, lambda: safetensors.torch.save_file(STATE, path)) == {"open": 1, "write": 1}
+    assert made(tmp_path, lambda: safetensors.torch.save_file(STATE, path)) == {
+        "open": 1,
+        "write": 1,
+    }
     assert made(tmp_path, lambda: safetensors.torch.load_file(path)) == {"open": 1, "read": 1}
-    assert made(tmp_path, lambda: safetensors.numpy.save_file({"a": np.ones(3)}, filename=path)) == {"open": 1, "write": 1}
-    assert made(tmp_path, lambda: safetensors.numpy.load_file(filename=path)) == {"open": 1, "read": 1}
-    with armed(tmp_path, create("truncated_read", at=0)), pytest.raises(safetensors.SafetensorError):
+    assert made(
+        tmp_path, lambda: safetensors.numpy.save_file({"a": np.ones(3)}, filename=path)
+    ) == {"open": 1, "write": 1}
+    assert made(tmp_path, lambda: safetensors.numpy.load_file(filename=path)) == {
+        "open": 1,
+        "read": 1,
+    }
+    with (
+        armed(tmp_path, create("truncated_read", at=0)),
+        pytest.raises(safetensors.SafetensorError),
+    ):
         safetensors.torch.load_file(path)
     assert safetensors.numpy.load_file(path)["a"].sum() == 3
 

@@ -31,7 +31,13 @@ def _no_fault_stays_registered():
 def fault(apply, **members):
     """A registered class of faults of batches, with this apply."""
     FAULTS.pop("suspect", None)
-    return register(type("Suspect", (Fault,), {"site": "data.batch", "name": "suspect", "apply": apply, **members}))
+    return register(
+        type(
+            "Suspect",
+            (Fault,),
+            {"site": "data.batch", "name": "suspect", "apply": apply, **members},
+        )
+    )
 
 
 def armed(*declared, seed=0):
@@ -84,7 +90,10 @@ def test_what_a_loader_raises_while_a_fault_pulls_is_the_users_own():
 
 def test_a_mistake_in_a_fault_is_still_its_own():
     """An error of the same type that the stream has not raised."""
-    with pytest.raises(FaultError, match="has a bug"), armed(fault(lambda self, visit: next(iter(())))(at=0)):
+    with (
+        pytest.raises(FaultError, match="has a bug"),
+        armed(fault(lambda self, visit: next(iter(())))(at=0)),
+    ):
         list(batches([1]))
 
 
@@ -104,19 +113,27 @@ def test_a_stream_ends_with_an_error_if_one_is_given():
 
 def test_a_site_that_is_no_stream_says_so():
     """A fault of streams at a visit by hand."""
-    with pytest.raises(FaultError, match="is not a stream"), armed(fault(lambda self, visit: visit.stream.pull())(at=0)) as controller:
+    with (
+        pytest.raises(FaultError, match="is not a stream"),
+        armed(fault(lambda self, visit: visit.stream.pull())(at=0)) as controller,
+    ):
         controller.visit("data.batch", 1)
 
 
 def test_a_fault_may_observe_every_visit_and_remember():
-    """In front of what strikes there; only what is needed is kept; nothing is observed when nothing is due any more."""
+    """In front of what strikes there; only what is needed is kept; nothing is observed when nothing
+    is due any more.
+    """
     seen = []
 
     def observe(self, visit):
         seen.append((visit.index, visit.is_due(visit.index + 1)))
         visit.memory[visit.index] = visit.payload
 
-    out, struck = passed(fault(lambda self, visit: visit.memory[visit.index - 1], observe=observe)(at=[1, 3]), range(10, 16))
+    out, struck = passed(
+        fault(lambda self, visit: visit.memory[visit.index - 1], observe=observe)(at=[1, 3]),
+        range(10, 16),
+    )
     assert out == [10, 10, 12, 12, 14, 15]
     assert struck == [1, 3]
     assert seen == [(0, True), (1, False), (2, True), (3, False)]
@@ -148,7 +165,9 @@ def test_what_outlasts_a_visit_is_closed_when_the_process_ends():
         yield
         log.append(f"off {number}")
 
-    with armed(fault(lambda self, visit: visit.keep_until_exit(effect(visit.index)))(at=[0, 1, 3])) as controller:
+    with armed(
+        fault(lambda self, visit: visit.keep_until_exit(effect(visit.index)))(at=[0, 1, 3])
+    ) as controller:
         with contextlib.suppress(RuntimeError), controller.attempt():
             list(batches(range(3)))
             raise RuntimeError
@@ -159,7 +178,10 @@ def test_what_outlasts_a_visit_is_closed_when_the_process_ends():
 
 def test_one_visit_and_so_many_times_is_a_row():
     """``at=3, times=2``: visits 3 and 4."""
-    assert passed(fault(lambda self, visit: -1)(at=3, times=2), range(7)) == ([0, 1, 2, -1, -1, 5, 6], [3, 4])
+    assert passed(fault(lambda self, visit: -1)(at=3, times=2), range(7)) == (
+        [0, 1, 2, -1, -1, 5, 6],
+        [3, 4],
+    )
     assert passed(fault(lambda self, visit: -1)(at=[3], times=1), range(7))[1] == [3]
     assert passed(fault(lambda self, visit: -1)(at=[3, 5], times=2), range(7))[1] == [3, 5]
     assert passed(fault(lambda self, visit: -1)(at=EVERY, times=2), range(7))[1] == [0, 1]
@@ -221,7 +243,11 @@ def at_result(target, apply, at=0):
 
 def test_results_of_functions_are_struck(library):
     """Under every name, once for each call; not its arguments."""
-    with armed(at_result("a_library:load", lambda self, visit: [*visit.payload, visit.attributes["target"]], at=1)):
+    with armed(
+        at_result(
+            "a_library:load", lambda self, visit: [*visit.payload, visit.attributes["target"]], at=1
+        )
+    ):
         assert library.load() == [1, 2]
         assert library.load() == [1, 2, "a_library:load"]
     assert library.load() == [1, 2]
@@ -263,14 +289,20 @@ def test_each_item_of_an_asynchronous_generator_is_a_visit(library):
 def test_results_of_a_failing_call_are_no_visit(library):
     """There is nothing to strike at."""
     library.fail = lambda: 1 / 0
-    with armed(at_result("a_library:fail", lambda self, visit: 1)) as controller, contextlib.suppress(ZeroDivisionError):
+    with (
+        armed(at_result("a_library:fail", lambda self, visit: 1)) as controller,
+        contextlib.suppress(ZeroDivisionError),
+    ):
         library.fail()
     assert not controller.journal
 
 
 def test_a_target_that_is_not_there_is_refused(library):
     """With what was meant."""
-    with pytest.raises(TargetNotFound, match="did you mean 'load'"), armed(create("drop_batch", target="a_library:lood", at=0)):
+    with (
+        pytest.raises(TargetNotFound, match="did you mean 'load'"),
+        armed(create("drop_batch", target="a_library:lood", at=0)),
+    ):
         pass
 
 

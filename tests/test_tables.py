@@ -41,7 +41,15 @@ def plain():
 def nullable():
     """Pandas with nullable dtypes, values that are missing, a zone, and labels."""
     pd = pytest.importorskip("pandas")
-    frame = plain().astype({"number": "Float64", "count": "Int64", "more": "Int64", "flag": "boolean", "text": "string[python]"})
+    frame = plain().astype(
+        {
+            "number": "Float64",
+            "count": "Int64",
+            "more": "Int64",
+            "flag": "boolean",
+            "text": "string[python]",
+        }
+    )
     frame["time"] = frame["time"].dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
     frame.loc[[2, 9], ["count", "text", "number"]] = pd.NA
     return frame.set_axis(pd.Index([f"row {n}" for n in range(ROWS)], name="key"))
@@ -72,7 +80,9 @@ def arrow():
     pa = pytest.importorskip("pyarrow")
     frame = plain()
     frame.loc[4, ["number", "text"]] = None
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata({"source": "test"})
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(
+        {"source": "test"}
+    )
     return pa.concat_tables([table.slice(30, 30), table.slice(0, 20), table.slice(20, 10)])
 
 
@@ -90,10 +100,26 @@ def polars():
 def fields():
     """NumPy with fields, read-only."""
     frame = np.zeros(
-        ROWS, [("number", "f8"), ("count", "i4"), ("more", "i4"), ("flag", "?"), ("text", "U8"), ("time", "M8[s]"), ("code", "S2")]
+        ROWS,
+        [
+            ("number", "f8"),
+            ("count", "i4"),
+            ("more", "i4"),
+            ("flag", "?"),
+            ("text", "U8"),
+            ("time", "M8[s]"),
+            ("code", "S2"),
+        ],
     )
-    frame["number"], frame["count"], frame["more"] = np.arange(ROWS) * 1.5 + 20, np.arange(ROWS) % 7, np.arange(ROWS) * 3 % 11
-    frame["flag"], frame["text"] = np.arange(ROWS) % 3 == 0, [f"Zürich {n % 5}" for n in range(ROWS)]
+    frame["number"], frame["count"], frame["more"] = (
+        np.arange(ROWS) * 1.5 + 20,
+        np.arange(ROWS) % 7,
+        np.arange(ROWS) * 3 % 11,
+    )
+    frame["flag"], frame["text"] = (
+        np.arange(ROWS) % 3 == 0,
+        [f"Zürich {n % 5}" for n in range(ROWS)],
+    )
     frame["time"], frame["code"] = (
         np.datetime64("2024-01-01", "s") + np.arange(ROWS) * 3600,
         [b"abc"[n % 3 : n % 3 + 1] for n in range(ROWS)],
@@ -122,7 +148,11 @@ VALUES = [
     ("swapped_values", {"column": ["time", "code"]}, ["time", "code"]),
     ("encoding_errors", {"column": "text"}, ["text"]),
     ("encoding_errors", {"column": "text", "kind": "mojibake"}, ["text"]),
-    ("stale_feature", {"column": ["number", "text"], "lag": 2, "fraction": 0.5}, ["number", "text"]),
+    (
+        "stale_feature",
+        {"column": ["number", "text"], "lag": 2, "fraction": 0.5},
+        ["number", "text"],
+    ),
     ("schema_drift", {"kind": "units", "column": "number"}, ["number"]),
     ("schema_drift", {"kind": "units", "column": "count"}, ["count"]),
     ("schema_drift", {"kind": "retyped", "column": ["count", "time"]}, ["count", "time"]),
@@ -143,10 +173,19 @@ def struck(name, table, seed=0, **keywords):
 def listed(table, name):
     """A column as Python's values; what is missing is None, times are texts."""
     if hasattr(table, "schema"):
-        values = table[name].to_list() if hasattr(table[name], "to_list") else table.column(name).to_pylist()
+        values = (
+            table[name].to_list()
+            if hasattr(table[name], "to_list")
+            else table.column(name).to_pylist()
+        )
     else:
-        values = [value.isoformat() if hasattr(value, "isoformat") else value for value in table[name].tolist()]
-    return [None if str(value) in ("None", "nan", "<NA>", "NaT") else str(value) for value in values]
+        values = [
+            value.isoformat() if hasattr(value, "isoformat") else value
+            for value in table[name].tolist()
+        ]
+    return [
+        None if str(value) in ("None", "nan", "<NA>", "NaT") else str(value) for value in values
+    ]
 
 
 def names(table):
@@ -155,7 +194,9 @@ def names(table):
 
 
 @pytest.mark.parametrize(
-    ("fault", "keywords", "hit"), VALUES, ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None
+    ("fault", "keywords", "hit"),
+    VALUES,
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_values_of_these_columns_alone_change_in_a_copy(carrier, fault, keywords, hit):
@@ -172,9 +213,9 @@ def test_values_of_these_columns_alone_change_in_a_copy(carrier, fault, keywords
         elif keywords.get("kind") not in ("retyped", "float_for_int") and not zone:
             assert listed(after, name) != listed(before, name), f"{name} is as it was"
     if zone or keywords.get("kind") in ("retyped", "float_for_int"):
-        assert any(table_of(after).dtype(place) != table_of(before).dtype(place) for place in range(7)) or listed(after, "time") != listed(
-            before, "time"
-        )
+        assert any(
+            table_of(after).dtype(place) != table_of(before).dtype(place) for place in range(7)
+        ) or listed(after, "time") != listed(before, "time")
     if hasattr(given, "attrs"):
         assert after.attrs == given.attrs
         assert after.index.equals(given.index)
@@ -189,7 +230,12 @@ def test_the_share_that_is_missing_is_exact(carrier):
     given = carrier()
     present = sum(value is not None for value in listed(given, "number"))
     for fraction in (0.001, 0.25, 0.9, 1.0):
-        left = sum(value is not None for value in listed(struck("missing_values", given, column="number", fraction=fraction), "number"))
+        left = sum(
+            value is not None
+            for value in listed(
+                struck("missing_values", given, column="number", fraction=fraction), "number"
+            )
+        )
         assert present - left == max(1, round(fraction * present))
 
 
@@ -210,7 +256,9 @@ def test_values_go_missing_where_the_mechanism_says():
     """At random: where another column is high; not at random: where they are high themselves."""
     given = plain()
     where = {
-        mechanism: struck("missing_values", given, column="number", fraction=0.2, mechanism=mechanism, given=other)["number"].isna()
+        mechanism: struck(
+            "missing_values", given, column="number", fraction=0.2, mechanism=mechanism, given=other
+        )["number"].isna()
         for mechanism, other in (("mcar", None), ("mnar", None), ("mar", "more"))
     }
     assert given.number[where["mnar"]].min() > given.number.quantile(0.58)
@@ -227,7 +275,10 @@ def test_columns_drift(carrier):
     renamed = struck("schema_drift", given, column="count", to="total")
     assert names(renamed) == ["number", "total", *names(given)[2:]]
     assert listed(renamed, "total") == listed(given, "count")
-    for gone in (struck("schema_drift", given, kind="dropped", column="count"), struck("missing_feature", given, column="count")):
+    for gone in (
+        struck("schema_drift", given, kind="dropped", column="count"),
+        struck("missing_feature", given, column="count"),
+    ):
         assert names(gone) == [name for name in names(given) if name != "count"]
     added = struck("schema_drift", given, kind="added", to="Unnamed: 0")
     assert names(added) == ["Unnamed: 0", *names(given)]
@@ -262,11 +313,20 @@ def test_rows_come_twice_or_in_another_order(carrier):
 def test_late_rows_turn_up_in_the_next_table_of_their_columns(carrier):
     """Tables of other columns in between have nothing to do with it."""
     tables = [carrier(), np.arange(8.0).reshape(4, 2), carrier(), carrier()]
-    first, _, second, third = strike(create("late_rows", at=[0, 1, 2], fraction=0.1), tables).outcomes
+    first, _, second, third = strike(
+        create("late_rows", at=[0, 1, 2], fraction=0.1), tables
+    ).outcomes
     assert [len(table) for table in (first, second, third)] == [ROWS - 6, ROWS, ROWS]
-    late = set(range(ROWS)) - {listed(tables[0], "time").index(value) for value in listed(first, "time")} if carrier is plain else None
+    late = (
+        set(range(ROWS))
+        - {listed(tables[0], "time").index(value) for value in listed(first, "time")}
+        if carrier is plain
+        else None
+    )
     if late is not None:
-        assert listed(second, "time")[-6:] == [listed(tables[0], "time")[row] for row in sorted(late)]
+        assert listed(second, "time")[-6:] == [
+            listed(tables[0], "time")[row] for row in sorted(late)
+        ]
         assert list(second.index) == list(range(ROWS))
         assert second.attrs == tables[0].attrs
     assert third is tables[3]
@@ -274,7 +334,12 @@ def test_late_rows_turn_up_in_the_next_table_of_their_columns(carrier):
 
 def test_a_stale_feature_is_that_of_an_earlier_row_or_table():
     """Row by row; the first table has none before it, which is said."""
-    tables = [plain(), np.arange(8.0).reshape(4, 2), plain().assign(number=1.0), plain().assign(number=2.0)]
+    tables = [
+        plain(),
+        np.arange(8.0).reshape(4, 2),
+        plain().assign(number=1.0),
+        plain().assign(number=2.0),
+    ]
     fault = create("stale_feature", column="number", behind="tables", at=3, lag=2)
     outcomes = strike(fault, tables).outcomes
     assert outcomes[3]["number"].tolist() == tables[0]["number"].tolist()
@@ -290,19 +355,31 @@ def test_a_stale_feature_is_that_of_an_earlier_row_or_table():
 GAPS = {
     "pandas": lambda pd, values: pd.DataFrame({"v": values}, dtype="float64"),
     "nullable": lambda pd, values: pd.DataFrame({"v": pd.array(values, dtype="Int64")}),
-    "texts": lambda pd, values: pd.DataFrame({"v": [value and str(value) for value in values]}, dtype=object),
-    "NA": lambda pd, values: pd.DataFrame({"v": [pd.NA if value is None else value for value in values]}, dtype=object),
+    "texts": lambda pd, values: pd.DataFrame(
+        {"v": [value and str(value) for value in values]}, dtype=object
+    ),
+    "NA": lambda pd, values: pd.DataFrame(
+        {"v": [pd.NA if value is None else value for value in values]}, dtype=object
+    ),
     "arrow": lambda pd, values: pytest.importorskip("pyarrow").table({"v": values}),
-    "numpy": lambda pd, values: np.array([(np.nan if value is None else value,) for value in values], dtype=[("v", "f8")]),
+    "numpy": lambda pd, values: np.array(
+        [(np.nan if value is None else value,) for value in values], dtype=[("v", "f8")]
+    ),
 }
 
 
 @pytest.mark.parametrize("carrier", GAPS)
 def test_a_stale_feature_comes_with_its_gaps(carrier):
-    """All of a column is the earlier one: what is missing now is filled, and what was missing then is missing."""
+    """All of a column is the earlier one: what is missing now is filled, and what was missing then
+    is missing.
+    """
     pd = pytest.importorskip("pandas")
-    earlier, now = (GAPS[carrier](pd, values) for values in ([1, 2, 3, None, 5], [9, None, None, 8, None]))
-    assert listed(strike(create("stale_feature", behind="tables", at=1), [earlier, now]).outcomes[1], "v") == listed(earlier, "v")
+    earlier, now = (
+        GAPS[carrier](pd, values) for values in ([1, 2, 3, None, 5], [9, None, None, 8, None])
+    )
+    assert listed(
+        strike(create("stale_feature", behind="tables", at=1), [earlier, now]).outcomes[1], "v"
+    ) == listed(earlier, "v")
     before = listed(now, "v")
     assert listed(struck("stale_feature", now), "v") == [before[0], *before[:-1]]
 
@@ -319,7 +396,9 @@ def test_what_an_earlier_table_held_is_kept_whatever_its_owner_does_with_it(carr
         table["number"] = -1.0
         return kept
 
-    assert listed(strike(with_owner, [early, late], operation=owner).outcomes[1], "number") == listed(carrier(), "number")
+    assert listed(
+        strike(with_owner, [early, late], operation=owner).outcomes[1], "number"
+    ) == listed(carrier(), "number")
 
 
 def test_an_array_with_two_axes_has_columns_without_names():
@@ -332,7 +411,9 @@ def test_an_array_with_two_axes_has_columns_without_names():
     moved = struck("schema_drift", given, kind="reordered")
     assert sorted(moved[0].tolist()) == given[0].tolist()
     assert moved[0].tolist() != given[0].tolist()
-    with pytest.raises(PayloadMismatch, match=r"ndarray\[4 rows x 3 columns\] .*its columns have no names"):
+    with pytest.raises(
+        PayloadMismatch, match=r"ndarray\[4 rows x 3 columns\] .*its columns have no names"
+    ):
         struck("schema_drift", given)
 
 
@@ -348,33 +429,90 @@ def test_a_mapped_file_is_never_written(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "keywords", "says"),
     [
-        ("missing_values", {"column": "numbr"}, r"it has no column 'numbr' \(did you mean 'number'\?\)"),
-        ("missing_values", {"column": "number", "mechanism": "mar", "given": "txt"}, r"it has no column 'txt' \(did you mean 'text'\?\)"),
-        ("outliers", {"column": "text"}, r"the column 'text' is of the dtype \w+, which is not float or integer"),
-        ("clock_skew", {"column": "count"}, "the column 'count' is of the dtype int64, which is not time"),
-        ("encoding_errors", {"column": ["text", "code"]}, "the column 'code' is of the dtype category, which is not text"),
-        ("unseen_category", {"column": "count", "value": 3}, "the column 'count' holds the value already"),
-        ("unseen_category", {"column": "count", "value": "x"}, "does not take the value. Give a different one with value="),
-        ("swapped_values", {"between": "columns", "column": ["number", "count"]}, "their dtypes differ, float64 and int64"),
-        ("swapped_values", {"between": "columns", "column": ["count", "copy"]}, "they hold the same values"),
-        ("swapped_values", {"column": "constant"}, "has the same value in all rows that were drawn"),
+        (
+            "missing_values",
+            {"column": "numbr"},
+            r"it has no column 'numbr' \(did you mean 'number'\?\)",
+        ),
+        (
+            "missing_values",
+            {"column": "number", "mechanism": "mar", "given": "txt"},
+            r"it has no column 'txt' \(did you mean 'text'\?\)",
+        ),
+        (
+            "outliers",
+            {"column": "text"},
+            r"the column 'text' is of the dtype \w+, which is not float or integer",
+        ),
+        (
+            "clock_skew",
+            {"column": "count"},
+            "the column 'count' is of the dtype int64, which is not time",
+        ),
+        (
+            "encoding_errors",
+            {"column": ["text", "code"]},
+            "the column 'code' is of the dtype category, which is not text",
+        ),
+        (
+            "unseen_category",
+            {"column": "count", "value": 3},
+            "the column 'count' holds the value already",
+        ),
+        (
+            "unseen_category",
+            {"column": "count", "value": "x"},
+            "does not take the value. Give a different one with value=",
+        ),
+        (
+            "swapped_values",
+            {"between": "columns", "column": ["number", "count"]},
+            "their dtypes differ, float64 and int64",
+        ),
+        (
+            "swapped_values",
+            {"between": "columns", "column": ["count", "copy"]},
+            "they hold the same values",
+        ),
+        (
+            "swapped_values",
+            {"column": "constant"},
+            "has the same value in all rows that were drawn",
+        ),
         ("stale_feature", {"column": "constant"}, "had the same values before"),
         ("encoding_errors", {"column": "ascii", "kind": "mojibake"}, "holds only ASCII"),
         ("schema_drift", {"kind": "units", "column": "zeros"}, "holds only zeros"),
         ("schema_drift", {"to": "count", "column": "number"}, "there is a column 'count' already"),
         ("schema_drift", {"kind": "retyped", "column": "text"}, "is of the dtype"),
-        ("schema_drift", {"kind": "category_codes", "column": "constant"}, "has fewer than two codes"),
+        (
+            "schema_drift",
+            {"kind": "category_codes", "column": "constant"},
+            "has fewer than two codes",
+        ),
         ("missing_values", {"column": "nothing"}, "the column 'nothing' has no such values"),
-        ("missing_feature", {"column": "nothing", "mode": "null"}, "the column 'nothing' has no values"),
-        ("missing_feature", {"column": "twin"}, "2 columns are called 'twin'. Without column=, columns are chosen by position"),
+        (
+            "missing_feature",
+            {"column": "nothing", "mode": "null"},
+            "the column 'nothing' has no values",
+        ),
+        (
+            "missing_feature",
+            {"column": "twin"},
+            "2 columns are called 'twin'. Without column=, columns are chosen by position",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name_shape_and_type(fault, keywords, says):
     """Never a silent no-op."""
-    table = plain().assign(copy=lambda x: x["count"], constant=1, zeros=0.0, ascii="plain", nothing=float("nan"))
+    table = plain().assign(
+        copy=lambda x: x["count"], constant=1, zeros=0.0, ascii="plain", nothing=float("nan")
+    )
     table.insert(len(table.columns), "twin", 1)
     table.insert(len(table.columns), "twin", 2, allow_duplicates=True)
-    with pytest.raises(PayloadMismatch, match=rf"{fault} cannot work on DataFrame\[60 rows x 14 columns\] \(number: float64, .*{says}"):
+    with pytest.raises(
+        PayloadMismatch,
+        match=rf"{fault} cannot work on DataFrame\[60 rows x 14 columns\] \(number: float64, .*{says}",
+    ):
         struck(fault, table, **keywords)
 
 
@@ -404,7 +542,12 @@ def test_columns_that_are_not_hit_are_shared():
 def test_values_that_are_extreme_already_stay_in_their_dtype():
     """Integers at the end of their range move the other way; infinities do not count."""
     pd = pytest.importorskip("pandas")
-    given = pd.DataFrame({"small": np.array([0, 255, 0, 255], np.uint8), "large": np.array([np.inf, 1.0, 2.0, np.nan])})
+    given = pd.DataFrame(
+        {
+            "small": np.array([0, 255, 0, 255], np.uint8),
+            "large": np.array([np.inf, 1.0, 2.0, np.nan]),
+        }
+    )
     after = struck("outliers", given, column="small", fraction=1.0)
     assert after["small"].dtype == np.uint8
     assert (after["small"] != given["small"]).all()
@@ -427,11 +570,15 @@ def test_values_that_are_extreme_already_stay_in_their_dtype():
 def test_a_column_of_objects_stays_one(fault, keywords, series):
     """Texts keep their dtype after a fault, and a missing value is None."""
     pd = pytest.importorskip("pandas")
-    given = pd.DataFrame({name: pd.Series([f"{name}{n}" for n in range(9)] + [None], dtype=object) for name in "ab"})
+    given = pd.DataFrame(
+        {name: pd.Series([f"{name}{n}" for n in range(9)] + [None], dtype=object) for name in "ab"}
+    )
     if series and "between" not in keywords:
         (after,) = struck(fault, given["a"], **keywords).to_frame().items()
     else:
-        (after, *_) = struck(fault, given, column=["a", "b"] if "between" in keywords else "a", **keywords).items()
+        (after, *_) = struck(
+            fault, given, column=["a", "b"] if "between" in keywords else "a", **keywords
+        ).items()
     assert after[1].dtype == object
     assert {type(value) for value in after[1]} <= {str, type(None)}
     assert after[1].tolist() != given["a"].tolist()
@@ -456,15 +603,25 @@ def test_what_is_missing_is_no_text_behind_another_type():
         ):
             assert after.isna().tolist() == [False, True], name
             assert isinstance(after[0], str), name
-    for array in (np.array([(1.5,), (np.nan,)], dtype=[("x", "f8")]), np.array([("2024",), ("NaT",)], dtype=[("x", "M8[s]")])):
-        assert [bool(text) for text in struck("schema_drift", array, kind="retyped")["x"]] == [True, False]
-    assert struck("schema_drift", np.array([[1.5, np.nan], [np.nan, 2.5]]), kind="retyped").tolist() == [["1.5", ""], ["", "2.5"]]
+    for array in (
+        np.array([(1.5,), (np.nan,)], dtype=[("x", "f8")]),
+        np.array([("2024",), ("NaT",)], dtype=[("x", "M8[s]")]),
+    ):
+        assert [bool(text) for text in struck("schema_drift", array, kind="retyped")["x"]] == [
+            True,
+            False,
+        ]
+    assert struck(
+        "schema_drift", np.array([[1.5, np.nan], [np.nan, 2.5]]), kind="retyped"
+    ).tolist() == [["1.5", ""], ["", "2.5"]]
 
 
 UNITS = {
     "pandas": lambda pd, x: pd.DataFrame({"x": x}),
     "nullable": lambda pd, x: pd.DataFrame({"x": pd.array(x)}),
-    "sparse": lambda pd, x: pd.DataFrame({"x": pd.arrays.SparseArray(x, fill_value=x.dtype.type(0))}),
+    "sparse": lambda pd, x: pd.DataFrame(
+        {"x": pd.arrays.SparseArray(x, fill_value=x.dtype.type(0))}
+    ),
     "backed": lambda pd, x: UNITS["arrow"](pd, x).to_pandas(types_mapper=pd.ArrowDtype),
     "arrow": lambda pd, x: pytest.importorskip("pyarrow").table({"x": x}),
     "numpy": lambda pd, x: x.view([("x", x.dtype)]),
@@ -489,14 +646,24 @@ UNITS = {
     ],
 )
 def test_other_units_widen_a_dtype_that_they_do_not_fit(carrier, dtype, last, factor, wide):
-    """No value ends at the end of its dtype's range: it is the product, in the smallest dtype that holds all."""
+    """No value ends at the end of its dtype's range: it is the product, in the smallest dtype that
+    holds all.
+    """
     pd = pytest.importorskip("pandas")
     if (carrier, dtype) == ("nullable", "float16"):
         pytest.skip("pandas has no such dtype")
     given = np.array([0, 1, 50, last], dtype)
-    after = struck("schema_drift", UNITS[carrier](pd, given), kind="units", column=0 if carrier == "axes" else "x", factor=factor)
+    after = struck(
+        "schema_drift",
+        UNITS[carrier](pd, given),
+        kind="units",
+        column=0 if carrier == "axes" else "x",
+        factor=factor,
+    )
     values = after[:, 0] if carrier == "axes" else np.asarray(after["x"])
-    product = [round(value * factor) if "int" in wide else value * factor for value in given.tolist()]
+    product = [
+        round(value * factor) if "int" in wide else value * factor for value in given.tolist()
+    ]
     assert values.tolist() == (product if "int" in wide else pytest.approx(product, rel=1e-6))
     known = {"float32": "float", "float64": "double"} if carrier in ("arrow", "backed") else {}
     assert known.get(wide, wide) in table_of(after).dtype(0).lower()
@@ -556,14 +723,24 @@ def test_the_clock_is_ahead_of_the_columns_own_zone(zone, start, hours, offset):
     """By the offset that the first time has there; none is a day or more from UTC."""
     pa, pd = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
     given = pd.DataFrame({"t": [pd.NaT, *pd.date_range(start, periods=3, tz=zone)]})
-    table = pa.table({"t": pa.array(given["t"].dt.tz_convert("UTC")).cast(pa.timestamp("ns", zone))})
+    table = pa.table(
+        {"t": pa.array(given["t"].dt.tz_convert("UTC")).cast(pa.timestamp("ns", zone))}
+    )
     for one in (given, table, table.to_pandas(types_mapper=pd.ArrowDtype)):
         after = struck("schema_drift", one, kind="time_zone", hours=hours)
         times = (after if one is not table else after.to_pandas())["t"]
         assert times[1].utcoffset() == pd.Timedelta(offset)
-        assert [time == old for time, old in zip(times[1:], given["t"][1:], strict=True)] == [True] * 3
+        assert [time == old for time, old in zip(times[1:], given["t"][1:], strict=True)] == [
+            True
+        ] * 3
         with pytest.raises(PayloadMismatch, match="the column 't' has no values"):
-            struck("schema_drift", one[:1] if one is not table else one.slice(0, 1), kind="time_zone", hours=hours, column="t")
+            struck(
+                "schema_drift",
+                one[:1] if one is not table else one.slice(0, 1),
+                kind="time_zone",
+                hours=hours,
+                column="t",
+            )
     if zone == "Asia/Tokyo":
         with pytest.raises(PayloadMismatch, match=r"the column 't' would be \+32 h from UTC"):
             struck("schema_drift", given, kind="time_zone", hours=23.0, column="t")
@@ -586,7 +763,10 @@ def test_a_field_that_has_an_array_in_each_row_is_hit_row_by_row(dtype):
     assert (after["a"] == given["a"]).all()
     assert after["v"].shape == (20, 3)
     assert missing(struck("missing_feature", given, column="v", mode="null")) == [3] * 20
-    assert missing(struck("stale_feature", after, column="v")) == [missing(after)[0], *missing(after)[:-1]]
+    assert missing(struck("stale_feature", after, column="v")) == [
+        missing(after)[0],
+        *missing(after)[:-1],
+    ]
     if dtype != "?":
         swapped = struck("swapped_values", given, column="v")
         assert sorted(map(str, swapped["v"])) == sorted(map(str, given["v"]))
@@ -594,26 +774,41 @@ def test_a_field_that_has_an_array_in_each_row_is_hit_row_by_row(dtype):
     assert struck("missing_values", given)["a"].tolist().count(0.0) == 18
     with pytest.raises(PayloadMismatch, match="their dtypes differ"):
         struck("swapped_values", given, column=["v", "b"], between="columns")
-    with pytest.raises(PayloadMismatch, match=r"the column 'v' is of the dtype .+\[3\], which is not"):
+    with pytest.raises(
+        PayloadMismatch, match=r"the column 'v' is of the dtype .+\[3\], which is not"
+    ):
         struck("outliers", given, column="v")
 
 
 def test_a_field_that_has_fields_itself_is_refused_by_name():
     """It has no missing value."""
-    with pytest.raises(PayloadMismatch, match=r"the column 'v' of the dtype .* has no missing value"):
+    with pytest.raises(
+        PayloadMismatch, match=r"the column 'v' of the dtype .* has no missing value"
+    ):
         struck("missing_values", np.zeros(4, dtype=[("a", "f8"), ("v", [("x", "f8")])]), column="v")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"), [("featur_257", "'feature_257'"), ("TOTAL", "'total'"), ("300", "300"), (57, "'57'"), ("nothing like it", None)]
+    ("wrong", "meant"),
+    [
+        ("featur_257", "'feature_257'"),
+        ("TOTAL", "'total'"),
+        ("300", "300"),
+        (57, "'57'"),
+        ("nothing like it", None),
+    ],
 )
 def test_a_misspelt_column_of_a_wide_table_gets_the_nearest_of_all_names(wrong, meant):
     """However far behind it stands, in another case, or a number."""
     pd = pytest.importorskip("pandas")
-    wide = pd.DataFrame([[0.0] * 303] * 2, columns=[*(f"feature_{n}" for n in range(300)), "57", 300, "total"])
+    wide = pd.DataFrame(
+        [[0.0] * 303] * 2, columns=[*(f"feature_{n}" for n in range(300)), "57", 300, "total"]
+    )
     with pytest.raises(PayloadMismatch) as error:
         struck("missing_values", wide, column=wrong)
-    assert str(error.value).endswith(f"it has no column {wrong!r}" + (f" (did you mean {meant}?)" if meant else ""))
+    assert str(error.value).endswith(
+        f"it has no column {wrong!r}" + (f" (did you mean {meant}?)" if meant else "")
+    )
 
 
 @pytest.mark.parametrize("kind", ["timedelta", "period", "duration", "time", "decimal"])
@@ -624,14 +819,20 @@ def test_spans_of_time_have_an_order(kind):
     given = {
         "timedelta": lambda: pd.DataFrame({"x": pd.to_timedelta(numbers, unit="s")}),
         "period": lambda: pd.DataFrame(
-            {"x": pd.PeriodIndex([pd.NaT if n is None else pd.Period(str(2000 + n), freq="Y") for n in numbers])}
+            {
+                "x": pd.PeriodIndex(
+                    [pd.NaT if n is None else pd.Period(str(2000 + n), freq="Y") for n in numbers]
+                )
+            }
         ),
         "duration": lambda: pa.table({"x": pa.array(numbers, pa.duration("s"))}),
         "time": lambda: pa.table({"x": pa.array(numbers, pa.time32("s"))}),
         "decimal": lambda: pa.table({"x": pa.array(numbers, pa.int8()).cast(pa.decimal128(20, 2))}),
     }[kind]()
     after = struck("missing_values", given, fraction=0.25, mechanism="mnar")
-    column = after["x"].isna().tolist() if hasattr(after, "isna") else after["x"].is_null().to_pylist()
+    column = (
+        after["x"].isna().tolist() if hasattr(after, "isna") else after["x"].is_null().to_pylist()
+    )
     assert sum(column) == 6  # a quarter of 19, in a window of the ten highest
     assert column[:10] == [True] + [False] * 9
 
@@ -641,23 +842,44 @@ def test_spans_of_time_have_an_order(kind):
     [
         ("duplicate_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
         ("late_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
-        ("out_of_order_rows", {}, "Arrow takes no rows out of 'x', which is of the type string_view$"),
-        ("swapped_values", {"column": "x"}, "the column 'x' is of the dtype string_view, for which its library has no such operation$"),
-        ("stale_feature", {"column": "x"}, "the column 'x' is of the dtype string_view, for which its library has no such operation$"),
+        (
+            "out_of_order_rows",
+            {},
+            "Arrow takes no rows out of 'x', which is of the type string_view$",
+        ),
+        (
+            "swapped_values",
+            {"column": "x"},
+            "the column 'x' is of the dtype string_view, for which its library has no such "
+            "operation$",
+        ),
+        (
+            "stale_feature",
+            {"column": "x"},
+            "the column 'x' is of the dtype string_view, for which its library has no such "
+            "operation$",
+        ),
     ],
 )
 def test_what_arrow_has_not_for_a_type_is_said_by_column_and_type(fault, keywords, says):
     """And not in the library's own words."""
     pa = pytest.importorskip("pyarrow")
     given = pa.table({"n": range(9), "x": pa.array(list("abcdefghi")).cast(pa.string_view())})
-    with pytest.raises(PayloadMismatch, match=rf"{fault} cannot work on Table\[9 rows x 2 columns\] .*: {says}"):
+    with pytest.raises(
+        PayloadMismatch, match=rf"{fault} cannot work on Table\[9 rows x 2 columns\] .*: {says}"
+    ):
         struck(fault, given, **keywords)
 
 
 def test_severities_stand_for_shares():
     """1 hardly to be noticed, 5 half of all; not both."""
     missing = [
-        int(struck("missing_values", plain(), column="number", severity=severity)["number"].isna().sum()) for severity in range(1, 6)
+        int(
+            struck("missing_values", plain(), column="number", severity=severity)["number"]
+            .isna()
+            .sum()
+        )
+        for severity in range(1, 6)
     ]
     assert missing == [1, 3, 6, 15, 30]
     with pytest.raises(BadArgument, match="severity=2 stands for fraction"):
@@ -668,7 +890,10 @@ def test_severities_stand_for_shares():
 def test_one_seed_gives_one_table(carrier):
     """And another seed another one."""
     given = carrier()
-    one, two, other = (listed(struck("missing_values", given, column="number", seed=seed), "number") for seed in (1, 1, 2))
+    one, two, other = (
+        listed(struck("missing_values", given, column="number", seed=seed), "number")
+        for seed in (1, 1, 2)
+    )
     assert one == two != other
 
 
@@ -681,7 +906,9 @@ ODD = {
     "struct": lambda pa: pa.array([{"a": n} for n in range(12)]),
     "binary": lambda pa: pa.array([b"%d" % n for n in range(12)]),
     "half": lambda pa: pa.array(np.arange(12, dtype=np.float16)),
-    "codes": lambda pa: pa.array([None if n == 3 else n % 3 for n in range(12)]).dictionary_encode(),
+    "codes": lambda pa: pa.array(
+        [None if n == 3 else n % 3 for n in range(12)]
+    ).dictionary_encode(),
 }
 
 
@@ -714,8 +941,15 @@ def test_what_a_library_cannot_do_for_a_type_is_refused():
     """Run-end encoding, which pyarrow takes no rows out of."""
     pa, pc = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.compute")
     given = pa.table({"x": pc.run_end_encode(pa.array([1, 1, 2, 2]))})
-    for fault, keywords in (("duplicate_rows", {}), ("swapped_values", {"column": "x"}), ("swapped_values", {})):
-        with pytest.raises(PayloadMismatch, match=rf"{fault} cannot work on Table\[4 rows x 1 columns\] \(x: run_end_encoded"):
+    for fault, keywords in (
+        ("duplicate_rows", {}),
+        ("swapped_values", {"column": "x"}),
+        ("swapped_values", {}),
+    ):
+        with pytest.raises(
+            PayloadMismatch,
+            match=rf"{fault} cannot work on Table\[4 rows x 1 columns\] \(x: run_end_encoded",
+        ):
             struck(fault, given, **keywords)
 
 
@@ -732,5 +966,7 @@ def test_a_series_is_a_table_of_one_column():
 
 def test_the_journal_says_what_was_hit_and_no_values():
     """Names of columns and counts."""
-    (entry,) = strike(create("missing_values", at=0, column=["number", "text"]), [copy.copy(plain())]).journal
+    (entry,) = strike(
+        create("missing_values", at=0, column=["number", "text"]), [copy.copy(plain())]
+    ).journal
     assert entry.details == {"columns": {"number": 6, "text": 6}}

@@ -72,8 +72,12 @@ def test_one_other_value_anywhere_is_seen():
     for place in (0, 63, 64, ROWS - 1):
         other = values.copy()
         other[place] = 1
-        assert not all_same(NumpyColumn("a", values), everywhere, NumpyColumn("b", other), everywhere)
-    assert all_same(NumpyColumn("a", values), everywhere, NumpyColumn("b", values.copy()), everywhere)
+        assert not all_same(
+            NumpyColumn("a", values), everywhere, NumpyColumn("b", other), everywhere
+        )
+    assert all_same(
+        NumpyColumn("a", values), everywhere, NumpyColumn("b", values.copy()), everywhere
+    )
 
 
 def frame(index):
@@ -89,7 +93,9 @@ def frame(index):
         np.array([f"row {number}" for number in numbers], dtype=object),
         pd.array([str(number) for number in numbers], dtype="string"),
     ]
-    table = pd.concat([pd.Series(values, index=index, dtype=values.dtype) for values in columns], axis=1)
+    table = pd.concat(
+        [pd.Series(values, index=index, dtype=values.dtype) for values in columns], axis=1
+    )
     table.columns = pd.Index(["a", "a", "c", "d", "e", "f", "g"], name="which")
     table.attrs["source"] = "here"
     return table
@@ -98,7 +104,9 @@ def frame(index):
 @pytest.mark.parametrize("labelled", [False, True])
 @pytest.mark.parametrize("name", ["out_of_order_rows", "duplicate_rows", "late_rows"])
 def test_rows_of_long_dataframes_move_as_a_whole(name, labelled):
-    """Every column in the same order, labels with their rows, and dtypes, names and attributes as they were."""
+    """Every column in the same order, labels with their rows, and dtypes, names and attributes as
+    they were.
+    """
     pd = pytest.importorskip("pandas")
     given = frame(pd.Index(np.arange(ROWS) * 2, name="key") if labelled else pd.RangeIndex(ROWS))
     before = given.copy()

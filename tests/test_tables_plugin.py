@@ -161,7 +161,9 @@ def test_each_chunk_of_a_reader_is_a_visit(people):
 
 
 def test_what_is_read_lazily_is_struck_as_a_whole(example):
-    """When it is scanned; a query is planned by the columns that are left, and what a reader scans by itself is one visit."""
+    """When it is scanned; a query is planned by the columns that are left, and what a reader scans
+    by itself is one visit.
+    """
     pytest.importorskip("polars")
     example.with_tests("""
         import polars as pl
@@ -216,7 +218,9 @@ def test_an_open_store_of_tables_is_struck(people):
 def test_a_library_that_the_body_imports_is_reached(example):
     """The test's module knows none."""
     pytest.importorskip("pandas")
-    example.with_file("features.py", "import pandas\ndef load(path): return pandas.read_csv(path)").with_tests("""
+    example.with_file(
+        "features.py", "import pandas\ndef load(path): return pandas.read_csv(path)"
+    ).with_tests("""
         @chaos.missing_feature(column="a", at=0)
         def test_late(tmp_path):
             (tmp_path / "t.csv").write_text("a,b\\n1,2\\n")
@@ -241,7 +245,10 @@ def test_what_a_target_returns_is_struck(people):
         def test_no_table():
             count()
     """).run(fresh=True, passed=1, failed=1)
-    outcome.has("PayloadMismatch: outliers: what test_it:count returns is not a table but int. It works on DataFrames")
+    outcome.has(
+        "PayloadMismatch: outliers: what test_it:count returns is not a table but int. It works on "
+        "DataFrames"
+    )
 
 
 def test_tables_that_a_pipeline_is_given_are_struck_and_its_golden_run_is_not(people):
@@ -266,7 +273,10 @@ def test_tables_that_a_pipeline_is_given_are_struck_and_its_golden_run_is_not(pe
             assert run.value == (4, 7, 6) and run.golden.value == (4, 7, 3)
             assert len(run.faults) == 1
     """).run(fresh=True, passed=2, failed=1)
-    outcome.has("SilentlyDifferent: the pipeline raised nothing", 'reproduce: @chaos.missing_values(at=0, column="age")'.replace('"', "'"))
+    outcome.has(
+        "SilentlyDifferent: the pipeline raised nothing",
+        'reproduce: @chaos.missing_values(at=0, column="age")'.replace('"', "'"),
+    )
 
 
 def test_a_column_that_is_not_there_is_no_verdict_on_the_code_under_test(people):
@@ -284,8 +294,14 @@ def test_a_column_that_is_not_there_is_no_verdict_on_the_code_under_test(people)
         def test_never(csv):
             mean_age(csv)
     """).run(fresh=True, failed=3)
-    outcome.has("missing_values cannot work on DataFrame[4 rows x 2 columns] (age: float64, <str column 2 of 2>: ")
-    outcome.has("it has no column 'agee' (did you mean 'age'?)", "it has no column of the kind time that it can change")
+    outcome.has(
+        "missing_values cannot work on DataFrame[4 rows x 2 columns] (age: float64, <str column 2 "
+        "of 2>: "
+    )
+    outcome.has(
+        "it has no column 'agee' (did you mean 'age'?)",
+        "it has no column of the kind time that it can change",
+    )
     outcome.has("NeverStruck")
     assert "20.0" not in outcome.text
 

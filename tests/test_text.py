@@ -38,20 +38,30 @@ def struck(fault, payload, *, seed=0, **keywords):
 
 
 def edits(one, other):
-    """The fewest insertions, deletions, substitutions and swaps of neighbours that make one text of another."""
+    """The fewest insertions, deletions, substitutions and swaps of neighbours that make one text of
+    another.
+    """
     table = np.zeros((len(one) + 1, len(other) + 1), int)
     table[:, 0], table[0] = range(len(one) + 1), range(len(other) + 1)
     for i, j in np.ndindex(len(one), len(other)):
-        table[i + 1, j + 1] = min(table[i, j + 1] + 1, table[i + 1, j] + 1, table[i, j] + (one[i] != other[j]))
+        table[i + 1, j + 1] = min(
+            table[i, j + 1] + 1, table[i + 1, j] + 1, table[i, j] + (one[i] != other[j])
+        )
         if i and j and one[i] == other[j - 1] and one[i - 1] == other[j]:
             table[i + 1, j + 1] = min(table[i + 1, j + 1], table[i - 1, j - 1] + 1)
     return table[-1, -1]
 
 
-TEXT = "The quick brown fox jumps over the lazy dog, and naïve 漢字 \N{SNOWMAN}\N{GRINNING FACE} too. " * 4
+TEXT = (
+    "The quick brown fox jumps over the lazy dog, and naïve 漢字 \N{SNOWMAN}\N{GRINNING FACE} too. "
+    * 4
+)
 
 
-@pytest.mark.parametrize(("kind", "grows"), [("neighbour", 0), ("transposition", 0), ("deletion", -0.1), ("insertion", 0.1), ("any", 0)])
+@pytest.mark.parametrize(
+    ("kind", "grows"),
+    [("neighbour", 0), ("transposition", 0), ("deletion", -0.1), ("insertion", 0.1), ("any", 0)],
+)
 def test_typos_are_as_many_as_asked_for(kind, grows):
     """Each changes the text by one edit; insertions and deletions alone change its length by much."""
     fresh = struck("typos", TEXT, rate=0.1, kind=kind)
@@ -70,9 +80,13 @@ def test_a_slip_hits_a_key_next_to_the_right_one():
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(), min_size=1), st.integers(0, 2**32), st.sampled_from(["any", *typos.KINDS]))
+@given(
+    st.lists(st.text(), min_size=1), st.integers(0, 2**32), st.sampled_from(["any", *typos.KINDS])
+)
 def test_typos_stay_in_their_strings(strings, seed, kind):
-    """The number of strings stays, and nearly their lengths. At least one differs if any can. Blanks stay."""
+    """The number of strings stays, and nearly their lengths. At least one differs if any can.
+    Blanks stay.
+    """
     fresh = typos.add_typos(strings, kind, 0.3, np.random.default_rng(seed))
     assert len(fresh) == len(strings)
     assert (fresh != strings) == any(ord(character) > 32 for text in strings for character in text)
@@ -84,10 +98,15 @@ def test_typos_stay_in_their_strings(strings, seed, kind):
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1), st.sampled_from(["cp1252", "latin-1", "cp437", "utf-16-le"]))
+@given(
+    st.lists(st.text(st.characters(codec="utf-8")), min_size=1),
+    st.sampled_from(["cp1252", "latin-1", "cp437", "utf-16-le"]),
+)
 def test_many_strings_are_misread_as_each_would_be(strings, encoding):
     """By table or one by one: bytes of UTF-8, read in another encoding."""
-    assert typos.misread(strings, encoding) == [text.encode().decode(encoding, "replace") for text in strings]
+    assert typos.misread(strings, encoding) == [
+        text.encode().decode(encoding, "replace") for text in strings
+    ]
 
 
 def test_mojibake_and_replacement_characters():
@@ -95,7 +114,9 @@ def test_mojibake_and_replacement_characters():
     assert struck("mojibake", "café – naïve") == "cafÃ© â€“ naÃ¯ve"
     assert struck("mojibake", "café", encoding="latin-1") == "cafÃ©"
     lost = struck("mojibake", ["plain text"] * 50, kind="replacement", rate=0.2)
-    assert sum(text.count("\N{REPLACEMENT CHARACTER}") for text in lost) == pytest.approx(100, abs=35)
+    assert sum(text.count("\N{REPLACEMENT CHARACTER}") for text in lost) == pytest.approx(
+        100, abs=35
+    )
     assert {len(text) for text in lost} == {10}
     some = struck("mojibake", ["é"] * 100 + ["e"] * 100, fraction=0.3)
     assert sum(text == "Ã©" for text in some) == 30
@@ -111,7 +132,11 @@ def test_mojibake_and_replacement_characters():
         (["abc", "abcdef", ""], {"length": 4}, ["abc", "abcd", ""]),
         ("abcdefghij", {"severity": 1}, "abcdefghi"),
         ("abcdefghij", {"severity": 5}, "a"),
-        ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", {"length": 4, "unit": "bytes"}, "caf\N{REPLACEMENT CHARACTER}"),
+        (
+            "caf\N{LATIN SMALL LETTER E WITH ACUTE}",
+            {"length": 4, "unit": "bytes"},
+            "caf\N{REPLACEMENT CHARACTER}",
+        ),
         (b"caf\xc3\xa9", {"length": 4, "unit": "bytes"}, b"caf\xc3"),
         ({"raw": b"1234", "text": "ascii"}, {"unit": "bytes"}, {"raw": b"12", "text": "as"}),
     ],
@@ -133,7 +158,10 @@ def test_text_is_cut(given, keywords, wanted):
 )
 def test_prompts_get_extreme(keywords, wanted):
     """Nothing, blanks, one word, or very much."""
-    assert struck("prompt_length", {"prompt": "hello world", "n": 3}, **keywords) == {"prompt": wanted, "n": 3}
+    assert struck("prompt_length", {"prompt": "hello world", "n": 3}, **keywords) == {
+        "prompt": wanted,
+        "n": 3,
+    }
 
 
 CARRIERS = [
@@ -157,14 +185,18 @@ def test_strings_are_found_wherever_they_are(payload):
     fresh = struck("truncation", payload, length=3)
     assert type(fresh) is type(payload)
     assert repr(payload) == before
-    assert repr(fresh).replace("hel", "hello").replace("wor", "world").replace("U3", "U6").replace("d'", "d!'") in (
+    assert repr(fresh).replace("hel", "hello").replace("wor", "world").replace("U3", "U6").replace(
+        "d'", "d!'"
+    ) in (
         before,
         before.replace("world'", "world!'"),
     )
 
 
 def test_text_columns_of_tables_are_struck():
-    """Object and string columns of pandas, one by one, also under names that occur twice; numbers stay."""
+    """Object and string columns of pandas, one by one, also under names that occur twice; numbers
+    stay.
+    """
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame({"text": ["hello", None], "n": [1, 2]}, index=[7, 9])
     twice = pandas.concat([table, table["text"].astype("string")], axis=1)
@@ -178,12 +210,20 @@ def test_text_columns_of_tables_are_struck():
 
 
 def test_fields_choose_the_strings():
-    """By name at any depth, by dotted path, by position; identifiers are left alone unless they are named."""
+    """By name at any depth, by dotted path, by position; identifiers are left alone unless they are
+    named.
+    """
     chat = {"messages": [{"role": "user", "content": "hello"}], "model": "large", "note": "hello"}
     assert struck("truncation", chat, length=1)["messages"] == [{"role": "user", "content": "h"}]
     assert struck("truncation", chat, length=1)["model"] == "large"
-    assert struck("truncation", chat, length=1, fields="content") == {**chat, "messages": [{"role": "user", "content": "h"}]}
-    assert struck("truncation", chat, length=1, fields="messages.0.role")["messages"][0] == {"role": "u", "content": "hello"}
+    assert struck("truncation", chat, length=1, fields="content") == {
+        **chat,
+        "messages": [{"role": "user", "content": "h"}],
+    }
+    assert struck("truncation", chat, length=1, fields="messages.0.role")["messages"][0] == {
+        "role": "u",
+        "content": "hello",
+    }
     assert struck("truncation", ("hello", "world"), length=1, fields=1) == ("hello", "w")
     assert struck("truncation", ("hello", 3, "world"), length=1, fields=2) == ("hello", 3, "w")
     with pytest.raises(PayloadMismatch, match="truncation: found no text 'prompt' in dict"):

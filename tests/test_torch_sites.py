@@ -80,7 +80,14 @@ def test_everything_is_as_before_after_a_trial():
     assert state() == before
 
 
-@pytest.mark.parametrize("run", [lambda t: t.backward(), torch.autograd.backward, lambda t: torch.autograd.grad(t, t.grad_fn and [LEAF])])
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda t: t.backward(),
+        torch.autograd.backward,
+        lambda t: torch.autograd.grad(t, t.grad_fn and [LEAF]),
+    ],
+)
 def test_every_way_to_start_a_backward_pass_is_seen(run):
     """The method, the function, and ``grad``."""
     with armed(create("crash", site="train.backward", at=99)) as controller:
@@ -145,7 +152,9 @@ class OwnIterator(DataLoader):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("make", [lambda **k: DataLoader(Squares(), **k), lambda **k: OwnIterator(Squares(), **k)])
+@pytest.mark.parametrize(
+    "make", [lambda **k: DataLoader(Squares(), **k), lambda **k: OwnIterator(Squares(), **k)]
+)
 def test_each_batch_of_a_loader_is_one_visit_workers_included(make, workers):
     """And the batch that is struck is the one that was scheduled."""
     loader = make(batch_size=2, num_workers=workers)
@@ -165,15 +174,24 @@ def test_iterable_datasets_and_later_defined_iterators_are_seen():
             def __next__(self):
                 return super().__next__()
 
-        assert [bool(x.isnan().any()) for x in DataLoader(Stream(), batch_size=1)] == [False, True] + [False] * 6
-        assert [bool(x.isnan().any()) for x in Late(DataLoader(Stream(), batch_size=1))] == [False, True] + [False] * 6
+        assert [bool(x.isnan().any()) for x in DataLoader(Stream(), batch_size=1)] == [
+            False,
+            True,
+        ] + [False] * 6
+        assert [bool(x.isnan().any()) for x in Late(DataLoader(Stream(), batch_size=1))] == [
+            False,
+            True,
+        ] + [False] * 6
     assert controller.count("data.batch") == 16
 
 
 def test_other_iterables_pass_the_same_site_once():
     """``batches`` around a list makes visits; around a DataLoader it makes no second one."""
     with armed(create("corrupt_batch", at=1)) as controller:
-        assert [bool(x.isnan().any()) for x in batches([torch.ones(2), torch.ones(2)])] == [False, True]
+        assert [bool(x.isnan().any()) for x in batches([torch.ones(2), torch.ones(2)])] == [
+            False,
+            True,
+        ]
         wrapped = batches(DataLoader(Squares(), batch_size=4))
         assert len(wrapped) == 2
         assert wrapped.batch_size == 4
@@ -210,7 +228,9 @@ class Stops(torch.autograd.Function):
 
 
 def test_an_oom_in_backward_leaves_the_gradients_that_a_failure_there_leaves():
-    """The layers behind the failing operator have gradients, those in front have none, and nothing else was touched."""
+    """The layers behind the failing operator have gradients, those in front have none, and nothing
+    else was touched.
+    """
     torch.manual_seed(0)
     layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
 
@@ -246,7 +266,10 @@ def test_an_oom_in_backward_leaves_the_gradients_that_a_failure_there_leaves():
 def test_the_error_is_the_true_one_with_a_message_like_cudas():
     """Handlers look at the class, the single argument, and the words."""
     model, optimizer = model_and_optimizer()
-    with armed(create("gpu_oom", at=0)) as controller, pytest.raises(torch.OutOfMemoryError) as caught:
+    with (
+        armed(create("gpu_oom", at=0)) as controller,
+        pytest.raises(torch.OutOfMemoryError) as caught,
+    ):
         step(model, optimizer)
     assert isinstance(caught.value, RuntimeError)
     assert len(caught.value.args) == 1
@@ -254,7 +277,10 @@ def test_the_error_is_the_true_one_with_a_message_like_cudas():
     assert controller.is_injected(caught.value)
 
 
-@pytest.mark.parametrize(("phase", "site"), [("forward", "train.forward"), ("backward", "train.backward"), ("optimizer", "train.step")])
+@pytest.mark.parametrize(
+    ("phase", "site"),
+    [("forward", "train.forward"), ("backward", "train.backward"), ("optimizer", "train.step")],
+)
 def test_each_phase_fails_at_the_step_and_operator_asked_for(phase, site):
     """And after it the loop goes on as if nothing were patched."""
     model, optimizer = model_and_optimizer()
@@ -271,7 +297,10 @@ def test_an_oom_in_the_optimizer_leaves_it_half_done():
     """Some parameters are updated, or have their state, and others not."""
     weights = [nn.Parameter(torch.ones(3)) for _ in range(4)]
     optimizer = torch.optim.Adam(weights, foreach=False)
-    with armed(create("gpu_oom", phase="optimizer", at=0, op=5)), pytest.raises(torch.OutOfMemoryError):
+    with (
+        armed(create("gpu_oom", phase="optimizer", at=0, op=5)),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
         sum(w.sum() for w in weights).backward()
         optimizer.step()
     with_state = [len(optimizer.state.get(w, {})) for w in weights]
@@ -288,7 +317,11 @@ def test_an_optimizer_that_fails_leaves_no_mode_on_the_users_stack():
             return func(*args, **(kwargs or {}))
 
     model, optimizer = model_and_optimizer()
-    with armed(create("gpu_oom", phase="optimizer", at=0)), pytest.raises(torch.OutOfMemoryError), Mine():
+    with (
+        armed(create("gpu_oom", phase="optimizer", at=0)),
+        pytest.raises(torch.OutOfMemoryError),
+        Mine(),
+    ):
         step(model, optimizer)
     assert torch._C._len_torch_dispatch_stack() == 0
 
@@ -326,11 +359,16 @@ def test_random_numbers_are_not_drawn_by_an_operator_that_did_not_run():
 
 
 def test_the_end_of_a_step_is_a_site_of_its_own():
-    """train.step.end is passed behind the step: the weights have changed; an error there leaves step and gradients counted."""
+    """train.step.end is passed behind the step: the weights have changed; an error there leaves
+    step and gradients counted.
+    """
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.5)
     weight.grad = torch.ones(1)
-    with trial(Schedule((create("crash", site="train.step.end", at=1),)), Patches()) as controller, torch_steps.watch_training() as trained:
+    with (
+        trial(Schedule((create("crash", site="train.step.end", at=1),)), Patches()) as controller,
+        torch_steps.watch_training() as trained,
+    ):
         optimizer.step()
         with pytest.raises(SimulatedCrash, match=r"train\.step\.end 1"):
             optimizer.step()

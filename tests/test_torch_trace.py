@@ -34,7 +34,9 @@ def test_a_loaders_seed_without_workers_is_idle():
     assert trace.idle == {"rng.torch"}
 
 
-@pytest.mark.parametrize("draws", [{"dropout": 0.5}, {"shuffle": True}, {"num_workers": 1}], ids=str)
+@pytest.mark.parametrize(
+    "draws", [{"dropout": 0.5}, {"shuffle": True}, {"num_workers": 1}], ids=str
+)
 def test_what_uses_the_generator_is_not_idle(draws):
     """A layer in training, an order, and what workers are seeded with."""
     assert trained(**draws).idle == frozenset()

@@ -6,7 +6,9 @@ import importlib.util
 
 import pytest
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("pytorch_lightning") is None, reason="needs pytorch-lightning")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("pytorch_lightning") is None, reason="needs pytorch-lightning"
+)
 
 TRAINING = """
 import warnings, pytorch_lightning as pl, torch
@@ -48,7 +50,9 @@ def example(example):
 
 
 def test_a_trainer_that_is_told_to_end(example):
-    """Its handler lets the step come to its end; only a checkpoint on exceptions makes use of the grace."""
+    """Its handler lets the step come to its end; only a checkpoint on exceptions makes use of the
+    grace.
+    """
     outcome = example.with_tests(
         """
         from training import OnExceptionCheckpoint, train
@@ -65,11 +69,15 @@ def test_a_trainer_that_is_told_to_end(example):
             assert "SIGTERMException" in run.attempts[0].ended
         """
     ).run(fresh=True, passed=1, failed=1)
-    outcome.has("no emergency save: no file changed between SIGTERM at train.step 8 and its own end")
+    outcome.has(
+        "no emergency save: no file changed between SIGTERM at train.step 8 and its own end"
+    )
 
 
 def test_a_trainer_on_a_device_that_fails(example):
-    """A lost device, a lost worker and memory that runs out end the process; it is started again, and recovers."""
+    """A lost device, a lost worker and memory that runs out end the process; it is started again,
+    and recovers.
+    """
     example.with_tests(
         """
         from training import Model, train
@@ -114,4 +122,6 @@ def test_a_trainer_on_a_device_that_fails(example):
             run = mlchaos.run(lambda folder: train(folder, model=Louder), tmp_path)
             run.assert_same_effective_batch()
         """
-    ).run(fresh=True, passed=5, failed=1).has("step 6 of attempt 2: the scale of the gradient is 1.5 times that of the golden run")
+    ).run(fresh=True, passed=5, failed=1).has(
+        "step 6 of attempt 2: the scale of the gradient is 1.5 times that of the golden run"
+    )

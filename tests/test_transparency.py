@@ -39,11 +39,13 @@ def quiet(tmp_path):
     return lambda *declared: armed(tmp_path, *(declared or storage))
 
 
-# -- files of filesystems ------------------------------------------------------------------------------------------
+# -- files of filesystems --------------------------------------------------------------------------
 
 
 def test_an_archive_is_finished_when_its_filesystem_is_freed(quiet):
-    """A file that is still there keeps no filesystem alive: a zip file gets its index from the filesystem's finalizer."""
+    """A file that is still there keeps no filesystem alive: a zip file gets its index from the
+    filesystem's finalizer.
+    """
     fsspec = pytest.importorskip("fsspec")
     fsspec.filesystem("memory").store.clear()
     with quiet():
@@ -125,7 +127,14 @@ def test_a_file_object_keeps_its_protocols():
     file = FileProxy(odd, lambda storage: None)
     assert isinstance(file, Odd)
     assert file.__class__ is Odd
-    assert (len(file), bool(file), hash(file), file[3], "x" in file, "y" in file) == (7, False, 5, 3, True, False)
+    assert (len(file), bool(file), hash(file), file[3], "x" in file, "y" in file) == (
+        7,
+        False,
+        5,
+        3,
+        True,
+        False,
+    )
     assert file == odd
     assert file == FileProxy(Odd(), lambda storage: None)
     assert file.read(size=3) == b"con"
@@ -191,16 +200,29 @@ def test_a_stand_in_is_told_from_what_it_stands_for():
     assert not issubclass(type(Odd()), Proxy)
 
 
-# -- functions that have a wrapper ---------------------------------------------------------------------------------
+# -- functions that have a wrapper -----------------------------------------------------------------
 
 
 def test_built_in_functions_kept_in_a_class_take_no_self(quiet, tmp_path):
     """They are not descriptors, and neither are their stand-ins."""
     (tmp_path / "a").write_text("content")
-    with trial(Schedule((create("flaky_storage", at=LATE), create("call_delay", target="math:sqrt", at=LATE))), Patches(), clock="virtual"):
+    with trial(
+        Schedule(
+            (create("flaky_storage", at=LATE), create("call_delay", target="math:sqrt", at=LATE))
+        ),
+        Patches(),
+        clock="virtual",
+    ):
 
         class Tools:
-            now, wait, reader, low, renamer, remover = time.monotonic, time.sleep, open, os.open, os.rename, os.remove
+            now, wait, reader, low, renamer, remover = (
+                time.monotonic,
+                time.sleep,
+                open,
+                os.open,
+                os.rename,
+                os.remove,
+            )
             root = math.sqrt
 
         tools = Tools()
@@ -220,12 +242,22 @@ def test_a_stand_in_of_a_built_in_function_passes_for_one(name):
     module, _, function = name.partition(":")
     before = getattr(sys.modules[module], function)
     signature = _signature(before)
-    with trial(Schedule((create("flaky_storage", at=LATE), create("call_delay", target="math:sqrt", at=LATE))), Patches(), clock="virtual"):
+    with trial(
+        Schedule(
+            (create("flaky_storage", at=LATE), create("call_delay", target="math:sqrt", at=LATE))
+        ),
+        Patches(),
+        clock="virtual",
+    ):
         held = getattr(sys.modules[module], function)
         assert held is not before
         assert inspect.isbuiltin(held)
         assert not inspect.isfunction(held)
-        assert (held.__name__, held.__module__, repr(held)) == (before.__name__, before.__module__, repr(before))
+        assert (held.__name__, held.__module__, repr(held)) == (
+            before.__name__,
+            before.__module__,
+            repr(before),
+        )
         assert _signature(held) == signature
         assert pickle.loads(pickle.dumps(held)) is held
     assert getattr(sys.modules[module], function) is before
@@ -275,7 +307,12 @@ def test_what_is_sent_to_a_generator_reaches_it(quiet, fault):
         talks = Talks()
         talk = talks.plain()
         assert inspect.isgenerator(talk)
-        assert [next(talk), talk.send("a"), talk.throw(KeyError("b")), next(talk)] == ["start", "a", "caught 'b'", None]
+        assert [next(talk), talk.send("a"), talk.throw(KeyError("b")), next(talk)] == [
+            "start",
+            "a",
+            "caught 'b'",
+            None,
+        ]
         with pytest.raises(StopIteration) as stopped:
             talk.send("end")
         assert stopped.value.value == "done"
@@ -299,7 +336,11 @@ def test_what_is_sent_to_an_asynchronous_generator_reaches_it(quiet, fault):
         async def main():
             talk = talks.later()
             assert inspect.isasyncgenfunction(Talks.later)
-            assert [await anext(talk), await talk.asend("a"), await talk.athrow(KeyError("b"))] == ["start", "a", "caught 'b'"]
+            assert [await anext(talk), await talk.asend("a"), await talk.athrow(KeyError("b"))] == [
+                "start",
+                "a",
+                "caught 'b'",
+            ]
             with pytest.raises(StopAsyncIteration):
                 await talk.asend("end")
             begun = talks.later()
@@ -315,7 +356,7 @@ def test_what_is_sent_to_an_asynchronous_generator_reaches_it(quiet, fault):
         assert talks.log == ["closed"] * 3
 
 
-# -- what outlives a trial -----------------------------------------------------------------------------------------
+# -- what outlives a trial -------------------------------------------------------------------------
 
 
 def test_a_directory_that_a_library_makes_once_outlives_the_trial(quiet):
@@ -358,7 +399,9 @@ def test_a_class_of_filesystems_is_freed_while_storage_is_watched(quiet):
 
 
 def test_a_module_that_is_imported_while_armed_has_its_own_loader(quiet, tmp_path, monkeypatch):
-    """Two layers wait for one module; each acts at the import and at a reload, and leaves nothing on the loader."""
+    """Two layers wait for one module; each acts at the import and at a reload, and leaves nothing
+    on the loader.
+    """
     (tmp_path / "late_module.py").write_text("loaded = []\n")
     monkeypatch.syspath_prepend(tmp_path)
     acted = []
@@ -374,7 +417,7 @@ def test_a_module_that_is_imported_while_armed_has_its_own_loader(quiet, tmp_pat
     monkeypatch.delitem(sys.modules, "late_module")
 
 
-# -- the comparison of other projects' tests -----------------------------------------------------------------------
+# -- the comparison of other projects' tests -------------------------------------------------------
 
 
 ALONE = ["-p", "mlchaos"]

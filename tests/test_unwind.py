@@ -1,4 +1,6 @@
-"""An operation that a hook announced ends when its frame is left, whichever way. Torch-free, for every Python."""
+"""An operation that a hook announced ends when its frame is left, whichever way. Torch-free, for
+every Python.
+"""
 
 from __future__ import annotations
 

@@ -55,48 +55,137 @@ SURVIVE = "try: job.load(0)\n    except RuntimeError: pass"
 PLANTED = {
     # -- no fault is declared, and the judgement compares the run with itself
     "run, no fault": ("", "mlchaos.run(job.train, tmp_path).assert_recovered()", NO_FAULT),
-    "run in a process, no fault": ("", 'mlchaos.run(job.train, tmp_path, isolation="process").assert_recovered()', NO_FAULT),
-    "run, no fault, bound on restarts": ("", "mlchaos.run(job.train, tmp_path, max_restarts=0).assert_recovered()", NO_FAULT),
-    "run, no fault, emergency save": ("", "mlchaos.run(job.train, tmp_path).assert_emergency_save()", NO_FAULT),
-    "run, no fault, effective batch": ("", "mlchaos.run(job.train, tmp_path).assert_same_effective_batch()", NO_FAULT),
-    "pipeline, no fault": ("", "mlchaos.pipeline(job.process, tmp_path).assert_same_output()", NO_FAULT),
-    "pipeline, no fault, complete": ("", "mlchaos.pipeline(job.process, tmp_path).assert_complete()", NO_FAULT),
-    "pipeline, no fault, again": ("", "mlchaos.pipeline(job.process, tmp_path).again().assert_same_output()", NO_FAULT),
-    "service, no fault, isolated": ("", "mlchaos.serve(job.handle).drive(range(3)).assert_isolated()", NO_FAULT),
-    "service, no fault, fallback": ("", "mlchaos.serve(job.handle).drive(range(3)).assert_fallback(value=0)", NO_FAULT),
-    "service, no fault, recovered": ("", "mlchaos.serve(job.handle).drive(range(3)).assert_recovered(within=1, error_rate=0)", NO_FAULT),
+    "run in a process, no fault": (
+        "",
+        'mlchaos.run(job.train, tmp_path, isolation="process").assert_recovered()',
+        NO_FAULT,
+    ),
+    "run, no fault, bound on restarts": (
+        "",
+        "mlchaos.run(job.train, tmp_path, max_restarts=0).assert_recovered()",
+        NO_FAULT,
+    ),
+    "run, no fault, emergency save": (
+        "",
+        "mlchaos.run(job.train, tmp_path).assert_emergency_save()",
+        NO_FAULT,
+    ),
+    "run, no fault, effective batch": (
+        "",
+        "mlchaos.run(job.train, tmp_path).assert_same_effective_batch()",
+        NO_FAULT,
+    ),
+    "pipeline, no fault": (
+        "",
+        "mlchaos.pipeline(job.process, tmp_path).assert_same_output()",
+        NO_FAULT,
+    ),
+    "pipeline, no fault, complete": (
+        "",
+        "mlchaos.pipeline(job.process, tmp_path).assert_complete()",
+        NO_FAULT,
+    ),
+    "pipeline, no fault, again": (
+        "",
+        "mlchaos.pipeline(job.process, tmp_path).again().assert_same_output()",
+        NO_FAULT,
+    ),
+    "service, no fault, isolated": (
+        "",
+        "mlchaos.serve(job.handle).drive(range(3)).assert_isolated()",
+        NO_FAULT,
+    ),
+    "service, no fault, fallback": (
+        "",
+        "mlchaos.serve(job.handle).drive(range(3)).assert_fallback(value=0)",
+        NO_FAULT,
+    ),
+    "service, no fault, recovered": (
+        "",
+        "mlchaos.serve(job.handle).drive(range(3)).assert_recovered(within=1, error_rate=0)",
+        NO_FAULT,
+    ),
     "world, no fault": ("", "mlchaos.world().run(job.rank).assert_recovered()", NO_FAULT),
-    "world, no fault, failed fast": ("", "mlchaos.world().run(job.rank).assert_failed_fast()", NO_FAULT),
+    "world, no fault, failed fast": (
+        "",
+        "mlchaos.world().run(job.rank).assert_failed_fast()",
+        NO_FAULT,
+    ),
     # -- nothing judges the result
     "run, no oracle": ("@chaos.crash(at=1)", "mlchaos.run(job.train, tmp_path)", NOT_JUDGED),
     "run, no oracle, no fault": ("", "mlchaos.run(job.train, tmp_path)", NOT_JUDGED),
     "run, searched, no oracle": ("@chaos.crash", "mlchaos.run(job.train, tmp_path)", NOT_JUDGED),
-    "run, kept and not judged": ("@chaos.crash(at=1)", "run = mlchaos.run(job.train, tmp_path)", NOT_JUDGED),
-    "run, only printed": ("@chaos.crash(at=1)", "print(mlchaos.run(job.train, tmp_path))", NOT_JUDGED),
-    "run, only its golden run": ("@chaos.crash(at=1)", "assert mlchaos.run(job.train, tmp_path).golden.value == 4", NOT_JUDGED),
-    "run in a process, no oracle": ("@chaos.crash(at=1)", 'mlchaos.run(job.train, tmp_path, isolation="process")', NOT_JUDGED),
+    "run, kept and not judged": (
+        "@chaos.crash(at=1)",
+        "run = mlchaos.run(job.train, tmp_path)",
+        NOT_JUDGED,
+    ),
+    "run, only printed": (
+        "@chaos.crash(at=1)",
+        "print(mlchaos.run(job.train, tmp_path))",
+        NOT_JUDGED,
+    ),
+    "run, only its golden run": (
+        "@chaos.crash(at=1)",
+        "assert mlchaos.run(job.train, tmp_path).golden.value == 4",
+        NOT_JUDGED,
+    ),
+    "run in a process, no oracle": (
+        "@chaos.crash(at=1)",
+        'mlchaos.run(job.train, tmp_path, isolation="process")',
+        NOT_JUDGED,
+    ),
     "crashes, no oracle": ("", "report = mlchaos.explore_crashes(job.train, tmp_path)", NOT_JUDGED),
-    "crashes, only printed": ("", "print(mlchaos.explore_crashes(job.train, tmp_path))", NOT_JUDGED),
+    "crashes, only printed": (
+        "",
+        "print(mlchaos.explore_crashes(job.train, tmp_path))",
+        NOT_JUDGED,
+    ),
     "crashes, another report judged": (
         "",
-        'mlchaos.explore_crashes(job.train, tmp_path / "a").assert_recovers()\n    mlchaos.explore_crashes(job.train, tmp_path / "b")',
+        'mlchaos.explore_crashes(job.train, tmp_path / "a").assert_recovers()\n    '
+        'mlchaos.explore_crashes(job.train, tmp_path / "b")',
         NOT_JUDGED,
     ),
     "pipeline, no oracle": (FAIL, "mlchaos.pipeline(job.process, tmp_path)", NOT_JUDGED),
-    "pipeline, no oracle, searched": ('@chaos.call_failure(target="job:load")', "mlchaos.pipeline(job.process, tmp_path)", NOT_JUDGED),
+    "pipeline, no oracle, searched": (
+        '@chaos.call_failure(target="job:load")',
+        "mlchaos.pipeline(job.process, tmp_path)",
+        NOT_JUDGED,
+    ),
     "service, no oracle": (FAIL, "mlchaos.serve(job.handle).drive(range(3))", NOT_JUDGED),
-    "service, no oracle, no fault": ("", "load = mlchaos.serve(job.handle).drive(range(3))", NOT_JUDGED),
+    "service, no oracle, no fault": (
+        "",
+        "load = mlchaos.serve(job.handle).drive(range(3))",
+        NOT_JUDGED,
+    ),
     "world, no oracle": (FAIL, "mlchaos.world().run(job.rank)", NOT_JUDGED),
     # -- set-up code in the body takes the fault
-    "pipeline, set-up strike": (FAIL, f"{SURVIVE}\n    mlchaos.pipeline(job.process, tmp_path).assert_same_output()", SET_UP),
-    "pipeline, set-up strike, by hand": (FAIL, f"{SURVIVE}\n    assert mlchaos.pipeline(job.process, tmp_path).value == [0, 1, 2]", SET_UP),
+    "pipeline, set-up strike": (
+        FAIL,
+        f"{SURVIVE}\n    mlchaos.pipeline(job.process, tmp_path).assert_same_output()",
+        SET_UP,
+    ),
+    "pipeline, set-up strike, by hand": (
+        FAIL,
+        f"{SURVIVE}\n    assert mlchaos.pipeline(job.process, tmp_path).value == [0, 1, 2]",
+        SET_UP,
+    ),
     "run, set-up strike": (
         '@chaos.call_delay(target="json:dumps", delay="1s", at=0)',
         "import json; json.dumps(1)\n    mlchaos.run(job.train, tmp_path).assert_recovered()",
         SET_UP,
     ),
-    "service, set-up strike": (FAIL, f"{SURVIVE}\n    mlchaos.serve(job.handle).drive(range(3)).assert_isolated()", SET_UP),
-    "service, set-up strike, slo": (FAIL, f"{SURVIVE}\n    mlchaos.serve(job.handle).drive(range(3)).assert_slo(error_rate=0)", SET_UP),
+    "service, set-up strike": (
+        FAIL,
+        f"{SURVIVE}\n    mlchaos.serve(job.handle).drive(range(3)).assert_isolated()",
+        SET_UP,
+    ),
+    "service, set-up strike, slo": (
+        FAIL,
+        f"{SURVIVE}\n    mlchaos.serve(job.handle).drive(range(3)).assert_slo(error_rate=0)",
+        SET_UP,
+    ),
     "service, set-up strike, fallback": (
         FAIL,
         f"{SURVIVE}\n    mlchaos.serve(job.handle).drive(range(3)).assert_fallback(value=0)",
@@ -104,33 +193,61 @@ PLANTED = {
     ),
     "only a warm-up is struck": (
         FAIL,
-        "mlchaos.pipeline(job.process, tmp_path)\n    mlchaos.pipeline(job.process, tmp_path).assert_same_output()",
+        "mlchaos.pipeline(job.process, tmp_path)\n    mlchaos.pipeline(job.process, "
+        "tmp_path).assert_same_output()",
         SET_UP,
     ),
     # -- an empty subject
-    "run, empty subject": ("@chaos.crash", "mlchaos.run(job.empty, tmp_path).assert_recovered()", "BadArgument|NeverStruck"),
-    "run, empty subject, pinned": ("@chaos.crash(at=0)", "assert mlchaos.run(job.empty).value is None", "NeverStruck"),
-    "crashes, empty subject": ("", "mlchaos.explore_crashes(job.empty, tmp_path).assert_recovers()", "BadArgument"),
-    "pipeline, empty subject": (FAIL, "mlchaos.pipeline(job.empty).assert_same_output()", "BadArgument|NeverStruck"),
-    "service, empty subject": (FAIL, "mlchaos.serve(lambda request: None).drive(range(3)).assert_isolated()", "NeverStruck"),
-    "world, empty subject": ("@chaos.rank_failure(at=0)", "mlchaos.world().run(job.empty).assert_finished()", "NeverStruck"),
+    "run, empty subject": (
+        "@chaos.crash",
+        "mlchaos.run(job.empty, tmp_path).assert_recovered()",
+        "BadArgument|NeverStruck",
+    ),
+    "run, empty subject, pinned": (
+        "@chaos.crash(at=0)",
+        "assert mlchaos.run(job.empty).value is None",
+        "NeverStruck",
+    ),
+    "crashes, empty subject": (
+        "",
+        "mlchaos.explore_crashes(job.empty, tmp_path).assert_recovers()",
+        "BadArgument",
+    ),
+    "pipeline, empty subject": (
+        FAIL,
+        "mlchaos.pipeline(job.empty).assert_same_output()",
+        "BadArgument|NeverStruck",
+    ),
+    "service, empty subject": (
+        FAIL,
+        "mlchaos.serve(lambda request: None).drive(range(3)).assert_isolated()",
+        "NeverStruck",
+    ),
+    "world, empty subject": (
+        "@chaos.rank_failure(at=0)",
+        "mlchaos.world().run(job.empty).assert_finished()",
+        "NeverStruck",
+    ),
     # -- somebody swallows what the fault does
     "run, swallowed crash": (
         "@chaos.crash(at=1)",
-        "def swallows():\n        for _ in range(3):\n            try: visit('train.step')\n            except BaseException: pass\n"
+        "def swallows():\n        for _ in range(3):\n            try: visit('train.step')\n       "
+        "     except BaseException: pass\n"
         "        return 1\n"
         "    mlchaos.run(swallows).assert_recovered()",
         "CrashSwallowed",
     ),
     "pipeline, swallowed crash": (
         "@chaos.crash(at=0)",
-        "def swallows():\n        try: visit('train.step')\n        except BaseException: return 1\n"
+        "def swallows():\n        try: visit('train.step')\n        except BaseException: return "
+        "1\n"
         "    mlchaos.pipeline(swallows).assert_same_output()",
         "CrashSwallowed",
     ),
     "run, swallowed verdict": (
         "@chaos.call_failure(target='job:load', at=0)",
-        "try: mlchaos.run(lambda: [0, job.load(1)][0] or swallowed, max_restarts=0)\n    except Exception: pass",
+        "try: mlchaos.run(lambda: [0, job.load(1)][0] or swallowed, max_restarts=0)\n    except "
+        "Exception: pass",
         "Vacuous: GaveUp was raised, but test_it.py:",
     ),
     "pipeline, swallowed verdict": (
@@ -141,7 +258,8 @@ PLANTED = {
     ),
     "service, swallowed verdict": (
         FAIL,
-        "load = mlchaos.serve(job.handle).drive(range(3))\n    try: load.assert_slo(error_rate=0)\n    except AssertionError: print('no')",
+        "load = mlchaos.serve(job.handle).drive(range(3))\n    try: "
+        "load.assert_slo(error_rate=0)\n    except AssertionError: print('no')",
         "Vacuous: SloMissed was raised, but test_it.py:",
     ),
     "crashes, swallowed verdict": (
@@ -165,29 +283,43 @@ PLANTED = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_vacuous_test_is_refused_for_its_reason(example, name):
-    """Every entry point: without a fault, without a judgement, with a fault that hits set-up code, empty, or swallowed."""
+    """Every entry point: without a fault, without a judgement, with a fault that hits set-up code,
+    empty, or swallowed.
+    """
     if "world" in name and not HAS_TORCH:
         pytest.skip("worlds need torch")
     marks, body, reason = PLANTED[name]
-    outcome = example.with_file("job.py", JOB).with_tests(TEST.format(marks=marks, body=body)).run(failed=1)
+    outcome = (
+        example.with_file("job.py", JOB)
+        .with_tests(TEST.format(marks=marks, body=body))
+        .run(failed=1)
+    )
     assert any(part in outcome.text for part in reason.split("|")), outcome.text
 
 
 SOUND = {
-    "a fault-free baseline says so": ("@chaos.settings(allow_quiet=True)", "mlchaos.run(job.train, tmp_path).assert_recovered()"),
+    "a fault-free baseline says so": (
+        "@chaos.settings(allow_quiet=True)",
+        "mlchaos.run(job.train, tmp_path).assert_recovered()",
+    ),
     "judgements that need no fault": ("", "assert mlchaos.run(job.train, tmp_path).value == 4"),
     "a bound on the restarts is a judgement": (
         "@chaos.call_delay(target='json:dumps', at=1)",
         "mlchaos.run(job.train, tmp_path, max_restarts=0)",
     ),
-    "attributes are looked at": ("@chaos.crash(at=1)", "assert mlchaos.run(job.train, tmp_path).restarts == 1"),
+    "attributes are looked at": (
+        "@chaos.crash(at=1)",
+        "assert mlchaos.run(job.train, tmp_path).restarts == 1",
+    ),
     "a warm-up need not be judged": (
         '@chaos.call_failure(target="job:load", at=4)',
-        "service = mlchaos.serve(job.handle)\n    service.drive(range(3))\n    service.drive(range(3)).assert_isolated()",
+        "service = mlchaos.serve(job.handle)\n    service.drive(range(3))\n    "
+        "service.drive(range(3)).assert_isolated()",
     ),
     "a model is trained in the body, and then served": (
         "@chaos.call_delay(target='json:dumps', at=1)",
-        "assert job.train(tmp_path) == 4\n    mlchaos.serve(job.handle).drive(range(3)).assert_slo(error_rate=0)",
+        "assert job.train(tmp_path) == 4\n    "
+        "mlchaos.serve(job.handle).drive(range(3)).assert_slo(error_rate=0)",
     ),
     "set-up code passes the site before the visit that strikes": (
         '@chaos.call_failure(target="job:load", at=1)',
@@ -199,14 +331,18 @@ SOUND = {
     ),
     "an expected verdict is named": (
         FAIL,
-        "load = mlchaos.serve(job.handle).drive(range(3))\n    with pytest.raises(AssertionError): load.assert_slo(error_rate=0)",
+        "load = mlchaos.serve(job.handle).drive(range(3))\n    with pytest.raises(AssertionError): "
+        "load.assert_slo(error_rate=0)",
     ),
     "a handler that looks at what it caught": (
         FAIL,
         "load = mlchaos.serve(job.handle).drive(range(3))\n    try: load.assert_slo(error_rate=0)\n"
         "    except Exception as error: assert 'missed' in str(error)",
     ),
-    "a call that is made again after the fault": (FAIL, "mlchaos.pipeline(job.process, tmp_path).again().assert_same_output()"),
+    "a call that is made again after the fault": (
+        FAIL,
+        "mlchaos.pipeline(job.process, tmp_path).again().assert_same_output()",
+    ),
 }
 
 
@@ -232,8 +368,15 @@ def test_decorators_on_a_subject_are_refused(example):
         def test_crashes(mlchaos, tmp_path): mlchaos.explore_crashes(train, tmp_path)
         def test_served(mlchaos): mlchaos.serve(train)
     """).run(failed=4)
-    outcome.has("BadArgument: mlchaos.run: @chaos.crash on the subject train() has no effect: put the decorator on the test")
-    outcome.has("mlchaos.pipeline: @chaos.crash on the subject", "mlchaos.explore_crashes: @chaos.crash", "mlchaos.serve: @chaos.crash")
+    outcome.has(
+        "BadArgument: mlchaos.run: @chaos.crash on the subject train() has no effect: put the "
+        "decorator on the test"
+    )
+    outcome.has(
+        "mlchaos.pipeline: @chaos.crash on the subject",
+        "mlchaos.explore_crashes: @chaos.crash",
+        "mlchaos.serve: @chaos.crash",
+    )
 
 
 def test_collection_warns_of_decorators_on_a_helper(example):
@@ -247,12 +390,15 @@ def test_collection_warns_of_decorators_on_a_helper(example):
             def helper(self): pass
             def test_it(self): pass
     """).run(passed=1, warnings=2).has(
-        "@chaos.crash on helper(), which is not a test, has no effect. Put the decorator on the test that calls it",
+        "@chaos.crash on helper(), which is not a test, has no effect. Put the decorator on the "
+        "test that calls it",
         "@chaos.settings on helper()",
     )
 
 
-@pytest.mark.parametrize("expected", ["", "raises=AssertionError", "raises=Exception", "strict=True"])
+@pytest.mark.parametrize(
+    "expected", ["", "raises=AssertionError", "raises=Exception", "strict=True"]
+)
 def test_errors_about_the_test_are_not_hidden_by_xfail(example, expected):
     """An expected failure is one of the subject."""
     example.with_file("job.py", JOB).with_tests(f"""
@@ -345,7 +491,9 @@ def test_a_strike_that_changes_nothing_is_none(example, what):
     if what in BUSY:
         example.with_tests(source).run(passed=1)
     else:
-        example.with_tests(source).run(failed=1).has("does(at=0) never struck: numbers was passed 1 time, but found nothing to do there")
+        example.with_tests(source).run(failed=1).has(
+            "does(at=0) never struck: numbers was passed 1 time, but found nothing to do there"
+        )
 
 
 def test_an_object_that_cannot_be_compared_counts_as_changed(example):
@@ -364,7 +512,9 @@ def test_an_object_that_cannot_be_compared_counts_as_changed(example):
     """).run(passed=1)
 
 
-@pytest.mark.parametrize("kind", ["async def apply(self, visit): return 1", "def apply(self, visit): yield 1"])
+@pytest.mark.parametrize(
+    "kind", ["async def apply(self, visit): return 1", "def apply(self, visit): yield 1"]
+)
 def test_an_apply_that_does_nothing_when_it_is_called_is_refused(example, kind):
     """A coroutine or a generator would be taken for a strike."""
     example.with_tests(f"""

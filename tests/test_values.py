@@ -15,14 +15,26 @@ faults.load()
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"), [(2, 2.0), (0.5, 0.5), ("150ms", 0.15), ("2s", 2.0), ("5m", 300.0), ("1h", 3600.0), ("3", 3.0), ("10 us", 1e-5)]
+    ("given", "seconds"),
+    [
+        (2, 2.0),
+        (0.5, 0.5),
+        ("150ms", 0.15),
+        ("2s", 2.0),
+        ("5m", 300.0),
+        ("1h", 3600.0),
+        ("3", 3.0),
+        ("10 us", 1e-5),
+    ],
 )
 def test_durations_are_seconds_or_texts_with_a_unit(given, seconds):
     """Users write time as they say it."""
     assert parse_duration(given) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("given", ["fast", "-1s", -1, None, True, float("nan"), float("inf"), "5 parsecs", ""])
+@pytest.mark.parametrize(
+    "given", ["fast", "-1s", -1, None, True, float("nan"), float("inf"), "5 parsecs", ""]
+)
 def test_what_is_no_duration_is_refused(given):
     """And the error shows the value and an example."""
     with pytest.raises(BadArgument, match="such as '150ms'"):
@@ -46,7 +58,11 @@ def test_visits_are_taken_from_numpy_too():
     ("name", "keywords", "message"),
     [
         ("gpu_oom", {"fase": "x"}, "unknown keyword 'fase' (did you mean 'phase'?)"),
-        ("gpu_oom", {"phase": "sideways"}, "phase must be 'forward' or 'backward' or 'optimizer' or 'call', got 'sideways' (str)"),
+        (
+            "gpu_oom",
+            {"phase": "sideways"},
+            "phase must be 'forward' or 'backward' or 'optimizer' or 'call', got 'sideways' (str)",
+        ),
         ("gpu_oom", {"op": "3"}, "op must be int, got '3' (str)"),
         ("gpu_oom", {"op": -1}, "op must be the number of an operator"),
         ("gpu_oom", {"p": 1.5}, "p must be a probability"),
@@ -71,7 +87,9 @@ def test_a_wrong_parameter_shows_the_value_and_what_was_expected(name, keywords,
 
 
 def test_a_registered_class_becomes_a_fault_with_its_name_in_snake_case():
-    """``class LostPacketTCP`` is ``lost_packet_tcp``; parameters come from annotations and are checked."""
+    """``class LostPacketTCP`` is ``lost_packet_tcp``; parameters come from annotations and are
+    checked.
+    """
 
     @register
     class LostPacketTCP(Fault):
@@ -141,9 +159,14 @@ def test_a_wrong_setting_shows_the_value_and_what_was_expected(values, message):
 
 def test_settings_come_as_text_or_as_values():
     """The ini file and the command line give texts, the mark gives values."""
-    assert parse_settings({"max_trials": "7", "timeout": "2m"}, Settings()) == parse_settings({"max_trials": 7, "timeout": 120}, Settings())
+    assert parse_settings({"max_trials": "7", "timeout": "2m"}, Settings()) == parse_settings(
+        {"max_trials": 7, "timeout": 120}, Settings()
+    )
     assert parse_settings({"timeout": "none"}, Settings()).timeout is None
-    assert parse_settings({"allow_quiet": " True"}, Settings()).allow_quiet is parse_settings({"allow_quiet": True}, Settings()).allow_quiet
+    assert (
+        parse_settings({"allow_quiet": " True"}, Settings()).allow_quiet
+        is parse_settings({"allow_quiet": True}, Settings()).allow_quiet
+    )
     assert parse_settings({"allow_quiet": "off"}, Settings(allow_quiet=True)).allow_quiet is False
 
 
@@ -166,6 +189,8 @@ def test_settings_come_as_text_or_as_values():
         (1000.0001, 1000.0, "1000.0001"),
     ],
 )
-def test_computed_numbers_have_three_digits_or_as_many_as_tell_them_from_a_bound(value, beside, text):
+def test_computed_numbers_have_three_digits_or_as_many_as_tell_them_from_a_bound(
+    value, beside, text
+):
     """The further digits of floats differ between processors."""
     assert format_number(value, beside) == text

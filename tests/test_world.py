@@ -20,7 +20,16 @@ from torch.utils.data import DataLoader
 
 from pytest_mlchaos import Fault, chaos, visit
 from pytest_mlchaos.core.faults import register
-from pytest_mlchaos.errors import BadArgument, GaveUp, MlchaosError, NotRecovered, OutOfSync, RankFailed, RankHung, Vacuous
+from pytest_mlchaos.errors import (
+    BadArgument,
+    GaveUp,
+    MlchaosError,
+    NotRecovered,
+    OutOfSync,
+    RankFailed,
+    RankHung,
+    Vacuous,
+)
 from pytest_mlchaos.processes.fork_server import ForkServer
 from pytest_mlchaos.ranks.agent import ENTRY
 
@@ -61,7 +70,7 @@ def environment():
     return dict(os.environ)
 
 
-# -- without faults --------------------------------------------------------------------------------------------
+# -- without faults --------------------------------------------------------------------------------
 
 
 @chaos.settings(allow_quiet=True)
@@ -72,7 +81,9 @@ def test_an_unmodified_ddp_function_runs_in_it(mlchaos):
     run.assert_failed_fast()
     run.assert_in_sync(values=True)
     run.assert_recovered()
-    assert [(rank.exitcode, rank.error, rank.steps, rank.faults) for rank in run.ranks] == [(0, None, 4, ())] * 2
+    assert [(rank.exitcode, rank.error, rank.steps, rank.faults) for rank in run.ranks] == [
+        (0, None, 4, ())
+    ] * 2
     assert run.ranks[0].value["weight"].shape == (1, 4)
 
 
@@ -81,15 +92,29 @@ def test_the_subject_finds_what_torchrun_sets(mlchaos, monkeypatch, tmp_path):
     monkeypatch.setenv("MINE", "x")
     monkeypatch.chdir(tmp_path)
     found = [rank.value for rank in mlchaos.world(ranks=3).run(environment).ranks]
-    assert [(e["RANK"], e["LOCAL_RANK"], e["ROLE_RANK"]) for e in found] == [(str(r),) * 3 for r in range(3)]
-    names = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MINE")
-    assert {tuple(e[name] for name in names) for e in found} == {("3", "3", "0", "1", "0", "127.0.0.1", "x")}
+    assert [(e["RANK"], e["LOCAL_RANK"], e["ROLE_RANK"]) for e in found] == [
+        (str(r),) * 3 for r in range(3)
+    ]
+    names = (
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "GROUP_WORLD_SIZE",
+        "TORCHELASTIC_RESTART_COUNT",
+        "MASTER_ADDR",
+        "MINE",
+    )
+    assert {tuple(e[name] for name in names) for e in found} == {
+        ("3", "3", "0", "1", "0", "127.0.0.1", "x")
+    }
     assert len({e["MASTER_PORT"] for e in found}) == 1
     assert mlchaos.world(ranks=1).run(os.getcwd).ranks[0].value == str(tmp_path)
 
 
 def test_a_rank_has_the_environment_of_its_test(mlchaos, monkeypatch):
-    """Not that of the session's first world: torch reads some variables at import, which was in the warm process."""
+    """Not that of the session's first world: torch reads some variables at import, which was in the
+    warm process.
+    """
 
     def reads():
         return dist.get_debug_level().name, torch.get_num_threads()
@@ -100,8 +125,13 @@ def test_a_rank_has_the_environment_of_its_test(mlchaos, monkeypatch):
     assert mlchaos.world(ranks=1).run(reads).ranks[0].value == ("DETAIL", 2)
 
 
-@pytest.mark.parametrize(("name", "replaced"), [("MINE_LEVEL", True), ("MINE_AGAIN", False), ("THEIRS", False), ("OMP_NUM_THREADS", False)])
-def test_another_warm_process_is_started_for_what_libraries_read_at_import(monkeypatch, name, replaced):
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [("MINE_LEVEL", True), ("MINE_AGAIN", False), ("THEIRS", False), ("OMP_NUM_THREADS", False)],
+)
+def test_another_warm_process_is_started_for_what_libraries_read_at_import(
+    monkeypatch, name, replaced
+):
     """For those variables alone: others are set in each rank."""
     server = ForkServer([], ENTRY, ("MINE_", "OMP_"), ("MINE_AGAIN",))
     try:
@@ -138,7 +168,8 @@ def test_without_cloudpickle_a_lambda_is_refused_with_the_cure(mlchaos, monkeypa
     """And a module's function still goes."""
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     with pytest.raises(
-        BadArgument, match=r"lambda.* cannot be sent to the processes of the ranks.*pip install 'pytest-mlchaos\[process\]'"
+        BadArgument,
+        match=r"lambda.* cannot be sent to the processes of the ranks.*pip install 'pytest-mlchaos\[process\]'",
     ):
         mlchaos.world().run(lambda: 1)
     mlchaos.world().run(environment).assert_finished()
@@ -146,7 +177,9 @@ def test_without_cloudpickle_a_lambda_is_refused_with_the_cure(mlchaos, monkeypa
 
 def test_what_cannot_be_sent_is_refused(mlchaos):
     """The message says what."""
-    with pytest.raises(BadArgument, match=r"environment and its arguments cannot be sent.*generator"):
+    with pytest.raises(
+        BadArgument, match=r"environment and its arguments cannot be sent.*generator"
+    ):
         mlchaos.world().run(environment, (i for i in range(3)))
     with pytest.raises(BadArgument, match="a coroutine function"):
 
@@ -176,11 +209,14 @@ def test_a_world_that_makes_no_sense_is_refused(mlchaos, keywords, message):
 @pytest.mark.skipif(torch.cuda.device_count() > 1, reason="there are devices enough")
 def test_nccl_needs_a_device_a_rank(mlchaos):
     """The error says how many there are."""
-    with pytest.raises(BadArgument, match=r"'nccl' needs one CUDA device per rank \(2\), but there are \d\. Use 'gloo'"):
+    with pytest.raises(
+        BadArgument,
+        match=r"'nccl' needs one CUDA device per rank \(2\), but there are \d\. Use 'gloo'",
+    ):
         mlchaos.world(ranks=2, backend="nccl")
 
 
-# -- ranks that end in their own ways --------------------------------------------------------------------------
+# -- ranks that end in their own ways --------------------------------------------------------------
 
 
 def test_a_rank_that_raises_is_told_with_its_own_exception(mlchaos):
@@ -246,7 +282,8 @@ def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
     assert "in subject" in run.ranks[1].stack
     assert "rank.py" not in run.ranks[1].stack
     with pytest.raises(
-        RankHung, match=r"rank 1 was still running after \d+\.\d s, and hung in subject \(test_world\.py:\d+\), and no rank had"
+        RankHung,
+        match=r"rank 1 was still running after \d+\.\d s, and hung in subject \(test_world\.py:\d+\), and no rank had",
     ):
         run.assert_failed_fast()
     with pytest.raises(RankFailed, match="rank 1 did not finish: it was still running after"):
@@ -254,7 +291,9 @@ def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
 
 
 def test_all_threads_of_a_hanging_rank_are_shown(mlchaos):
-    """The main thread first, then those that run the user's code. How it hung is told of the main thread."""
+    """The main thread first, then those that run the user's code. How it hung is told of the main
+    thread.
+    """
 
     def waits_for_work():
         time.sleep(600)
@@ -289,16 +328,24 @@ def test_one_that_blocks_in_a_collective_shows_its_line_too(mlchaos):
 
 
 def test_a_port_that_is_in_use_is_a_clear_error(mlchaos):
-    """A rendezvous of the subject's own is hosted by rank 0, as without torchrun, and fails at once."""
+    """A rendezvous of the subject's own is hosted by rank 0, as without torchrun, and fails at
+    once.
+    """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
         def subject():
-            dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=int(os.environ["RANK"]), world_size=2)
+            dist.init_process_group(
+                "gloo",
+                init_method=f"tcp://127.0.0.1:{port}",
+                rank=int(os.environ["RANK"]),
+                world_size=2,
+            )
 
         run = mlchaos.world(timeout=100, grace=0.5).run(subject)
     with pytest.raises(
-        RankFailed, match=r"rank 0 did not finish: it raised OSError: .*port \d+ is in use, so rank 0 cannot host the store"
+        RankFailed,
+        match=r"rank 0 did not finish: it raised OSError: .*port \d+ is in use, so rank 0 cannot host the store",
     ):
         run.assert_finished()
     assert run.duration < 60
@@ -320,11 +367,16 @@ def test_a_rendezvous_of_the_users_own_works(mlchaos):
 
 def test_a_subject_that_does_not_load_in_a_rank_is_no_verdict(mlchaos, tmp_path, monkeypatch):
     """A module that raises when it is imported for the second time, say."""
-    (tmp_path / "imported_once.py").write_text("import os\nassert 'RANK' not in os.environ, 'imported in a rank'\ndef subject(): pass\n")
+    (tmp_path / "imported_once.py").write_text(
+        "import os\nassert 'RANK' not in os.environ, 'imported in a rank'\ndef subject(): pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     import imported_once
 
-    with pytest.raises(BadArgument, match="the subject cannot be loaded in the process of a rank: AssertionError: imported in a rank"):
+    with pytest.raises(
+        BadArgument,
+        match="the subject cannot be loaded in the process of a rank: AssertionError: imported in a rank",
+    ):
         mlchaos.world().run(imported_once.subject)
     sys.modules.pop("imported_once")
 
@@ -332,11 +384,13 @@ def test_a_subject_that_does_not_load_in_a_rank_is_no_verdict(mlchaos, tmp_path,
 def test_a_rank_that_cannot_start_is_an_error_of_the_tool(mlchaos, tmp_path, monkeypatch):
     """No verdict on the subject either."""
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    with pytest.raises(MlchaosError, match="rank 0 could not be started: ValueError: invalid literal"):
+    with pytest.raises(
+        MlchaosError, match="rank 0 could not be started: ValueError: invalid literal"
+    ):
         mlchaos.world().run(environment)
 
 
-# -- faults ----------------------------------------------------------------------------------------------------
+# -- faults ----------------------------------------------------------------------------------------
 
 
 @chaos.rank_failure(rank=1, at=2)
@@ -347,7 +401,12 @@ def test_a_killed_rank_is_really_killed_and_its_strike_is_told(mlchaos):
     assert run.ranks[1].exitcode == SIGKILL
     assert isinstance(run.ranks[0].error, RuntimeError)
     assert [json.loads(line) for line in mlchaos.journal.lines()] == [
-        {"fault": "rank_failure(at=2, rank=1)", "site": "train.step", "visit": 2, "details": {"rank": 1}}
+        {
+            "fault": "rank_failure(at=2, rank=1)",
+            "site": "train.step",
+            "visit": 2,
+            "details": {"rank": 1},
+        }
     ]
     assert [strike.visit for strike in run.ranks[1].faults] == [2]
     assert run.ranks[1].steps == 3
@@ -362,7 +421,8 @@ def test_a_rank_that_hangs_takes_the_others_with_it(mlchaos):
     """Neither ends; the survivor is the one to blame, and shown with its line."""
     run = mlchaos.world(grace=0.5).run(train)
     with pytest.raises(
-        RankHung, match=r"rank 1 was still running \d+\.\d s after rank 0 hung \(injected\).*called from train \(test_world"
+        RankHung,
+        match=r"rank 1 was still running \d+\.\d s after rank 0 hung \(injected\).*called from train \(test_world",
     ):
         run.assert_failed_fast(within=0.5)
     with pytest.raises(BadArgument, match="Give the world more time"):
@@ -410,7 +470,10 @@ def test_each_rank_counts_its_own_visits(mlchaos):
 
     run = mlchaos.world().run(subject)
     assert [rank.value for rank in run.ranks] == [[False, True, False]] * 2
-    assert [(strike.visit, strike.details["rank"]) for strike in mlchaos.journal] == [(1, 0), (1, 1)]
+    assert [(strike.visit, strike.details["rank"]) for strike in mlchaos.journal] == [
+        (1, 0),
+        (1, 1),
+    ]
 
 
 @chaos.corrupt_batch(kind="nan", fraction=1.0, at=1, rank=1)
@@ -448,7 +511,10 @@ def test_a_predicate_on_the_rank_prints_as_visits_and_rank(example):
 
 def test_ranks_that_drift_apart_are_found(mlchaos):
     """The message names ranks and entry."""
-    with pytest.raises(OutOfSync, match=r"rank 1 and rank 0 ended in different states\n  trained parameters\[0\]\[0\]\[0\]: differs"):
+    with pytest.raises(
+        OutOfSync,
+        match=r"rank 1 and rank 0 ended in different states\n  trained parameters\[0\]\[0\]\[0\]: differs",
+    ):
         mlchaos.world().run(local_steps).assert_in_sync()
 
 
@@ -475,7 +541,7 @@ def test_there_must_be_something_to_compare(mlchaos):
         run.assert_recovered()
 
 
-# -- restarts --------------------------------------------------------------------------------------------------
+# -- restarts --------------------------------------------------------------------------------------
 
 
 def resumable(path, sound=True):
@@ -509,8 +575,13 @@ def test_a_world_is_started_again_as_torchrun_does(mlchaos, tmp_path):
     run = mlchaos.world(restarts=3).run(resumable, tmp_path)
     run.assert_finished()
     assert run.restarts == 1
-    assert [rank.value for rank in run.ranks] in ([(2, 1)] * 2, [(3, 1)] * 2)  # was the survivor stopped before it had saved?
-    assert [str(strike) for strike in run.faults] == ["rank_failure(at=2, rank=1) struck train.step 2"]
+    assert [rank.value for rank in run.ranks] in (
+        [(2, 1)] * 2,
+        [(3, 1)] * 2,
+    )  # was the survivor stopped before it had saved?
+    assert [str(strike) for strike in run.faults] == [
+        "rank_failure(at=2, rank=1) struck train.step 2"
+    ]
     assert "rank 1 was killed by SIGKILL" in run.story()
     golden = run.golden
     assert golden.ranks[0].value == (0, 0)
@@ -542,10 +613,17 @@ def test_a_world_inside_an_exploration_is_crashed_as_a_whole(mlchaos, tmp_path, 
 
     report = mlchaos.explore_crashes(whole, tmp_path / "work", isolation="in-process")
     assert "saved.json" in {state.path for state in report.states}
-    expected = {"sound": {"recovered"}, "never loads": {"restarted"}, "torn": {"recovered", "failed"}}
+    expected = {
+        "sound": {"recovered"},
+        "never loads": {"restarted"},
+        "torn": {"recovered", "failed"},
+    }
     assert {outcome.verdict for outcome in report.outcomes} == expected[kind]
     if kind == "torn":
-        assert all(isinstance(outcome.error, RankFailed) and "JSONDecodeError" in str(outcome.error) for outcome in report.failures)
+        assert all(
+            isinstance(outcome.error, RankFailed) and "JSONDecodeError" in str(outcome.error)
+            for outcome in report.failures
+        )
 
 
 @chaos.rank_failure(at=0, rank=0)
@@ -555,7 +633,9 @@ def test_no_fault_strikes_in_a_world_inside_an_exploration(mlchaos, tmp_path):
     def whole(path):
         world = mlchaos.world(ranks=1).run(local_steps, 2)
         (path / "done").write_text("1")
-        with pytest.raises(Vacuous, match=r"no fault strikes inside the subject of mlchaos.explore_crashes"):
+        with pytest.raises(
+            Vacuous, match=r"no fault strikes inside the subject of mlchaos.explore_crashes"
+        ):
             world.assert_recovered()
         return world.ranks[0].steps
 
@@ -567,7 +647,9 @@ def test_no_fault_strikes_in_a_world_inside_an_exploration(mlchaos, tmp_path):
 
 
 def test_a_world_inside_another_subject_is_refused(example):
-    """Only an exploration, whose subject no fault strikes, may have a world inside; and that world none beside it."""
+    """Only an exploration, whose subject no fault strikes, may have a world inside; and that world
+    none beside it.
+    """
     example.with_tests("""
         import contextlib, os, threading
 
@@ -589,7 +671,12 @@ def test_a_world_inside_another_subject_is_refused(example):
                     thread.start()
                     thread.join()
             mlchaos.explore_crashes(whole, tmp_path / "work", isolation="in-process").assert_recovers(from_scratch=True)
-    """).run(failed=3).has(*(f"mlchaos.world was called inside the subject of mlchaos.{outer}" for outer in ("run", "pipeline", "world")))
+    """).run(failed=3).has(
+        *(
+            f"mlchaos.world was called inside the subject of mlchaos.{outer}"
+            for outer in ("run", "pipeline", "world")
+        )
+    )
 
 
 @chaos.rank_failure(rank=1, at=2)
@@ -604,12 +691,17 @@ def test_the_end_is_compared_with_an_undisturbed_world(mlchaos, tmp_path, sound)
     if sound:
         run.assert_recovered()
     else:
-        with pytest.raises(NotRecovered, match=r"rank 0 did not end in the state of its golden run\n  trained parameters"):
+        with pytest.raises(
+            NotRecovered,
+            match=r"rank 0 did not end in the state of its golden run\n  trained parameters",
+        ):
             run.assert_recovered()
 
 
 def forgetful(path, forgets, steps=5):
-    """Resumes all but what it is told to forget: in rank 1 the position in its data, in both ranks the optimizer's state."""
+    """Resumes all but what it is told to forget: in rank 1 the position in its data, in both ranks
+    the optimizer's state.
+    """
     dist.init_process_group("gloo")
     torch.manual_seed(0)
     rank, saved = dist.get_rank(), path / "checkpoint.pt"
@@ -640,17 +732,27 @@ def forgetful(path, forgets, steps=5):
     ("forgets", "says"),
     [
         ("position", r"  rank 1: data order, first at step 2 \("),
-        ("optimizer", r"  ranks 0 and 1: optimizer state, first at step 2 \(the optimizer's state is not restored\)\n"),
+        (
+            "optimizer",
+            r"  ranks 0 and 1: optimizer state, first at step 2 \(the optimizer's state is not restored\)\n",
+        ),
     ],
     ids=["position", "optimizer"],
 )
 def test_what_a_rank_has_not_restored_is_named(mlchaos, tmp_path, forgets, says):
-    """The rank, the step and the component that first differ; not the parameters that differ later, in all ranks."""
+    """The rank, the step and the component that first differ; not the parameters that differ later,
+    in all ranks.
+    """
     run = mlchaos.world(restarts=1).run(forgetful, tmp_path, forgets)
     before = (tmp_path / "checkpoint.pt").read_bytes(), list(mlchaos.journal)
-    with pytest.raises(NotRecovered, match=rf"(?s)trained parameters[^\n]*\n{says}.*rank 0: 3 steps"):
+    with pytest.raises(
+        NotRecovered, match=rf"(?s)trained parameters[^\n]*\n{says}.*rank 0: 3 steps"
+    ):
         run.assert_recovered()
-    assert before == ((tmp_path / "checkpoint.pt").read_bytes(), list(mlchaos.journal))  # the traced run leaves no traces
+    assert before == (
+        (tmp_path / "checkpoint.pt").read_bytes(),
+        list(mlchaos.journal),
+    )  # the traced run leaves no traces
 
 
 @chaos.settings(allow_quiet=True)
@@ -663,18 +765,23 @@ def test_the_step_at_which_ranks_part_is_named(mlchaos, tmp_path):
 
 @chaos.rank_failure(rank=0, at=[0, 1])
 def test_restarts_are_used_up(mlchaos):
-    """Then the last attempt counts, and two strikes against one restart are not put down to the job."""
+    """Then the last attempt counts, and two strikes against one restart are not put down to the
+    job.
+    """
     run = mlchaos.world(restarts=1).run(local_steps)
     assert run.restarts == 1
     assert run.ranks[0].exitcode == SIGKILL
     assert [attempt.ended for attempt in run.attempts] == ["rank 0 was killed by SIGKILL"] * 2
-    with pytest.raises(GaveUp, match="did not finish within 1 restart: faults ended it 2 times, and restarts=1 allows for 1"):
+    with pytest.raises(
+        GaveUp,
+        match="did not finish within 1 restart: faults ended it 2 times, and restarts=1 allows for 1",
+    ):
         run.assert_finished()
     with pytest.raises(GaveUp):
         run.assert_recovered()
 
 
-# -- what pytest shows -----------------------------------------------------------------------------------------
+# -- what pytest shows -----------------------------------------------------------------------------
 
 
 def test_a_failure_of_ranks_without_a_world_is_told_so(example):
@@ -685,7 +792,10 @@ def test_a_failure_of_ranks_without_a_world_is_told_so(example):
         @chaos.rank_failure(at=1, site="mine.step")
         def test_it(mlchaos):
             assert [mlchaos.visit("mine.step", 3) for _ in range(4)] == [3] * 4
-    """).run(failed=1).has("rank_failure(site='mine.step', at=1) never struck: mine.step was passed 4 times, but not in a rank of a world")
+    """).run(failed=1).has(
+        "rank_failure(site='mine.step', at=1) never struck: mine.step was passed 4 times, but not "
+        "in a rank of a world"
+    )
 
 
 SUBJECT = """
@@ -733,17 +843,25 @@ def test_too_late(mlchaos):
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n", "2", "--import-mode=importlib")], ids=["plain", "xdist"])
+@pytest.mark.parametrize(
+    "arguments", [(), ("-n", "2", "--import-mode=importlib")], ids=["plain", "xdist"]
+)
 def test_worlds_are_explored_reported_and_journalled(example, tmp_path, arguments):
-    """The smallest schedule names the rank; the journal is the same, byte for byte, wherever the tests ran."""
+    """The smallest schedule names the rank; the journal is the same, byte for byte, wherever the
+    tests ran.
+    """
     example = example.with_tests(SUBJECT)
     file = tmp_path / "journal"
-    outcome = example.run("--mlchaos-seed=3", f"--mlchaos-journal={file}", *arguments, fresh=True, failed=5, passed=1)
+    outcome = example.run(
+        "--mlchaos-seed=3", f"--mlchaos-journal={file}", *arguments, fresh=True, failed=5, passed=1
+    )
     assert "@chaos.rank_failure(at=0, rank=0)" in outcome.reproduce
     assert "@chaos.rank_failure(at=1, rank=1)" in outcome.reproduce
     outcome.has("[rank 0] trained by 0", "[rank 1] trained by 1", "[rank 1] a word")
     outcome.has("rank_failure: rank must be below 2, because this world has 2 ranks, got 2 (int)")
-    outcome.has("rank_failure(at=9, rank=1) never struck: train.step was passed 3 times (visits 0 to 2)")
+    outcome.has(
+        "rank_failure(at=9, rank=1) never struck: train.step was passed 3 times (visits 0 to 2)"
+    )
     JOURNALS.append(file.read_bytes())
     assert len(set(JOURNALS)) == 1
 
@@ -752,13 +870,17 @@ JOURNALS: list[bytes] = []
 """The journals of the plain run, and of the run under xdist."""
 
 
-# -- no process is left --------------------------------------------------------------------------------------------
+# -- no process is left ----------------------------------------------------------------------------
 
 
 def descendants():
     """All processes below this one, but for the warm process."""
     found = psutil.Process().children(recursive=True)
-    return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return [
+        process
+        for process in found
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 def gone(processes, seconds=10):
@@ -769,10 +891,14 @@ def gone(processes, seconds=10):
 
 def orphans(path):
     """Leaves a process in a session of its own, and loader workers, then goes the rank's way."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
+    )
     loader = iter(DataLoader(torch.arange(100), num_workers=1))
     next(loader)
-    (path / f"{os.environ['RANK']}").write_text(f"{child.pid} {psutil.Process().children()[-1].pid} {os.getpid()}")
+    (path / f"{os.environ['RANK']}").write_text(
+        f"{child.pid} {psutil.Process().children()[-1].pid} {os.getpid()}"
+    )
     dist.init_process_group("gloo")
     dist.barrier()
     if os.environ["RANK"] == "1":
@@ -872,7 +998,7 @@ def test_a_trial_that_is_over_ends_its_world(example):
     ).run(failed=1, passed=1).has("TrialTimeout: the trial took longer than 1.5 s")
 
 
-# -- storage -------------------------------------------------------------------------------------------------------
+# -- storage ---------------------------------------------------------------------------------------
 
 
 def save_shards(folder):
@@ -887,14 +1013,24 @@ def save_shards(folder):
 def test_a_storage_fault_strikes_in_the_rank_that_writes_the_file(mlchaos, tmp_path):
     """The ways to reach a file are watched in ranks, too."""
     run = mlchaos.world(ranks=2).run(save_shards, tmp_path)
-    assert [[(strike.site, strike.visit) for strike in rank.faults] for rank in run.ranks] == [[("storage.write", 1)], []]
+    assert [[(strike.site, strike.visit) for strike in rank.faults] for rank in run.ranks] == [
+        [("storage.write", 1)],
+        [],
+    ]
     assert [rank.exitcode for rank in run.ranks] == [1, 0]
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "r0-1") == ["r0-0", "r1-0", "r1-1", "r1-2"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "r0-1") == [
+        "r0-0",
+        "r1-0",
+        "r1-1",
+        "r1-2",
+    ]
 
 
 @chaos.flaky_storage(op="open", at=0)
 def test_starting_the_warm_process_is_no_visit(mlchaos, tmp_path, monkeypatch):
-    """The first operation that is struck is the test's own, whether or not ranks have been started before."""
+    """The first operation that is struck is the test's own, whether or not ranks have been started
+    before.
+    """
     world_module = importlib.import_module("pytest_mlchaos.ranks.api")
     server = ForkServer(["torch", "torch.distributed"], ENTRY)
     monkeypatch.setattr(world_module, "_server", lambda: server)
@@ -909,11 +1045,13 @@ def test_starting_the_warm_process_is_no_visit(mlchaos, tmp_path, monkeypatch):
         open(tmp_path / "a", "w")
 
 
-# -- sharded parameters ----------------------------------------------------------------------------------------
+# -- sharded parameters ----------------------------------------------------------------------------
 
 
 def sharded(other=(), copies=False):
-    """FSDP2, or parameters that each rank has whole (``copies``); ranks in ``other`` end with other weights."""
+    """FSDP2, or parameters that each rank has whole (``copies``); ranks in ``other`` end with other
+    weights.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import distribute_module
@@ -960,7 +1098,9 @@ class LateNote(Fault):
 
 @chaos.late_note(rank=1, at=0)
 def test_sharded_parameters_are_judged_shard_by_shard(mlchaos):
-    """FSDP2 recovers where each rank's shards are the golden ones; pieces that no other rank has are in sync."""
+    """FSDP2 recovers where each rank's shards are the golden ones; pieces that no other rank has
+    are in sync.
+    """
     run = mlchaos.world(timeout=60).run(sharded)
     run.assert_recovered()
     run.assert_in_sync(values=True)
@@ -971,7 +1111,8 @@ def test_a_shard_that_is_not_the_golden_one_is_found(mlchaos):
     """The rank, the parameter and the local shard are named."""
     run = mlchaos.world(timeout=60).run(sharded)
     with pytest.raises(
-        NotRecovered, match=r"rank 1 did not end in the state .*\n  returned value\['weight'\].to_local\(\)\[0, 0\]: differs"
+        NotRecovered,
+        match=r"rank 1 did not end in the state .*\n  returned value\['weight'\].to_local\(\)\[0, 0\]: differs",
     ):
         run.assert_recovered()
 
@@ -979,5 +1120,7 @@ def test_a_shard_that_is_not_the_golden_one_is_found(mlchaos):
 def test_copies_of_a_distributed_parameter_are_compared_across_ranks(mlchaos):
     """Replicated values must be the same on all ranks."""
     run = mlchaos.world(timeout=60).run(sharded, (1,), True)
-    with pytest.raises(OutOfSync, match=r"trained parameters\[0\]\[0\].to_local\(\)\[0, 0\]: differs"):
+    with pytest.raises(
+        OutOfSync, match=r"trained parameters\[0\]\[0\].to_local\(\)\[0, 0\]: differs"
+    ):
         run.assert_in_sync()

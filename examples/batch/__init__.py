@@ -1,1 +1,3 @@
-"""A nightly job that scores flowers in batches, with features from a store that sometimes does not answer."""
+"""A nightly job that scores flowers in batches, with features from a store that sometimes does not
+answer.
+"""

@@ -9,10 +9,14 @@ _FLOWERS = Path(__file__).parents[1] / "iris.csv"
 
 
 def flowers() -> tuple[np.ndarray, np.ndarray]:
-    """Return four measurements of each flower in centimetres (float64[150, 4]), and its species (str[150])."""
+    """Return four measurements of each flower in centimetres (float64[150, 4]), and its species
+    (str[150]).
+    """
     with _FLOWERS.open() as file:
         rows = list(csv.reader(file))[1:]
-    return np.array([[float(value) for value in row[:4]] for row in rows]), np.array([row[4] for row in rows])
+    return np.array([[float(value) for value in row[:4]] for row in rows]), np.array(
+        [row[4] for row in rows]
+    )
 
 
 def lookup(ids: np.ndarray) -> np.ndarray:

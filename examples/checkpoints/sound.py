@@ -12,7 +12,9 @@ EPOCHS = 3
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises with a checkpoint per epoch. Continue from the last one if it exists."""
+    """Train a classifier of irises with a checkpoint per epoch. Continue from the last one if it
+    exists.
+    """
     torch.manual_seed(0)
     loader = DataLoader(iris.load(), batch_size=32, shuffle=True)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 3))
@@ -45,5 +47,7 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
             },
             unfinished,
         )
-        unfinished.replace(checkpoint)  # a reader finds the old checkpoint or the new one, never half of one
+        unfinished.replace(
+            checkpoint
+        )  # a reader finds the old checkpoint or the new one, never half of one
     return model.state_dict()

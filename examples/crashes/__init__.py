@@ -1,1 +1,3 @@
-"""Training jobs that are killed at any moment, also during a write: every crash state, from one run."""
+"""Training jobs that are killed at any moment, also during a write: every crash state, from one
+run.
+"""

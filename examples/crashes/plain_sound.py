@@ -26,7 +26,11 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epoch + 1}
+        state = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "epochs": epoch + 1,
+        }
         torch.save(state, workdir / "last.tmp")
         (workdir / "last.tmp").replace(checkpoint)
     return model.state_dict()

@@ -1,4 +1,6 @@
-"""Train the same model, with data in an order of seed and epoch, and one atomic checkpoint per epoch."""
+"""Train the same model, with data in an order of seed and epoch, and one atomic checkpoint per
+epoch.
+"""
 
 import os
 from pathlib import Path
@@ -16,7 +18,9 @@ from examples.lightning.classifier import Classifier
 class Beside(TorchCheckpointIO):
     """Write a checkpoint in its own directory, never across filesystems, and rename it."""
 
-    def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: object = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict, path: str | Path, storage_options: object = None
+    ) -> None:
         """Save the checkpoint completely or not at all."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         torch.save(checkpoint, f"{path}.tmp")
@@ -27,7 +31,9 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
     """Train for a few epochs. Continue from the last checkpoint if it exists."""
     pl.seed_everything(0, verbose=False)
     flowers = iris.load()
-    sampler = DistributedSampler(flowers, num_replicas=1, rank=0, seed=0)  # Lightning sets its epoch
+    sampler = DistributedSampler(
+        flowers, num_replicas=1, rank=0, seed=0
+    )  # Lightning sets its epoch
     loader = DataLoader(flowers, batch_size=50, sampler=sampler)
     trainer = pl.Trainer(
         max_epochs=3,

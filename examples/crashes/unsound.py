@@ -1,4 +1,6 @@
-"""Train with Lightning as many do: shuffled, a checkpoint every other step, resumed from the last one."""
+"""Train with Lightning as many do: shuffled, a checkpoint every other step, resumed from the last
+one.
+"""
 
 from pathlib import Path
 

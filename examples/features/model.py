@@ -11,5 +11,7 @@ MEASUREMENTS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 
 def species(measurements: np.ndarray) -> np.ndarray:
-    """Return the species (int64[n]) of flowers by their ``MEASUREMENTS`` (float64[n, 4]), by position."""
+    """Return the species (int64[n]) of flowers by their ``MEASUREMENTS`` (float64[n, 4]), by
+    position.
+    """
     return NearestMean().predict(measurements)

@@ -1,4 +1,6 @@
-"""Score the flowers of a file. ``usecols`` keeps the columns in the order of the file, right or wrong."""
+"""Score the flowers of a file. ``usecols`` keeps the columns in the order of the file, right or
+wrong.
+"""
 
 from pathlib import Path
 

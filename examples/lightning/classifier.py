@@ -20,4 +20,7 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         """Return AdamW, decaying once per epoch."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
-        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
+        }

@@ -1,4 +1,6 @@
-"""Does a Lightning run that is killed at any step, and started again, end where it would have ended?"""
+"""Does a Lightning run that is killed at any step, and started again, end where it would have
+ended?
+"""
 
 from examples.lightning import sound, unsound
 from pytest_mlchaos import chaos

@@ -1,4 +1,6 @@
-"""Train with Lightning as many do: shuffled, seeded once at the start, resumed from the last checkpoint."""
+"""Train with Lightning as many do: shuffled, seeded once at the start, resumed from the last
+checkpoint.
+"""
 
 from pathlib import Path
 

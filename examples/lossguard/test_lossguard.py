@@ -6,7 +6,9 @@ from pytest_mlchaos import chaos
 
 @chaos.corrupt_batch(kind="nan", fraction=0.01)
 def test_unsound_guard(mlchaos):
-    """One missing value makes the loss NaN, every comparison with it is false, and the weights are lost."""
+    """One missing value makes the loss NaN, every comparison with it is false, and the weights are
+    lost.
+    """
     run = mlchaos.run(unsound.train)
     run.assert_converged(below=0.3)
 

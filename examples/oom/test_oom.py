@@ -1,4 +1,6 @@
-"""Does a training run that runs out of memory in a backward pass take the same steps as one that does not?"""
+"""Does a training run that runs out of memory in a backward pass take the same steps as one that
+does not?
+"""
 
 from examples.oom import sound, unsound
 from pytest_mlchaos import chaos

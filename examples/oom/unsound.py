@@ -1,4 +1,6 @@
-"""Halve the batch when memory runs out, but keep the gradients that half of a backward pass has left."""
+"""Halve the batch when memory runs out, but keep the gradients that half of a backward pass has
+left.
+"""
 
 import torch
 from torch import nn
@@ -30,7 +32,9 @@ def train() -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
-def accumulate_gradients(model: nn.Module, x: torch.Tensor, y: torch.Tensor, micro_batch: int) -> None:
+def accumulate_gradients(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, micro_batch: int
+) -> None:
     """Add the gradients of the batch's mean loss, a micro-batch at a time."""
     for some_x, some_y in zip(x.split(micro_batch), y.split(micro_batch), strict=True):
         loss = nn.functional.cross_entropy(model(some_x), some_y, reduction="sum") / len(x)

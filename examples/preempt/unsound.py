@@ -1,4 +1,6 @@
-"""Note the signal to end, but check the note only at the end of the epoch, when a checkpoint is due anyway."""
+"""Note the signal to end, but check the note only at the end of the epoch, when a checkpoint is due
+anyway.
+"""
 
 import signal
 import sys
@@ -15,7 +17,9 @@ EPOCHS = 2
 
 
 def train(workdir: Path) -> dict[str, torch.Tensor]:
-    """Train a classifier of irises with a checkpoint per epoch. Continue from the last one if it exists."""
+    """Train a classifier of irises with a checkpoint per epoch. Continue from the last one if it
+    exists.
+    """
     told_to_end = []
     signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
     torch.manual_seed(0)

@@ -27,10 +27,16 @@ def train(fs: Any, folder: str, steps: int = 9, save_every: int = 3) -> dict[str
     return model.state_dict()
 
 
-def save(fs: Any, folder: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save(
+    fs: Any, folder: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     """Upload the whole state in one object, and then the name of that object."""
     path = f"{folder}/step-{step}.pt"
-    upload(fs, path, dumped({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}))
+    upload(
+        fs,
+        path,
+        dumped({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}),
+    )
     upload(fs, f"{folder}/latest", path.encode())
 
 

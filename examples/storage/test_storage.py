@@ -12,7 +12,9 @@ from pytest_mlchaos import assert_same_state, chaos
 s3fs = pytest.importorskip("s3fs")
 moto = pytest.importorskip("moto.server")
 FOLDER = "checkpoints/run"
-throttled = chaos.flaky_storage(op="write", error="throttled", when=chaos.one_of("before", "after"), path="s3://checkpoints/*")
+throttled = chaos.flaky_storage(
+    op="write", error="throttled", when=chaos.one_of("before", "after"), path="s3://checkpoints/*"
+)
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +24,9 @@ def store() -> Iterator[Any]:
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    yield s3fs.S3FileSystem(key="test", secret="test", endpoint_url=f"http://{host}:{port}", use_listings_cache=False)
+    yield s3fs.S3FileSystem(
+        key="test", secret="test", endpoint_url=f"http://{host}:{port}", use_listings_cache=False
+    )
     server.stop()
 
 

@@ -1,4 +1,6 @@
-"""Upload the model, then the optimizer. If the second upload fails, a restart finds two unrelated halves."""
+"""Upload the model, then the optimizer. If the second upload fails, a restart finds two unrelated
+halves.
+"""
 
 import io
 from typing import Any
@@ -26,10 +28,14 @@ def train(fs: Any, folder: str, steps: int = 9, save_every: int = 3) -> dict[str
     return model.state_dict()
 
 
-def save(fs: Any, folder: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save(
+    fs: Any, folder: str, step: int, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     """Upload the model, then the optimizer and the step."""
     fs.pipe_file(f"{folder}/model.pt", dumped(model.state_dict()))
-    fs.pipe_file(f"{folder}/optimizer.pt", dumped({"optimizer": optimizer.state_dict(), "step": step}))
+    fs.pipe_file(
+        f"{folder}/optimizer.pt", dumped({"optimizer": optimizer.state_dict(), "step": step})
+    )
 
 
 def resume(fs: Any, folder: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:

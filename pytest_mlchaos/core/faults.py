@@ -81,7 +81,7 @@ def is_drawn(value: object) -> bool:
     return isinstance(value, OneOf) or (hasattr(value, "example") and hasattr(value, "flatmap"))
 
 
-def _visits(owner: str, at: Any) -> Any:
+def _visits(owner: str, at: object) -> Any:
     """Return ``at`` in its normal form.
 
     This is None, EVERY, a value to draw, or distinct visit numbers in order.
@@ -93,12 +93,13 @@ def _visits(owner: str, at: Any) -> Any:
     numbers = at if isinstance(at, range) else _visit_numbers(at)
     if not numbers or min(numbers[0], numbers[-1]) < 0:
         raise BadArgument(
-            f"{owner}: at must be a visit number (0, 1, ...), a list or range of them, or chaos.EVERY, got {format_value(at)}"
+            f"{owner}: at must be a visit number (0, 1, ...), a list or range of them, or "
+            f"chaos.EVERY, got {format_value(at)}"
         )
     return _compact(numbers)
 
 
-def _visit_numbers(at: Any) -> tuple[int, ...]:
+def _visit_numbers(at: object) -> tuple[int, ...]:
     """Return the distinct numbers of a number or a list, in order.
 
     Return none if an item is not a visit number.
@@ -108,7 +109,11 @@ def _visit_numbers(at: Any) -> tuple[int, ...]:
     if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
         return ()
     numbers = [index(item) for item in items]
-    return () if None in numbers else tuple(sorted({number for number in numbers if number is not None}))
+    return (
+        ()
+        if None in numbers
+        else tuple(sorted({number for number in numbers if number is not None}))
+    )
 
 
 def _compact(numbers: tuple[int, ...] | range) -> tuple[int, ...] | range:
@@ -136,7 +141,7 @@ def following(visits: tuple[int, ...] | range, start: int) -> int | None:
     return visits[place] if place < len(visits) else None
 
 
-def _is_predicate(where: Any) -> bool:
+def _is_predicate(where: object) -> bool:
     """Return True for a function that takes one visit.
 
     A class or a coroutine function does not count: its result would be true for each visit.
@@ -234,17 +239,32 @@ class Fault:
         if self.at is not None and self.p is not None:
             raise BadArgument(f"{self.name}: at= and p= exclude each other. Give one of them")
         if self.p is not None and not is_drawn(self.p) and not 0 < self.p <= 1:
-            raise BadArgument(f"{self.name}: p must be a probability above 0 and at most 1, got {format_value(self.p)}")
+            raise BadArgument(
+                f"{self.name}: p must be a probability above 0 and at most 1, got "
+                f"{format_value(self.p)}"
+            )
         if self.times is not None and not is_drawn(self.times) and self.times < 1:
-            raise BadArgument(f"{self.name}: times must be 1 or more, got {format_value(self.times)}")
+            raise BadArgument(
+                f"{self.name}: times must be 1 or more, got {format_value(self.times)}"
+            )
         if self.where is not None and not _is_predicate(self.where):
             raise BadArgument(
-                f"{self.name}: where must be a predicate on the visit (a function of one argument), got {format_value(self.where)}"
+                f"{self.name}: where must be a predicate on the visit (a function of one "
+                f"argument), got {format_value(self.where)}"
             )
         if self.rank is not None and not is_drawn(self.rank) and index(self.rank) is None:
-            raise BadArgument(f"{self.name}: rank must be the number of a rank (0, 1, ...), got {format_value(self.rank)}")
-        if "site" in fields_of(type(self)) and isinstance(site := getattr(self, "site", None), str) and not site.strip():
-            raise BadArgument(f"{self.name}: site must be the name of a site, got {format_value(site)}")
+            raise BadArgument(
+                f"{self.name}: rank must be the number of a rank (0, 1, ...), got "
+                f"{format_value(self.rank)}"
+            )
+        if (
+            "site" in fields_of(type(self))
+            and isinstance(site := getattr(self, "site", None), str)
+            and not site.strip()
+        ):
+            raise BadArgument(
+                f"{self.name}: site must be the name of a site, got {format_value(site)}"
+            )
         self.check()
 
     def check(self) -> None:
@@ -315,14 +335,22 @@ class Fault:
     @property
     def opaque(self) -> dict[str, Opaque]:
         """Return the parameters that cannot be written as text."""
-        return {name: value for name in fields_of(type(self)) if isinstance(value := getattr(self, name), Opaque)}
+        return {
+            name: value
+            for name in fields_of(type(self))
+            if isinstance(value := getattr(self, name), Opaque)
+        }
 
     @property
     def is_pinned(self) -> bool:
         """Return True if nothing is left to be drawn."""
         values = {name: getattr(self, name) for name in fields_of(type(self))}
         pinned = self.continuous or self.at is not None or self.p is not None
-        return pinned and not any(map(is_drawn, values.values())) and all(values[name] is not None for name in self.searchable)
+        return (
+            pinned
+            and not any(map(is_drawn, values.values()))
+            and all(values[name] is not None for name in self.searchable)
+        )
 
     def strikes_at(self, visit: int, seed: int, place: int = 0) -> bool:
         """Return True if the fault strikes at a visit. The decision depends only on the arguments.
@@ -341,7 +369,12 @@ class Fault:
     @property
     def is_consecutive(self) -> bool:
         """Return True if it strikes ``times`` visits in a row, from one visit on."""
-        return self.times is not None and self.times > 1 and isinstance(self.at, tuple) and len(self.at) == 1
+        return (
+            self.times is not None
+            and self.times > 1
+            and isinstance(self.at, tuple)
+            and len(self.at) == 1
+        )
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(self._arguments())})"
@@ -349,11 +382,15 @@ class Fault:
     def _arguments(self) -> Iterator[str]:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.compare and value is not None and (field.name == "at" or value != field.default):
+            if (
+                field.compare
+                and value is not None
+                and (field.name == "at" or value != field.default)
+            ):
                 yield f"{field.name}={_format_argument(field.name, value)}"
 
 
-def _format_argument(name: str, value: Any) -> str:
+def _format_argument(name: str, value: object) -> str:
     if name == "at" and isinstance(value, tuple):
         return repr(value[0]) if len(value) == 1 else repr(list(value))
     if callable(value):
@@ -374,7 +411,11 @@ def type_hints(cls: type[Fault]) -> dict[str, Any]:
             hints = typing.get_type_hints(cls, include_extras=True)
         except (NameError, AttributeError, TypeError):
             hints = {}
-        _HINTS[cls] = {name: hints[name] for name in fields_of(cls) if name in hints and name not in ("at", "where")}
+        _HINTS[cls] = {
+            name: hints[name]
+            for name in fields_of(cls)
+            if name in hints and name not in ("at", "where")
+        }
     return _HINTS[cls]
 
 
@@ -411,13 +452,20 @@ def register(cls: F) -> F:
         BadArgument: ``cls`` is not a subclass of ``Fault``, has no site, or the name is taken.
     """
     if not (inspect.isclass(cls) and issubclass(cls, Fault)):
-        raise BadArgument(f"chaos.register: the class must be a subclass of Fault, got {format_value(cls)}")
+        raise BadArgument(
+            f"chaos.register: the class must be a subclass of Fault, got {format_value(cls)}"
+        )
     for method in ("apply", "observe", "probe"):
         function = getattr(cls, method)
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if (
+            inspect.iscoroutinefunction(function)
+            or inspect.isgeneratorfunction(function)
+            or inspect.isasyncgenfunction(function)
+        ):
             kind = "a generator" if inspect.isgeneratorfunction(function) else "a coroutine"
             raise BadArgument(
-                f"{cls.__name__}: {method}() is {kind} function, which does nothing when it is called. Make it a plain function"
+                f"{cls.__name__}: {method}() is {kind} function, which does nothing when it is "
+                f"called. Make it a plain function"
             )
     if "__dataclass_fields__" not in cls.__dict__:
         dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
@@ -426,9 +474,13 @@ def register(cls: F) -> F:
     if "site" not in fields_of(cls) and not isinstance(getattr(cls, "site", None), (str, property)):
         raise BadArgument(f'{cls.__name__}: a fault must name its site, as in site = "train.step"')
     known = FAULTS.get(cls.name)
-    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+    if known is not None and (known.__module__, known.__qualname__) != (
+        cls.__module__,
+        cls.__qualname__,
+    ):
         raise BadArgument(
-            f"a fault named {cls.name!r} is registered already, by {known.__module__}.{known.__qualname__}. Rename one of them"
+            f"a fault named {cls.name!r} is registered already, by "
+            f"{known.__module__}.{known.__qualname__}. Rename one of them"
         )
     FAULTS[cls.name] = cls
     return cls
@@ -439,7 +491,10 @@ def find(name: str) -> type[Fault]:
     try:
         return FAULTS[name]
     except KeyError:
-        raise UnknownFault(f"unknown fault {name!r}{did_you_mean(name, FAULTS)}. The faults are {', '.join(sorted(FAULTS))}") from None
+        raise UnknownFault(
+            f"unknown fault {name!r}{did_you_mean(name, FAULTS)}. The faults are "
+            f"{', '.join(sorted(FAULTS))}"
+        ) from None
 
 
 def create(name: str, /, **keywords: Any) -> Fault:
@@ -448,8 +503,13 @@ def create(name: str, /, **keywords: Any) -> Fault:
     known = fields_of(cls)
     for keyword in keywords:
         if keyword not in known:
-            raise BadArgument(f"{name} got an unknown keyword {keyword!r}{did_you_mean(keyword, known)}. It takes {', '.join(known)}")
+            raise BadArgument(
+                f"{name} got an unknown keyword {keyword!r}{did_you_mean(keyword, known)}. It "
+                f"takes {', '.join(known)}"
+            )
     try:
         return cls(**keywords)
     except TypeError as error:
-        raise BadArgument(f"{name}: {str(error).removeprefix(f'{cls.__name__}.__init__() ')}") from None
+        raise BadArgument(
+            f"{name}: {str(error).removeprefix(f'{cls.__name__}.__init__() ')}"
+        ) from None

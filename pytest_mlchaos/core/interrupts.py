@@ -46,7 +46,13 @@ _NUMBERS = tuple(sorted(map(int, signal.valid_signals())))
 
 
 class _Exits(Protocol):
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> Any: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> Any: ...
 
 
 class _Signals:
@@ -85,7 +91,8 @@ class _Signals:
                         self.handlers[number] = found
                         _set(number, _note)
                 return late
-            except BaseException as error:  # noqa: BLE001  # a handler raised it: it is deferred, too
+            except BaseException as error:  # noqa: BLE001
+                # a handler raised it: it is deferred, too
                 late = error
 
     def in_child(self) -> None:
@@ -186,7 +193,12 @@ class Uninterruptible(Generic[T_co]):
                 self.__exit__(type(error), error, error.__traceback__)
             raise
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
         if not _is_main():
             return self._context.__exit__(kind, error, trace)
         late = _signals.hold()

@@ -32,7 +32,12 @@ class Strike:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the strike as plain data."""
-        return {"fault": self.fault, "site": self.site, "visit": self.visit, **({"details": dict(self.details)} if self.details else {})}
+        return {
+            "fault": self.fault,
+            "site": self.site,
+            "visit": self.visit,
+            **({"details": dict(self.details)} if self.details else {}),
+        }
 
 
 class Journal(Sequence[Strike]):
@@ -79,7 +84,7 @@ class Journal(Sequence[Strike]):
     def __repr__(self) -> str:
         return f"<Journal of {len(self)} strikes>"
 
-    def lines(self, **context: Any) -> list[str]:
+    def lines(self, **context: object) -> list[str]:
         """Return one JSON object per strike, in a fixed order of lines and keys.
 
         Equal journals give equal bytes.
@@ -87,7 +92,10 @@ class Journal(Sequence[Strike]):
         self._refresh()
         lines = []
         for start, end in itertools.pairwise(sorted({0, *self._ends, len(self._strikes)})):
-            told = [(strike.site, strike.visit, _line(strike, context)) for strike in self._strikes[start:end]]
+            told = [
+                (strike.site, strike.visit, _line(strike, context))
+                for strike in self._strikes[start:end]
+            ]
             lines += [line for _, _, line in sorted(told)]
         return lines
 

@@ -79,7 +79,7 @@ def shows_values() -> bool:
     return _settings["show_values"]
 
 
-# -- names of code -------------------------------------------------------------------------------------------------
+# -- names of code ---------------------------------------------------------------------------------
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEPARATOR = re.compile(r"[./:-]")
@@ -99,7 +99,11 @@ def may_be_hinted(wrong: str, known: str) -> bool:
     # Imported late: it takes 2 ms, and only errors need it.
     import difflib
 
-    return shows_values() or is_name(known) or difflib.SequenceMatcher(None, wrong.casefold(), known.casefold()).ratio() >= _NEAR
+    return (
+        shows_values()
+        or is_name(known)
+        or difflib.SequenceMatcher(None, wrong.casefold(), known.casefold()).ratio() >= _NEAR
+    )
 
 
 def _is_position(part: str) -> bool:
@@ -110,7 +114,9 @@ def _is_name_like(part: str) -> bool:
     """Return True for an identifier without a number, a date or a digest that may identify data."""
     if not _IDENTIFIER.fullmatch(part) or len(part) > _LONGEST_PART or re.search(r"\d{4}", part):
         return False
-    return all(len(re.findall(r"\d+", word)) < 2 or re.search(r"\dx\d", word) for word in part.split("_"))
+    return all(
+        len(re.findall(r"\d+", word)) < 2 or re.search(r"\dx\d", word) for word in part.split("_")
+    )
 
 
 def _is_in_code(part: str) -> bool:
@@ -133,7 +139,11 @@ def key_text(key: object, place: int, total: int, *, names: bool = False, noun: 
     """
     shown = shows_values() or key is None or isinstance(key, bool)
     if isinstance(key, str):
-        shown = shown or (all(_is_position(p) or _is_name_like(p) for p in _SEPARATOR.split(key)) if names else is_name(key))
+        shown = shown or (
+            all(_is_position(p) or _is_name_like(p) for p in _SEPARATOR.split(key))
+            if names
+            else is_name(key)
+        )
     elif isinstance(key, int):
         shown = shown or 0 <= key < total
     return repr(key) if shown else f"<{type(key).__name__} {noun} {place + 1} of {total}>"
@@ -158,7 +168,9 @@ def label_text(name: object, place: int, total: int, *, noun: str = "column") ->
 def labels_text(names: Iterable[object], *, noun: str = "key") -> str:
     """Return names as a list for a report."""
     known = list(names)
-    return ", ".join(label_text(name, place, len(known), noun=noun) for place, name in enumerate(known))
+    return ", ".join(
+        label_text(name, place, len(known), noun=noun) for place, name in enumerate(known)
+    )
 
 
 def path_text(parts: Iterable[object]) -> str:
@@ -166,7 +178,10 @@ def path_text(parts: Iterable[object]) -> str:
 
     A key that is data is shown as ``<str>``.
     """
-    return ".".join(str(part) if shows_values() or _is_step(part) else f"<{type(part).__name__}>" for part in parts)
+    return ".".join(
+        str(part) if shows_values() or _is_step(part) else f"<{type(part).__name__}>"
+        for part in parts
+    )
 
 
 def _is_step(part: object) -> bool:
@@ -183,11 +198,13 @@ def command_text(command: Sequence[str]) -> str:
     """Return the program and the script of a command line. The other arguments may be data."""
     if shows_values():
         return _cut(" ".join(command), _LONGEST_OPTION)
-    known = [Path(part).name for part in command[:1]] + [Path(part).name for part in command[1:2] if part.endswith(".py")]
+    known = [Path(part).name for part in command[:1]] + [
+        Path(part).name for part in command[1:2] if part.endswith(".py")
+    ]
     return " ".join([*known, *(["..."] if len(command) > len(known) else [])])
 
 
-# -- values --------------------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------
 
 
 def kind_text(value: object) -> str:
@@ -198,7 +215,11 @@ def kind_text(value: object) -> str:
     name = type(value).__name__
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(shape, Sequence) and not isinstance(value, type):
-        kind = f"{str(dtype).removeprefix('torch.')}" if dtype is not None and not hasattr(value, "columns") else ""
+        kind = (
+            f"{str(dtype).removeprefix('torch.')}"
+            if dtype is not None and not hasattr(value, "columns")
+            else ""
+        )
         return f"{name} {kind}{list(shape)}"
     if isinstance(value, str):
         return f"{name} of {len(value)} character{'' if len(value) == 1 else 's'}"
@@ -225,7 +246,12 @@ def data_text(value: object) -> str:
 
     A small whole number or a function is shown itself.
     """
-    if shows_values() or value is None or callable(value) or (isinstance(value, int) and abs(value) < 1000):
+    if (
+        shows_values()
+        or value is None
+        or callable(value)
+        or (isinstance(value, int) and abs(value) < 1000)
+    ):
         return f"{option_text(value)} ({type(value).__name__})"
     return kind_text(value)
 
@@ -237,10 +263,18 @@ def _is_plain(value: object) -> bool:
         return len(value) <= _LONGEST_OPTION
     if type(value) in (list, tuple):
         items: Any = value
-        return len(items) <= _MOST_ITEMS and all(map(_is_plain, items)) and len(repr(value)) <= _LONGEST_OPTION
+        return (
+            len(items) <= _MOST_ITEMS
+            and all(map(_is_plain, items))
+            and len(repr(value)) <= _LONGEST_OPTION
+        )
     if isinstance(value, os.PathLike):
         return len(os.fspath(value)) <= _LONGEST_OPTION
-    return not getattr(value, "__dict__", None) and type(value).__module__ == "numpy" and not getattr(value, "shape", (0,))
+    return (
+        not getattr(value, "__dict__", None)
+        and type(value).__module__ == "numpy"
+        and not getattr(value, "shape", (0,))
+    )
 
 
 def _qualified_name(value: Any) -> str:
@@ -251,7 +285,7 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def difference_text(actual: Any, expected: Any, gap: float, amount: str) -> str:
+def difference_text(actual: object, expected: object, gap: float, amount: str) -> str:
     """Return how far two numbers are apart: ``differs by 0.5``.
 
     If that amount would reveal a value, give it in percent of the larger number.
@@ -272,7 +306,15 @@ def difference_text(actual: Any, expected: Any, gap: float, amount: str) -> str:
 def _is_harmless(actual: Any, expected: Any, gap: float) -> bool:
     """Return True if a difference reveals neither number: it is well below both, or small."""
     smaller = min(abs(actual), abs(expected))
-    return bool(2 * gap <= smaller or (smaller and gap <= MAX_SHOWN_COUNT and isinstance(actual, int) and isinstance(expected, int)))
+    return bool(
+        2 * gap <= smaller
+        or (
+            smaller
+            and gap <= MAX_SHOWN_COUNT
+            and isinstance(actual, int)
+            and isinstance(expected, int)
+        )
+    )
 
 
 def _percent(actual: Any, expected: Any, gap: float) -> str:
@@ -291,7 +333,7 @@ def location_text(name: str) -> str:
     return f"{method} {'/'.join(part if not part or is_name(part) else '*' for part in path.split('/'))}"
 
 
-# -- exceptions ----------------------------------------------------------------------------------------------------
+# -- exceptions ------------------------------------------------------------------------------------
 
 
 def error_text(error: BaseException, *, root: str = "", length: int = _LONGEST_TEXT) -> str:
@@ -316,7 +358,11 @@ def message_text(error: BaseException, root: str = "") -> str:
         return _under(kept.strip().partition("\n")[0], root)
     if isinstance(error, SystemExit):
         return str(error.code) if isinstance(error.code, int) else ""
-    if isinstance(error, OSError) and isinstance(error.errno, int) and error.strerror == os.strerror(error.errno):
+    if (
+        isinstance(error, OSError)
+        and isinstance(error.errno, int)
+        and error.strerror == os.strerror(error.errno)
+    ):
         return f"[Errno {error.errno}] {error.strerror}{_files(error, root)}"
     if isinstance(error, KeyError) and len(error.args) == 1:
         key = error.args[0]
@@ -324,7 +370,11 @@ def message_text(error: BaseException, root: str = "") -> str:
             return repr(key)
         words = _constant_words(str(key), error)
         return repr(words) if words else ""
-    if isinstance(error, ModuleNotFoundError) and error.name and all(map(str.isidentifier, error.name.split("."))):
+    if (
+        isinstance(error, ModuleNotFoundError)
+        and error.name
+        and all(map(str.isidentifier, error.name.split(".")))
+    ):
         return f"No module named {error.name!r}"
     return _constant_words(text, error)
 
@@ -369,10 +419,17 @@ def _constant_words(text: str, error: BaseException) -> str:
     if not traces:
         return ""
     frame, last = traces[-1].tb_frame, traces[-1].tb_lasti
-    instruction = dis.opname[frame.f_code.co_code[last]] if 0 <= last < len(frame.f_code.co_code) else ""
+    instruction = (
+        dis.opname[frame.f_code.co_code[last]] if 0 <= last < len(frame.f_code.co_code) else ""
+    )
     if instruction in ("RAISE_VARARGS", "RERAISE"):
         codes = [trace.tb_frame.f_code for trace in traces[-_RAISING_FRAMES:]]
-        codes += [code for cls in type(error).__mro__ for name in ("__init__", "__str__") if (code := _code(cls, name)) is not None]
+        codes += [
+            code
+            for cls in type(error).__mro__
+            for name in ("__init__", "__str__")
+            if (code := _code(cls, name)) is not None
+        ]
         return _mask(text, frozenset(word for code in codes for word in _words_of(code)))
     # It was thrown into a generator or a coroutine, so it was made elsewhere.
     thrown = instruction in ("YIELD_VALUE", "SEND", "RESUME")
@@ -427,14 +484,19 @@ def _mask(text: str, allowed: frozenset[str] | None) -> str:
 
 
 def _masked_words(text: str, allowed: frozenset[str] | None) -> list[str]:
-    return [word if _may_be_shown(word, allowed) else _HIDDEN + "".join(re.findall(r"[.,:;!?]+$", word)) for word in text.split()]
+    return [
+        word if _may_be_shown(word, allowed) else _HIDDEN + "".join(re.findall(r"[.,:;!?]+$", word))
+        for word in text.split()
+    ]
 
 
 def _may_be_shown(word: str, allowed: frozenset[str] | None) -> bool:
     if set(word) <= set("().,:;!?-="):
         return True
     match = _WORD.fullmatch(word)
-    return match is not None and (allowed is None or allowed.issuperset(re.findall("[A-Za-z]+", match[1])))
+    return match is not None and (
+        allowed is None or allowed.issuperset(re.findall("[A-Za-z]+", match[1]))
+    )
 
 
 def traceback_text(error: BaseException, trace: types.TracebackType | None) -> str:
@@ -449,15 +511,29 @@ def traceback_text(error: BaseException, trace: types.TracebackType | None) -> s
         chain.append((link, current, own))
         seen.add(id(current))
         if current.__cause__ is not None and id(current.__cause__) not in seen:
-            link, current = "\nThe above exception was the direct cause of the following exception:\n\n", current.__cause__
-        elif current.__context__ is not None and not current.__suppress_context__ and id(current.__context__) not in seen:
-            link, current = "\nDuring handling of the above exception, another exception occurred:\n\n", current.__context__
+            link, current = (
+                "\nThe above exception was the direct cause of the following exception:\n\n",
+                current.__cause__,
+            )
+        elif (
+            current.__context__ is not None
+            and not current.__suppress_context__
+            and id(current.__context__) not in seen
+        ):
+            link, current = (
+                "\nDuring handling of the above exception, another exception occurred:\n\n",
+                current.__context__,
+            )
         else:
             break
         own = current.__traceback__
     for place in range(len(chain) - 1, -1, -1):
         _, one, frames = chain[place]
-        lines += ["Traceback (most recent call last):\n", *traceback.format_tb(frames), f"{error_text(one)}\n"]
+        lines += [
+            "Traceback (most recent call last):\n",
+            *traceback.format_tb(frames),
+            f"{error_text(one)}\n",
+        ]
         if place:
             lines.append(chain[place][0])
     return "".join(lines)

@@ -234,7 +234,8 @@ def too_many_ended(whose: str, attempts: int, limit: str) -> str:
     """
     allowed = attempts - 1
     return (
-        f"{whose} did not finish within {_count_text(allowed, 'restart')}: faults ended it {_count_text(attempts, 'time')}, and "
+        f"{whose} did not finish within {_count_text(allowed, 'restart')}: faults ended it "
+        f"{_count_text(attempts, 'time')}, and "
         f"{limit}={allowed} allows for {allowed}. Raise {limit}, or let fewer faults strike"
     )
 
@@ -249,7 +250,13 @@ def tell(attempts: Sequence[Attempt]) -> str:
     numbered = enumerate(attempts, 1)
     for attempt, group in itertools.groupby(numbered, key=lambda pair: pair[1]):
         numbers = [number for number, _ in group]
-        which = f"attempt {numbers[0]}" if len(numbers) == 1 else f"attempts {numbers[0]} to {numbers[-1]}"
+        which = (
+            f"attempt {numbers[0]}"
+            if len(numbers) == 1
+            else f"attempts {numbers[0]} to {numbers[-1]}"
+        )
         ended = textwrap.shorten(attempt.ended, 140, placeholder=" ...")
-        lines.append(f"  {which}: {attempt.steps} step{'' if attempt.steps == 1 else 's'}, then {ended}")
+        lines.append(
+            f"  {which}: {attempt.steps} step{'' if attempt.steps == 1 else 's'}, then {ended}"
+        )
     return "\n".join(lines)

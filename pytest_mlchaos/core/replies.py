@@ -90,7 +90,9 @@ class Reply:
         """Return the body as text, in the charset that the reply names (UTF-8 without one)."""
         _, _, charset = self.headers.get("content-type", "").partition("charset=")
         try:
-            return (self.content or b"").decode(charset.partition(";")[0].strip("\"' ") or "utf-8", "replace")
+            return (self.content or b"").decode(
+                charset.partition(";")[0].strip("\"' ") or "utf-8", "replace"
+            )
         except LookupError:
             return (self.content or b"").decode(errors="replace")
 
@@ -101,7 +103,10 @@ class Reply:
             return json.loads(self.content or b"")
         except ValueError:
             kind = self.headers.get("content-type", "without a content type")
-            raise BadArgument(f"the reply to {self} is not JSON: {len(self.content or b'')} bytes, {kind}, {self.outcome}") from None
+            raise BadArgument(
+                f"the reply to {self} is not JSON: {len(self.content or b'')} bytes, {kind}, "
+                f"{self.outcome}"
+            ) from None
 
     @property
     def outcome(self) -> str:

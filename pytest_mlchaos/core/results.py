@@ -84,7 +84,9 @@ class Result:
             return
         handed.looked, handed.compared = True, judgement
         if handed.quiet:
-            raise Vacuous(f"{judgement}: {handed.quiet}, so the run is compared with itself. {handed.cure}")
+            raise Vacuous(
+                f"{judgement}: {handed.quiet}, so the run is compared with itself. {handed.cure}"
+            )
 
 
 def describe_unjudged(results: Sequence[HandedResult]) -> str:
@@ -93,12 +95,17 @@ def describe_unjudged(results: Sequence[HandedResult]) -> str:
     Return an empty text if it judged all that it must.
     """
     judged = {result.what for result in results if result.looked}
-    missed = dict.fromkeys(result.what for result in results if not result.looked and (result.each or result.what not in judged))
+    missed = dict.fromkeys(
+        result.what
+        for result in results
+        if not result.looked and (result.each or result.what not in judged)
+    )
     if not missed:
         return ""
     names = " and ".join(f"{name}(...)" for name in missed)
     return (
-        f"nothing judged the result of {names}, so this test passes whatever happens. Call one of its assert_... methods, "
+        f"nothing judged the result of {names}, so this test passes whatever happens. Call one of "
+        f"its assert_... methods, "
         "or check its attributes"
     )
 
@@ -113,7 +120,9 @@ def unstruck(results: Sequence[HandedResult], strikes: Sequence[Strike]) -> str:
         return ""
     first, what = strikes[0], judged[0]
     return (
-        f"{'the only strike' if len(strikes) == 1 else f'all {len(strikes)} strikes'} fell outside the code that {what.what}(...) ran: "
-        f"{first} in the test's own body. {what.compared or 'The test'} judged a run that no fault had struck. "
+        f"{'the only strike' if len(strikes) == 1 else f'all {len(strikes)} strikes'} fell outside "
+        f"the code that {what.what}(...) ran: "
+        f"{first} in the test's own body. {what.compared or 'The test'} judged a run that no fault "
+        f"had struck. "
         "Move set-up code into a fixture (no fault strikes there), or choose later visits with at="
     )

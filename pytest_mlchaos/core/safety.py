@@ -26,13 +26,19 @@ def check_patterns(patterns: Iterable[str]) -> None:
     for pattern in patterns:
         name, equals, _ = pattern.partition("=")
         if not equals or not name.strip():
-            raise BadArgument(f"mlchaos_production: each pattern must be NAME=pattern, such as 'ENV=prod*', got {format_value(pattern)}")
+            raise BadArgument(
+                f"mlchaos_production: each pattern must be NAME=pattern, such as 'ENV=prod*', got "
+                f"{format_value(pattern)}"
+            )
 
 
 def refuse_production(patterns: Iterable[str] = PRODUCTION) -> None:
     """Raise ``InjectionForbidden`` if faults are not allowed in this environment."""
     if os.environ.get("MLCHAOS_FORBID", "").lower() not in ("", "0", "false", "no"):
-        raise InjectionForbidden("faults are not allowed here: MLCHAOS_FORBID is set. Unset it, or run with --mlchaos-off")
+        raise InjectionForbidden(
+            "faults are not allowed here: MLCHAOS_FORBID is set. Unset it, or run with "
+            "--mlchaos-off"
+        )
     patterns = list(patterns)
     check_patterns(patterns)
     for pattern in patterns:
@@ -40,6 +46,7 @@ def refuse_production(patterns: Iterable[str] = PRODUCTION) -> None:
         found = os.environ.get(name.strip())
         if found is not None and fnmatch.fnmatch(found.lower(), value.strip().lower()):
             raise InjectionForbidden(
-                f"this looks like production ({name.strip()} matches {pattern!r}), so no fault is injected. "
+                f"this looks like production ({name.strip()} matches {pattern!r}), so no fault is "
+                f"injected. "
                 "Run with --mlchaos-off, or change the ini option mlchaos_production"
             )

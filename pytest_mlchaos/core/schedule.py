@@ -46,7 +46,9 @@ class Schedule:
     @property
     def weight(self) -> tuple[int, int, int, str]:
         """Return the size of a schedule: its strikes, the visits, and the length of the text."""
-        counts = [visits_of(fault.at) for fault in self.faults if isinstance(fault.at, (tuple, range))]
+        counts = [
+            visits_of(fault.at) for fault in self.faults if isinstance(fault.at, (tuple, range))
+        ]
         return (
             sum(count for count, _ in counts) or len(self.faults),
             sum(total for _, total in counts),
@@ -73,7 +75,9 @@ class Schedule:
             else:
                 faults.append(create(name, **keywords))
         if not faults:
-            raise BadArgument(f"a schedule must be faults such as 'gpu_oom(at=7)', got {format_value(text)}")
+            raise BadArgument(
+                f"a schedule must be faults such as 'gpu_oom(at=7)', got {format_value(text)}"
+            )
         return cls(tuple(faults), seed)
 
 
@@ -88,26 +92,45 @@ def visits_of(at: tuple[int, ...] | range) -> tuple[int, int]:
 def _seed(keywords: dict[str, Any]) -> int:
     seed = index(keywords.get("seed"))
     if seed is None or len(keywords) != 1:
-        raise BadArgument(f"the settings of a schedule must be settings(seed=N), got {format_value(keywords)}")
+        raise BadArgument(
+            f"the settings of a schedule must be settings(seed=N), got {format_value(keywords)}"
+        )
     return seed
 
 
 def _calls(text: str) -> list[ast.expr]:
     source = text.strip()
     if source.startswith("@"):
-        source = "\n".join(part.strip() for part in source.replace(";", "\n").splitlines()) + "\ndef _(): ..."
+        source = (
+            "\n".join(part.strip() for part in source.replace(";", "\n").splitlines())
+            + "\ndef _(): ..."
+        )
     try:
         body = ast.parse(source).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two come from deep nesting
-        raise BadArgument(f"a schedule must be faults such as 'gpu_oom(at=7); crash(at=9)', got {format_value(text)}") from None
+    except (
+        SyntaxError,
+        ValueError,
+        MemoryError,
+        RecursionError,
+    ):  # the last two come from deep nesting
+        raise BadArgument(
+            f"a schedule must be faults such as 'gpu_oom(at=7); crash(at=9)', got "
+            f"{format_value(text)}"
+        ) from None
     found: list[ast.expr] = []
     for statement in body:
         if isinstance(statement, ast.FunctionDef):
             found.extend(statement.decorator_list)
         elif isinstance(statement, ast.Expr):
-            found.extend(statement.value.elts if isinstance(statement.value, ast.Tuple) else [statement.value])
+            found.extend(
+                statement.value.elts
+                if isinstance(statement.value, ast.Tuple)
+                else [statement.value]
+            )
         else:
-            raise BadArgument(f"a schedule must be faults such as 'gpu_oom(at=7)', got {format_value(text)}")
+            raise BadArgument(
+                f"a schedule must be faults such as 'gpu_oom(at=7)', got {format_value(text)}"
+            )
     return found
 
 
@@ -115,9 +138,16 @@ def _name(node: ast.expr, text: str) -> str:
     function = node.func if isinstance(node, ast.Call) else node
     if isinstance(function, ast.Name):
         return function.id
-    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "chaos":
+    if (
+        isinstance(function, ast.Attribute)
+        and isinstance(function.value, ast.Name)
+        and function.value.id == "chaos"
+    ):
         return function.attr
-    raise BadArgument(f"a fault must be written like gpu_oom(at=7), got {format_value(ast.unparse(node))} in {format_value(text)}")
+    raise BadArgument(
+        f"a fault must be written like gpu_oom(at=7), got {format_value(ast.unparse(node))} in "
+        f"{format_value(text)}"
+    )
 
 
 def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
@@ -125,9 +155,14 @@ def _keywords(node: ast.expr, text: str) -> dict[str, Any]:
         return {}
     names = [keyword.arg for keyword in node.keywords]
     if node.args or None in names:
-        raise BadArgument(f"the arguments of a fault must be keywords, as in gpu_oom(at=7), got {format_value(ast.unparse(node))}")
+        raise BadArgument(
+            f"the arguments of a fault must be keywords, as in gpu_oom(at=7), got "
+            f"{format_value(ast.unparse(node))}"
+        )
     if len(set(names)) < len(names):
-        raise BadArgument(f"a keyword is given twice in {format_value(ast.unparse(node))}. Give it once")
+        raise BadArgument(
+            f"a keyword is given twice in {format_value(ast.unparse(node))}. Give it once"
+        )
     return {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
 
 
@@ -140,7 +175,11 @@ def _value(node: ast.expr) -> Any:
                 return range(*(_value(argument) for argument in arguments))
             except (TypeError, ValueError) as error:
                 raise BadArgument(f"{ast.unparse(node)} is not a range: {error}") from None
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="chaos"), attr="one_of"), args=[_, *_] as arguments, keywords=[]):
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="chaos"), attr="one_of"),
+            args=[_, *_] as arguments,
+            keywords=[],
+        ):
             return OneOf(tuple(_value(argument) for argument in arguments))
         case ast.Name(id="nan" | "inf" as word):
             return float(word)
@@ -149,4 +188,6 @@ def _value(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, MemoryError, RecursionError):
-        raise BadArgument(f"an argument must be a plain value, got {format_value(ast.unparse(node))}") from None
+        raise BadArgument(
+            f"an argument must be a plain value, got {format_value(ast.unparse(node))}"
+        ) from None

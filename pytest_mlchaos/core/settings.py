@@ -30,21 +30,21 @@ _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 
 
-def _count(name: str, value: Any) -> int:
+def _count(name: str, value: object) -> int:
     number = parse_whole(value)
     if not number:
         raise BadArgument(f"{name} must be a whole number of 1 or more, got {format_value(value)}")
     return number
 
 
-def _seed(name: str, value: Any) -> int | None:
+def _seed(name: str, value: object) -> int | None:
     number = parse_whole(value)
     if value is not None and number is None:
         raise BadArgument(f"{name} must be a whole number of 0 or more, got {format_value(value)}")
     return number
 
 
-def _duration(name: str, value: Any) -> float | None:
+def _duration(name: str, value: object) -> float | None:
     if value is None or value == "none":
         return None
     seconds = parse_duration(value, name)
@@ -53,7 +53,7 @@ def _duration(name: str, value: Any) -> float | None:
     return seconds
 
 
-def _truth(name: str, value: Any) -> bool:
+def _truth(name: str, value: object) -> bool:
     text = value.strip().lower() if isinstance(value, str) else value
     if text is True or text in _TRUE:
         return True
@@ -63,16 +63,26 @@ def _truth(name: str, value: Any) -> bool:
 
 
 def _choice(*choices: str) -> Callable[[str, Any], str]:
-    def parse(name: str, value: Any) -> str:
+    def parse(name: str, value: object) -> str:
         if value not in choices:
-            raise BadArgument(f"{name} must be {' or '.join(map(repr, choices))}, got {format_value(value)}")
+            raise BadArgument(
+                f"{name} must be {' or '.join(map(repr, choices))}, got {format_value(value)}"
+            )
         return str(value)
 
     return parse
 
 
-def _setting(default: Any, text: str, parse: Callable[[str, Any], Any], metavar: str, implied: str | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"setting": Setting(text, parse, metavar, implied)})
+def _setting(
+    default: object,
+    text: str,
+    parse: Callable[[str, Any], Any],
+    metavar: str,
+    implied: str | None = None,
+) -> Any:
+    return dataclasses.field(
+        default=default, metadata={"setting": Setting(text, parse, metavar, implied)}
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +94,17 @@ class Settings:
     """
 
     max_trials: int = _setting(50, "schedules to try for one test, before shrinking", _count, "N")
-    max_faults: int = _setting(3, "the largest number of faults that strike in one schedule", _count, "N")
-    seed: int | None = _setting(None, "seed of the search and of everything random in a fault", _seed, "N")
+    max_faults: int = _setting(
+        3, "the largest number of faults that strike in one schedule", _count, "N"
+    )
+    seed: int | None = _setting(
+        None, "seed of the search and of everything random in a fault", _seed, "N"
+    )
     clock: str = _setting(
-        "virtual", "clock of the code under test: virtual (waiting takes no time) or real", _choice("virtual", "real"), "CLOCK"
+        "virtual",
+        "clock of the code under test: virtual (waiting takes no time) or real",
+        _choice("virtual", "real"),
+        "CLOCK",
     )
     isolation: str = _setting(
         "in-process",
@@ -95,10 +112,18 @@ class Settings:
         _choice("in-process", "process"),
         "WHERE",
     )
-    timeout: float | None = _setting(60.0, "the time limit for one trial, or none", _duration, "TIME")
-    budget: float | None = _setting(None, "the time limit for the search or exploration of one test, or none", _duration, "TIME")
+    timeout: float | None = _setting(
+        60.0, "the time limit for one trial, or none", _duration, "TIME"
+    )
+    budget: float | None = _setting(
+        None, "the time limit for the search or exploration of one test, or none", _duration, "TIME"
+    )
     allow_quiet: bool = _setting(
-        False, "true: a declared fault need not strike. false: the test fails if one does not", _truth, "BOOL", "true"
+        False,
+        "true: a declared fault need not strike. false: the test fails if one does not",
+        _truth,
+        "BOOL",
+        "true",
     )
 
     @classmethod
@@ -108,10 +133,16 @@ class Settings:
 
     def changed(self) -> str:
         """Return the settings that differ from their defaults, for the report's header."""
-        return ", ".join(f"{f.name}={getattr(self, f.name)}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default)
+        return ", ".join(
+            f"{f.name}={getattr(self, f.name)}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        )
 
 
-def parse_settings(values: Mapping[str, Any], base: Settings, source: Callable[[str], str] = lambda name: name) -> Settings:
+def parse_settings(
+    values: Mapping[str, Any], base: Settings, source: Callable[[str], str] = lambda name: name
+) -> Settings:
     """Return ``base`` with ``values`` on top, after a check of each value.
 
     Args:
@@ -126,6 +157,9 @@ def parse_settings(values: Mapping[str, Any], base: Settings, source: Callable[[
     parsed = {}
     for name, value in values.items():
         if name not in table:
-            raise BadArgument(f"unknown setting {source(name)!r}{did_you_mean(name, table)}. The settings are {', '.join(table)}")
+            raise BadArgument(
+                f"unknown setting {source(name)!r}{did_you_mean(name, table)}. The settings are "
+                f"{', '.join(table)}"
+            )
         parsed[name] = table[name].parse(source(name), value)
     return dataclasses.replace(base, **parsed)

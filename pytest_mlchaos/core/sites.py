@@ -11,7 +11,18 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 from ..errors import FaultError
 from .interrupts import Uninterruptible, deferred
 
-__all__ = ["CRASH_STATE", "SITES", "Effect", "Key", "Site", "Stream", "Visit", "derive_seed", "name_of", "site"]
+__all__ = [
+    "CRASH_STATE",
+    "SITES",
+    "Effect",
+    "Key",
+    "Site",
+    "Stream",
+    "Visit",
+    "derive_seed",
+    "name_of",
+    "site",
+]
 
 CRASH_STATE = "crash.state"
 """The site of a crash that is named by what it leaves, not by a visit."""
@@ -44,7 +55,9 @@ class Site:
 SITES: dict[str, Site] = {}
 
 
-def site(name: str, doc: str, *, needs: str | None = None, always: bool = False) -> Callable[..., Any]:
+def site(
+    name: str, doc: str, *, needs: str | None = None, always: bool = False
+) -> Callable[..., Any]:
     """Register the decorated ``arm(controller, patches, key)`` as the site ``name``.
 
     ``arm`` runs once at the start of each trial in which a fault names the site. It patches code so
@@ -86,7 +99,7 @@ class Stream(Protocol):
         """
         ...
 
-    def push(self, *payloads: Any) -> None:
+    def push(self, *payloads: object) -> None:
         """Insert these as the next payloads, in this order, without visits of their own."""
         ...
 
@@ -118,7 +131,7 @@ class Effect(Protocol):
         """Return the data of the fault, which lives as long as the (simulated) process."""
         ...
 
-    def strike(self, error: BaseException | None = None, **details: Any) -> bool:
+    def strike(self, error: BaseException | None = None, **details: object) -> bool:
         """Record a strike now. An ``error`` that is about to be raised counts as injected.
 
         Return False if it is a probe: do not strike.
@@ -179,7 +192,10 @@ class Visit:
         A fault can take the next items out of it, or insert some.
         """
         if self.source is None:
-            raise FaultError(f"the site {self.site!r} is not a stream: a fault cannot drop, repeat or reorder what passes there")
+            raise FaultError(
+                f"the site {self.site!r} is not a stream: a fault cannot drop, repeat or reorder "
+                f"what passes there"
+            )
         return self.source
 
     def fail(self, error: BaseException) -> NoReturn:
@@ -203,7 +219,7 @@ class Visit:
         """
         self.deferred_actions.append(action)
 
-    def note(self, **details: Any) -> None:
+    def note(self, **details: object) -> None:
         """Add shapes, counts and names to the journal's entry, never values of the user's data."""
         self.details.update(details)
 
@@ -213,7 +229,9 @@ class Visit:
         The fault then calls ``record_injection`` when it has struck.
         """
         if self.stack is None:
-            raise FaultError(f"the site {self.site!r} has no duration: a fault cannot keep a context open there")
+            raise FaultError(
+                f"the site {self.site!r} has no duration: a fault cannot keep a context open there"
+            )
         self.records_itself = True
         with deferred():
             self.stack.enter_context(Uninterruptible(context))
@@ -224,7 +242,9 @@ class Visit:
         That is the attempt under ``mlchaos.run``, or else the test's body.
         """
         if self.process is None:
-            raise FaultError("a visit without a trial has no process that could keep a context open")
+            raise FaultError(
+                "a visit without a trial has no process that could keep a context open"
+            )
         with deferred():
             self.process.enter_context(Uninterruptible(context))
         self.kept_contexts += 1

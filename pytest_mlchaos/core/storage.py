@@ -36,7 +36,9 @@ class Operation:
     source: str | None = None
     keep: float | int | None = None
     rate: float | None = None
-    took_effect: Callable[[], None] | None = dataclasses.field(default=None, compare=False, repr=False)
+    took_effect: Callable[[], None] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     def ends_at(self, size: int, position: int = 0) -> int:
         """Return the offset at which a file of ``size`` bytes ends for a reader at ``position``."""

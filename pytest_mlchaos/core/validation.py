@@ -11,7 +11,17 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from ..errors import BadArgument
 from .privacy import data_text, option_text
@@ -47,7 +57,16 @@ __all__ = [
     "type_matches",
 ]
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+}
 P = ParamSpec("P")
 R = TypeVar("R")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B\s*")
@@ -88,16 +107,23 @@ def index(value: object) -> int | None:
 def check_share(owner: str, name: str, value: float) -> None:
     """Raise ``BadArgument`` unless the value is above 0 and at most 1."""
     if not 0 < value <= 1:
-        raise BadArgument(f"{owner}: {name} must be above 0 and at most 1, got {format_value(value)}")
+        raise BadArgument(
+            f"{owner}: {name} must be above 0 and at most 1, got {format_value(value)}"
+        )
 
 
 def parse_duration(value: object, what: str = "a duration") -> float:
     """Return the seconds in ``2``, ``0.5``, ``"150ms"``, ``"2s"``, ``"5m"`` or ``"1h"``."""
     seconds = _seconds(value)
     if seconds is None:
-        raise BadArgument(f"{what} must be in seconds, or a text such as '150ms', '2s' or '5m', got {format_value(value)}")
+        raise BadArgument(
+            f"{what} must be in seconds, or a text such as '150ms', '2s' or '5m', got "
+            f"{format_value(value)}"
+        )
     if seconds > MAX_DURATION_SECONDS:
-        raise BadArgument(f"{what} must be at most {MAX_DURATION_SECONDS:.0e} seconds, got {format_value(value)}")
+        raise BadArgument(
+            f"{what} must be at most {MAX_DURATION_SECONDS:.0e} seconds, got {format_value(value)}"
+        )
     return seconds
 
 
@@ -117,7 +143,11 @@ def parse_whole(value: object) -> int | None:
     if not isinstance(value, str):
         return index(value)
     digits = value.strip()
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS else None
+    return (
+        int(digits)
+        if digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS
+        else None
+    )
 
 
 def parse_size(value: object, what: str = "a size") -> int:
@@ -125,9 +155,18 @@ def parse_size(value: object, what: str = "a size") -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63:
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    size = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    size = (
+        int(
+            float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " ")
+        )
+        if match
+        else 0
+    )
     if not size:
-        raise BadArgument(f"{what} must be in bytes, or a text such as '512MiB' or '2GB', got {format_value(value)}")
+        raise BadArgument(
+            f"{what} must be in bytes, or a text such as '512MiB' or '2GB', got "
+            f"{format_value(value)}"
+        )
     return size
 
 
@@ -157,16 +196,19 @@ def format_number(value: float, beside: float | None = None) -> str:
     """
     for digits in range(3, 17):
         text = f"{value:.{digits}g}"
-        if beside is None or (float(text) > beside, float(text) < beside) == (value > beside, value < beside):
+        if beside is None or (float(text) > beside, float(text) < beside) == (
+            value > beside,
+            value < beside,
+        ):
             break
     return f"{float(text):.{max(digits, 6)}g}"
 
 
-def _is_literal(value: object, hint: Any) -> bool:
+def _is_literal(value: object, hint: object) -> bool:
     return any(value == choice and type(value) is type(choice) for choice in get_args(hint))
 
 
-def type_matches(value: object, hint: Any) -> bool:
+def type_matches(value: object, hint: object) -> bool:
     """Return True if a value fits a simple annotation.
 
     An annotation that is too complex to check fits.
@@ -176,7 +218,9 @@ def type_matches(value: object, hint: Any) -> bool:
     origin = get_origin(hint)
     if origin is Annotated:
         base, *rules = get_args(hint)
-        return type_matches(value, base) and all(rule.holds(value) for rule in rules if isinstance(rule, Rule))
+        return type_matches(value, base) and all(
+            rule.holds(value) for rule in rules if isinstance(rule, Rule)
+        )
     if origin is Literal:
         return _is_literal(value, hint)
     if origin in (Union, types.UnionType):
@@ -192,10 +236,12 @@ def type_matches(value: object, hint: Any) -> bool:
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 
-def _describe_expected(hint: Any) -> str:
+def _describe_expected(hint: object) -> str:
     origin = get_origin(hint)
     if origin is Annotated:
-        return " or ".join(rule.words for rule in get_args(hint) if isinstance(rule, Rule)) or _describe_expected(get_args(hint)[0])
+        return " or ".join(
+            rule.words for rule in get_args(hint) if isinstance(rule, Rule)
+        ) or _describe_expected(get_args(hint)[0])
     if origin is Literal:
         return " or ".join(map(repr, get_args(hint)))
     if origin in (Union, types.UnionType):
@@ -205,7 +251,9 @@ def _describe_expected(hint: Any) -> str:
     return "None" if hint is type(None) else str(getattr(hint, "__name__", hint))
 
 
-def check_fields(owner: str, instance: object, hints: typing.Mapping[str, Any], skip: Callable[[object], bool]) -> None:
+def check_fields(
+    owner: str, instance: object, hints: typing.Mapping[str, Any], skip: Callable[[object], bool]
+) -> None:
     """Check the fields of an instance by their annotations.
 
     Args:
@@ -220,10 +268,12 @@ def check_fields(owner: str, instance: object, hints: typing.Mapping[str, Any], 
     for name, hint in hints.items():
         value = getattr(instance, name)
         if not skip(value) and not type_matches(value, hint):
-            raise BadArgument(f"{owner}: {name} must be {_describe_expected(hint)}, got {format_value(value)}")
+            raise BadArgument(
+                f"{owner}: {name} must be {_describe_expected(hint)}, got {format_value(value)}"
+            )
 
 
-# -- rules for the arguments of functions ------------------------------------------------------------------------
+# -- rules for the arguments of functions ----------------------------------------------------------
 
 
 class Rule(NamedTuple):
@@ -267,7 +317,10 @@ TEXT = Rule("a text", lambda value: isinstance(value, str))
 ITERABLE = Rule("a list or another iterable", _is_series)
 MAPPING = Rule("a dict", lambda value: isinstance(value, Mapping))
 CALLABLE = Rule("a function", callable)
-PATH = Rule("a path", lambda value: isinstance(value, (str, os.PathLike)) and not isinstance(os.fspath(value), bytes))
+PATH = Rule(
+    "a path",
+    lambda value: isinstance(value, (str, os.PathLike)) and not isinstance(os.fspath(value), bytes),
+)
 PATTERNS = Rule(
     "a pattern of file names, such as '*.log', or a list of them",
     lambda value: isinstance(value, str) or _is_series(value),

@@ -49,7 +49,14 @@ from ..runs.supervisor import Watch, check_subject, not_finite_of
 from ..runs.torch_trace import trace_steps
 from ..runs.verdicts import Run
 from .baseline import Baseline, RunnerChoice, establish_baseline, replicate_baseline
-from .explore import Exploration, ExplorationOptions, confirm_in_subprocess, explore, path_to, states_of
+from .explore import (
+    Exploration,
+    ExplorationOptions,
+    confirm_in_subprocess,
+    explore,
+    path_to,
+    states_of,
+)
 from .model import CrashState, Folder
 from .progress import Progress
 from .recording.content_store import ContentStore
@@ -67,10 +74,13 @@ __all__ = ["CrashOptions", "TestInfo", "asked_state", "crashed_run", "explore_cr
 CALLER = "mlchaos.explore_crashes"
 
 COMPARED = (
-    "states were found by comparing the directory with its previous content, because inotify is not available (or its limit of "
+    "states were found by comparing the directory with its previous content, because inotify is "
+    "not available (or its limit of "
     "instances or watches is reached): some states may be missing"
 )
-DIFFERS = "not as the recorded system calls left them (for example, written through a memory mapping)"
+DIFFERS = (
+    "not as the recorded system calls left them (for example, written through a memory mapping)"
+)
 UNCHECKED = "not checked in a fresh process (state that the subject keeps in this process may help it to resume)"
 RECORDING_SLOWDOWN = 5.0
 """A recorded run may take this many times as long as an unrecorded one."""
@@ -125,21 +135,37 @@ class CrashOptions:
     record: str = "auto"
 
     def __post_init__(self) -> None:
-        choices_of = {"durability": ("process", "power"), "isolation": ("auto", "in-process", "process"), "record": ("auto", "syscalls")}
+        choices_of = {
+            "durability": ("process", "power"),
+            "isolation": ("auto", "in-process", "process"),
+            "record": ("auto", "syscalls"),
+        }
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
-                raise BadArgument(f"{CALLER}: {name} must be {' or '.join(map(repr, choices))}, got {format_value(getattr(self, name))}")
+                raise BadArgument(
+                    f"{CALLER}: {name} must be {' or '.join(map(repr, choices))}, got "
+                    f"{format_value(getattr(self, name))}"
+                )
         for name in ("jobs", "depth", *(["horizon"] if self.horizon is not None else [])):
             if not index(getattr(self, name)):
-                raise BadArgument(f"{CALLER}: {name} must be 1 or more, got {format_value(getattr(self, name))}")
+                raise BadArgument(
+                    f"{CALLER}: {name} must be 1 or more, got {format_value(getattr(self, name))}"
+                )
         if self.jobs > 1 and self.isolation == "in-process":
-            raise BadArgument(f"{CALLER}: jobs={self.jobs} needs fresh processes, but isolation is 'in-process'")
+            raise BadArgument(
+                f"{CALLER}: jobs={self.jobs} needs fresh processes, but isolation is 'in-process'"
+            )
         if self.record == "syscalls":
             if self.isolation == "in-process":
-                raise BadArgument(f"{CALLER}: record='syscalls' needs fresh processes, but isolation is 'in-process'")
+                raise BadArgument(
+                    f"{CALLER}: record='syscalls' needs fresh processes, but isolation is "
+                    f"'in-process'"
+                )
             check_strace(CALLER)
         if self.timeout is not None and not parse_duration(self.timeout, "timeout"):
-            raise BadArgument(f"{CALLER}: timeout must be positive, got {format_value(self.timeout)}")
+            raise BadArgument(
+                f"{CALLER}: timeout must be positive, got {format_value(self.timeout)}"
+            )
         if self.timeout is not None:
             object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
 
@@ -160,7 +186,13 @@ class CrashOptions:
     @property
     def patterns(self) -> list[str] | None:
         """Return the patterns of the files to compare, or None if none were given."""
-        return [self.compare] if isinstance(self.compare, str) else None if self.compare is None else list(self.compare)
+        return (
+            [self.compare]
+            if isinstance(self.compare, str)
+            else None
+            if self.compare is None
+            else list(self.compare)
+        )
 
     @property
     def workers(self) -> int:
@@ -175,7 +207,7 @@ def _processors() -> int:
 def explore_crashes(
     controller: Controller,
     subject: Callable[..., Any],
-    workdir: Any,
+    workdir: object,
     args: tuple[Any, ...],
     options: CrashOptions,
     scratch: Path,
@@ -206,15 +238,29 @@ def explore_crashes(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_telling(progress))
         stack.enter_context(freeze_heap())
-        workers = _baselines(stack, controller, subject, workdir, args, options, scratch, _most(settings), progress)
-        wanted = dataclasses.replace(options.exploration(asked and asked[1], is_over), progress=progress)
+        workers = _baselines(
+            stack, controller, subject, workdir, args, options, scratch, _most(settings), progress
+        )
+        wanted = dataclasses.replace(
+            options.exploration(asked and asked[1], is_over), progress=progress
+        )
         baseline, found = confirm_in_subprocess(workers, explore(workers, wanted), wanted)
         baseline.runner.leave(baseline.golden.end)
         left_out = _left_out(found, settings, progress)
-        report = _report(found, baseline, perf_counter() - start, "" if asked else test_info.test, os.path.abspath(str(workdir)), left_out)
+        report = _report(
+            found,
+            baseline,
+            perf_counter() - start,
+            "" if asked else test_info.test,
+            os.path.abspath(str(workdir)),
+            left_out,
+        )
         if test_info.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
-                report.notes.append(f"kept: {_keep_state(state, test_info.keep, baseline.runner.contents)} ({state.id})")
+                report.notes.append(
+                    f"kept: {_keep_state(state, test_info.keep, baseline.runner.contents)} "
+                    f"({state.id})"
+                )
     if asked is not None:
         controller.note(asked[0], state=asked[1])
     if left_out:
@@ -238,17 +284,28 @@ def _telling(progress: Progress) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, (TrialTimeout, KeyboardInterrupt)) or ends_the_test(error):
             place = user_place(error)
-            error.add_note(f"mlchaos: {CALLER} was {progress}{f'; the code was at {place}' if place else ''}")
+            error.add_note(
+                f"mlchaos: {CALLER} was {progress}{f'; the code was at {place}' if place else ''}"
+            )
         raise
 
 
 def _left_out(found: Exploration, settings: Settings, progress: Progress) -> str:
     """Return which states the budget left out, in words."""
     parts = [
-        *([f"{len(found.untried)} of {len(found.states)} crash states were not tried"] if found.untried else []),
+        *(
+            [f"{len(found.untried)} of {len(found.states)} crash states were not tried"]
+            if found.untried
+            else []
+        ),
         *([f"no second crash was tried after {found.unlisted} of them"] if found.unlisted else []),
     ]
-    return f"{', and '.join(parts)}: the setting budget={settings.budget:g} (seconds) ran out; raise it ({progress.tried})" if parts else ""
+    return (
+        f"{', and '.join(parts)}: the setting budget={settings.budget:g} (seconds) ran out; raise "
+        f"it ({progress.tried})"
+        if parts
+        else ""
+    )
 
 
 def _baselines(
@@ -275,7 +332,11 @@ def _baselines(
     left = stack.enter_context(no_time_limit())
     remote = stack.enter_context(remote_at(prefix, options))
     home = stack.enter_context(_home(scratch))
-    root = _root(prefix if isinstance(prefix, Path) else workdir, scratch) if remote is None else scratch
+    root = (
+        _root(prefix if isinstance(prefix, Path) else workdir, scratch)
+        if remote is None
+        else scratch
+    )
     runs = RunOptions(
         root=root,
         traced=trace_steps,
@@ -288,26 +349,43 @@ def _baselines(
     def choice(job: int, folder: Path) -> RunnerChoice:
         contents = stack.enter_context(open_store(home / f"contents-{job}"))
         given = Subject(subject, (workdir if not job else type(workdir)(folder), *args))
-        made = _runner_choice(given, dataclasses.replace(runs, root=folder), contents, options, virtual, most)
+        made = _runner_choice(
+            given, dataclasses.replace(runs, root=folder), contents, options, virtual, most
+        )
         return made if progress is None else dataclasses.replace(made, progress=progress)
 
     first = establish_baseline(choice(0, root))
     others = [_beside(home / str(job) / root.name) for job in range(1, options.workers)]
-    return [first, *(replicate_baseline(first, choice(job, folder)) for job, folder in enumerate(others, 1))]
+    return [
+        first,
+        *(replicate_baseline(first, choice(job, folder)) for job, folder in enumerate(others, 1)),
+    ]
 
 
 def _runner_choice(
-    subject: Subject, runs: RunOptions, contents: ContentStore, options: CrashOptions, virtual: bool, most: float
+    subject: Subject,
+    runs: RunOptions,
+    contents: ContentStore,
+    options: CrashOptions,
+    virtual: bool,
+    most: float,
 ) -> RunnerChoice:
     def fresh() -> SubprocessRunner:
         check_shared(runs.location)
-        return SubprocessRunner(subject, dataclasses.replace(runs, virtual=virtual), contents, syscalls=options.record == "syscalls")
+        return SubprocessRunner(
+            subject,
+            dataclasses.replace(runs, virtual=virtual),
+            contents,
+            syscalls=options.record == "syscalls",
+        )
 
     is_here = options.isolation != "process" and options.jobs == 1 and options.record == "auto"
     return RunnerChoice(
         in_process=functools.partial(InProcessRunner, subject, runs, contents) if is_here else None,
         in_subprocess=fresh if options.isolation != "in-process" else None,
-        judge=functools.partial(CrashJudge, rtol=options.rtol, atol=options.atol, compare=options.patterns),
+        judge=functools.partial(
+            CrashJudge, rtol=options.rtol, atol=options.atol, compare=options.patterns
+        ),
         root=str(runs.location),
         timeout=options.timeout,
         most=most,
@@ -356,29 +434,42 @@ def crashed_run(
     check_subject(subject, "mlchaos.run")
     if not args or not isinstance(args[0], (str, os.PathLike)):
         raise BadArgument(
-            f"crash(state={name!r}): mlchaos.run needs the work directory as the subject's first argument, as in run(train, tmp_path)"
+            f"crash(state={name!r}): mlchaos.run needs the work directory as the subject's first "
+            f"argument, as in run(train, tmp_path)"
         )
     started, strikes = controller.clock.now(), len(controller.journal)
     with contextlib.ExitStack() as stack:
         (baseline,) = _baselines(
-            stack, controller, _Trained(subject, watch), args[0], args[1:], CrashOptions(isolation="in-process"), scratch
+            stack,
+            controller,
+            _Trained(subject, watch),
+            args[0],
+            args[1:],
+            CrashOptions(isolation="in-process"),
+            scratch,
         )
         (state,) = explore_to(baseline, name)
         ran = baseline.runner.resume(state.tree, 2, None)
     controller.note(scheduled, state=name)
     first = Attempt(f"the process died and left {state.what} (injected by mlchaos)", state.step)
     if ran.error is not None:
-        ran.error.add_note(f"mlchaos: the subject's own error, in attempt 2 of mlchaos.run\n{tell([first])}")
+        ran.error.add_note(
+            f"mlchaos: the subject's own error, in attempt 2 of mlchaos.run\n{tell([first])}"
+        )
         raise ran.error
     if ran.hung is not None:
         raise TrialTimeout(f"the restarted run did not end: it was {ran.hung}", ran.hung)
     value, parameters, broken = ran.value
     attempts = (first, Attempt("returned", len(ran.trace.steps)))
     passed = controller.clock.now() - started
-    record = Record(value, attempts, controller.journal[strikes:], passed, parameters, value, not_finite=broken)
+    record = Record(
+        value, attempts, controller.journal[strikes:], passed, parameters, value, not_finite=broken
+    )
     whole, trained, broken = baseline.golden.ran.value
     first = Attempt("returned", baseline.judge.steps)
-    golden = Record(whole, (first,), (), baseline.golden.ran.duration, trained, whole, not_finite=broken)
+    golden = Record(
+        whole, (first,), (), baseline.golden.ran.duration, trained, whole, not_finite=broken
+    )
     return Run(record, lambda: Run(golden))
 
 
@@ -392,7 +483,7 @@ class _Trained:
     subject: Callable[..., Any]
     watch: Watch
 
-    def __call__(self, *args: Any) -> tuple[Any, Any, Any]:
+    def __call__(self, *args: object) -> tuple[Any, Any, Any]:
         with self.watch() as trained:
             value = self.subject(*args)
             return value, trained(), not_finite_of(trained)
@@ -407,29 +498,41 @@ def explore_to(baseline: Baseline, name: str) -> list[CrashState]:
         found = [state for state in states_of(baseline, wanted) if state.id == name]
         if found:
             return found
-    return path_to(states_of(baseline, ExplorationOptions()), name)  # raises an error that lists close names
+    return path_to(
+        states_of(baseline, ExplorationOptions()), name
+    )  # raises an error that lists close names
 
 
 def _keep_state(state: CrashState, folder: Path, contents: ContentStore) -> Path:
     """Write the state's directory into the folder, so that the user can look at it."""
     name = re.sub(r"[^\w.@#-]+", "_", state.id)
-    target = next(path for number in itertools.count(1) if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists())
+    target = next(
+        path
+        for number in itertools.count(1)
+        if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists()
+    )
     with within(INTERNAL_OPERATION):
         folder.mkdir(parents=True, exist_ok=True)
         Disk(target, contents).hold({"": Folder(), **state.tree})
     return target
 
 
-def _root(workdir: Any, scratch: Path) -> Path:
+def _root(workdir: object, scratch: Path) -> Path:
     if not isinstance(workdir, (str, os.PathLike)) or isinstance(os.fspath(workdir), bytes):
-        raise BadArgument(f"{CALLER}: workdir (the subject's first argument) must be a path or a URL, got {format_value(workdir)}")
+        raise BadArgument(
+            f"{CALLER}: workdir (the subject's first argument) must be a path or a URL, got "
+            f"{format_value(workdir)}"
+        )
     root = Path(os.path.abspath(str(workdir)))
     below = scratch in root.parents or scratch.resolve() in root.resolve().parents
     if root.exists() and not root.is_dir():
-        raise BadArgument(f"{CALLER}: workdir must be a directory, but {format_value(str(workdir))} is a file")
+        raise BadArgument(
+            f"{CALLER}: workdir must be a directory, but {format_value(str(workdir))} is a file"
+        )
     if not below and (not root.exists() or any(root.iterdir())):
         raise BadArgument(
-            f"{CALLER}: {format_value(str(workdir))} is not below the test's temporary directory. The work directory is emptied "
+            f"{CALLER}: {format_value(str(workdir))} is not below the test's temporary directory. "
+            f"The work directory is emptied "
             "before each run: pass tmp_path"
         )
     root.mkdir(parents=True, exist_ok=True)
@@ -448,20 +551,30 @@ def _home(scratch: Path) -> Iterator[Path]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _report(found: Exploration, baseline: Baseline, duration: float, test: str, root: str, left_out: str) -> CrashReport:
+def _report(
+    found: Exploration, baseline: Baseline, duration: float, test: str, root: str, left_out: str
+) -> CrashReport:
     completed = completed_writes(baseline.golden.changes)
     notes = [f"each run in a fresh process: {baseline.why}"] if baseline.why else []
     if baseline.golden.changed and not baseline.runner.is_fresh:
-        notes.append(f"restored before each run, as a new process would find it: {', '.join(baseline.golden.changed[:3])}")
+        notes.append(
+            f"restored before each run, as a new process would find it: "
+            f"{', '.join(baseline.golden.changed[:3])}"
+        )
     if baseline.golden.kept and not baseline.runner.is_fresh:
-        notes.append(f"kept in this process, where a later run finds it: {', '.join(baseline.golden.kept[:3])}")
+        notes.append(
+            f"kept in this process, where a later run finds it: "
+            f"{', '.join(baseline.golden.kept[:3])}"
+        )
     notes += baseline.judge.notes
     if found.unchecked:
         notes.append(f"{UNCHECKED}: {found.unchecked}")
     if baseline.golden.compared:
         notes.append(COMPARED)
     if baseline.golden.differs:
-        notes.append(f"{DIFFERS}: {', '.join(baseline.golden.differs[:3])}{' ...' if len(baseline.golden.differs) > 3 else ''}")
+        notes.append(
+            f"{DIFFERS}: {', '.join(baseline.golden.differs[:3])}{' ...' if len(baseline.golden.differs) > 3 else ''}"
+        )
     return CrashReport(
         steps=baseline.judge.steps,
         writes=completed,

@@ -135,7 +135,11 @@ def establish_baseline(choice: RunnerChoice) -> Baseline:
     here, failure = choice.in_process(), None
     try:
         golden = _golden(choice, here)
-        if golden.kept and not golden.running and (apart := _begin_in_subprocess(choice, here, golden)) is not None:
+        if (
+            golden.kept
+            and not golden.running
+            and (apart := _begin_in_subprocess(choice, here, golden)) is not None
+        ):
             return apart
         baseline = _run_twice(choice, here, golden)
         if not baseline.golden.running:
@@ -146,10 +150,15 @@ def establish_baseline(choice: RunnerChoice) -> Baseline:
     except NonDeterministicSubject as error:
         if choice.in_subprocess is None:
             error.add_note(
-                "mlchaos: state that it keeps in the process may be the reason: isolation='process' makes each run in a fresh process"
+                "mlchaos: state that it keeps in the process may be the reason: "
+                "isolation='process' makes each run in a fresh process"
             )
             raise
-        why, failure = f"in one process, a second run differs from the first (step {error.step}: {error.component})", error
+        why, failure = (
+            f"in one process, a second run differs from the first (step {error.step}: "
+            f"{error.component})",
+            error,
+        )
     try:
         here.leave(here.start)
         return dataclasses.replace(_run_twice(choice, choice.in_subprocess()), why=why)
@@ -157,7 +166,8 @@ def establish_baseline(choice: RunnerChoice) -> Baseline:
         if failure is None or isinstance(error, (NonDeterministicSubject, GoldenRunFailed)):
             raise
         failure.add_note(
-            f"mlchaos: state that it keeps in the process may be the reason. Fresh processes would show it, but they failed: {error}"
+            f"mlchaos: state that it keeps in the process may be the reason. Fresh processes would "
+            f"show it, but they failed: {error}"
         )
         raise failure from None
 
@@ -207,7 +217,9 @@ def replicate_baseline(first: Baseline, choice: RunnerChoice) -> Baseline:
     golden = _golden(choice, runner)
     runner.limit(_limit(choice, golden))
     runner.follow = not golden.ran.trace.steps
-    return Baseline(runner, golden, first.second, choice.judge(golden.ran), _time_limits(choice, golden))
+    return Baseline(
+        runner, golden, first.second, choice.judge(golden.ran), _time_limits(choice, golden)
+    )
 
 
 def _run_twice(choice: RunnerChoice, runner: Runner, golden: GoldenRun | None = None) -> Baseline:
@@ -219,7 +231,9 @@ def _run_twice(choice: RunnerChoice, runner: Runner, golden: GoldenRun | None = 
         second = runner.resume(golden.start or {}, 1, None)
         divergence = judge.differs(second)
     if divergence is not None:
-        raise NonDeterministicSubject(_not_deterministic(divergence), step=divergence.step, component=divergence.component)
+        raise NonDeterministicSubject(
+            _not_deterministic(divergence), step=divergence.step, component=divergence.component
+        )
     if runner.is_fresh and golden.running:
         raise _left_running(golden)
     return Baseline(runner, golden, second, judge, _time_limits(choice, golden))
@@ -231,24 +245,34 @@ def _golden(choice: RunnerChoice, runner: Runner) -> GoldenRun:
         golden = runner.golden(None)
     ran = golden.ran
     if ran.error is not None:
-        raise GoldenRunFailed(f"the subject fails without any fault: {error_text(ran.error)}") from ran.error
+        raise GoldenRunFailed(
+            f"the subject fails without any fault: {error_text(ran.error)}"
+        ) from ran.error
     if ran.hung is not None:
-        raise GoldenRunFailed(f"the subject did not end in time without any fault: it was {ran.hung}. Raise the limit: timeout='10m'")
+        raise GoldenRunFailed(
+            f"the subject did not end in time without any fault: it was {ran.hung}. Raise the "
+            f"limit: timeout='10m'"
+        )
     if not any(change.kind not in ("synced", "folder") for change in golden.changes):
         raise BadArgument(
-            f"mlchaos.explore_crashes: the subject wrote nothing below its work directory ({choice.root}), so a crash leaves no state "
-            "to resume from. Does it save its checkpoints elsewhere? It is called as subject(workdir, *args)"
+            f"mlchaos.explore_crashes: the subject wrote nothing below its work directory "
+            f"({choice.root}), so a crash leaves no state "
+            "to resume from. Does it save its checkpoints elsewhere? It is called as "
+            "subject(workdir, *args)"
         )
     if ran.trace.passes and not ran.trace.steps:
         raise BadArgument(
-            f"mlchaos.explore_crashes: the subject made {ran.trace.passes} forward passes in training and took no step, so there is "
+            f"mlchaos.explore_crashes: the subject made {ran.trace.passes} forward passes in "
+            f"training and took no step, so there is "
             "nothing to lose. Is its number of steps 0, or its loader empty?"
         )
     return golden
 
 
 def _limit(choice: RunnerChoice, golden: GoldenRun) -> float:
-    return choice.timeout or min(choice.most, MIN_TIMEOUT_SECONDS + GOLDEN_DURATION_FACTOR * golden.ran.duration)
+    return choice.timeout or min(
+        choice.most, MIN_TIMEOUT_SECONDS + GOLDEN_DURATION_FACTOR * golden.ran.duration
+    )
 
 
 def _time_limits(choice: RunnerChoice, golden: GoldenRun) -> TimeLimits:
@@ -257,13 +281,15 @@ def _time_limits(choice: RunnerChoice, golden: GoldenRun) -> TimeLimits:
 
 def _left_running(golden: GoldenRun) -> BadArgument:
     return BadArgument(
-        f"mlchaos.explore_crashes: the subject returned and left {', '.join(golden.running[:3])} running: end what it starts (join it, "
+        f"mlchaos.explore_crashes: the subject returned and left {', '.join(golden.running[:3])} "
+        f"running: end what it starts (join it, "
         "shut it down) before it returns"
     )
 
 
 def _not_deterministic(divergence: Divergence) -> str:
     return (
-        f"two runs of the subject differ though nothing crashed; first at {divergence}. Seed what is random (python, NumPy, torch), and "
+        f"two runs of the subject differ though nothing crashed; first at {divergence}. Seed what "
+        f"is random (python, NumPy, torch), and "
         "return no times or ids. Or allow the difference: explore_crashes(..., rtol=..., atol=...)"
     )

@@ -7,7 +7,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from ..runs.traces import Divergence
 from .model import CrashOutcome, RunResult
@@ -17,7 +16,7 @@ __all__ = ["Endings", "says_nothing"]
 _NUMBER = re.compile(r"\d+")
 
 
-def says_nothing(value: Any) -> bool:
+def says_nothing(value: object) -> bool:
     """Return True if a value cannot show what was trained.
 
     This is so for None, texts, paths, whole numbers, and containers of these.
@@ -55,10 +54,16 @@ class Endings:
 
     def narrow(self, second: RunResult) -> None:
         """Leave out files that differ in a second golden run."""
-        same = {path: digest for path, digest in self._stable.items() if second.files.get(path) == digest}
+        same = {
+            path: digest
+            for path, digest in self._stable.items()
+            if second.files.get(path) == digest
+        }
         self._stable = same if self._patterns is None else self._stable
 
-    def judged(self, step: int, outcomes: Sequence[CrashOutcome]) -> list[tuple[CrashOutcome, Divergence | None]]:
+    def judged(
+        self, step: int, outcomes: Sequence[CrashOutcome]
+    ) -> list[tuple[CrashOutcome, Divergence | None]]:
         """Return each outcome with the first file that differs in it."""
         self._notes = {}
         read = frozenset().union(*(outcome.read or () for outcome in outcomes))
@@ -73,20 +78,34 @@ class Endings:
 
     def _wanted(self, read: Iterable[str]) -> list[str]:
         if self._patterns is not None:
-            return sorted(path for path in self._stable if any(fnmatch.fnmatch(path, pattern) for pattern in self._patterns))
+            return sorted(
+                path
+                for path in self._stable
+                if any(fnmatch.fnmatch(path, pattern) for pattern in self._patterns)
+            )
         everything = says_nothing(self._golden.value)
         return sorted(path for path in self._stable if everything or path in read)
 
-    def _difference(self, step: int, outcome: CrashOutcome, read: frozenset[str]) -> Divergence | None:
+    def _difference(
+        self, step: int, outcome: CrashOutcome, read: frozenset[str]
+    ) -> Divergence | None:
         if outcome.verdict != "recovered" or outcome.left is None:
             return None
         for path in self._wanted(read):
             if outcome.left.get(path) == self._stable[path]:
                 continue
-            if self._patterns is None and (self._is_continued(path, outcome.left) or self._is_log(path, outcome.texts)):
+            if self._patterns is None and (
+                self._is_continued(path, outcome.left) or self._is_log(path, outcome.texts)
+            ):
                 continue
-            lacking = _lacking(self._golden.texts.get(path), outcome.texts.get(path)) if path in self._golden.grown else ""
-            return Divergence(step, "files", f"{path} {lacking}" if lacking else _in_words(path, outcome.left))
+            lacking = (
+                _lacking(self._golden.texts.get(path), outcome.texts.get(path))
+                if path in self._golden.grown
+                else ""
+            )
+            return Divergence(
+                step, "files", f"{path} {lacking}" if lacking else _in_words(path, outcome.left)
+            )
         return None
 
     def _is_log(self, path: str, texts: Mapping[str, bytes]) -> bool:
@@ -100,7 +119,10 @@ class Endings:
             return False
         how = "twice" if set(found) <= set(expected) else "more than without a crash"
         note = f"{path} has {'1 line' if more == 1 else f'{more} lines'} {how}"
-        self._notes = {**{text: 1 for text in self._notes if not text.startswith(f"{path} has ")}, note: 1}
+        self._notes = {
+            **{text: 1 for text in self._notes if not text.startswith(f"{path} has ")},
+            note: 1,
+        }
         return True
 
     def _is_continued(self, path: str, left: Mapping[str, bytes]) -> bool:
@@ -113,11 +135,21 @@ class Endings:
             family = "/".join(parts[:count])
             if not _NUMBER.search(parts[count - 1]):
                 continue
-            pattern = re.compile("/".join([*map(re.escape, parts[: count - 1]), _NUMBER.sub(r"\\d+", re.escape(parts[count - 1]))]) + "/")
+            pattern = re.compile(
+                "/".join(
+                    [
+                        *map(re.escape, parts[: count - 1]),
+                        _NUMBER.sub(r"\\d+", re.escape(parts[count - 1])),
+                    ]
+                )
+                + "/"
+            )
             mine = {found[0] for each in left if (found := pattern.match(each))}
             theirs = {found[0] for each in self._golden.files if (found := pattern.match(each))}
             if theirs == {f"{family}/"} and mine - theirs:
-                self._notes.setdefault(f"{family}: not compared, because each run makes a new directory", 1)
+                self._notes.setdefault(
+                    f"{family}: not compared, because each run makes a new directory", 1
+                )
                 return True
         return False
 
@@ -139,8 +171,16 @@ def _lacking(golden: bytes | None, mine: bytes | None) -> str:
         return ""
     expected = golden.splitlines()
     missing = (Counter(expected) - Counter(mine.splitlines())).total()
-    return f"lacks {missing} of the {len(expected)} lines that it has without a crash" if missing else ""
+    return (
+        f"lacks {missing} of the {len(expected)} lines that it has without a crash"
+        if missing
+        else ""
+    )
 
 
 def _in_words(path: str, left: Mapping[str, bytes]) -> str:
-    return f"{path} has different content at the end" if path in left else f"{path} is missing at the end"
+    return (
+        f"{path} has different content at the end"
+        if path in left
+        else f"{path} is missing at the end"
+    )

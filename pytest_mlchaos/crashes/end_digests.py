@@ -44,7 +44,9 @@ def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
             relative = os.path.relpath(path, root).replace(os.sep, "/")
             with contextlib.suppress(OSError):
                 found[relative] = _digest(path, named)
-                if os.path.getsize(path) <= MAX_TEXT_BYTES and b"\0" not in (data := Path(path).read_bytes()):
+                if os.path.getsize(path) <= MAX_TEXT_BYTES and b"\0" not in (
+                    data := Path(path).read_bytes()
+                ):
                     texts[relative] = data
     return found, texts
 
@@ -104,10 +106,16 @@ def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
     if data.startswith(b"PK\x03\x04"):
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                parts = [(name, archive.read(name)) for name in archive.namelist() if not name.endswith(_UNTOLD)]
+                parts = [
+                    (name, archive.read(name))
+                    for name in archive.namelist()
+                    if not name.endswith(_UNTOLD)
+                ]
         except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError):
             parts = [("", data)]
-        folders = {name.partition("/")[0] for name, _ in parts}  # torch names its only folder after the file
+        folders = {
+            name.partition("/")[0] for name, _ in parts
+        }  # torch names its only folder after the file
         for name, part in parts:
             yield (name.partition("/")[2] if len(folders) == 1 else name).encode()
             yield pickle_digest(part, named.told) if part.startswith(b"\x80") else part

@@ -18,7 +18,14 @@ from .run import Stop
 from .saves import with_saves
 from .states import CrashStates
 
-__all__ = ["Exploration", "ExplorationOptions", "confirm_in_subprocess", "explore", "path_to", "states_of"]
+__all__ = [
+    "Exploration",
+    "ExplorationOptions",
+    "confirm_in_subprocess",
+    "explore",
+    "path_to",
+    "states_of",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,19 +99,39 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
         options: The options of the search.
     """
     first = workers[0]
-    makers = [CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power) for baseline in workers]
+    makers = [
+        CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power)
+        for baseline in workers
+    ]
     known: set[frozenset[object]] = set()
     states, *others = [
-        maker.states(baseline.golden.start, baseline.golden.changes, known if baseline is first else set(), steps=baseline.judge.steps)
+        maker.states(
+            baseline.golden.start,
+            baseline.golden.changes,
+            known if baseline is first else set(),
+            steps=baseline.judge.steps,
+        )
         for maker, baseline in zip(makers, workers, strict=True)
     ]
-    wanted = states if options.only is None else path_to(states, options.only, lenient=options.lenient)
+    wanted = (
+        states if options.only is None else path_to(states, options.only, lenient=options.lenient)
+    )
     by_name = [{state.id: state for state in found} for found in others]
     seen = {"start#0": first.second}
     outcomes = _resume_all(workers, wanted, by_name, options, seen)
-    if options.only is not None and ">" not in options.only and any(_needs_others(outcome) for outcome in outcomes):
-        judged = with_saves(first.golden, first.judge.finish(_resume_all(workers, states, by_name, options, seen)))
-        return Exploration(wanted, [outcome for outcome in judged if outcome.state.id == options.only], unseen=first.golden.unseen)
+    if (
+        options.only is not None
+        and ">" not in options.only
+        and any(_needs_others(outcome) for outcome in outcomes)
+    ):
+        judged = with_saves(
+            first.golden, first.judge.finish(_resume_all(workers, states, by_name, options, seen))
+        )
+        return Exploration(
+            wanted,
+            [outcome for outcome in judged if outcome.state.id == options.only],
+            unseen=first.golden.unseen,
+        )
     unlisted, unseen = 0, list(first.golden.unseen)
     for level in range(1, max(options.depth, 1 + (options.only or "").count(">"))):
         deeper: list[CrashState] = []
@@ -123,7 +150,9 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
     return dataclasses.replace(found, unseen=unseen)
 
 
-def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], judge: Judge, unlisted: int) -> Exploration:
+def _sorted_out(
+    states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], judge: Judge, unlisted: int
+) -> Exploration:
     """Return the exploration.
 
     If states were left out, drop the outcomes that only those could decide.
@@ -132,7 +161,9 @@ def _sorted_out(states: Sequence[CrashState], outcomes: Sequence[CrashOutcome], 
         unsure = {outcome.state.id for outcome in judge.undecided(outcomes)}
         outcomes = [outcome for outcome in outcomes if outcome.state.id not in unsure]
     tried = {outcome.state.id for outcome in outcomes}
-    return Exploration(states, outcomes, [state for state in states if state.id not in tried], unlisted)
+    return Exploration(
+        states, outcomes, [state for state in states if state.id not in tried], unlisted
+    )
 
 
 def _needs_others(outcome: CrashOutcome) -> bool:
@@ -143,7 +174,9 @@ def _needs_others(outcome: CrashOutcome) -> bool:
     return outcome.verdict == "recovered" and not outcome.resumed_at
 
 
-def confirm_in_subprocess(workers: Sequence[Baseline], found: Exploration, options: ExplorationOptions) -> tuple[Baseline, Exploration]:
+def confirm_in_subprocess(
+    workers: Sequence[Baseline], found: Exploration, options: ExplorationOptions
+) -> tuple[Baseline, Exploration]:
     """Confirm results of one process with runs in fresh processes.
 
     A process that goes on is not equivalent to a killed one. Its PID exists and its locks are held,
@@ -198,9 +231,15 @@ def _different(baseline: Baseline, found: Exploration, options: ExplorationOptio
         if outcome.verdict == "recovered" and options.is_over():
             raise _BudgetExceeded
         if outcome.verdict == "hung":
-            runner.limit(baseline.time_limits.short)  # in a fresh process it hangs too, or ends as quickly as the others
-        with options.progress.doing(f"checking crash state {outcome.state.id} again in a fresh process"):
-            there = baseline.judge.outcome(outcome.state, runner.resume(outcome.state.tree, number, None))
+            runner.limit(
+                baseline.time_limits.short
+            )  # in a fresh process it hangs too, or ends as quickly as the others
+        with options.progress.doing(
+            f"checking crash state {outcome.state.id} again in a fresh process"
+        ):
+            there = baseline.judge.outcome(
+                outcome.state, runner.resume(outcome.state.tree, number, None)
+            )
         if _comparable(there) != _comparable(outcome):
             here, fresh = _in_words(outcome), _in_words(there)
             return f"in one process for all runs, {outcome.state.id} {here}; in a fresh process it {fresh}"
@@ -219,9 +258,13 @@ def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
             kind = type(outcome.error).__name__ if outcome.error is not None else ""
             failed.setdefault((outcome.verdict, kind), outcome)
         else:
-            recovered[_kind(outcome.state)] = outcome  # the last of its kind has the most saved work
+            recovered[_kind(outcome.state)] = (
+                outcome  # the last of its kind has the most saved work
+            )
     good = [outcome for outcome in outcomes if outcome.verdict == "recovered"]
-    several = {outcome.state.id: outcome for outcome in (*good[:1], *good[-1:], *recovered.values())}
+    several = {
+        outcome.state.id: outcome for outcome in (*good[:1], *good[-1:], *recovered.values())
+    }
     return [*failed.values(), *several.values()]
 
 
@@ -240,9 +283,13 @@ def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
     completed.
     """
     verdict = outcome.verdict
-    if verdict == "restarted":  # this verdict depends on all runs together, as does the meaning of markers
+    if (
+        verdict == "restarted"
+    ):  # this verdict depends on all runs together, as does the meaning of markers
         verdict = "recovered" if outcome.divergence is None else "diverged"
-    is_of_files = outcome.divergence is not None and outcome.divergence.component == "files"  # files are judged after all runs
+    is_of_files = (
+        outcome.divergence is not None and outcome.divergence.component == "files"
+    )  # files are judged after all runs
     if verdict == "diverged" and (outcome.markers or is_of_files):
         verdict = "recovered"
     if verdict in ("failed", "hung"):
@@ -252,14 +299,21 @@ def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
 
 def _in_words(outcome: CrashOutcome) -> str:
     where = f" from step {outcome.resumed_at}" if outcome.resumed_at is not None else ""
-    words = {"recovered": f"recovers{where}", "diverged": f"diverges{where}", "failed": "fails", "hung": "hangs"}
+    words = {
+        "recovered": f"recovers{where}",
+        "diverged": f"diverges{where}",
+        "failed": "fails",
+        "hung": "hangs",
+    }
     return words.get(outcome.verdict, f"resumes{where}" if where else "begins from scratch")
 
 
 def states_of(baseline: Baseline, options: ExplorationOptions) -> list[CrashState]:
     """Return the states of the golden run."""
     maker = CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power)
-    return maker.states(baseline.golden.start, baseline.golden.changes, set(), steps=baseline.judge.steps)
+    return maker.states(
+        baseline.golden.start, baseline.golden.changes, set(), steps=baseline.judge.steps
+    )
 
 
 def _resume_all(
@@ -279,7 +333,9 @@ def _resume_all(
 
     def work(worker: int) -> None:
         baseline = workers[worker]
-        on_step = None if options.horizon is None else HorizonReached(baseline.judge, options.horizon)
+        on_step = (
+            None if options.horizon is None else HorizonReached(baseline.judge, options.horizon)
+        )
         try:
             for index in range(len(states)):
                 mine = states[index] if not worker else others[worker - 1].get(states[index].id)
@@ -290,13 +346,18 @@ def _resume_all(
                     return
                 phase = f"resuming from crash state {mine.id}, number {index + 1} of {len(states)}"
                 with options.progress.doing(phase, mine.id):
-                    ran = ran or baseline.time_limits.resume(baseline.runner, mine.tree, index + 2, on_step)
+                    ran = ran or baseline.time_limits.resume(
+                        baseline.runner, mine.tree, index + 2, on_step
+                    )
                     found[index] = baseline.judge.outcome(states[index], ran)
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             failures.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work, args=(worker,), name=f"mlchaos-job-{worker}") for worker in range(1, len(workers))]
+    threads = [
+        threading.Thread(target=work, args=(worker,), name=f"mlchaos-job-{worker}")
+        for worker in range(1, len(workers))
+    ]
     try:
         for thread in threads:
             thread.start()
@@ -317,7 +378,12 @@ def _resume_all(
     return [outcome for outcome in found if outcome is not None]
 
 
-def _owner(state: CrashState, index: int, workers: Sequence[Baseline], others: Sequence[Mapping[str, CrashState]]) -> int:
+def _owner(
+    state: CrashState,
+    index: int,
+    workers: Sequence[Baseline],
+    others: Sequence[Mapping[str, CrashState]],
+) -> int:
     """Return the worker that resumes from a state. Workers take turns.
 
     The first worker takes states that did not occur in a later worker's golden run.
@@ -327,7 +393,11 @@ def _owner(state: CrashState, index: int, workers: Sequence[Baseline], others: S
 
 
 def _behind(
-    baseline: Baseline, maker: CrashStates, state: CrashState, known: set[frozenset[object]], unseen: list[int]
+    baseline: Baseline,
+    maker: CrashStates,
+    state: CrashState,
+    known: set[frozenset[object]],
+    unseen: list[int],
 ) -> list[CrashState]:
     """Return the states that a second crash leaves, in the run that resumes from this state.
 
@@ -344,11 +414,15 @@ def _behind(
             until=at + one.until,
             what=f"{one.what} (in the run that resumes from {state.id})",
         )
-        for one in maker.states(None, again.changes, known, steps=len(again.ran.trace.steps), parent=state.id)
+        for one in maker.states(
+            None, again.changes, known, steps=len(again.ran.trace.steps), parent=state.id
+        )
     ]
 
 
-def path_to(states: Sequence[CrashState], name: str, level: int = 0, *, lenient: bool = False) -> list[CrashState]:
+def path_to(
+    states: Sequence[CrashState], name: str, level: int = 0, *, lenient: bool = False
+) -> list[CrashState]:
     """Return the state of that name, or the one that leads to it.
 
     The name ``a>b`` is state b of the run that resumes from state a.
@@ -369,4 +443,7 @@ def path_to(states: Sequence[CrashState], name: str, level: int = 0, *, lenient:
     if lenient:
         return []
     close = did_you_mean(wanted, [state.id for state in states])
-    raise BadArgument(f"crash: state must be one of the {len(states)} crash states of this run, got {wanted!r}{close}")
+    raise BadArgument(
+        f"crash: state must be one of the {len(states)} crash states of this run, got "
+        f"{wanted!r}{close}"
+    )

@@ -47,7 +47,9 @@ class Leftovers:
         before: list[_State] = []
         with (
             self._containers.following_imports(),
-            watched_imports(lambda: before.append(_State()), lambda: self._state.take_over(before.pop())),
+            watched_imports(
+                lambda: before.append(_State()), lambda: self._state.take_over(before.pop())
+            ),
         ):
             yield
 
@@ -109,12 +111,21 @@ class Leftovers:
 
     def _new_threads(self) -> Iterator[str]:
         for thread in threading.enumerate():
-            if thread not in self._threads and not thread.daemon and thread is not threading.current_thread():
+            if (
+                thread not in self._threads
+                and not thread.daemon
+                and thread is not threading.current_thread()
+            ):
                 yield f"the thread {thread.name}"
 
     def _new_processes(self) -> Iterator[str]:
         for pid in _children():
-            if pid not in self._processes and pid not in TOOL_PROCESSES and not _is_helper(pid) and is_alive(pid):
+            if (
+                pid not in self._processes
+                and pid not in TOOL_PROCESSES
+                and not _is_helper(pid)
+                and is_alive(pid)
+            ):
                 yield f"the process {_command(pid)}"
 
 
@@ -154,13 +165,21 @@ class _State:
         for module, names in self._modules.items():
             for name, value in {**dict.fromkeys(names, _ABSENT), **vars(module)}.items():
                 before = names.get(name, _ABSENT)
-                if not _is_same(before, value) and not name.startswith("__") and not _is_late(before, value):
+                if (
+                    not _is_same(before, value)
+                    and not name.startswith("__")
+                    and not _is_late(before, value)
+                ):
                     yield module, name
 
     def changed(self) -> bool:
         found = {id(holder): held for holder, held in self._holders()}
         return any(
-            key in found and (found[key].keys() != held.keys() or not all(_is_same(found[key][name], held[name]) for name in held))
+            key in found
+            and (
+                found[key].keys() != held.keys()
+                or not all(_is_same(found[key][name], held[name]) for name in held)
+            )
             for key, (_, held) in self._others.items()
         )
 
@@ -168,12 +187,20 @@ class _State:
         """Treat changes since ``before`` as part of the start."""
         for module, names in self._modules.items():
             old = before._modules.get(module, {})
-            names.update((name, value) for name, value in vars(module).items() if old.get(name, _ABSENT) is not value)
+            names.update(
+                (name, value)
+                for name, value in vars(module).items()
+                if old.get(name, _ABSENT) is not value
+            )
         for holder, held in self._holders():
             earlier = before._others.get(id(holder), (holder, {}))[1]
             kept = self._others.get(id(holder))
             if kept is not None:
-                kept[1].update((name, value) for name, value in held.items() if earlier.get(name, _ABSENT) is not value)
+                kept[1].update(
+                    (name, value)
+                    for name, value in held.items()
+                    if earlier.get(name, _ABSENT) is not value
+                )
         for module in user_modules():
             self._modules.setdefault(module, dict(vars(module)))
 
@@ -192,7 +219,9 @@ class _State:
 
 def _is_late(before: object, value: object) -> bool:
     """Return True for a lazily imported value, which stays imported."""
-    return isinstance(value, types.ModuleType) or (isinstance(value, _IMPORTED) and (before is None or before is _ABSENT))
+    return isinstance(value, types.ModuleType) or (
+        isinstance(value, _IMPORTED) and (before is None or before is _ABSENT)
+    )
 
 
 def _is_same(one: object, other: object) -> bool:
@@ -214,10 +243,19 @@ def _is_helper(pid: int) -> bool:
         ("multiprocessing.resource_tracker", "_resource_tracker", "_pid"),
         ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid"),
     )
-    return any(getattr(getattr(sys.modules.get(module), one, None), name, None) == pid for module, one, name in trackers)
+    return any(
+        getattr(getattr(sys.modules.get(module), one, None), name, None) == pid
+        for module, one, name in trackers
+    )
 
 
 def _command(pid: int) -> str:
     with contextlib.suppress(OSError):
-        return command_text(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0"))
+        return command_text(
+            Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .decode(errors="replace")
+            .rstrip("\0")
+            .split("\0")
+        )
     return str(pid)

@@ -86,7 +86,19 @@ def tree_key(tree: Tree) -> frozenset[tuple[str, Node]]:
     return frozenset(tree.items())
 
 
-Kind: TypeAlias = Literal["created", "grew", "truncated", "rewritten", "removed", "moved", "arrived", "link", "folder", "closed", "synced"]
+Kind: TypeAlias = Literal[
+    "created",
+    "grew",
+    "truncated",
+    "rewritten",
+    "removed",
+    "moved",
+    "arrived",
+    "link",
+    "folder",
+    "closed",
+    "synced",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -222,7 +234,9 @@ class CrashOutcome:
     place: str = ""
     output: str = dataclasses.field(default="", repr=False)
     value: Any = dataclasses.field(default=None, repr=False, compare=False)
-    completed: tuple[tuple[str, bytes], ...] = dataclasses.field(default=(), repr=False, compare=False)
+    completed: tuple[tuple[str, bytes], ...] = dataclasses.field(
+        default=(), repr=False, compare=False
+    )
     markers: Mapping[str, int] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     read: frozenset[str] | None = dataclasses.field(default=None, repr=False, compare=False)
     from_scratch: bool = False

@@ -1,6 +1,7 @@
 """Compare pickles by value, without loading them: a small symbolic unpickler.
 
-A round trip through pickle changes which values are shared (NumPy's dtypes, for example), and so the
+A round trip through pickle changes which values are shared (NumPy's dtypes, for example), and so
+the
 bytes. Here every shared value is written out where it is used. Nothing is imported or called.
 """
 
@@ -118,7 +119,9 @@ class _Machine:
         elif name in ("NEXT_BUFFER", "READONLY_BUFFER", "EXT1", "EXT2", "EXT4", "GLOBAL", "PERSID"):
             stack.append(_Node(name, leaf=argument))
         else:  # a constant
-            stack.append(_Node(type(argument).__name__ if argument is not None else name, leaf=argument))
+            stack.append(
+                _Node(type(argument).__name__ if argument is not None else name, leaf=argument)
+            )
 
     def _popped(self, count: int) -> list[_Node]:
         parts = self._stack[-count:]
@@ -138,10 +141,18 @@ class _Machine:
         owner = self._stack[-1]
         owner.parts.append(_Node("state", [state]))
         if self._with_arrays and state.kind == "dict":
-            fields = {key.leaf: value for key, value in zip(state.parts[::2], state.parts[1::2], strict=True)}
+            fields = {
+                key.leaf: value
+                for key, value in zip(state.parts[::2], state.parts[1::2], strict=True)
+            }
             if fields.keys() >= _ARRAY_FIELDS:
                 owner.parts.append(_Node("bytes", leaf=self._array(fields)))
-                state.parts = [part for pair in _pairs(state) if pair[0].leaf != _PADDING_FIELD for part in pair]
+                state.parts = [
+                    part
+                    for pair in _pairs(state)
+                    if pair[0].leaf != _PADDING_FIELD
+                    for part in pair
+                ]
 
     def _array(self, fields: dict[object, _Node]) -> bytes:
         """Read the raw bytes of an array from the file."""

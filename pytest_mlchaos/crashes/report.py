@@ -92,7 +92,10 @@ class CrashReport(Result):
 
         This is 0 if no step of torch was seen.
         """
-        return max((outcome.lost_steps for outcome in self.outcomes if outcome.lost_steps is not None), default=0)
+        return max(
+            (outcome.lost_steps for outcome in self.outcomes if outcome.lost_steps is not None),
+            default=0,
+        )
 
     @property
     def recovery_time(self) -> float | None:
@@ -100,12 +103,27 @@ class CrashReport(Result):
 
         This is None if no recovered run took a step.
         """
-        times = sorted(o.recovery_time for o in self.outcomes if o.recovery_time is not None and o.verdict == "recovered")
+        times = sorted(
+            o.recovery_time
+            for o in self.outcomes
+            if o.recovery_time is not None and o.verdict == "recovered"
+        )
         return times[len(times) // 2] if times else None
 
-    @check_arguments("assert_recovers", rtol=TOLERANCE, atol=TOLERANCE, max_lost_steps=optional(WHOLE), from_scratch=FLAG)
+    @check_arguments(
+        "assert_recovers",
+        rtol=TOLERANCE,
+        atol=TOLERANCE,
+        max_lost_steps=optional(WHOLE),
+        from_scratch=FLAG,
+    )
     def assert_recovers(
-        self, *, rtol: float = 0.0, atol: float = 0.0, max_lost_steps: int | None = None, from_scratch: bool = False
+        self,
+        *,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+        max_lost_steps: int | None = None,
+        from_scratch: bool = False,
     ) -> None:
         """Raise ``NotRecovered`` unless the subject recovers from every crash state.
 
@@ -129,16 +147,25 @@ class CrashReport(Result):
             outcomes = [self._rejudged(outcome, rtol, atol) for outcome in outcomes]
         if from_scratch:
             outcomes = [_meant_to_begin_again(outcome) for outcome in outcomes]
-        slow = [o for o in outcomes if max_lost_steps is not None and o.lost_steps is not None and o.lost_steps > max_lost_steps]
+        slow = [
+            o
+            for o in outcomes
+            if max_lost_steps is not None
+            and o.lost_steps is not None
+            and o.lost_steps > max_lost_steps
+        ]
         if slow or any(outcome.verdict != "recovered" for outcome in outcomes):
             raise NotRecovered(self.text(outcomes, slow, max_lost_steps))
         if self._left_out:
             raise Inconclusive(self.text(outcomes))
 
-    # -- in words ----------------------------------------------------------------------------------------------
+    # -- in words ----------------------------------------------------------------------------------
 
     def text(
-        self, outcomes: Sequence[CrashOutcome] | None = None, slow: Sequence[CrashOutcome] = (), max_lost_steps: int | None = None
+        self,
+        outcomes: Sequence[CrashOutcome] | None = None,
+        slow: Sequence[CrashOutcome] = (),
+        max_lost_steps: int | None = None,
     ) -> str:
         """Return the report in words.
 
@@ -148,17 +175,33 @@ class CrashReport(Result):
         outcomes = self.outcomes if outcomes is None else outcomes
         failures = [outcome for outcome in outcomes if outcome.verdict != "recovered"]
         groups = _group_failures(failures)
-        lines = [self._head(outcomes, failures), *([f"  {self._left_out}"] if self._left_out else []), *self._not_seen()]
+        lines = [
+            self._head(outcomes, failures),
+            *([f"  {self._left_out}"] if self._left_out else []),
+            *self._not_seen(),
+        ]
         for group in groups[:SHOWN_GROUPS]:
             lines += _group(group, self._root)
         if len(groups) > SHOWN_GROUPS:
             lines.append(f"  ... and {_count_text(len(groups) - SHOWN_GROUPS, 'more cause')}")
         if slow:
             worst = max(slow, key=lambda outcome: outcome.lost_steps or 0)
-            lines.append(f"  lost work {len(slow)}x  more than {_count_text(max_lost_steps or 0, 'step')} had to be done again")
-            lines.append(f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it resumed from step {worst.resumed_at}")
+            lines.append(
+                f"  lost work {len(slow)}x  more than {_count_text(max_lost_steps or 0, 'step')} "
+                f"had to be done again"
+            )
+            lines.append(
+                f"                 most: {worst.lost_steps}, with {_about(worst.state)}: it "
+                f"resumed from step {worst.resumed_at}"
+            )
         lines += [self._costs(), *(f"  {note}" for note in self.notes)]
-        first = _example(groups[0]) if groups else max(slow, key=lambda o: o.lost_steps or 0) if slow else None
+        first = (
+            _example(groups[0])
+            if groups
+            else max(slow, key=lambda o: o.lost_steps or 0)
+            if slow
+            else None
+        )
         if first is not None and self._test:
             lines.append(f'  reproduce: @chaos.crash(state="{first.state.id}")')
             replayed = f"crash(state={first.state.id!r})"
@@ -184,12 +227,19 @@ class CrashReport(Result):
     def _not_seen(self) -> list[str]:
         if not self.unseen:
             return []
-        number, verb, who = ("1 change", "was", "it") if self.unseen == 1 else (f"some {self.unseen} changes", "were", "they")
+        number, verb, who = (
+            ("1 change", "was", "it")
+            if self.unseen == 1
+            else (f"some {self.unseen} changes", "were", "they")
+        )
         if self._traced:
             why = "(in a memory-mapped file, or by a system call that does not show the content)"
             return [f"  {number} {verb} not seen {why}, so no run resumed from what {who} left"]
         where = "one call" if self._blind == 1 else f"{self._blind} calls"
-        return [f"  {number} inside {where} {verb} not seen, so no run resumed from what {who} left: record='syscalls' sees each"]
+        return [
+            f"  {number} inside {where} {verb} not seen, so no run resumed from what {who} left: "
+            f"record='syscalls' sees each"
+        ]
 
     def _costs(self) -> str:
         if not self.steps:
@@ -229,7 +279,12 @@ def _meant_to_begin_again(outcome: CrashOutcome) -> CrashOutcome:
     """Return its verdict for a job that may always begin from scratch."""
     if not outcome.from_scratch:
         return outcome
-    return dataclasses.replace(outcome, verdict="recovered" if outcome.divergence is None else "diverged", detail="", from_scratch=False)
+    return dataclasses.replace(
+        outcome,
+        verdict="recovered" if outcome.divergence is None else "diverged",
+        detail="",
+        from_scratch=False,
+    )
 
 
 def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
@@ -243,7 +298,12 @@ def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
         return outcome.verdict, finished, type(outcome.error).__name__, outcome.place, mixed
     if outcome.divergence is None:
         return outcome.verdict, finished
-    return outcome.verdict, finished, outcome.divergence.component, _NUMBER.sub("", outcome.divergence.detail)
+    return (
+        outcome.verdict,
+        finished,
+        outcome.divergence.component,
+        _NUMBER.sub("", outcome.divergence.detail),
+    )
 
 
 def _last_words(output: str, root: str) -> str:
@@ -251,14 +311,22 @@ def _last_words(output: str, root: str) -> str:
 
     The output appears only if the report may show values.
     """
-    lines = [line.strip().replace(root, "workdir") if root else line.strip() for line in output.splitlines() if line.strip()]
+    lines = [
+        line.strip().replace(root, "workdir") if root else line.strip()
+        for line in output.splitlines()
+        if line.strip()
+    ]
     ended = [line for line in lines if line.startswith(WORKER)]
     if ended:
         return f"(its {ended[-1].removeprefix(WORKER)})"
     if not lines:
         return ""
     text = lines[-1] if len(lines[-1]) <= 160 else lines[-1][:157] + "..."
-    return f"(its last output: {text})" if shows_values() else f"(it printed {_count_text(len(lines), 'line')}, see outcome.output)"
+    return (
+        f"(its last output: {text})"
+        if shows_values()
+        else f"(it printed {_count_text(len(lines), 'line')}, see outcome.output)"
+    )
 
 
 def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
@@ -266,14 +334,20 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
     head = f"  {first.verdict:<9} {len(group):>3}x  "
     pad = " " * 17
     if first.verdict == "failed" and first.error is not None:
-        lines = [f"{head}resume raised {error_text(first.error, root=root)}", *([f"{pad}at {first.place}"] if first.place else [])]
+        lines = [
+            f"{head}resume raised {error_text(first.error, root=root)}",
+            *([f"{pad}at {first.place}"] if first.place else []),
+        ]
     elif first.verdict == "hung":
         lines = [f"{head}resume did not end: {first.error}"]
         early = [outcome for outcome in group if outcome.detail]
         lines += [f"{pad}({len(early)} of them {early[-1].detail})"] if early else []
         lines += [f"{pad}{words}" for words in [_last_words(first.output, root)] if words]
     elif first.from_scratch:
-        lines = [f"{head}no run resumed: each began from scratch, even after the job had finished", f"{pad}({first.detail})"]
+        lines = [
+            f"{head}no run resumed: each began from scratch, even after the job had finished",
+            f"{pad}({first.detail})",
+        ]
         lines += [f"{pad}{line}" for line in _NEVER_RESUMES]
     elif first.verdict == "restarted":
         lines = [f"{head}resume began from scratch", f"{pad}({first.detail})"]
@@ -282,11 +356,19 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
         assert divergence is not None
         steps = {outcome.divergence.step for outcome in group if outcome.divergence is not None}
         place = (
-            f"first divergence at step {min(steps)}: " if divergence.component not in ("returned value", "files") else "different result: "
+            f"first divergence at step {min(steps)}: "
+            if divergence.component not in ("returned value", "files")
+            else "different result: "
         )
-        lines = [f"{head}{place}{divergence.component}", *([f"{pad}({divergence.detail})"] if divergence.detail else [])]
+        lines = [
+            f"{head}{place}{divergence.component}",
+            *([f"{pad}({divergence.detail})"] if divergence.detail else []),
+        ]
     if first.finished:
         lines.append(f"{pad}(the job had finished, and was started again)")
     if first.verdict == "failed" and first.detail:
         lines.append(f"{pad}({first.detail})")
-    return [*lines, f"{pad}{'last' if first.from_scratch else 'first'}: {_about(_example(group).state)}"]
+    return [
+        *lines,
+        f"{pad}{'last' if first.from_scratch else 'first'}: {_about(_example(group).state)}",
+    ]

@@ -13,7 +13,9 @@ SHOWN_FILES = 3
 """A report names at most this many files."""
 
 
-def never_resumes(golden: RunResult, again: RunResult | None, outcomes: Sequence[CrashOutcome]) -> bool:
+def never_resumes(
+    golden: RunResult, again: RunResult | None, outcomes: Sequence[CrashOutcome]
+) -> bool:
     """Return True if no run resumed, although there was something to resume from.
 
     Steps show this, if there are any. Without steps, a run counts as resumed if it read a file that
@@ -29,10 +31,16 @@ def never_resumes(golden: RunResult, again: RunResult | None, outcomes: Sequence
     if not any(path in outcome.state.tree for outcome in ended for path in golden.saved):
         return False
     if golden.trace.steps:
-        return all(outcome.resumed_at == 0 for outcome in ended) and not any(outcome.resumed_at for outcome in outcomes)
-    start: Tree = next((outcome.state.tree for outcome in outcomes if outcome.state.id == "start#0"), {})
+        return all(outcome.resumed_at == 0 for outcome in ended) and not any(
+            outcome.resumed_at for outcome in outcomes
+        )
+    start: Tree = next(
+        (outcome.state.tree for outcome in outcomes if outcome.state.id == "start#0"), {}
+    )
     always = _paths(golden) & (_paths(again) if again is not None else _paths(golden))
-    return not any(_has_resumed(outcome, start, always) for outcome in outcomes if outcome.verdict != "hung")
+    return not any(
+        _has_resumed(outcome, start, always) for outcome in outcomes if outcome.verdict != "hung"
+    )
 
 
 def _paths(ran: RunResult) -> set[str]:
@@ -54,7 +62,9 @@ def mark_restarted(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> list[
     """
     detail = _detail(golden, outcomes)
     return [
-        dataclasses.replace(outcome, verdict="restarted", detail=detail, from_scratch=True) if _is_consequence(outcome) else outcome
+        dataclasses.replace(outcome, verdict="restarted", detail=detail, from_scratch=True)
+        if _is_consequence(outcome)
+        else outcome
         for outcome in outcomes
     ]
 
@@ -65,7 +75,9 @@ def _is_consequence(outcome: CrashOutcome) -> bool:
     Different files and values may be. Lost state is not.
     """
     found = outcome.divergence
-    return outcome.verdict == "recovered" or (found is not None and found.component in ("files", "returned value"))
+    return outcome.verdict == "recovered" or (
+        found is not None and found.component in ("files", "returned value")
+    )
 
 
 def _detail(golden: RunResult, outcomes: Sequence[CrashOutcome]) -> str:

@@ -37,7 +37,16 @@ from .model import WORKER, Change, File, RunResult, Tree
 from .recording.hooks import cross_device
 from .recording.location import LocalDirectory, Location, Recorder
 
-__all__ = ["RunOptions", "Subject", "Traced", "ends_the_test", "freeze_heap", "note_writes", "run_recorded", "run_resumed"]
+__all__ = [
+    "RunOptions",
+    "Subject",
+    "Traced",
+    "ends_the_test",
+    "freeze_heap",
+    "note_writes",
+    "run_recorded",
+    "run_resumed",
+]
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
 """A context manager that traces a run's steps, and calls the given function after each."""
@@ -83,7 +92,9 @@ class Subject:
         return self._inputs.again()
 
 
-def run_recorded(call: Callable[[], Any], options: RunOptions, recorder: Recorder, number: int = 0) -> RunResult:
+def run_recorded(
+    call: Callable[[], Any], options: RunOptions, recorder: Recorder, number: int = 0
+) -> RunResult:
     """Run the subject while the recorder follows the files that it writes.
 
     Args:
@@ -114,14 +125,26 @@ def note_writes(ran: RunResult, changes: Sequence[Change], left: Tree) -> None:
     completed = list(_completed_files(changes))
     ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
     ran.grown = frozenset(change.path for change in changes) - _replaced_paths(changes)
-    saved = dict.fromkeys(change.path for change, file in completed if file.content.size and (change.step or not ran.trace.steps))
-    ran.saved = tuple(path for path in saved if path in left)  # a run cannot resume from a lock that is gone at the end
+    saved = dict.fromkeys(
+        change.path
+        for change, file in completed
+        if file.content.size and (change.step or not ran.trace.steps)
+    )
+    ran.saved = tuple(
+        path for path in saved if path in left
+    )  # a run cannot resume from a lock that is gone at the end
 
 
 def _replaced_paths(changes: Iterable[Change]) -> set[str]:
     """Return the files that were not only appended to, and links and directories."""
     kinds = ("created", "grew", "closed", "synced")
-    return {path for change in changes if change.kind not in kinds for path in (change.path, change.source) if path is not None}
+    return {
+        path
+        for change in changes
+        if change.kind not in kinds
+        for path in (change.path, change.source)
+        if path is not None
+    }
 
 
 def _completed_files(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
@@ -138,11 +161,18 @@ def ends_the_test(error: BaseException) -> bool:
     pytest's ``Failed`` sets ``__module__`` to ``builtins``, so its bases are checked.
     """
     kind = type(error)
-    is_failed = kind.__name__ == "Failed" and any(base.__module__.startswith("_pytest") for base in kind.__mro__)
+    is_failed = kind.__name__ == "Failed" and any(
+        base.__module__.startswith("_pytest") for base in kind.__mro__
+    )
     return is_failed or kind.__module__.startswith("_pytest")
 
 
-def run_resumed(call: Callable[[], Any], options: RunOptions, number: int, on_step: Callable[[Trace], None] | None = None) -> RunResult:
+def run_resumed(
+    call: Callable[[], Any],
+    options: RunOptions,
+    number: int,
+    on_step: Callable[[Trace], None] | None = None,
+) -> RunResult:
     """Run the subject without recording.
 
     Args:
@@ -158,7 +188,11 @@ def _nothing(trace: Trace) -> None: ...
 
 
 def _run(
-    call: Callable[[], Any], options: RunOptions, number: int, on_step: Callable[[Trace], None], recorder: Recorder | None = None
+    call: Callable[[], Any],
+    options: RunOptions,
+    number: int,
+    on_step: Callable[[Trace], None],
+    recorder: Recorder | None = None,
 ) -> RunResult:
     ran, output = RunResult(), io.StringIO()
     _seed(number)
@@ -187,10 +221,16 @@ def _run(
         ran.duration = perf_counter() - start
     ran.read = reads.files
     ran.output = output.getvalue()[-_MAX_OUTPUT_CHARACTERS:]
-    ran.trace.random = {name: (before[name], state) for name, state in random_states() if name in before}
+    ran.trace.random = {
+        name: (before[name], state) for name, state in random_states() if name in before
+    }
     if ran.error is not None:
         ran.place = user_place(ran.error)
-    elif ran.hung is None and not ran.trace.stopped and (isinstance(options.location, LocalDirectory) or ran.value is None):
+    elif (
+        ran.hung is None
+        and not ran.trace.stopped
+        and (isinstance(options.location, LocalDirectory) or ran.value is None)
+    ):
         with within(INTERNAL_OPERATION):
             ran.files, ran.texts = options.location.endings()
     return ran
@@ -200,7 +240,9 @@ def _run(
 def _run_environment(options: RunOptions, output: io.StringIO, *, quiet: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # The golden run shows its warnings. Resumed runs would repeat them.
-        stack.enter_context(warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings())
+        stack.enter_context(
+            warnings.catch_warnings(record=True) if quiet else warnings.catch_warnings()
+        )
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))
         stack.enter_context(_one_thread())

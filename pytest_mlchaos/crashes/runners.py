@@ -117,7 +117,9 @@ class InProcessRunner:
         self._reset(start)
         try:
             with self._before.following_imports():
-                golden = _record_golden(self._subject.fresh(), self._options, self.contents, self._before)
+                golden = _record_golden(
+                    self._subject.fresh(), self._options, self.contents, self._before
+                )
             self.start = golden.start if start is None else self.start
             return golden
         finally:
@@ -153,12 +155,21 @@ class SubprocessRunner:
 
     is_fresh = True
 
-    def __init__(self, subject: Subject, options: RunOptions, contents: ContentStore, *, syscalls: bool = False) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        options: RunOptions,
+        contents: ContentStore,
+        *,
+        syscalls: bool = False,
+    ) -> None:
         self._syscalls = syscalls
         self.contents = contents
         self.start: Tree | None = None
         self.follow = False
-        self._order: Any = PickledOnce((subject.fresh(), dataclasses.replace(options, timeout=None)))
+        self._order: Any = PickledOnce(
+            (subject.fresh(), dataclasses.replace(options, timeout=None))
+        )
         self._timeout = options.timeout
         self._root = options.root
         self._disk = options.location.holding(contents)
@@ -173,16 +184,30 @@ class SubprocessRunner:
         if self._syscalls:
             golden = self._traced()
         else:
-            golden = _golden_of(fresh_processes().run(_golden_there, self._order, self.contents.path, timeout=self._timeout), start)
+            golden = _golden_of(
+                fresh_processes().run(
+                    _golden_there, self._order, self.contents.path, timeout=self._timeout
+                ),
+                start,
+            )
             self.contents.refresh()
         self.start = golden.start if start is None else self.start
         return golden
 
     def _traced(self) -> GoldenRun:
-        with within(INTERNAL_OPERATION), contextlib.closing(SyscallRecorder(self._root, self.contents)) as replay:
+        with (
+            within(INTERNAL_OPERATION),
+            contextlib.closing(SyscallRecorder(self._root, self.contents)) as replay,
+        ):
             written = self.contents.path.with_name(f"{self.contents.path.name}-calls")
             try:
-                ended = run_traced(_traced_there, self._order, self.contents.path, to=written, timeout=self._timeout)
+                ended = run_traced(
+                    _traced_there,
+                    self._order,
+                    self.contents.path,
+                    to=written,
+                    timeout=self._timeout,
+                )
                 if written.exists():  # missing if the traced run never began
                     replay.run(written)
             finally:
@@ -203,7 +228,11 @@ class SubprocessRunner:
         """Make the ``number``-th run, from that content."""
         self._hold(tree)
         store = self.contents.path if self.follow else None
-        return _result_of(fresh_processes().run(_resumed_there, self._order, number, on_step, store, timeout=self._timeout))
+        return _result_of(
+            fresh_processes().run(
+                _resumed_there, self._order, number, on_step, store, timeout=self._timeout
+            )
+        )
 
     def leave(self, tree: Tree | None) -> None:
         """Restore that content at the end."""
@@ -215,7 +244,9 @@ class SubprocessRunner:
                 self._disk.hold(tree)
 
 
-def _record_golden(call: Callable[[], Any], options: RunOptions, contents: ContentStore, before: Leftovers) -> GoldenRun:
+def _record_golden(
+    call: Callable[[], Any], options: RunOptions, contents: ContentStore, before: Leftovers
+) -> GoldenRun:
     with within(INTERNAL_OPERATION):
         recorder = options.location.recorder(contents)
     try:
@@ -227,8 +258,10 @@ def _record_golden(call: Callable[[], Any], options: RunOptions, contents: Conte
         directory = before.directory()
         if directory is not None:
             raise BadArgument(
-                f"mlchaos.explore_crashes: the subject changed the working directory to {directory} and did not change it back. "
-                "A restarted process would start in the original one. Use absolute paths, or contextlib.chdir"
+                f"mlchaos.explore_crashes: the subject changed the working directory to "
+                f"{directory} and did not change it back. "
+                "A restarted process would start in the original one. Use absolute paths, or "
+                "contextlib.chdir"
             )
         return GoldenRun(
             ran,
@@ -245,7 +278,9 @@ def _record_golden(call: Callable[[], Any], options: RunOptions, contents: Conte
         recorder.close()
 
 
-def _record_resumed(call: Callable[[], Any], options: RunOptions, contents: ContentStore, number: int) -> RunResult:
+def _record_resumed(
+    call: Callable[[], Any], options: RunOptions, contents: ContentStore, number: int
+) -> RunResult:
     with within(INTERNAL_OPERATION):
         recorder = options.location.recorder(contents)
     try:
@@ -254,7 +289,7 @@ def _record_resumed(call: Callable[[], Any], options: RunOptions, contents: Cont
         recorder.close()
 
 
-# -- in the fresh process --------------------------------------------------------------------------------------
+# -- in the fresh process --------------------------------------------------------------------------
 
 
 _Order = tuple[Callable[[], Any], RunOptions]
@@ -272,7 +307,9 @@ def _traced_there(order: _Order, store: Path, ready: Path) -> GoldenRun:
     with within(INTERNAL_OPERATION):
         await_strace(ready)
     call, options = order
-    return _golden_there((call, dataclasses.replace(options, elsewhere=TracedDirectory(options.root))), store)
+    return _golden_there(
+        (call, dataclasses.replace(options, elsewhere=TracedDirectory(options.root))), store
+    )
 
 
 def _golden_of(ended: ProcessResult, start: Tree | None) -> GoldenRun:
@@ -284,7 +321,9 @@ def _golden_of(ended: ProcessResult, start: Tree | None) -> GoldenRun:
     return golden
 
 
-def _resumed_there(order: _Order, number: int, on_step: OnStep | None, store: Path | None) -> RunResult:
+def _resumed_there(
+    order: _Order, number: int, on_step: OnStep | None, store: Path | None
+) -> RunResult:
     call, options = order
     if store is None:
         return _portable(run_resumed(call, options, number, on_step))
@@ -313,7 +352,11 @@ def _result_of(ended: ProcessResult) -> RunResult:
     if ended.started is not None:
         raise BadArgument(f"mlchaos.explore_crashes: {ended.started}")
     if ended.hung:
-        ran.hung = f"in {stack_dumps.place(ended.stack)}" if ended.stack else "in an unknown place (no stack is available)"
+        ran.hung = (
+            f"in {stack_dumps.place(ended.stack)}"
+            if ended.stack
+            else "in an unknown place (no stack is available)"
+        )
     elif isinstance(ended.error, MlchaosError):
         raise ended.error
     elif ended.error is not None:

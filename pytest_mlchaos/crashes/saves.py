@@ -21,18 +21,31 @@ def with_saves(golden: GoldenRun, outcomes: Sequence[CrashOutcome]) -> list[Cras
     """
     saves = _Saves(golden.changes)
     end = None if golden.end is None else tree_key(golden.end)
-    told = [(outcome, "" if outcome.state.torn else saves.mixed(outcome.state)) for outcome in outcomes]
-    elsewhere = {_component(outcome) for outcome, mixed in told if not mixed and outcome.verdict == "diverged"}
+    told = [
+        (outcome, "" if outcome.state.torn else saves.mixed(outcome.state)) for outcome in outcomes
+    ]
+    elsewhere = {
+        _component(outcome)
+        for outcome, mixed in told
+        if not mixed and outcome.verdict == "diverged"
+    }
     found = []
     for outcome, mixed in told:
         if outcome.verdict in ("recovered", "restarted"):
             found.append(outcome)
             continue
         if mixed and outcome.divergence is not None and _component(outcome) not in elsewhere:
-            outcome = dataclasses.replace(outcome, divergence=dataclasses.replace(outcome.divergence, component=MIXED, detail=mixed))
+            outcome = dataclasses.replace(
+                outcome,
+                divergence=dataclasses.replace(outcome.divergence, component=MIXED, detail=mixed),
+            )
         elif mixed and outcome.error is not None and not outcome.detail:
             outcome = dataclasses.replace(outcome, detail=mixed)
-        found.append(dataclasses.replace(outcome, finished=end is not None and tree_key(outcome.state.tree) == end))
+        found.append(
+            dataclasses.replace(
+                outcome, finished=end is not None and tree_key(outcome.state.tree) == end
+            )
+        )
     return found
 
 
@@ -56,7 +69,11 @@ class _Saves:
 
         Files are saved together if they have the same number of versions.
         """
-        held = {path: index for path, versions in self._versions.items() if (index := _of(state.tree, path, versions)) is not None}
+        held = {
+            path: index
+            for path, versions in self._versions.items()
+            if (index := _of(state.tree, path, versions)) is not None
+        }
         for path, (number, step) in held.items():
             for other, (its, later) in held.items():
                 together = len(self._versions[path]) == len(self._versions[other]) > 1

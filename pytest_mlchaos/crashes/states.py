@@ -46,7 +46,13 @@ class CrashStates:
         self._power = power
 
     def states(
-        self, start: Tree | None, changes: Sequence[Change], known: set[frozenset[object]], *, steps: int, parent: str | None = None
+        self,
+        start: Tree | None,
+        changes: Sequence[Change],
+        known: set[frozenset[object]],
+        *,
+        steps: int,
+        parent: str | None = None,
     ) -> list[CrashState]:
         """Return the states that are not in ``known``, and add them to it.
 
@@ -68,7 +74,18 @@ class CrashStates:
             base = f"{one.label}#{one.step}"
             numbers[base] = number = numbers.get(base, 0) + 1
             name = base if number == 1 else f"{base}.{number}"
-            found.append(CrashState(name, one.step, one.path, one.what, one.tree, one.torn, max(one.step, until.get(key, 0)), parent))
+            found.append(
+                CrashState(
+                    name,
+                    one.step,
+                    one.path,
+                    one.what,
+                    one.tree,
+                    one.torn,
+                    max(one.step, until.get(key, 0)),
+                    parent,
+                )
+            )
         return found
 
     def _all(self, start: Tree | None, changes: Sequence[Change]) -> Iterator[_Found]:
@@ -83,7 +100,7 @@ class CrashStates:
             if self._power:
                 yield from self._power_losses(change)
 
-    # -- torn writes -------------------------------------------------------------------------------------------
+    # -- torn writes -------------------------------------------------------------------------------
 
     def _cuts(self, changes: Sequence[Change], index: int, target: str | None) -> Iterator[_Found]:
         """Yield the file cut at lengths that it had in between and that were not seen."""
@@ -94,9 +111,14 @@ class CrashStates:
         first, final = _version(changes, index)
         held = change.before.get(change.path)
         for size, why in sorted(self._lengths(change, content, first, final).items()):
-            if change.start < size < content.size or (size == change.start == 0 and not isinstance(held, File)):
+            if change.start < size < content.size or (
+                size == change.start == 0 and not isinstance(held, File)
+            ):
                 torn = self._with(change.before, change.path, self._contents.cut(content, size))
-                label, what = f"{_name(change.path, target)}@{size}", f"{change.path} cut at byte {size} of {final}{why}"
+                label, what = (
+                    f"{_name(change.path, target)}@{size}",
+                    f"{change.path} cut at byte {size} of {final}{why}",
+                )
                 yield _Found(label, change.step, change.path, what, torn, torn=True)
 
     def _lengths(self, change: Change, content: Content, first: int, final: int) -> dict[int, str]:
@@ -127,7 +149,11 @@ class CrashStates:
         added = self._contents.part(content, change.start, size) if size <= BLOCK_BYTES else b""
         if not added.endswith(b"\n") or added.count(b"\n") != change.writes:
             return ()
-        ends = list(itertools.accumulate((len(line) + 1 for line in added.split(b"\n")[:-2]), initial=change.start))[1:]
+        ends = list(
+            itertools.accumulate(
+                (len(line) + 1 for line in added.split(b"\n")[:-2]), initial=change.start
+            )
+        )[1:]
         return ends[(len(ends) - 1) // 2], ends[-1]
 
     def _with(self, tree: Tree, path: str, content: Content | None) -> Tree:
@@ -136,9 +162,14 @@ class CrashStates:
         if content is None:
             return others
         held = tree.get(path)
-        return {**others, path: dataclasses.replace(held, content=content) if isinstance(held, File) else File(content)}
+        return {
+            **others,
+            path: dataclasses.replace(held, content=content)
+            if isinstance(held, File)
+            else File(content),
+        }
 
-    # -- power losses ------------------------------------------------------------------------------------------
+    # -- power losses ------------------------------------------------------------------------------
 
     def _power_losses(self, change: Change) -> Iterator[_Found]:
         """Yield the states that a power loss may leave after a change.
@@ -162,27 +193,54 @@ class CrashStates:
         if path in change.unsynced and content.size:
             for variant, left in (("empty", EMPTY), ("zeros", self._contents.zeros(content.size))):
                 what = f"{path} {'empty' if left is EMPTY else 'filled with zeros'} after a power loss (no fsync wrote it back)"
-                yield _Found(f"{path}~{variant}", change.step, path, what, self._with(tree, path, left), torn=True)
+                yield _Found(
+                    f"{path}~{variant}",
+                    change.step,
+                    path,
+                    what,
+                    self._with(tree, path, left),
+                    torn=True,
+                )
         if path in change.loose:
             what = f"{path} lost by a power loss (no fsync wrote its directory back)"
             if change.kind == "moved" and change.before is not None:
                 yield _Found(f"{path}~lost", change.step, path, what, change.before, torn=True)
             elif change.kind != "moved":
-                yield _Found(f"{path}~lost", change.step, path, what, self._with(tree, path, None), torn=True)
+                yield _Found(
+                    f"{path}~lost", change.step, path, what, self._with(tree, path, None), torn=True
+                )
 
     def _lost_with(self, change: Change, tree: Tree) -> Iterator[_Found]:
-        held = {name: node for name in change.unsynced if isinstance(node := tree.get(name), File) and node.content.size}
+        held = {
+            name: node
+            for name in change.unsynced
+            if isinstance(node := tree.get(name), File) and node.content.size
+        }
         for variant in ("empty", "zeros") if held else ():
             lost = {
-                name: dataclasses.replace(node, content=EMPTY if variant == "empty" else self._contents.zeros(node.content.size))
+                name: dataclasses.replace(
+                    node,
+                    content=EMPTY
+                    if variant == "empty"
+                    else self._contents.zeros(node.content.size),
+                )
                 for name, node in held.items()
             }
             left = "empty" if variant == "empty" else "filled with zeros"
             what = f"{change.path} removed, and {', '.join(sorted(held))} {left} after a power loss (no fsync wrote it back)"
-            yield _Found(f"{change.path}~removed~{variant}", change.step, change.path, what, {**tree, **lost}, torn=True)
+            yield _Found(
+                f"{change.path}~removed~{variant}",
+                change.step,
+                change.path,
+                what,
+                {**tree, **lost},
+                torn=True,
+            )
 
 
-def _until(start: Tree | None, changes: Sequence[Change], steps: int) -> dict[frozenset[object], int]:
+def _until(
+    start: Tree | None, changes: Sequence[Change], steps: int
+) -> dict[frozenset[object], int]:
     """Return the last step during which the directory held each content."""
     found: dict[frozenset[object], int] = {}
     now = tree_key(start) if start is not None else None
@@ -223,7 +281,11 @@ def _likely_ends_of_writes(change: Change, content: Content) -> tuple[int, ...]:
     write whole blocks.
     """
     size = content.size - change.start
-    return change.start + size // 2, change.start + size // mmap.PAGESIZE * mmap.PAGESIZE, content.size - 1
+    return (
+        change.start + size // 2,
+        change.start + size // mmap.PAGESIZE * mmap.PAGESIZE,
+        content.size - 1,
+    )
 
 
 def _final(changes: Sequence[Change], index: int) -> int:
@@ -273,7 +335,11 @@ def _name(path: str, target: str | None) -> str:
         return path
     own, final = path.rpartition("/")[2], target.rpartition("/")[2]
     rest = own.replace(final, "", 1)
-    is_stable = final in own and len(rest) <= MAX_STABLE_LETTERS and not any(letter.isdigit() for letter in rest)
+    is_stable = (
+        final in own
+        and len(rest) <= MAX_STABLE_LETTERS
+        and not any(letter.isdigit() for letter in rest)
+    )
     return path if is_stable else f"{target}~tmp"
 
 

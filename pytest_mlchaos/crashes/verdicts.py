@@ -24,7 +24,14 @@ class CrashJudge:
     The files at the end count if there is neither.
     """
 
-    def __init__(self, golden: RunResult, *, rtol: float = 0.0, atol: float = 0.0, compare: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        golden: RunResult,
+        *,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+        compare: Sequence[str] | None = None,
+    ) -> None:
         self._golden = golden
         self._rtol = rtol
         self._atol = atol
@@ -32,8 +39,10 @@ class CrashJudge:
         self._second: RunResult | None = None
         if golden.value is None and not golden.trace.final and not golden.files:
             raise BadArgument(
-                "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, took no optimizer step of torch and "
-                "left no file. Return the final state from it (model.state_dict(), the step, the metrics)"
+                "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, "
+                "took no optimizer step of torch and "
+                "left no file. Return the final state from it (model.state_dict(), the step, the "
+                "metrics)"
             )
 
     @property
@@ -47,7 +56,11 @@ class CrashJudge:
         Files that differ are left out of later comparisons if only files are compared.
         """
         if ran.error is not None or ran.hung is not None:
-            how = f"raised {error_text(ran.error)}" if ran.error else f"did not end: it was {ran.hung}"
+            how = (
+                f"raised {error_text(ran.error)}"
+                if ran.error
+                else f"did not end: it was {ran.hung}"
+            )
             return Divergence(len(ran.trace.steps), "returned value", f"the second run {how}")
         self._second = ran
         self._endings.narrow(ran)
@@ -65,7 +78,11 @@ class CrashJudge:
         """Return True if a complete run in a different process has as many steps and the same
         result."""
         whole = ran.error is None and ran.hung is None and len(ran.trace.steps) == self.steps
-        return whole and self._difference(ran.value, ran) is None and self._endings.difference(self.steps, ran) is None
+        return (
+            whole
+            and self._difference(ran.value, ran) is None
+            and self._endings.difference(self.steps, ran) is None
+        )
 
     def matching(self, trace: Trace) -> int:
         """Return how many of the last steps match the golden run in everything that is traced."""
@@ -87,8 +104,14 @@ class CrashJudge:
             read=ran.read,
         )
         if ran.hung is not None:
-            early = "" if ran.cut is None else f"stopped early, after {ran.cut:.1f} s, where an earlier run hung"
-            return dataclasses.replace(found, verdict="hung", error=TimeoutError(f"it was {ran.hung}"), detail=early)
+            early = (
+                ""
+                if ran.cut is None
+                else f"stopped early, after {ran.cut:.1f} s, where an earlier run hung"
+            )
+            return dataclasses.replace(
+                found, verdict="hung", error=TimeoutError(f"it was {ran.hung}"), detail=early
+            )
         if ran.error is not None:
             return dataclasses.replace(found, verdict="failed", error=ran.error)
         again = len(ran.trace.steps) - (self.steps - state.until)
@@ -100,9 +123,15 @@ class CrashJudge:
         difference = self._difference(ran.value, ran)
         if difference is None:
             return found
-        divergence = first_divergence(self._golden.trace, ran.trace, at) if self.steps else lost_generator(self._golden.trace, ran.trace)
+        divergence = (
+            first_divergence(self._golden.trace, ran.trace, at)
+            if self.steps
+            else lost_generator(self._golden.trace, ran.trace)
+        )
         divergence = divergence or difference
-        diverged = dataclasses.replace(found, verdict="diverged", divergence=divergence, value=ran.value)
+        diverged = dataclasses.replace(
+            found, verdict="diverged", divergence=divergence, value=ran.value
+        )
         markers = _markers(ran.value, self._golden.value) if at else {}
         if markers and self._difference(_without(ran.value, markers), ran) is None:
             return dataclasses.replace(diverged, markers=markers)
@@ -110,11 +139,16 @@ class CrashJudge:
 
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """Return the verdicts on all runs, in order of time, after comparing them with each other."""
-        judged = [_with_files(*pair) for pair in self._endings.judged(self.steps, list(_judged_markers(outcomes)))]
+        judged = [
+            _with_files(*pair)
+            for pair in self._endings.judged(self.steps, list(_judged_markers(outcomes)))
+        ]
         if never_resumes(self._golden, self._second, judged):
             return mark_restarted(self._golden, judged)
         progress = (
-            [o.resumed_at for o in judged] if self.steps else _progress_by_files(self._golden.completed, [o.completed for o in judged])
+            [o.resumed_at for o in judged]
+            if self.steps
+            else _progress_by_files(self._golden.completed, [o.completed for o in judged])
         )
         return list(_from_scratch(judged, progress))
 
@@ -125,27 +159,48 @@ class CrashJudge:
         has resumed so far.
         """
         pairs = _marker_pairs(outcomes)
-        return [o for o in outcomes if o.from_scratch or (o.verdict == "diverged" and any(len(pairs[name]) == 1 for name in o.markers))]
+        return [
+            o
+            for o in outcomes
+            if o.from_scratch
+            or (o.verdict == "diverged" and any(len(pairs[name]) == 1 for name in o.markers))
+        ]
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
         """Judge a divergence again with these tolerances."""
-        if outcome.verdict != "diverged" or (outcome.divergence is not None and outcome.divergence.component == "files"):
+        if outcome.verdict != "diverged" or (
+            outcome.divergence is not None and outcome.divergence.component == "files"
+        ):
             return outcome
-        if first_difference(outcome.value, self._golden.value, rtol=rtol, atol=atol, through_files=True) is not None:
+        if (
+            first_difference(
+                outcome.value, self._golden.value, rtol=rtol, atol=atol, through_files=True
+            )
+            is not None
+        ):
             return outcome
         return dataclasses.replace(outcome, verdict="recovered", divergence=None)
 
     def _resumed_at(self, ran: RunResult) -> int | None:
-        if not self.steps or (not ran.trace.steps and (ran.error is not None or ran.hung is not None)):
+        if not self.steps or (
+            not ran.trace.steps and (ran.error is not None or ran.hung is not None)
+        ):
             return None
         return align(self._golden.trace, ran.trace)
 
-    # -- the same end ------------------------------------------------------------------------------------------
+    # -- the same end ------------------------------------------------------------------------------
 
-    def _difference(self, value: Any, ran: RunResult) -> Divergence | None:
+    def _difference(self, value: object, ran: RunResult) -> Divergence | None:
         """Return how the returned value or the trained parameters differ, or None."""
         golden = self._golden
-        words = first_difference(value, golden.value, rtol=self._rtol, atol=self._atol, name="returned value", through_files=True)
+        words = first_difference(
+            value,
+            golden.value,
+            rtol=self._rtol,
+            atol=self._atol,
+            name="returned value",
+            through_files=True,
+        )
         if words is not None:
             return Divergence(self.steps, "returned value", words)
         trained = golden.trace.final.get("parameters"), ran.trace.final.get("parameters")
@@ -155,25 +210,40 @@ class CrashJudge:
 
 
 def _with_files(outcome: CrashOutcome, found: Divergence | None) -> CrashOutcome:
-    return outcome if found is None else dataclasses.replace(outcome, verdict="diverged", divergence=found)
+    return (
+        outcome
+        if found is None
+        else dataclasses.replace(outcome, verdict="diverged", divergence=found)
+    )
 
 
-# -- markers: entries that show where a run resumed ---------------------------------------------------------------
+# -- markers: entries that show where a run resumed ------------------------------------------------
 
 
-def _markers(value: Any, golden: Any, path: str = "") -> dict[str, int]:
+def _markers(value: Any, golden: object, path: str = "") -> dict[str, int]:
     """Return the whole numbers that are 0 in the golden run's value and greater here.
 
     An example is the epoch at which a run started.
     """
     if isinstance(golden, Mapping) and isinstance(value, Mapping):
         inside = [(f"{path}[{key!r}]", value[key], golden[key]) for key in golden if key in value]
-    elif isinstance(golden, (list, tuple)) and isinstance(value, (list, tuple)) and len(value) == len(golden):
-        inside = [(f"{path}[{index}]", *pair) for index, pair in enumerate(zip(value, golden, strict=True))]
+    elif (
+        isinstance(golden, (list, tuple))
+        and isinstance(value, (list, tuple))
+        and len(value) == len(golden)
+    ):
+        inside = [
+            (f"{path}[{index}]", *pair)
+            for index, pair in enumerate(zip(value, golden, strict=True))
+        ]
     else:
         is_one = type(golden) is int and type(value) is int and golden == 0 < value
         return {path: value} if is_one else {}
-    return {name: number for where, mine, theirs in inside for name, number in _markers(mine, theirs, where).items()}
+    return {
+        name: number
+        for where, mine, theirs in inside
+        for name, number in _markers(mine, theirs, where).items()
+    }
 
 
 def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
@@ -183,7 +253,9 @@ def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
     if isinstance(value, Mapping) and any(name.startswith(path) for name in markers):
         return {key: _without(held, markers, f"{path}[{key!r}]") for key, held in value.items()}
     if type(value) in (list, tuple) and any(name.startswith(path) for name in markers):
-        return type(value)(_without(held, markers, f"{path}[{index}]") for index, held in enumerate(value))
+        return type(value)(
+            _without(held, markers, f"{path}[{index}]") for index, held in enumerate(value)
+        )
     return value
 
 
@@ -215,10 +287,12 @@ def _in_ratio(pairs: set[tuple[int, int]]) -> bool:
     return same and (step == number or len(pairs) > 1)
 
 
-# -- began from scratch -------------------------------------------------------------------------------------------
+# -- began from scratch ----------------------------------------------------------------------------
 
 
-def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Sequence[tuple[str, bytes]]]) -> list[int | None]:
+def _progress_by_files(
+    golden: Sequence[tuple[str, bytes]], runs: Sequence[Sequence[tuple[str, bytes]]]
+) -> list[int | None]:
     """Return how far each run had come when it resumed.
 
     This is the position in the golden run of the first file that the run rewrote with the same
@@ -227,9 +301,16 @@ def _progress_by_files(golden: Sequence[tuple[str, bytes]], runs: Sequence[Seque
     """
     told = [set(run) for run in runs if run]
     always = set.intersection(*told) if told else set()
-    places = {item: index for index, item in enumerate(golden) if golden.count(item) == 1 and item not in always}
+    places = {
+        item: index
+        for index, item in enumerate(golden)
+        if golden.count(item) == 1 and item not in always
+    }
     order = {item: rank for rank, item in enumerate(sorted(places, key=places.__getitem__))}
-    return [_first_of_the_rest({order[item] for item in run if item in order}, len(order)) for run in runs]
+    return [
+        _first_of_the_rest({order[item] for item in run if item in order}, len(order))
+        for run in runs
+    ]
 
 
 def _first_of_the_rest(written: set[int], count: int) -> int | None:
@@ -241,7 +322,9 @@ def _first_of_the_rest(written: set[int], count: int) -> int | None:
     return first if written and len(written) == count - first else None
 
 
-def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]) -> Iterator[CrashOutcome]:
+def _from_scratch(
+    outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]
+) -> Iterator[CrashOutcome]:
     """Yield the outcomes, with ``restarted`` for runs that lost a complete checkpoint.
 
     Such a run begins from scratch although a run from an earlier state did not. For the states of a
@@ -257,7 +340,11 @@ def _from_scratch(outcomes: Sequence[CrashOutcome], progress: Sequence[int | Non
             where = f"step {before.resumed_at}" if before.resumed_at is not None else "a checkpoint"
             detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) resumed from {where}"
             outcome = dataclasses.replace(outcome, verdict="restarted", detail=detail)
-        elif reached and outcome.verdict not in ("failed", "hung") and (known is None or reached > known[0]):
+        elif (
+            reached
+            and outcome.verdict not in ("failed", "hung")
+            and (known is None or reached > known[0])
+        ):
             best[parent] = (reached, outcome)
         then[outcome.state.id] = best[parent]
         yield outcome

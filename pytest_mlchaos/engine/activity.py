@@ -30,10 +30,33 @@ __all__ = [
 
 _PACKAGE_NAME = __name__.partition(".")[0]
 WAITING = frozenset(
-    ("threading", "queue", "multiprocessing", "concurrent", "subprocess", "selectors", "socket", "socketserver", "ssl", "http", "urllib")
+    (
+        "threading",
+        "queue",
+        "multiprocessing",
+        "concurrent",
+        "subprocess",
+        "selectors",
+        "socket",
+        "socketserver",
+        "ssl",
+        "http",
+        "urllib",
+    )
 )
 """Modules of the standard library whose waits are real."""
-TOOLS = frozenset({"pytest", "_pytest", "pluggy", "xdist", "execnet", "pytest_timeout", "hypothesis", _PACKAGE_NAME})
+TOOLS = frozenset(
+    {
+        "pytest",
+        "_pytest",
+        "pluggy",
+        "xdist",
+        "execnet",
+        "pytest_timeout",
+        "hypothesis",
+        _PACKAGE_NAME,
+    }
+)
 """Packages that are not part of the code under test."""
 WAKE_UP_SECONDS = 0.001
 """The seconds that a thread needs to wake up after it has received work."""
@@ -45,7 +68,20 @@ WORLDS: set[int] = set()
 They are children of a process of the plugin, but they run the subject's code.
 """
 _TASKS = Path("/proc/self/task")
-_WAITS = {"wait", "select", "get", "accept", "_worker", "_wait_for_tstate_lock", "poll", "_poll", "_recv", "recv", "readinto", "join"}
+_WAITS = {
+    "wait",
+    "select",
+    "get",
+    "accept",
+    "_worker",
+    "_wait_for_tstate_lock",
+    "poll",
+    "_poll",
+    "_recv",
+    "recv",
+    "readinto",
+    "join",
+}
 
 _RESTS = {"wait", "_worker", "worker", "_handle_tasks", "_handle_results", "_wait_for_updates"}
 """The functions in which a thread of a pool waits for work."""
@@ -68,7 +104,11 @@ def list_threads() -> list[threading.Thread]:
 
 def is_single_threaded() -> bool:
     """Return True if only the main thread runs the code under test, without child processes."""
-    others = (thread for thread in list_threads() if thread is not threading.main_thread() and not _is_idle(thread))
+    others = (
+        thread
+        for thread in list_threads()
+        if thread is not threading.main_thread() and not _is_idle(thread)
+    )
     return not any(others) and not _busy_process()
 
 
@@ -79,7 +119,9 @@ def is_waiting_on_child() -> bool:
     """
     me = str(threading.get_native_id())
     try:
-        return bool(WORLDS or _busy_process()) and all(_state(task) == b"S" for task in _TASKS.iterdir() if task.name != me)
+        return bool(WORLDS or _busy_process()) and all(
+            _state(task) == b"S" for task in _TASKS.iterdir() if task.name != me
+        )
     except OSError:
         return False
 
@@ -97,12 +139,23 @@ def _state(task: Path) -> bytes:
 
 def _busy_thread() -> str:
     """Return the reason for real time if a thread of this process is working, or an empty text."""
-    others = [thread for thread in list_threads() if thread.ident != threading.get_ident() and not _is_idle(thread)]
+    others = [
+        thread
+        for thread in list_threads()
+        if thread.ident != threading.get_ident() and not _is_idle(thread)
+    ]
     if not others:
         return ""
     sleep(WAKE_UP_SECONDS)
     frames = sys._current_frames()
-    busy = next((thread for thread in others if thread.ident in frames and not _waits(thread, frames[thread.ident])), None)
+    busy = next(
+        (
+            thread
+            for thread in others
+            if thread.ident in frames and not _waits(thread, frames[thread.ident])
+        ),
+        None,
+    )
     return f"the thread {busy.name} is busy" if busy is not None else ""
 
 
@@ -140,8 +193,14 @@ def may_bring_something() -> bool:
     them.
     """
     frames = sys._current_frames()
-    others = [thread for thread in list_threads() if thread.ident != threading.get_ident() and not _is_of_tool(thread)]
-    return bool(_busy_process()) or not all(thread.ident in frames and _rests(frames[thread.ident]) for thread in others)
+    others = [
+        thread
+        for thread in list_threads()
+        if thread.ident != threading.get_ident() and not _is_of_tool(thread)
+    ]
+    return bool(_busy_process()) or not all(
+        thread.ident in frames and _rests(frames[thread.ident]) for thread in others
+    )
 
 
 def _rests(frame: types.FrameType) -> bool:
@@ -171,7 +230,8 @@ def _is_idle_loop(frame: types.FrameType | None) -> bool:
         if frame.f_code.co_name == "run_forever" and isinstance(loop, asyncio.BaseEventLoop):
             sockets = getattr(getattr(loop, "_selector", None), "get_map", lambda: None)()
             waiting = any(not handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]
-            return not loop._ready and not waiting and sockets is not None and len(sockets) <= 1  # type: ignore[attr-defined]  # the loop has one socket to wake itself
+            # The loop has one socket to wake itself
+            return not loop._ready and not waiting and sockets is not None and len(sockets) <= 1  # type: ignore[attr-defined]
         frame = frame.f_back
     return False
 
@@ -219,7 +279,11 @@ def _busy_process() -> str:
     for task in _TASKS.glob("*/children") if _TASKS.is_dir() else ():
         with contextlib.suppress(OSError):
             for pid in task.read_text().split():
-                if int(pid) not in TOOL_PROCESSES and not _is_tracker(int(pid)) and is_alive(int(pid)):
+                if (
+                    int(pid) not in TOOL_PROCESSES
+                    and not _is_tracker(int(pid))
+                    and is_alive(int(pid))
+                ):
                     return f"there is a child process ({_name_of(pid)})"
     return ""
 

@@ -24,7 +24,16 @@ from ..core.replies import Suspicion
 from ..core.sites import Key
 from .task_waits import waits_for
 
-__all__ = ["Scope", "about", "attribute_strike", "branching", "carry_scope", "forget_scopes", "latest_end", "scope"]
+__all__ = [
+    "Scope",
+    "about",
+    "attribute_strike",
+    "branching",
+    "carry_scope",
+    "forget_scopes",
+    "latest_end",
+    "scope",
+]
 
 _SCOPE: ContextVar[Scope | Branch | None] = ContextVar("mlchaos_scope", default=None)
 
@@ -62,7 +71,7 @@ _open: list[Scope] = []
 
 
 @contextlib.contextmanager
-def scope(**details: Any) -> Iterator[Scope]:
+def scope(**details: object) -> Iterator[Scope]:
     """Attribute the strikes inside to one part of the trial.
 
     ``details`` are added to the journal of each.
@@ -93,7 +102,10 @@ def about() -> Mapping[str, Any]:
     in_flight = list(_open)
     if len(in_flight) <= 1:
         return in_flight[0].details if in_flight else {}
-    return {f"one_of_{name}s": [one.details.get(name) for one in in_flight] for name in in_flight[0].details}
+    return {
+        f"one_of_{name}s": [one.details.get(name) for one in in_flight]
+        for name in in_flight[0].details
+    }
 
 
 def attribute_strike(strike: Strike, ended: float, key: Key) -> None:
@@ -124,7 +136,12 @@ def latest_end() -> float:
 
     A wait that never ends is left out.
     """
-    ends = [end for one in list(_open) for end in (one.ended, one.ended_elsewhere) if end is not None and end != math.inf]
+    ends = [
+        end
+        for one in list(_open)
+        for end in (one.ended, one.ended_elsewhere)
+        if end is not None and end != math.inf
+    ]
     return max(ends, default=-math.inf)
 
 
@@ -135,7 +152,7 @@ def carry_scope(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     here = _here()
 
-    def carrying(*args: Any, **kwargs: Any) -> Any:
+    def carrying(*args: object, **kwargs: object) -> Any:
         before = _SCOPE.get()
         _SCOPE.set(here)
         try:
@@ -152,13 +169,19 @@ def branching(previous: Callable[..., Any] | None) -> Callable[..., asyncio.Task
     Tasks that start in a scope become its branches.
     """
 
-    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any) -> asyncio.Task[Any]:
+    def factory(
+        loop: asyncio.AbstractEventLoop, coroutine: Any, **kwargs: Any
+    ) -> asyncio.Task[Any]:
         held, branch = _SCOPE.get(), None
         if held is not None and kwargs.get("context") is None:
             branch = Branch(held.scope if isinstance(held, Branch) else held)
             kwargs["context"] = contextvars.copy_context()
             kwargs["context"].run(_SCOPE.set, branch)
-        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **kwargs) if previous is None else previous(loop, coroutine, **kwargs)
+        task: asyncio.Task[Any] = (
+            asyncio.Task(coroutine, loop=loop, **kwargs)
+            if previous is None
+            else previous(loop, coroutine, **kwargs)
+        )
         if branch is not None:
             branch.task = task
         return task
@@ -178,12 +201,20 @@ def _here() -> Scope | None:
         if not _in_loop():
             return scope  # a thread with a copy of the scope's context
         task = _current_task()  # None in a callback, for example of a timer
-    return scope if task is not None and scope.task is not None and waits_for(scope.task, task) else None
+    return (
+        scope
+        if task is not None and scope.task is not None and waits_for(scope.task, task)
+        else None
+    )
 
 
 def _in_own_flow(scope: Scope) -> bool:
     """Return True in the very task, or the very thread, in which the scope was opened."""
-    return threading.get_ident() == scope.thread if scope.task is None else _current_task() is scope.task
+    return (
+        threading.get_ident() == scope.thread
+        if scope.task is None
+        else _current_task() is scope.task
+    )
 
 
 def _in_loop() -> bool:

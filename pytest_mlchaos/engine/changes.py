@@ -22,7 +22,7 @@ class _UnknownContent(Exception):
     """Raised for a value whose changes cannot be detected."""
 
 
-def fingerprint(value: Any) -> bytes | None:
+def fingerprint(value: object) -> bytes | None:
     """Return a digest of types, shapes and contents, or None if a part cannot be compared.
 
     Changes of objects of unknown classes cannot be detected.
@@ -35,7 +35,7 @@ def fingerprint(value: Any) -> bytes | None:
     return hashed.digest()
 
 
-def alike(one: Any, other: Any) -> bool:
+def alike(one: object, other: object) -> bool:
     """Return True if two values have the same content, and False if that is unknown."""
     found = fingerprint(one)
     return found is not None and found == fingerprint(other)
@@ -74,7 +74,7 @@ def _is_array(value: Any) -> bool:
     return found
 
 
-def _pickle(value: Any) -> bytes:
+def _pickle(value: object) -> bytes:
     try:
         return pickle.dumps(value)
     except Exception as error:  # a user's class may raise anything

@@ -25,7 +25,11 @@ class ContinuousEffect:
     @property
     def active(self) -> bool:
         """Return True if the fault may strike now."""
-        controller, scheduled, times = self._controller, self._scheduled, self._scheduled.fault.times
+        controller, scheduled, times = (
+            self._controller,
+            self._scheduled,
+            self._scheduled.fault.times,
+        )
         return controller.at_work(scheduled) and (times is None or scheduled.struck < times)
 
     @property
@@ -33,7 +37,7 @@ class ContinuousEffect:
         """Return the fault's own memory, which lasts as long as the (simulated) process."""
         return self._scheduled.memory
 
-    def strike(self, error: BaseException | None = None, **details: Any) -> bool:
+    def strike(self, error: BaseException | None = None, **details: object) -> bool:
         """Record a strike. In the trial without faults, record only that a strike is possible."""
         if self._controller.probing:
             self._scheduled.eligible = [0]
@@ -65,9 +69,15 @@ def activate_continuous_faults(controller: Controller, *, fresh: bool = False) -
     def open_all() -> None:
         for scheduled in controller.scheduled:
             fault = scheduled.fault
-            if fault.continuous and fault.applies_to(controller.attributes) and (fresh or not fault.requires_process):
+            if (
+                fault.continuous
+                and fault.applies_to(controller.attributes)
+                and (fresh or not fault.requires_process)
+            ):
                 with deferred():
-                    controller.resources.enter_context(Uninterruptible(fault.activate(ContinuousEffect(controller, scheduled))))
+                    controller.resources.enter_context(
+                        Uninterruptible(fault.activate(ContinuousEffect(controller, scheduled)))
+                    )
 
     controller.activate_continuous_faults = open_all  # the body may start again
     open_all()
@@ -77,4 +87,7 @@ def refuse_in_process(faults: list[Fault]) -> None:
     """Raise ``BadArgument`` for a fault that requires a process of the subject."""
     for fault in faults:
         if fault.requires_process:
-            raise BadArgument(f'{fault!r} {fault.requires_process}. Use mlchaos.run(..., isolation="process"), or set it for all tests')
+            raise BadArgument(
+                f'{fault!r} {fault.requires_process}. Use mlchaos.run(..., isolation="process"), '
+                f"or set it for all tests"
+            )

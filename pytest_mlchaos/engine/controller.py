@@ -85,7 +85,8 @@ class SubjectOf:
         self.outer = controller.inside
         if controller.inside and controller.inside not in self._within:
             error = BadArgument(
-                f"{self._caller} was called inside the subject of {controller.inside}, or in a thread beside it, and runs cannot be "
+                f"{self._caller} was called inside the subject of {controller.inside}, or in a "
+                f"thread beside it, and runs cannot be "
                 "nested. Call it in the test, after the first one has returned"
             )
             controller.broken = controller.broken or error
@@ -121,7 +122,14 @@ class Controller:
     # Of each visit in this process, for example its rank in a world.
     attributes: Mapping[str, Any] = NO_ATTRIBUTES
 
-    def __init__(self, schedule: Schedule, clock: Clock | None = None, *, probing: bool = False, own: Iterable[Path] = ()) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        clock: Clock | None = None,
+        *,
+        probing: bool = False,
+        own: Iterable[Path] = (),
+    ) -> None:
         self.schedule = schedule
         self.clock: Clock = clock or RealClock()
         self.own = tuple(own)
@@ -142,7 +150,10 @@ class Controller:
         self.idle = ""
         # True if a search drew the schedule, and False if the test declares it.
         self.drawn = False
-        self.scheduled = [ScheduledFault(fault, place, schedule.seed) for place, fault in enumerate(schedule.faults)]
+        self.scheduled = [
+            ScheduledFault(fault, place, schedule.seed)
+            for place, fault in enumerate(schedule.faults)
+        ]
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.injected: list[BaseException] = []
@@ -165,7 +176,9 @@ class Controller:
         self.forget: list[Callable[[], None]] = []
         # By oracle: True if it has found anything to judge.
         self.judgements: dict[str, bool] = {}
-        self.handlers = {number: handler(number) for number in map(signal.Signals.__getitem__, NOTICES)}  # at the start of the trial
+        self.handlers = {
+            number: handler(number) for number in map(signal.Signals.__getitem__, NOTICES)
+        }  # at the start of the trial
         # The smallest number of restarts that a run of this trial allows.
         self.restarts: int | None = None
         # The time limit of the trial in seconds, and its end on the real clock.
@@ -177,9 +190,15 @@ class Controller:
         self._injector = Injector(self)
         self._counters: dict[Key, VisitCounter] = {}
 
-    # -- what sites call ---------------------------------------------------------------------------------------
+    # -- what sites call ---------------------------------------------------------------------------
 
-    def visit(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES, source: Stream | None = None) -> Any:
+    def visit(
+        self,
+        key: Key,
+        payload: object = None,
+        attributes: Mapping[str, Any] = NO_ATTRIBUTES,
+        source: Stream | None = None,
+    ) -> Any:
         """Pass a site. Return the payload: the very same object unless a fault strikes.
 
         Args:
@@ -202,7 +221,9 @@ class Controller:
         Gate(visit, self.clock).wait()
         return visit.payload
 
-    def begin(self, key: Key, payload: Any = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> Gate | None:
+    def begin(
+        self, key: Key, payload: object = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES
+    ) -> Gate | None:
         """Start an operation at a site.
 
         Call ``gate.wait()`` inside ``with gate`` before the operation. A coroutine awaits
@@ -226,7 +247,7 @@ class Controller:
         visit = self._strike(key, counter, passed - 1, payload, attributes, contextlib.ExitStack())
         return None if visit is None else Gate(visit, self.clock)
 
-    # -- what trials and runs call -----------------------------------------------------------------------------
+    # -- what trials and runs call -----------------------------------------------------------------
 
     def __enter__(self) -> Controller:
         register_open(self)
@@ -254,7 +275,8 @@ class Controller:
         """
         self.hear()
         return most_passed(
-            {key: counter.passed for key, counter in self._counters.items()}, *(counts.passed for counts in self.elsewhere.values())
+            {key: counter.passed for key, counter in self._counters.items()},
+            *(counts.passed for counts in self.elsewhere.values()),
         )
 
     def count(self, key: Key, *, succeeded: bool = False) -> int:
@@ -270,7 +292,8 @@ class Controller:
         """Return the counts, for a process that continues from here."""
         counters = self._counters.items()
         return ProcessCounts(
-            {key: counter.passed for key, counter in counters}, {scheduled.index: scheduled.struck for scheduled in self.scheduled}
+            {key: counter.passed for key, counter in counters},
+            {scheduled.index: scheduled.struck for scheduled in self.scheduled},
         )
 
     def go_on_from(self, counts: ProcessCounts) -> None:
@@ -324,7 +347,12 @@ class Controller:
 
         It may not in a golden run, in a dead process, or while the plugin itself is working.
         """
-        return scheduled in self.scheduled and not self._closed and self.crash is None and not getattr(self._applying, "on", False)
+        return (
+            scheduled in self.scheduled
+            and not self._closed
+            and self.crash is None
+            and not getattr(self._applying, "on", False)
+        )
 
     @uninterruptible
     def watching_steps(self, on_step: Callable[[], None]) -> Iterator[None]:
@@ -398,9 +426,19 @@ class Controller:
         """
         self.hear()
         kept = self._counters, self.crash, self.scheduled, self.names, self.elsewhere
-        self._counters, self.crash, self.scheduled, self.names, self.elsewhere = {}, None, [], {}, {}
+        self._counters, self.crash, self.scheduled, self.names, self.elsewhere = (
+            {},
+            None,
+            [],
+            {},
+            {},
+        )
         try:
-            with self.forks.paused() if self.forks is not None and not self.forks.name else contextlib.nullcontext():
+            with (
+                self.forks.paused()
+                if self.forks is not None and not self.forks.name
+                else contextlib.nullcontext()
+            ):
                 yield
         finally:
             self._counters, self.crash, self.scheduled, self.names, self.elsewhere = kept
@@ -408,14 +446,18 @@ class Controller:
     def is_injected(self, error: BaseException | None) -> bool:
         """Return True if a fault raised this exception, or one that it was raised ``from``."""
         self.hear()
-        return comes_from(error, self.injected, self._injected_there) or (error is not None and any(claim(error) for claim in self.claims))
+        return comes_from(error, self.injected, self._injected_there) or (
+            error is not None and any(claim(error) for claim in self.claims)
+        )
 
-    # -- processes that the subject forks ----------------------------------------------------------------------
+    # -- processes that the subject forks ----------------------------------------------------------
 
     def share(self) -> None:
         """Count visits and report strikes together with the child, before a fork."""
         if self.forks is None:
-            scheduled_faults = [scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)]
+            scheduled_faults = [
+                scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)
+            ]
             if not scheduled_faults or self._closed or self.crash is not None:
                 return
             keys = list(dict.fromkeys(scheduled.fault.key for scheduled in scheduled_faults))
@@ -438,9 +480,13 @@ class Controller:
         self.lock, self.interrupt = threading.Lock(), None
         self._send = self.forks.tell
         self._on_crash[:] = [functools.partial(os.kill, os.getpid(), signal.SIGKILL)]
-        self.scheduled = [scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)]
+        self.scheduled = [
+            scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)
+        ]
         for counter in self._counters.values():
-            counter.scheduled = [scheduled for scheduled in counter.scheduled if scheduled in self.scheduled]
+            counter.scheduled = [
+                scheduled for scheduled in counter.scheduled if scheduled in self.scheduled
+            ]
         forget_scopes()
         self._rearm()
         return True
@@ -465,7 +511,7 @@ class Controller:
                 counter = self._open(key)
                 counter.passed = max(counter.passed, passed)
 
-    def _relay(self, kind: str, *content: Any) -> None:
+    def _relay(self, kind: str, *content: object) -> None:
         """Forward a message of a forked process.
 
         A controller that reports to a parent overrides this.
@@ -482,9 +528,11 @@ class Controller:
                     counter.count_with(itertools.count(counter.passed + 1).__next__)
             forks.close()
 
-    def note(self, scheduled: ScheduledFault, **details: Any) -> None:
+    def note(self, scheduled: ScheduledFault, **details: object) -> None:
         """Record a strike of a fault that is not bound to a visit."""
-        self._injector.record(scheduled, Strike(scheduled.text, name_of(scheduled.fault.key), 0, details))
+        self._injector.record(
+            scheduled, Strike(scheduled.text, name_of(scheduled.fault.key), 0, details)
+        )
 
     def tell_strike(self, scheduled: ScheduledFault, strike: Strike) -> None:
         """Report a strike to the parent process, if there is one."""
@@ -500,7 +548,7 @@ class Controller:
                     self._send("eligible", scheduled.index, visit.index)
                     self._send("measured", {scheduled.index: scheduled.measures})
 
-    # -- the slow path -----------------------------------------------------------------------------------------
+    # -- the slow path -----------------------------------------------------------------------------
 
     def _open(self, key: Key) -> VisitCounter:
         with self.lock:
@@ -508,7 +556,9 @@ class Controller:
             if counter is None:
                 counter = VisitCounter()
                 counter.scheduled = [
-                    scheduled for scheduled in self.scheduled if scheduled.fault.key == key and scheduled.fault.applies_to(self.attributes)
+                    scheduled
+                    for scheduled in self.scheduled
+                    if scheduled.fault.key == key and scheduled.fault.applies_to(self.attributes)
                 ]
                 self._opened(key, counter)
                 if self.forks is not None and counter.scheduled and self.forks.is_counted(key):
@@ -531,7 +581,9 @@ class Controller:
         elif self.probing:
             counter.next_due = 0 if counter.scheduled else NO_VISIT
         else:
-            counter.next_due = min((scheduled.next_due for scheduled in counter.scheduled), default=NO_VISIT)
+            counter.next_due = min(
+                (scheduled.next_due for scheduled in counter.scheduled), default=NO_VISIT
+            )
 
     def _rearm(self) -> None:
         for counter in list(self._counters.values()):
@@ -542,7 +594,7 @@ class Controller:
         key: Key,
         counter: VisitCounter,
         number: int,
-        payload: Any,
+        payload: object,
         attributes: Mapping[str, Any],
         stack: contextlib.ExitStack | None,
         source: Stream | None = None,
@@ -554,7 +606,15 @@ class Controller:
             counter.failed += 1
             # A new one, because the first keeps the traceback of the code that caught it.
             raise SimulatedCrash(str(self.crash))
-        visit = Visit(name_of(key), number, payload, {**self.attributes, **attributes}, stack=stack, source=source, process=self.process)
+        visit = Visit(
+            name_of(key),
+            number,
+            payload,
+            {**self.attributes, **attributes},
+            stack=stack,
+            source=source,
+            process=self.process,
+        )
         self._applying.on = True
         try:
             if self.probing:

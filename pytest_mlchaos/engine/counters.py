@@ -64,7 +64,9 @@ class ScheduledFault:
     def is_due(self, visit: int) -> bool:
         """Return True if the fault strikes at this visit."""
         fault = self.fault
-        return (fault.times is None or self.struck < fault.times) and fault.strikes_at(visit, self._seed, self.index)
+        return (fault.times is None or self.struck < fault.times) and fault.strikes_at(
+            visit, self._seed, self.index
+        )
 
     @property
     def next_due(self) -> int:
@@ -74,7 +76,9 @@ class ScheduledFault:
         """
         if self.observes and self.fault.keeps_observing and self.memory:
             return 0
-        if self._next == NO_VISIT or (self.fault.times is not None and self.struck >= self.fault.times):
+        if self._next == NO_VISIT or (
+            self.fault.times is not None and self.struck >= self.fault.times
+        ):
             return NO_VISIT
         return 0 if self.observes else self._next
 
@@ -83,7 +87,9 @@ class ScheduledFault:
 
         Threads may arrive out of order, so a visit that is late stays due.
         """
-        if visit == self._next or (visit > self._next and self.fault.strikes_at(visit, self._seed, self.index)):
+        if visit == self._next or (
+            visit > self._next and self.fault.strikes_at(visit, self._seed, self.index)
+        ):
             self._resolved.add(visit)
         while self._next in self._resolved:
             self._resolved.discard(self._next)
@@ -95,7 +101,10 @@ class ScheduledFault:
             return start
         if fault.p is not None:
             ahead = range(start, start + LOOK_AHEAD_VISITS)
-            return next((visit for visit in ahead if fault.strikes_at(visit, self._seed, self.index)), start + LOOK_AHEAD_VISITS)
+            return next(
+                (visit for visit in ahead if fault.strikes_at(visit, self._seed, self.index)),
+                start + LOOK_AHEAD_VISITS,
+            )
         if fault.is_consecutive:
             return int(max(start, fault.at[0]))
         visit = following(fault.at, start) if isinstance(fault.at, (tuple, range)) else None

@@ -9,7 +9,11 @@ import random
 import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["digest", "random_states"]
 
@@ -27,7 +31,7 @@ _numpy_seen: dict[bytes, bytes] = {}
 _new = functools.partial(hashlib.sha1, usedforsecurity=False)
 
 
-def digest(value: Any) -> bytes:
+def digest(value: object) -> bytes:
     """Return a digest that is the same for the same contents, in each process.
 
     It covers numbers, texts, tensors, arrays and containers of them. For other objects it covers
@@ -54,7 +58,7 @@ def _feed(value: Any, update: _Update, depth: int) -> None:
         _feed_rare(value, update, depth)
 
 
-def _feed_rare(value: Any, update: _Update, depth: int) -> None:
+def _feed_rare(value: object, update: _Update, depth: int) -> None:
     if isinstance(value, float):
         update(_DOUBLE(value))
     elif value is None or isinstance(value, (bool, int, complex)):
@@ -88,23 +92,33 @@ def _is(library: str, kind: str, value: object) -> bool:
     return cls is not None and isinstance(value, cls)
 
 
-def _feed_tensor(tensor: Any, update: _Update) -> None:
+def _feed_tensor(tensor: torch.Tensor, update: _Update) -> None:
     torch = sys.modules["torch"]
     try:
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested or tensor.is_meta:
+        if (
+            tensor.layout is not torch.strided
+            or tensor.is_quantized
+            or tensor.is_nested
+            or tensor.is_meta
+        ):
             update(repr((tensor.layout, tensor.dtype)).encode())
-        elif tensor.numel() == 1:  # one value: a counter may be a number in one run, and a tensor in the other
+        elif (
+            tensor.numel() == 1
+        ):  # one value: a counter may be a number in one run, and a tensor in the other
             value = tensor.item()
             update(repr(value).encode() if isinstance(value, complex) else _DOUBLE(value))
         elif _lies_plain(tensor, torch) and (address := tensor.data_ptr()):
             update(ctypes.string_at(address, tensor.nbytes))  # ten times faster than a NumPy view
         else:
             _feed_any_tensor(tensor.detach(), update)
-    except (RuntimeError, NotImplementedError):  # the tensor holds no data of its own, for example under torch.func
+    except (
+        RuntimeError,
+        NotImplementedError,
+    ):  # the tensor holds no data of its own, for example under torch.func
         update(repr((tensor.layout, tensor.dtype)).encode())
 
 
-def _lies_plain(tensor: Any, torch: Any) -> bool:
+def _lies_plain(tensor: torch.Tensor, torch: ModuleType) -> bool:
     """Return True if the memory at the tensor's address holds its content.
 
     A subclass may have no data there.
@@ -118,10 +132,12 @@ def _lies_plain(tensor: Any, torch: Any) -> bool:
     )
 
 
-def _feed_any_tensor(tensor: Any, update: _Update) -> None:
+def _feed_any_tensor(tensor: torch.Tensor, update: _Update) -> None:
     torch = sys.modules["torch"]
     if tensor.numel() and not tensor.untyped_storage().nbytes():
-        raise RuntimeError("its storage was freed, as a sharded model's is")  # reading it would end the process
+        raise RuntimeError(
+            "its storage was freed, as a sharded model's is"
+        )  # reading it would end the process
     flat = tensor.cpu().contiguous().reshape(-1)
     if flat.is_conj() or flat.is_neg():
         flat = flat.resolve_conj().resolve_neg()
@@ -134,7 +150,7 @@ def _feed_any_tensor(tensor: Any, update: _Update) -> None:
     update(raw[:4096].tobytes() + raw[-4096:].tobytes())
 
 
-def _feed_array(array: Any, update: _Update) -> None:
+def _feed_array(array: object, update: _Update) -> None:
     import numpy as np
 
     array = np.asarray(array)
@@ -160,7 +176,7 @@ def random_states() -> Iterable[tuple[str, bytes]]:
         yield "rng.torch", digest(torch.get_rng_state())
 
 
-def _numpy_state(numpy: Any) -> bytes:
+def _numpy_state(numpy: ModuleType) -> bytes:
     """Return a digest of NumPy's global state.
 
     NumPy takes 40 µs to return its state. Comparing the raw memory with the last one takes 1 µs.
@@ -179,7 +195,7 @@ def _numpy_state(numpy: Any) -> bytes:
     return found
 
 
-def _twister(numpy: Any) -> bytes | None:
+def _twister(numpy: ModuleType) -> bytes | None:
     """Return the memory of NumPy's global Mersenne Twister, or None for a different generator.
 
     It has 624 words and a position.

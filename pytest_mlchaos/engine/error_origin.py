@@ -30,7 +30,8 @@ def fault_error(fault: Fault, error: Exception, what: str) -> FaultError:
     trace = _innermost(error)
     where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
     mistake = FaultError(
-        f"the fault {type(fault).__name__} has a bug: {what} of {fault!r} raised {error_text(error)}{where}. "
+        f"the fault {type(fault).__name__} has a bug: {what} of {fault!r} raised "
+        f"{error_text(error)}{where}. "
         "This says nothing about the subject."
     )
     mistake.__cause__ = error
@@ -47,13 +48,19 @@ def is_meant(error: BaseException, visit: Visit, fault: Fault) -> bool:
     if error is visit.error or isinstance(error, SimulatedCrash):
         return True
     trace = _innermost(error)
-    if trace is None or isinstance(error, (AssertionError, NotImplementedError, FrozenInstanceError, MlchaosError)):
+    if trace is None or isinstance(
+        error, (AssertionError, NotImplementedError, FrozenInstanceError, MlchaosError)
+    ):
         return False
     module = sys.modules.get(type(fault).__module__)
     return trace.tb_frame.f_globals is getattr(module, "__dict__", None) and _is_stated(error)
 
 
-def comes_from(error: BaseException | None, origins: Sequence[BaseException], elsewhere: Collection[tuple[str, str]] = ()) -> bool:
+def comes_from(
+    error: BaseException | None,
+    origins: Sequence[BaseException],
+    elsewhere: Collection[tuple[str, str]] = (),
+) -> bool:
     """Return True if an exception is one of ``origins``, or a consequence of one.
 
     It is a consequence if it was raised ``from`` one, or if a library raised it while it handled
@@ -68,7 +75,11 @@ def comes_from(error: BaseException | None, origins: Sequence[BaseException], el
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if any(error is origin for origin in origins) or getattr(error, _MARK, False) or _is_copy(error, elsewhere):
+        if (
+            any(error is origin for origin in origins)
+            or getattr(error, _MARK, False)
+            or _is_copy(error, elsewhere)
+        ):
             return True
         seen.add(id(error))
         own = _is_users(error) or (isinstance(error, KeyboardInterrupt) and not _is_stated(error))
@@ -78,7 +89,10 @@ def comes_from(error: BaseException | None, origins: Sequence[BaseException], el
 
 def _is_copy(error: BaseException, elsewhere: Collection[tuple[str, str]]) -> bool:
     text = str(error) if elsewhere else ""
-    return any(kind == type(error).__qualname__ and (text == words or (words and words in text)) for kind, words in elsewhere)
+    return any(
+        kind == type(error).__qualname__ and (text == words or (words and words in text))
+        for kind, words in elsewhere
+    )
 
 
 def mark(error: BaseException, *, own_words: bool = False) -> None:
@@ -110,8 +124,10 @@ def describe_swallower(crash: SimulatedCrash) -> str | None:
     catcher = _outermost_user_frame(trace)
     code = catcher.tb_frame.f_code
     return (
-        f"{crash}, but {code.co_name}() swallowed it at {code.co_filename}:{catcher.tb_lineno} and continued. "
-        "No process survives SIGKILL, and code like this swallows Ctrl-C too: catch Exception instead of everything, "
+        f"{crash}, but {code.co_name}() swallowed it at {code.co_filename}:{catcher.tb_lineno} and "
+        f"continued. "
+        "No process survives SIGKILL, and code like this swallows Ctrl-C too: catch Exception "
+        "instead of everything, "
         "and do not return from finally"
     )
 
@@ -119,7 +135,10 @@ def describe_swallower(crash: SimulatedCrash) -> str | None:
 def _outermost_user_frame(trace: TracebackType) -> TracebackType:
     package = __name__.partition(".")[0]
     found: TracebackType | None = trace
-    while found is not None and str(found.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+    while (
+        found is not None
+        and str(found.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package
+    ):
         found = found.tb_next
     return found or trace
 
@@ -135,7 +154,10 @@ def _innermost(error: BaseException) -> TracebackType | None:
 def _is_stated(error: BaseException) -> bool:
     """Return True if a ``raise`` statement raised the exception, and not a signal."""
     trace = _innermost(error)
-    return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in ("RAISE_VARARGS", "RERAISE")
+    return trace is not None and dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] in (
+        "RAISE_VARARGS",
+        "RERAISE",
+    )
 
 
 def _is_users(error: BaseException) -> bool:

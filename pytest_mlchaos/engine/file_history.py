@@ -27,7 +27,7 @@ class FileHistory:
         self.read_back: set[str] = set()
         self._written: set[str] = set()
 
-    def opened(self, path: str, flags: Any) -> None:
+    def opened(self, path: str, flags: object) -> None:
         """Note that a file is opened for writing or for reading."""
         if not isinstance(flags, int) or flags & _WRITES:
             self._written.add(path)
@@ -47,12 +47,17 @@ class FileHistory:
         _recording.append(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self in _recording:
             _recording.remove(self)
 
 
-def _absolute(path: Any) -> str | None:
+def _absolute(path: str | os.PathLike[str]) -> str | None:
     try:
         return os.path.abspath(os.fsdecode(path))
     except (TypeError, ValueError, OSError):
@@ -61,7 +66,11 @@ def _absolute(path: Any) -> str | None:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _recording or event not in ("open", "os.rename", "os.link") or inside() == INTERNAL_OPERATION:
+    if (
+        not _recording
+        or event not in ("open", "os.rename", "os.link")
+        or inside() == INTERNAL_OPERATION
+    ):
         return
     path = _absolute(arguments[0] if event == "open" else arguments[1])
     for history in tuple(_recording) if path is not None else ():

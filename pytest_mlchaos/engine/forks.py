@@ -48,7 +48,7 @@ class Forks:
         self._set(_END, self._log)
         self._set(_ON, 1)
 
-    # -- in each process ---------------------------------------------------------------------------------------
+    # -- in each process ---------------------------------------------------------------------------
 
     def is_counted(self, key: Key) -> bool:
         """Return True if the visits of this key are counted together."""
@@ -88,7 +88,7 @@ class Forks:
             if mine:
                 self._add(self._strikes + index)
 
-    # -- in a child --------------------------------------------------------------------------------------------
+    # -- in a child --------------------------------------------------------------------------------
 
     def born(self) -> None:
         """Continue as a process that was just forked."""
@@ -97,7 +97,7 @@ class Forks:
         self.name = f"{self.name or 'child '}{'.' if self.name else ''}{self.children}"
         self.children = 0
 
-    def tell(self, kind: str, *content: Any) -> None:
+    def tell(self, kind: str, *content: object) -> None:
         """Append a message to the log."""
         data = pickle.dumps((kind, *content))
         with self._locked() as mine:
@@ -107,7 +107,7 @@ class Forks:
                 # Written last, so that a message cut off by a kill is ignored.
                 self._set(_END, end + _NUMBER.size + len(data))
 
-    # -- in the trial's process --------------------------------------------------------------------------------
+    # -- in the trial's process --------------------------------------------------------------------
 
     def told(self) -> list[tuple[Any, ...]]:
         """Return the messages since the last call."""
@@ -151,7 +151,7 @@ class Forks:
             if mine:
                 self._set(_ON, on)
 
-    # -- the file ----------------------------------------------------------------------------------------------
+    # -- the file ----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:

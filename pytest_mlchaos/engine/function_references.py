@@ -23,7 +23,7 @@ _replaced: dict[int, Any] = {}
 """The original functions. They are kept alive so that no other object gets their id."""
 
 
-def by_reference(patches: Patches, original: Any) -> None:
+def by_reference(patches: Patches, original: object) -> None:
     """Let pickle accept ``original`` under its name, until the patches are undone."""
     if id(original) in _replaced or not isinstance(getattr(original, "__qualname__", None), str):
         return
@@ -56,35 +56,54 @@ def _patch_picklers(patches: Patches) -> None:
     class Pickler(compiled):  # type: ignore[misc, valid-type]  # it is a class
         """The C pickler as a Python class, because the C class cannot be patched."""
 
-        def reducer_override(self, value: Any) -> Any:
+        def reducer_override(self, value: object) -> Any:
             """Reduce a function that pickle would refuse."""
             return _reduce(value)
 
     Pickler.__module__, Pickler.__qualname__ = compiled.__module__, compiled.__qualname__
 
-    def dump(value: Any, file: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> None:
-        Pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(value)
+    def dump(
+        value: object,
+        file: object,
+        protocol: int | None = None,
+        *,
+        fix_imports: bool = True,
+        buffer_callback: object = None,
+    ) -> None:
+        Pickler(file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback).dump(
+            value
+        )
 
-    def dumps(value: Any, protocol: int | None = None, *, fix_imports: bool = True, buffer_callback: Any = None) -> bytes:
+    def dumps(
+        value: object,
+        protocol: int | None = None,
+        *,
+        fix_imports: bool = True,
+        buffer_callback: object = None,
+    ) -> bytes:
         file = io.BytesIO()
         dump(value, file, protocol, fix_imports=fix_imports, buffer_callback=buffer_callback)
         return file.getvalue()
 
     for base in (compiled, pickle._Pickler):
         for cls in list(_descendants(base)):
-            if cls is not Pickler and ("reducer_override" in vars(cls) or not hasattr(cls.__base__, "reducer_override")):
+            if cls is not Pickler and (
+                "reducer_override" in vars(cls) or not hasattr(cls.__base__, "reducer_override")
+            ):
                 patches.set(cls, "reducer_override", _before(vars(cls).get("reducer_override")))
     patches.set(pickle._Pickler, "reducer_override", _before(None))
     patches.set(pickle, "Pickler", Pickler)
     with patches.together():
         for original, replacement in ((pickle.dump, dump), (pickle.dumps, dumps)):
-            patches.replace_everywhere(original, unbound(functools.wraps(original)(replacement), original))
+            patches.replace_everywhere(
+                original, unbound(functools.wraps(original)(replacement), original)
+            )
 
 
 def _before(own: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
     """Return a ``reducer_override`` that runs before the class's own one."""
 
-    def reducer_override(self: Any, value: Any) -> Any:
+    def reducer_override(self: object, value: object) -> Any:
         reduced = _reduce(value)
         return reduced if reduced is not NotImplemented or own is None else own(self, value)
 

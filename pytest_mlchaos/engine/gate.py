@@ -61,7 +61,12 @@ class Gate:
         delay, its own clean-up runs.
         """
         visit = self.visit
-        if not visit.delay or visit.error is not None or visit.deferred_actions or asyncio._get_running_loop() is None:
+        if (
+            not visit.delay
+            or visit.error is not None
+            or visit.deferred_actions
+            or asyncio._get_running_loop() is None
+        ):
             await self.wait_async()
             return await begin()
         return await _DelayedInside(begin(), lambda: pause(self._clock, visit.delay))
@@ -87,7 +92,12 @@ class Gate:
     def __enter__(self) -> Gate:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.visit.stack is not None:
             with deferred():
                 self.visit.stack.__exit__(kind, error, trace)
@@ -125,7 +135,8 @@ class _DelayedInside:
                     sent = yield waits_for
                 except GeneratorExit:
                     raise
-                except BaseException as error:  # noqa: BLE001  # the awaited object decides what happens
+                except BaseException as error:  # noqa: BLE001
+                    # the awaited object decides what happens
                     waits_for = steps.throw(error)
                 else:
                     waits_for = steps.send(sent) if hasattr(steps, "send") else next(steps)

@@ -47,7 +47,11 @@ def hang(pid: int) -> None:
 
 def _catches(pid: int) -> bool:
     try:
-        line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+        line = next(
+            line
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith("SigCgt:")
+        )
     except (OSError, StopIteration):
         return False
     return bool(int(line.split()[1], 16) >> (_SIGNAL - 1) & 1)

@@ -23,7 +23,9 @@ def when_imported(name: str, patches: Patches, action: Callable[[], object]) -> 
             import in this trial.
     """
     module = sys.modules.get(name)
-    if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+    if module is not None and not getattr(
+        getattr(module, "__spec__", None), "_initializing", False
+    ):
         action()
         return
     finder = _Finder(name, action)
@@ -51,7 +53,11 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         finders = list(sys.meta_path)
         behind = finders[finders.index(self) + 1 :] if self in finders else finders
-        specs = (finder.find_spec(fullname, path, target) for finder in behind if hasattr(finder, "find_spec"))
+        specs = (
+            finder.find_spec(fullname, path, target)
+            for finder in behind
+            if hasattr(finder, "find_spec")
+        )
         spec = next((spec for spec in specs if spec is not None), None)
         loader = spec.loader if spec is not None else None
         if loader is not None:

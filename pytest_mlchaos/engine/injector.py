@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.faults import EVERY, Fault
@@ -82,7 +82,11 @@ class Injector:
         for scheduled in counter.scheduled:
             if scheduled.observes and self._wanted(scheduled, visit):
                 visit.memory, visit.is_scheduled = scheduled.memory, scheduled.is_due
-                self._guarded(scheduled.fault, lambda scheduled=scheduled: scheduled.fault.observe(visit), "observe()")
+                self._guarded(
+                    scheduled.fault,
+                    lambda scheduled=scheduled: scheduled.fault.observe(visit),
+                    "observe()",
+                )
         for scheduled in due:
             if self._wanted(scheduled, visit):
                 visit.seed = derive_seed(seed, scheduled.fault.name, scheduled.index, visit.index)
@@ -108,7 +112,9 @@ class Injector:
         try:
             yield claimed
         finally:
-            if claimed and self._claims.scheduled is scheduled:  # it has not struck, at least not yet
+            if (
+                claimed and self._claims.scheduled is scheduled
+            ):  # it has not struck, at least not yet
                 forks.release(scheduled.index)
             self._claims.scheduled = None
 
@@ -119,7 +125,9 @@ class Injector:
                 scheduled.eligible.append(visit.index)
                 if len(scheduled.eligible) <= PROBED_VISITS:
                     visit.measures = scheduled.measures
-                    self._guarded(scheduled.fault, lambda scheduled=scheduled: scheduled.fault.probe(visit))
+                    self._guarded(
+                        scheduled.fault, lambda scheduled=scheduled: scheduled.fault.probe(visit)
+                    )
 
     def _wanted(self, scheduled: ScheduledFault, visit: Visit) -> bool:
         where = scheduled.fault.where
@@ -129,7 +137,8 @@ class Injector:
             return bool(where(visit))
         except Exception as error:  # a user's predicate may raise anything
             mistake = BadArgument(
-                f"{scheduled.fault.name}: where= raised {error_text(error)}, at visit {visit.index} of {visit.site}. It takes the "
+                f"{scheduled.fault.name}: where= raised {error_text(error)}, at visit "
+                f"{visit.index} of {visit.site}. It takes the "
                 "visit, and returns True if the fault may strike there"
             )
             mistake.__cause__ = error
@@ -140,14 +149,21 @@ class Injector:
         def record(details: Mapping[str, Any]) -> None:
             scheduled.strikes.append((visit.attributes.get("rank"), visit.index))
             strike = Strike(scheduled.text, visit.site, visit.index, {**about(), **details})
-            attribute_strike(strike, self._controller.clock.now() + visit.delay, scheduled.fault.key)
+            attribute_strike(
+                strike, self._controller.clock.now() + visit.delay, scheduled.fault.key
+            )
             self.record(scheduled, strike)
             if visit.error is not None:
                 if is_own(scheduled.fault):
                     remember_text(visit.error, str(visit.error))
                 self._controller.inject(visit.error)
 
-        visit.recorder, visit.records_itself, visit.details, visit.memory = record, False, {}, scheduled.memory
+        visit.recorder, visit.records_itself, visit.details, visit.memory = (
+            record,
+            False,
+            {},
+            scheduled.memory,
+        )
         before = _seen(scheduled.fault, visit)
         try:
             payload = scheduled.fault.apply(visit)
@@ -161,14 +177,20 @@ class Injector:
                 return
             if not is_meant(error, visit, scheduled.fault):
                 self._tool_error(scheduled.fault, error, "apply()")
-            visit.error = error.with_traceback(None) if isinstance(error, StopIteration) else error  # see Gate.check
+            visit.error = (
+                error.with_traceback(None) if isinstance(error, StopIteration) else error
+            )  # see Gate.check
             record(visit.details)
             return
         if payload is not None:
             visit.payload = payload
         if inspect.iscoroutine(payload) and not inspect.isawaitable(before.payload):
             payload.close()
-            self._tool_error(scheduled.fault, TypeError("it returned a coroutine. apply() must be a plain function"), "apply()")
+            self._tool_error(
+                scheduled.fault,
+                TypeError("it returned a coroutine. apply() must be a plain function"),
+                "apply()",
+            )
         if not visit.records_itself and before.changed(visit):
             record(visit.details)
 
@@ -177,7 +199,9 @@ class Injector:
 
         It may if a search, a probability or EVERY chose the visit, but not if the test did.
         """
-        return self._controller.drawn or scheduled.fault.p is not None or scheduled.fault.at is EVERY
+        return (
+            self._controller.drawn or scheduled.fault.p is not None or scheduled.fault.at is EVERY
+        )
 
     def record(self, scheduled: ScheduledFault, strike: Strike) -> None:
         """Count a strike, and add it to the journal."""
@@ -188,11 +212,13 @@ class Injector:
             else:
                 self._controller.forks.count_strike(scheduled.index)
             if self._controller.forks.name:
-                strike = dataclasses.replace(strike, details={**strike.details, "process": self._controller.forks.name})
+                strike = dataclasses.replace(
+                    strike, details={**strike.details, "process": self._controller.forks.name}
+                )
         self._controller.journal.append(strike)
         self._controller.tell_strike(scheduled, strike)
 
-    def _guarded(self, fault: Fault, call: Any, what: str = "probe()") -> Any:
+    def _guarded(self, fault: Fault, call: Callable[..., Any], what: str = "probe()") -> Any:
         try:
             return call()
         except Exception as error:  # noqa: BLE001  # a user's fault may raise anything

@@ -53,15 +53,20 @@ class Patches:
         """
         self._undo.append(undo)
 
-    def set(self, owner: Any, name: str, value: object) -> None:
+    def set(self, owner: object, name: str, value: object) -> None:
         """Set an attribute of a module or class, and undo that at the end.
 
         Args:
             owner: The module or class.
             name: The name of the attribute.
-            value: The new value. At the end, the old value is restored, or the attribute is deleted.
+            value: The new value. At the end, the old value is restored, or the attribute is
+                deleted.
         """
-        before = vars(owner).get(name, _ABSENT) if hasattr(owner, "__dict__") else getattr(owner, name, _ABSENT)
+        before = (
+            vars(owner).get(name, _ABSENT)
+            if hasattr(owner, "__dict__")
+            else getattr(owner, name, _ABSENT)
+        )
 
         def undo() -> None:
             if before is not _ABSENT:
@@ -72,7 +77,10 @@ class Patches:
         self.on_undo(undo)
         try:
             setattr(owner, name, value)
-        except (AttributeError, TypeError):  # for example a type written in C: there is nothing to undo
+        except (
+            AttributeError,
+            TypeError,
+        ):  # for example a type written in C: there is nothing to undo
             self._undo.pop()
             raise
         self._made.append((owner, name, value, before))
@@ -107,7 +115,9 @@ class Patches:
         else:
             self._replace([(original, replacement)])
 
-    def replace_for_others(self, pairs: Sequence[tuple[object, object]], ours: Container[str]) -> None:
+    def replace_for_others(
+        self, pairs: Sequence[tuple[object, object]], ours: Container[str]
+    ) -> None:
         """Do the same as ``replace_everywhere`` for pairs, except in the packages ``ours``.
 
         A pair is (original, replacement).
@@ -171,7 +181,8 @@ class Patches:
             while self._undo:
                 try:
                     self._undo[-1]()
-                except Exception as error:  # noqa: BLE001  # undo all others first. After an interruption, the next call undoes the rest
+                except Exception as error:  # noqa: BLE001
+                    # undo all others first. After an interruption, the next call undoes the rest
                     failure = failure or error
                 self._undo.pop()
         if failure is not None:

@@ -11,7 +11,9 @@ from ..core.interrupts import deferred, handle, handler
 
 __all__ = ["NOTICES", "ProcessState"]
 
-NOTICES = tuple(name for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP") if hasattr(signal, name))
+NOTICES = tuple(
+    name for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
 """The signals that announce the end of a process, the most common first."""
 _SIGNALS = tuple(signal.Signals[name] for name in NOTICES)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core.journal import Strike
 from ..core.privacy import error_text, remember_text
@@ -41,7 +41,7 @@ class RemoteState:
         self.unusable: str | None = None
         self.halted: float | None = None
 
-    def take(self, kind: str, *content: Any) -> None:
+    def take(self, kind: str, *content: object) -> None:
         """Process one message."""
         getattr(self, f"_on_{kind}")(*content)
 
@@ -68,7 +68,11 @@ class RemoteState:
             self.measures.setdefault(index, {}).update(sizes)
 
     def _on_passed(
-        self, passed: dict[Key, int], measures: dict[int, dict[str, int]], failed: dict[Key, int], names: dict[str, dict[str, None]]
+        self,
+        passed: dict[Key, int],
+        measures: dict[int, dict[str, int]],
+        failed: dict[Key, int],
+        names: dict[str, dict[str, None]],
     ) -> None:
         self.passed.update(passed)
         self.measures.update(measures)
@@ -98,7 +102,9 @@ class RemoteState:
         return ProcessCounts(dict(self.passed), struck)
 
 
-def merge_into(controller: Controller, state: RemoteState, rank: int | None = None, *, ended: bool = True) -> None:
+def merge_into(
+    controller: Controller, state: RemoteState, rank: int | None = None, *, ended: bool = True
+) -> None:
     """Merge the events of a process into the controller. The next process continues its counts.
 
     Args:
@@ -115,7 +121,9 @@ def merge_into(controller: Controller, state: RemoteState, rank: int | None = No
     if ended:
         controller.journal.end_process()
     for index, visits in state.eligible.items():
-        controller.scheduled[index].eligible = sorted({*controller.scheduled[index].eligible, *visits})
+        controller.scheduled[index].eligible = sorted(
+            {*controller.scheduled[index].eligible, *visits}
+        )
     for index, measures in state.measures.items():
         for name, size in measures.items():
             known = controller.scheduled[index].measures
@@ -126,7 +134,9 @@ def merge_into(controller: Controller, state: RemoteState, rank: int | None = No
         controller.broken = controller.broken or state.broken
 
 
-def pack_error(error: BaseException, dumps: Callable[[BaseException], bytes] = pickle.dumps) -> tuple[str, bytes | None]:
+def pack_error(
+    error: BaseException, dumps: Callable[[BaseException], bytes] = pickle.dumps
+) -> tuple[str, bytes | None]:
     """Return an exception as text, and pickled if it can be unpickled.
 
     Keep the text that may be shown with it.

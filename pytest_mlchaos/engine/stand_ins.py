@@ -26,14 +26,15 @@ class _Builtin:
         return types.BuiltinFunctionType
 
     def __repr__(self) -> str:
-        return f"<built-in function {self.__name__}>"  # type: ignore[attr-defined]  # each subclass has one
+        # Each subclass has one
+        return f"<built-in function {self.__name__}>"  # type: ignore[attr-defined]
 
     def __reduce__(self) -> str:
         # Pickle finds it by its module and name, like the original.
         return str(self.__qualname__)  # type: ignore[attr-defined]
 
 
-def unbound(wrapper: Any, original: Any) -> Any:
+def unbound(wrapper: object, original: object) -> Any:
     """Return ``wrapper``, or a callable that does not bind to instances, like ``original``.
 
     ``class Timer: now = time.monotonic`` calls ``now()`` without arguments, because a built-in
@@ -41,8 +42,15 @@ def unbound(wrapper: Any, original: Any) -> Any:
     """
     if hasattr(type(original), "__get__") or not isinstance(wrapper, types.FunctionType):
         return wrapper
-    names = {name: getattr(original, name, None) for name in ("__name__", "__qualname__", "__module__", "__doc__", "__self__")}
-    kind: Any = type(names["__name__"] or "function", (_Builtin,), {"__slots__": (), "__call__": staticmethod(wrapper)})
+    names = {
+        name: getattr(original, name, None)
+        for name in ("__name__", "__qualname__", "__module__", "__doc__", "__self__")
+    }
+    kind: Any = type(
+        names["__name__"] or "function",
+        (_Builtin,),
+        {"__slots__": (), "__call__": staticmethod(wrapper)},
+    )
     made = kind()
     vars(made).update(vars(wrapper), **names)
     return made
@@ -53,7 +61,9 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 def delegating(
     function: Callable[..., AsyncGenerator[Any, Any]],
-    entered: Callable[[tuple[Any, ...], dict[str, Any]], contextlib.AbstractAsyncContextManager[Arguments]],
+    entered: Callable[
+        [tuple[Any, ...], dict[str, Any]], contextlib.AbstractAsyncContextManager[Arguments]
+    ],
     through: Callable[[Any], Awaitable[Any]],
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that delegates to ``function``, like ``yield from``.
@@ -67,7 +77,7 @@ def delegating(
     """
 
     @functools.wraps(function)
-    async def generate(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+    async def generate(*args: object, **kwargs: object) -> AsyncGenerator[Any, Any]:
         async with entered(args, kwargs) as (args, kwargs):
             items = function(*args, **kwargs)
             resume: Any = items.__anext__()
@@ -84,7 +94,8 @@ def delegating(
                         sent = yield item
                     except GeneratorExit:
                         raise
-                    except BaseException as error:  # noqa: BLE001  # the generator decides what happens
+                    except BaseException as error:  # noqa: BLE001
+                        # the generator decides what happens
                         resume = items.athrow(error)
                     else:
                         resume = items.asend(sent)
@@ -98,13 +109,45 @@ def delegating(
 _OWN = frozenset(
     f"__{name}__"
     for name in (
-        *("class", "new", "init", "init_subclass", "subclasshook", "getattribute", "getattr", "setattr", "delattr", "dict", "weakref"),
-        *("slots", "module", "doc", "del", "class_getitem", "abstractmethods", "annotations", "orig_bases", "parameters", "match_args"),
-        *("firstlineno", "static_attributes", "sizeof", "prepare", "instancecheck", "subclasscheck"),
+        *(
+            "class",
+            "new",
+            "init",
+            "init_subclass",
+            "subclasshook",
+            "getattribute",
+            "getattr",
+            "setattr",
+            "delattr",
+            "dict",
+            "weakref",
+        ),
+        *(
+            "slots",
+            "module",
+            "doc",
+            "del",
+            "class_getitem",
+            "abstractmethods",
+            "annotations",
+            "orig_bases",
+            "parameters",
+            "match_args",
+        ),
+        *(
+            "firstlineno",
+            "static_attributes",
+            "sizeof",
+            "prepare",
+            "instancecheck",
+            "subclasscheck",
+        ),
     )
 )
 """Special names that a proxy does not take from the type of its object."""
-_classes: weakref.WeakKeyDictionary[type, dict[tuple[type, frozenset[str]], type]] = weakref.WeakKeyDictionary()
+_classes: weakref.WeakKeyDictionary[type, dict[tuple[type, frozenset[str]], type]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class Proxy:
@@ -121,7 +164,7 @@ class Proxy:
 
     _mlchaos: Any
 
-    def __new__(cls, of: Any, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, of: object, *args: object, **kwargs: object) -> Any:
         """Make an instance of a class that is specific to the object's type."""
         return object.__new__(_class_for(cls, of))
 
@@ -138,7 +181,7 @@ class Proxy:
             raise AttributeError(name)
         return getattr(self._mlchaos, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name.startswith("_mlchaos"):
             object.__setattr__(self, name, value)
         else:
@@ -151,7 +194,7 @@ class Proxy:
 class _Missing:
     """A method that the object does not have. The look-up is passed to the object, which raises."""
 
-    def __get__(self, proxy: Any, owner: object = None) -> Any:
+    def __get__(self, proxy: object, owner: object = None) -> Any:
         raise AttributeError
 
 
@@ -159,7 +202,7 @@ def _is_special(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
-def _class_for(base: type, of: Any) -> type:
+def _class_for(base: type, of: object) -> type:
     """Return the subclass of ``base`` for this object.
 
     It has the special methods of the object's type, and those methods of ``base`` that the object
@@ -167,15 +210,37 @@ def _class_for(base: type, of: Any) -> type:
     """
     kind = type(of)
     defined = {
-        name for cls in base.__mro__[: base.__mro__.index(Proxy)] for name in vars(cls) if name not in _OWN and "_mlchaos" not in name
+        name
+        for cls in base.__mro__[: base.__mro__.index(Proxy)]
+        for name in vars(cls)
+        if name not in _OWN and "_mlchaos" not in name
     }
-    missing = frozenset(name for name in defined if not hasattr(kind if _is_special(name) else of, name))
+    missing = frozenset(
+        name for name in defined if not hasattr(kind if _is_special(name) else of, name)
+    )
     known = _classes.setdefault(kind, {})
     if (base, missing) not in known:
-        forwarded = {name for name in dir(kind) if _is_special(name) and callable(getattr(kind, name, None))} - _OWN - defined
-        namespace: dict[str, Any] = {name: None if _is_special(name) else _Missing() for name in missing}
+        forwarded = (
+            {
+                name
+                for name in dir(kind)
+                if _is_special(name) and callable(getattr(kind, name, None))
+            }
+            - _OWN
+            - defined
+        )
+        namespace: dict[str, Any] = {
+            name: None if _is_special(name) else _Missing() for name in missing
+        }
         namespace.update((name, _forward(name)) for name in forwarded)
-        namespace.update({"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__})
+        namespace.update(
+            {
+                "__slots__": (),
+                "__module__": kind.__module__,
+                "__qualname__": kind.__qualname__,
+                "__doc__": kind.__doc__,
+            }
+        )
         known[base, missing] = type(kind.__name__, (base,), namespace)
     return known[base, missing]
 
@@ -186,7 +251,7 @@ def _forward(name: str) -> Callable[..., Any]:
     The proxy stands for the object in arguments and results.
     """
 
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: Any, **kwargs: object) -> Any:
         of = self._mlchaos
         given = (one._mlchaos if issubclass(type(one), Proxy) else one for one in args)
         result = getattr(of, name)(*given, **kwargs)

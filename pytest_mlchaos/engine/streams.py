@@ -15,7 +15,9 @@ __all__ = ["Source"]
 class Source:
     """An iterator whose items pass a site, one visit each."""
 
-    def __init__(self, key: Key, pull: Callable[[], Any], attributes: Mapping[str, Any] = NO_ATTRIBUTES) -> None:
+    def __init__(
+        self, key: Key, pull: Callable[[], Any], attributes: Mapping[str, Any] = NO_ATTRIBUTES
+    ) -> None:
         self._key = key
         self._pull = pull
         self._attributes = attributes
@@ -47,7 +49,7 @@ class Source:
             self._raised = id(error)
             raise
 
-    def push(self, *payloads: Any) -> None:
+    def push(self, *payloads: object) -> None:
         """Insert these items before the next one, in this order."""
         self._ready.extendleft(reversed(payloads))
 
@@ -63,6 +65,6 @@ class Source:
         """Return the next item after its visit. Items that a fault has inserted make no visit."""
         return self.pull() if self.prepared else self.visited(controller, self._pull())
 
-    def visited(self, controller: Controller, item: Any) -> Any:
+    def visited(self, controller: Controller, item: object) -> Any:
         """Pass an item through its visit, and return the result."""
         return controller.visit(self._key, item, self._attributes, self)

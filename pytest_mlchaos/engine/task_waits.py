@@ -41,11 +41,17 @@ def _held_by(callback: Any) -> list[Any]:
 
     Return none for user code.
     """
-    function = inspect.unwrap(callback.func if isinstance(callback, functools.partial) else callback)
+    function = inspect.unwrap(
+        callback.func if isinstance(callback, functools.partial) else callback
+    )
     code = getattr(function, "__code__", None)
     if code is not None and is_users(code.co_filename):
         return []
-    held = [*callback.args, *callback.keywords.values()] if isinstance(callback, functools.partial) else []
+    held = (
+        [*callback.args, *callback.keywords.values()]
+        if isinstance(callback, functools.partial)
+        else []
+    )
     if getattr(function, "__self__", None) is not None:
         held.append(function.__self__)
     for cell in getattr(function, "__closure__", None) or ():
@@ -65,16 +71,28 @@ def _futures(values: Iterable[Any], depth: int) -> Iterator[Any]:
             yield from _futures(_attributes(value), depth - 1)
 
 
-def _is_plumbing(value: Any) -> bool:
+def _is_plumbing(value: object) -> bool:
     """Return True for an object that groups tasks in a library: its class is a context manager."""
     cls = type(value)
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return (hasattr(cls, "__aexit__") or hasattr(cls, "__exit__")) and isinstance(file, str) and not is_users(file)
+    return (
+        (hasattr(cls, "__aexit__") or hasattr(cls, "__exit__"))
+        and isinstance(file, str)
+        and not is_users(file)
+    )
 
 
-def _attributes(value: Any) -> list[Any]:
-    slots = [name for cls in type(value).__mro__ for name in cls.__dict__.get("__slots__", ()) if isinstance(name, str)]
-    return [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, None) for name in slots)]
+def _attributes(value: object) -> list[Any]:
+    slots = [
+        name
+        for cls in type(value).__mro__
+        for name in cls.__dict__.get("__slots__", ())
+        if isinstance(name, str)
+    ]
+    return [
+        *getattr(value, "__dict__", {}).values(),
+        *(getattr(value, name, None) for name in slots),
+    ]
 
 
 def line_of(task: asyncio.Task[Any]) -> str:
@@ -82,11 +100,27 @@ def line_of(task: asyncio.Task[Any]) -> str:
     frames = []
     coroutine: Any = task.get_coro()
     while coroutine is not None:
-        frame = next((getattr(coroutine, name) for name in ("cr_frame", "gi_frame", "ag_frame") if hasattr(coroutine, name)), None)
+        frame = next(
+            (
+                getattr(coroutine, name)
+                for name in ("cr_frame", "gi_frame", "ag_frame")
+                if hasattr(coroutine, name)
+            ),
+            None,
+        )
         if frame is None:
             break
         frames.append(frame)
-        coroutine = next((getattr(coroutine, name) for name in ("cr_await", "gi_yieldfrom", "ag_await") if hasattr(coroutine, name)), None)
+        coroutine = next(
+            (
+                getattr(coroutine, name)
+                for name in ("cr_await", "gi_yieldfrom", "ag_await")
+                if hasattr(coroutine, name)
+            ),
+            None,
+        )
     own = [frame for frame in frames if is_users(frame.f_code.co_filename)]
     found = (own or frames)[-1:]
-    return "".join(f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" for frame in found)
+    return "".join(
+        f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" for frame in found
+    )

@@ -36,13 +36,18 @@ def carry_scopes(patches: Patches) -> None:
 
 def have_work() -> bool:
     """Return True if work in a thread pool is not finished."""
-    return any(not (one.done() if isinstance(one, concurrent.futures.Future) else one.ready()) for one in list(_given))
+    return any(
+        not (one.done() if isinstance(one, concurrent.futures.Future) else one.ready())
+        for one in list(_given)
+    )
 
 
 def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(submit)
-    def submitting(self: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        given = submit(self, carry_scope(function) if callable(function) else function, *args, **kwargs)
+    def submitting(self: object, function: object, /, *args: object, **kwargs: object) -> Any:
+        given = submit(
+            self, carry_scope(function) if callable(function) else function, *args, **kwargs
+        )
         if hasattr(given, "done") or hasattr(given, "ready"):  # not an iterator
             _given.add(given)
         return given

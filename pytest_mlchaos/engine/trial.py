@@ -45,7 +45,9 @@ def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
     with patches.together():
         for key in _keys(controller.schedule, everything):
             site = SITES.get(name_of(key))
-            if site is not None and (site.needs is None or importlib.util.find_spec(site.needs) is not None):
+            if site is not None and (
+                site.needs is None or importlib.util.find_spec(site.needs) is not None
+            ):
                 site.arm(controller, patches, key)
 
 
@@ -110,7 +112,9 @@ def trial(
     Raises:
         MlchaosError: A fault has a bug, or a verdict on the test.
     """
-    controller = Controller(schedule, VirtualClock() if clock == "virtual" else RealClock(), probing=probing, own=own)
+    controller = Controller(
+        schedule, VirtualClock() if clock == "virtual" else RealClock(), probing=probing, own=own
+    )
     with _arm_trial(controller, patches):
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
@@ -122,7 +126,8 @@ def trial(
             if not controller.is_injected(error):
                 raise
             raise Interrupted(
-                "KeyboardInterrupt (injected by mlchaos) left the test: run the subject under mlchaos.run(train, ...)"
+                "KeyboardInterrupt (injected by mlchaos) left the test: run the subject under "
+                "mlchaos.run(train, ...)"
             ) from error
         except Exception as error:
             if controller.broken is not None and error is not controller.broken:
@@ -132,5 +137,6 @@ def trial(
             raise controller.broken
         if controller.crash is not None:
             raise CrashSwallowed(
-                describe_swallower(controller.crash) or f"{controller.crash}, in a thread, and nothing restarted it: use mlchaos.run"
+                describe_swallower(controller.crash)
+                or f"{controller.crash}, in a thread, and nothing restarted it: use mlchaos.run"
             )

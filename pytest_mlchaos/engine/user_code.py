@@ -41,7 +41,8 @@ INTERPRETER = tuple(
     {
         text
         for name, path in sysconfig.get_paths().items()
-        if path and name not in ("data", "scripts")  # the folder of an environment may hold a project
+        if path
+        and name not in ("data", "scripts")  # the folder of an environment may hold a project
         for text in (os.path.normcase(path), os.path.normcase(os.path.realpath(path)))
     }
 )
@@ -64,7 +65,10 @@ class Project:
     @classmethod
     def of_test(cls, folders: Iterable[str | os.PathLike[str]], module: object) -> Project:
         """Return the project of a test: these folders, and the package of the test's module."""
-        return cls(tuple(dict.fromkeys(os.fspath(folder) for folder in folders)), tuple(_packages_of(getattr(module, "__name__", ""), "")))
+        return cls(
+            tuple(dict.fromkeys(os.fspath(folder) for folder in folders)),
+            tuple(_packages_of(getattr(module, "__name__", ""), "")),
+        )
 
     def __add__(self, other: Project) -> Project:
         return Project(
@@ -108,7 +112,7 @@ def for_project(project: Project) -> Iterator[None]:
         set_project(before)
 
 
-def take_subject(subject: Any) -> None:
+def take_subject(subject: object) -> None:
     """Count a subject's folder and its top-level package as the user's.
 
     A function or class counts even if it is installed. An object or its bound method
@@ -117,7 +121,11 @@ def take_subject(subject: Any) -> None:
     """
     found = Project()
     for module, file, is_object in _origins(subject):
-        if file and not _is_generated(file) and module.partition(".")[0] not in {*sys.stdlib_module_names, _PACKAGE_NAME}:
+        if (
+            file
+            and not _is_generated(file)
+            and module.partition(".")[0] not in {*sys.stdlib_module_names, _PACKAGE_NAME}
+        ):
             packages = _packages_of(module, file)
             if not is_object or not _is_from_an_index(file):
                 found += Project((os.path.dirname(os.path.abspath(file)),), tuple(packages))
@@ -155,7 +163,10 @@ def _is_users(filename: str) -> bool:
         return False
     if not _project.folders:
         return not is_installed(filename)
-    return any(_belongs(file, folder) for folder in (*_project.folders, *_editable_folders(tuple(sys.path))))
+    return any(
+        _belongs(file, folder)
+        for folder in (*_project.folders, *_editable_folders(tuple(sys.path)))
+    )
 
 
 def _is_generated(filename: str) -> bool:
@@ -187,7 +198,12 @@ def is_installed(filename: str) -> bool:
     The distribution is in a folder of ``sys.path``.
     """
     file = _file(os.path.abspath(filename))
-    return file.is_ours or file.is_standard or _is_packaged(file.given, "") or _is_packaged(file.real, "")
+    return (
+        file.is_ours
+        or file.is_standard
+        or _is_packaged(file.given, "")
+        or _is_packaged(file.real, "")
+    )
 
 
 def _is_packaged(path: str, project: str) -> bool:
@@ -196,7 +212,9 @@ def _is_packaged(path: str, project: str) -> bool:
     An environment that holds the whole project does not count.
     """
     folder = os.path.dirname(path)
-    if _is_library(folder) or any(root != project and _is_below(root, project) for root in _environments(folder)):
+    if _is_library(folder) or any(
+        root != project and _is_below(root, project) for root in _environments(folder)
+    ):
         return True
     return _is_recorded(path, project)
 
@@ -207,10 +225,14 @@ def _is_recorded(path: str, project: str) -> bool:
     It is installed in the project or in ``sys.path``.
     """
     searched = _expand_search_path(tuple(sys.path))
-    return any(path in _recorded_files(folder) for folder in _above(path) if (project and _is_below(folder, project)) or folder in searched)
+    return any(
+        path in _recorded_files(folder)
+        for folder in _above(path)
+        if (project and _is_below(folder, project)) or folder in searched
+    )
 
 
-# -- folders ---------------------------------------------------------------------------------------------------
+# -- folders ---------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +288,11 @@ def _real(path: str) -> str:
     The results for folders are cached, because many files share them.
     """
     folder, name = os.path.split(path)
-    return _normal(os.path.realpath(path) if not name or os.path.islink(path) else os.path.join(_real_folder(folder), name))
+    return _normal(
+        os.path.realpath(path)
+        if not name or os.path.islink(path)
+        else os.path.join(_real_folder(folder), name)
+    )
 
 
 @functools.cache
@@ -276,7 +302,11 @@ def _real_folder(folder: str) -> str:
 
 def _is_below(path: str, folder: str) -> bool:
     """Return True if a normal path is this folder, or inside it. Each path is inside ``""``."""
-    return not folder or path == folder or path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
+    return (
+        not folder
+        or path == folder
+        or path.startswith(folder if folder.endswith(os.sep) else folder + os.sep)
+    )
 
 
 def _above(path: str) -> Iterator[str]:
@@ -297,7 +327,11 @@ def _is_library(folder: str) -> bool:
 def _environments(folder: str) -> tuple[str, ...]:
     """Return the virtual (or conda) environments that contain a folder."""
     parent = os.path.dirname(folder)
-    own = (folder,) if any(os.path.exists(os.path.join(folder, mark)) for mark in _ENVIRONMENT_MARKS) else ()
+    own = (
+        (folder,)
+        if any(os.path.exists(os.path.join(folder, mark)) for mark in _ENVIRONMENT_MARKS)
+        else ()
+    )
     return own if parent == folder else (*own, *_environments(parent))
 
 
@@ -327,7 +361,11 @@ def _list_files(folder: str) -> Iterator[str]:
             base = str(getattr(distribution, "_path", folder))
         for line in text.splitlines():
             name = line.rsplit(",", 2)[0].strip('"') if line.count(",") >= 2 else line
-            yield os.path.normcase(f"{base}{os.sep}{name}") if ".." not in name else _normal(os.path.join(base, name))
+            yield (
+                os.path.normcase(f"{base}{os.sep}{name}")
+                if ".." not in name
+                else _normal(os.path.join(base, name))
+            )
 
 
 @functools.cache
@@ -340,9 +378,13 @@ def _editable_folders(search: tuple[str, ...]) -> tuple[str, ...]:
                 if name.endswith(".dist-info"):
                     origin = _origin_of(os.path.join(entry, name))
                     if origin.get("dir_info", {}).get("editable"):
-                        found[urllib.request.url2pathname(urllib.parse.urlsplit(origin["url"]).path)] = None
+                        found[
+                            urllib.request.url2pathname(urllib.parse.urlsplit(origin["url"]).path)
+                        ] = None
                 elif name.endswith(".egg-link"):
-                    found[Path(entry, name).read_text(encoding="utf-8").partition("\n")[0].strip()] = None
+                    found[
+                        Path(entry, name).read_text(encoding="utf-8").partition("\n")[0].strip()
+                    ] = None
     return tuple(found)
 
 
@@ -356,7 +398,7 @@ def _origin_of(dist_info: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-# -- subjects --------------------------------------------------------------------------------------------------
+# -- subjects --------------------------------------------------------------------------------------
 
 
 _PACKAGE_NAME = __name__.partition(".")[0]
@@ -399,11 +441,17 @@ def _packages_of(module: str, file: str) -> list[str]:
 
     Different projects share a namespace package. There, it is the first package below.
     """
-    parts = module.split(".") if module != "__main__" else []  # in a test run, __main__ belongs to pytest
+    parts = (
+        module.split(".") if module != "__main__" else []
+    )  # in a test run, __main__ belongs to pytest
     for count in range(1, len(parts) + 1):
         names = getattr(sys.modules.get(".".join(parts[:count])), "__dict__", {})
         if isinstance(names.get("__file__"), str):
-            return [str(folder) for folder in names["__path__"]] if "__path__" in names else [names["__file__"]]
+            return (
+                [str(folder) for folder in names["__path__"]]
+                if "__path__" in names
+                else [names["__file__"]]
+            )
     return [file] if file else []
 
 
@@ -415,7 +463,9 @@ def _is_from_an_index(file: str) -> bool:
     path = os.path.abspath(file)
     for folder in _above(path):
         for distribution in importlib.metadata.distributions(path=[folder]):
-            if (record := distribution.read_text("RECORD")) and f"\n{Path(os.path.relpath(path, folder)).as_posix()}," in f"\n{record}":
+            if (
+                record := distribution.read_text("RECORD")
+            ) and f"\n{Path(os.path.relpath(path, folder)).as_posix()}," in f"\n{record}":
                 return not _origin_of(str(getattr(distribution, "_path", "")))
     return False
 

@@ -40,7 +40,16 @@ _clock: VirtualClock | None = None
 _wall = _counter = 0.0
 """The values of ``time.time`` and ``time.perf_counter`` when the clock started."""
 _real: dict[str, Callable[..., Any]] = {
-    name: getattr(time, name) for name in ("sleep", "monotonic", "monotonic_ns", "time", "time_ns", "perf_counter", "perf_counter_ns")
+    name: getattr(time, name)
+    for name in (
+        "sleep",
+        "monotonic",
+        "monotonic_ns",
+        "time",
+        "time_ns",
+        "perf_counter",
+        "perf_counter_ns",
+    )
 }
 
 
@@ -106,7 +115,10 @@ _VIRTUAL: dict[str, Callable[..., Any]] = {
     **{name: _seconds(name, shown) for name, shown in _CLOCKS.items()},
     **{f"{name}_ns": _nanoseconds(f"{name}_ns", shown) for name, shown in _CLOCKS.items()},
 }
-_VIRTUAL = {name: unbound(functools.wraps(_real[name])(function), _real[name]) for name, function in _VIRTUAL.items()}
+_VIRTUAL = {
+    name: unbound(functools.wraps(_real[name])(function), _real[name])
+    for name, function in _VIRTUAL.items()
+}
 _FUNCTIONS = frozenset((*_real.values(), *_VIRTUAL.values()))
 _KINDS = frozenset(map(type, _FUNCTIONS))
 
@@ -132,12 +144,22 @@ def install(clock: VirtualClock, patches: Patches) -> None:
     for cls in {selectors.DefaultSelector, selectors.SelectSelector}:
         patches.set(cls, "select", _jumping(cls.select, clock))
     patches.set(threading.Condition, "wait", _count_condition_wait(threading.Condition.wait, clock))
-    patches.set(asyncio, "run_coroutine_threadsafe", _begin_now(asyncio.run_coroutine_threadsafe, clock))
+    patches.set(
+        asyncio, "run_coroutine_threadsafe", _begin_now(asyncio.run_coroutine_threadsafe, clock)
+    )
     loop = asyncio.BaseEventLoop
     patches.set(loop, "call_soon_threadsafe", _handed_over(loop.call_soon_threadsafe, clock))
     process = multiprocessing.process.BaseProcess
-    patches.set(process, "start", _watched(process.start, clock, lambda started: f"the process {started.name} was started"))
-    patches.set(subprocess.Popen, "__init__", _watched(subprocess.Popen.__init__, clock, lambda _: "a subprocess was started"))
+    patches.set(
+        process,
+        "start",
+        _watched(process.start, clock, lambda started: f"the process {started.name} was started"),
+    )
+    patches.set(
+        subprocess.Popen,
+        "__init__",
+        _watched(subprocess.Popen.__init__, clock, lambda _: "a subprocess was started"),
+    )
 
 
 def installed_clock() -> VirtualClock | None:
@@ -191,14 +213,18 @@ class _Names:
                 setattr(sys.modules[module], name, replacements[held])
 
     def _search(self) -> None:
-        for module in list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._settled))):
+        for module in list(
+            itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._settled))
+        ):
             content: Any = sys.modules.get(module)
             # an object that only claims to be a module (by __class__) takes no weak reference
             if issubclass(type(content), types.ModuleType) and not self._knows(module, content):
                 names = vars(content)
                 self._seen[module] = (weakref.ref(content), len(names))
                 if module == "time" or module.partition(".")[0] not in _REAL_TIME:
-                    found = ((name, held) for name, held in list(names.items()) if type(held) in _KINDS)
+                    found = (
+                        (name, held) for name, held in list(names.items()) if type(held) in _KINDS
+                    )
                     self._found.update((module, name) for name, held in found if held in _FUNCTIONS)
 
     def _knows(self, module: str, content: types.ModuleType) -> bool:
@@ -221,19 +247,30 @@ def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[...,
         if not clock.governs or (timeout is not None and timeout <= 0):
             return original(self, timeout)
         # One file may be registered: the pipe that wakes the loop.
-        if timeout is not None and package_of(sys._getframe(1)) == "asyncio" and len(self.get_map()) <= 1:
+        if (
+            timeout is not None
+            and package_of(sys._getframe(1)) == "asyncio"
+            and len(self.get_map()) <= 1
+        ):
             clock.check()
             if clock.governs:
                 ready = original(self, 0)
                 if not ready:
                     clock.skip(timeout)
                 return ready
-        return _wait_on_clock(clock, lambda: original(self, timeout), timeout, lambda ready: not ready)
+        return _wait_on_clock(
+            clock, lambda: original(self, timeout), timeout, lambda ready: not ready
+        )
 
     return select
 
 
-def _wait_on_clock(clock: VirtualClock, wait: Callable[[], Any], timeout: float | None, is_over: Callable[[Any], bool]) -> Any:
+def _wait_on_clock(
+    clock: VirtualClock,
+    wait: Callable[[], Any],
+    timeout: float | None,
+    is_over: Callable[[Any], bool],
+) -> Any:
     """Wait for real, and advance the clock by the same time.
 
     If the wait timed out, advance it by exactly ``timeout``.
@@ -241,7 +278,9 @@ def _wait_on_clock(clock: VirtualClock, wait: Callable[[], Any], timeout: float 
     start = _real["monotonic"]()
     result = wait()
     if clock.governs:
-        clock.skip(timeout if timeout is not None and is_over(result) else _real["monotonic"]() - start)
+        clock.skip(
+            timeout if timeout is not None and is_over(result) else _real["monotonic"]() - start
+        )
     return result
 
 
@@ -249,10 +288,12 @@ def _count_condition_wait(original: Callable[..., Any], clock: VirtualClock) -> 
     """Replace ``Condition.wait``, which events and queues use, so that its duration counts."""
 
     @functools.wraps(original)
-    def wait(self: Any, timeout: float | None = None) -> Any:
+    def wait(self: object, timeout: float | None = None) -> Any:
         if not timeout or timeout < 0 or not clock.governs:
             return original(self, timeout)
-        return _wait_on_clock(clock, lambda: original(self, timeout), timeout, lambda notified: not notified)
+        return _wait_on_clock(
+            clock, lambda: original(self, timeout), timeout, lambda notified: not notified
+        )
 
     return wait
 
@@ -264,7 +305,7 @@ def _begin_now(original: Callable[..., Any], clock: VirtualClock) -> Callable[..
     """
 
     @functools.wraps(original)
-    def run_coroutine_threadsafe(coro: Any, loop: Any) -> Any:
+    def run_coroutine_threadsafe(coro: object, loop: object) -> Any:
         with clock.beginning_now():
             return original(coro, loop)
 
@@ -281,7 +322,7 @@ def _handed_over(original: Callable[..., Any], clock: VirtualClock) -> Callable[
     """
 
     @functools.wraps(original)
-    def call_soon_threadsafe(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_soon_threadsafe(self: object, *args: object, **kwargs: object) -> Any:
         if clock.governs and (name := runs_a_program(getattr(self, "_thread_id", None))):
             clock.become_real(f"the event loop in the thread {name} waits for real")
         return original(self, *args, **kwargs)
@@ -289,13 +330,18 @@ def _handed_over(original: Callable[..., Any], clock: VirtualClock) -> Callable[
     return call_soon_threadsafe
 
 
-def _watched(original: Callable[..., Any], clock: VirtualClock, why: Callable[[Any], str]) -> Callable[..., Any]:
+def _watched(
+    original: Callable[..., Any], clock: VirtualClock, why: Callable[[Any], str]
+) -> Callable[..., Any]:
     """Make time real when a process starts, because it runs beside the test."""
 
     @functools.wraps(original)
     def start(self: Any, *args: Any, **kwargs: Any) -> Any:
         # subprocess.run waits for its process.
-        if clock.governs and package_of(sys._getframe(1)) not in (__name__.partition(".")[0], "subprocess"):
+        if clock.governs and package_of(sys._getframe(1)) not in (
+            __name__.partition(".")[0],
+            "subprocess",
+        ):
             clock.become_real(why(self))
         return original(self, *args, **kwargs)
 

@@ -45,8 +45,15 @@ class _Watcher:
     def start(self, seconds: float) -> None:
         """Signal after this many seconds, and again each second until ``stop``."""
         with self._changed:
-            if self._thread is None or not self._thread.is_alive():  # the first call, or a forked child
-                self._thread = threading.Thread(target=self._watch, args=(threading.get_ident(),), name="mlchaos-timeout", daemon=True)
+            if (
+                self._thread is None or not self._thread.is_alive()
+            ):  # the first call, or a forked child
+                self._thread = threading.Thread(
+                    target=self._watch,
+                    args=(threading.get_ident(),),
+                    name="mlchaos-timeout",
+                    daemon=True,
+                )
                 self._thread.start()
             self._deadline = time.monotonic() + seconds
             if self._wakes is None or self._deadline < self._wakes:
@@ -70,7 +77,8 @@ class _Watcher:
                     self._wakes = self._deadline
                     self._changed.wait(left)
                 else:
-                    signal.pthread_kill(main, _SIGNAL)  # type: ignore[arg-type]  # only platforms with the signal start this thread
+                    # Only platforms with the signal start this thread
+                    signal.pthread_kill(main, _SIGNAL)  # type: ignore[arg-type]
                     self._deadline = time.monotonic() + _REPEAT_SECONDS
 
 
@@ -92,7 +100,9 @@ def no_time_limit() -> Iterator[float | None]:
 
 
 @uninterruptible
-def time_limit(seconds: float | None, controller: Controller, limited: str = "the trial") -> Iterator[None]:
+def time_limit(
+    seconds: float | None, controller: Controller, limited: str = "the trial"
+) -> Iterator[None]:
     """Raise ``TrialTimeout`` in the main thread after ``seconds``.
 
     An outer limit is suspended meanwhile.
@@ -107,7 +117,11 @@ def time_limit(seconds: float | None, controller: Controller, limited: str = "th
         controller: The controller of the trial.
         limited: The name of the limited part, for the message.
     """
-    if seconds is None or _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+    if (
+        seconds is None
+        or _SIGNAL is None
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
     outer = _watcher.stop()
@@ -140,7 +154,9 @@ def time_limit(seconds: float | None, controller: Controller, limited: str = "th
             _watcher.start(outer)
     if places:
         place = "; ".join([places[0], *told])
-        raise TrialTimeout(f"{limited} took longer than {seconds:g} s (setting timeout). It was {place}", place) from None
+        raise TrialTimeout(
+            f"{limited} took longer than {seconds:g} s (setting timeout). It was {place}", place
+        ) from None
 
 
 def _place(frame: FrameType | None) -> str:
@@ -154,4 +170,8 @@ def _place(frame: FrameType | None) -> str:
 
 
 def _describe_frame(frame: FrameType | None) -> str:
-    return f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" if frame is not None else "nowhere"
+    return (
+        f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+        if frame is not None
+        else "nowhere"
+    )

@@ -24,7 +24,9 @@ LAYER = "Calls and services"
 
 def _check_target(fault: Fault, target: Any) -> None:
     if target is not None and not is_drawn(target) and not target.strip():
-        raise BadArgument(f"{fault.name}: target must be 'pkg.mod:function', got {format_value(target)}")
+        raise BadArgument(
+            f"{fault.name}: target must be 'pkg.mod:function', got {format_value(target)}"
+        )
 
 
 @register
@@ -85,7 +87,12 @@ class RaiseAfterwards(AbstractContextManager[None]):
     def __init__(self, visit: Visit, error: BaseException) -> None:
         self.visit, self.error = visit, error
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is None:
             self.visit.record_injection(self.error)
             raise self.error
@@ -145,16 +152,30 @@ class GivenError(Opaque):
             made.__dict__.update(_attributes(self.error))
             if _alike(made, self.error):
                 return made
-        return _made(type(self.error), self.error.args, _attributes(self.error), _members(self.error), self.error.__cause__)
+        return _made(
+            type(self.error),
+            self.error.args,
+            _attributes(self.error),
+            _members(self.error),
+            self.error.__cause__,
+        )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, GivenError) and (self.error is other.error or _alike(self.error, other.error))
+        return isinstance(other, GivenError) and (
+            self.error is other.error or _alike(self.error, other.error)
+        )
 
     def __hash__(self) -> int:
         return hash(type(self.error))
 
     def __reduce__(self) -> Any:
-        state = type(self.error), self.error.args, _attributes(self.error), _members(self.error), self.error.__cause__
+        state = (
+            type(self.error),
+            self.error.args,
+            _attributes(self.error),
+            _members(self.error),
+            self.error.__cause__,
+        )
         return _given, state
 
 
@@ -201,13 +222,22 @@ def _members(error: BaseException) -> dict[str, Any]:
 def _alike(one: BaseException, other: BaseException) -> bool:
     """Return True if two exceptions hold the same values."""
     with contextlib.suppress(Exception):  # the values may define any comparison
-        same = (one.args, _attributes(one), _members(one), str(one)) == (other.args, _attributes(other), _members(other), str(other))
+        same = (one.args, _attributes(one), _members(one), str(one)) == (
+            other.args,
+            _attributes(other),
+            _members(other),
+            str(other),
+        )
         return type(one) is type(other) and bool(same) and one.__cause__ is other.__cause__
     return False
 
 
 def _name_of(cls: type) -> str:
-    return cls.__qualname__ if cls.__module__ == builtins.__name__ else f"{cls.__module__}:{cls.__qualname__}"
+    return (
+        cls.__qualname__
+        if cls.__module__ == builtins.__name__
+        else f"{cls.__module__}:{cls.__qualname__}"
+    )
 
 
 def error_name(error: Any, owner: str) -> str | GivenError:
@@ -222,7 +252,9 @@ def error_name(error: Any, owner: str) -> str | GivenError:
         return error
     cls = error if isinstance(error, type) else type(error)
     if not issubclass(cls, BaseException):
-        raise BadArgument(f"{owner}: error must be an exception, its class or its name, got {format_value(error)}")
+        raise BadArgument(
+            f"{owner}: error must be an exception, its class or its name, got {format_value(error)}"
+        )
     name = _name_of(cls)
     if isinstance(error, type):
         return name
@@ -256,7 +288,7 @@ def _keywords(error: BaseException) -> Iterator[str]:
                 yield f"{parameter.name}={value!r}"
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     """Return True for a value that is equal after it was written as text and read back."""
     with contextlib.suppress(Exception):  # a repr may return anything
         read = ast.literal_eval(repr(value))
@@ -268,15 +300,22 @@ def _arguments(text: str, owner: str) -> tuple[list[Any], dict[str, Any]]:
     try:
         call = ast.parse(f"_({text}", mode="eval").body
         if isinstance(call, ast.Call) and all(keyword.arg for keyword in call.keywords):
-            keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+            keywords = {
+                str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords
+            }
             return [ast.literal_eval(argument) for argument in call.args], keywords
     except (ValueError, SyntaxError):
         pass
-    raise BadArgument(f'{owner}: error must be "TimeoutError" or "TimeoutError(\'text\')", got {format_value(text)}')
+    raise BadArgument(
+        f'{owner}: error must be "TimeoutError" or "TimeoutError(\'text\')", got '
+        f"{format_value(text)}"
+    )
 
 
 def make_error(text: str | GivenError, target: str, owner: str) -> BaseException:
-    """Return the exception that a text names, as if ``target`` had raised it. Copy a given instance."""
+    """Return the exception that a text names, as if ``target`` had raised it. Copy a given
+    instance.
+    """
     if isinstance(text, GivenError):
         return text.copy()
     name, bracket, arguments = text.partition("(")
@@ -288,12 +327,17 @@ def make_error(text: str | GivenError, target: str, owner: str) -> BaseException
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError):
         raise BadArgument(
-            f"{owner}: found no exception {name!r}. Give the class itself, or a name such as 'TimeoutError' or 'pkg.mod:TheError'"
+            f"{owner}: found no exception {name!r}. Give the class itself, or a name such as "
+            f"'TimeoutError' or 'pkg.mod:TheError'"
         ) from None
     if not (isinstance(found, type) and issubclass(found, BaseException)):
         raise BadArgument(f"{owner}: error must name an exception, got {format_value(text)}")
     try:
-        made: BaseException = found(*values, **keywords) if bracket else found(f"injected into {target} by mlchaos")
+        made: BaseException = (
+            found(*values, **keywords) if bracket else found(f"injected into {target} by mlchaos")
+        )
     except Exception as error:  # noqa: BLE001  # a constructor may raise anything
-        raise BadArgument(f"{owner}: {name} cannot be made from one text ({error}). Give an instance of it") from None
+        raise BadArgument(
+            f"{owner}: {name} cannot be made from one text ({error}). Give an instance of it"
+        ) from None
     return made

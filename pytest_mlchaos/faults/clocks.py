@@ -71,13 +71,17 @@ def _parse_signed(value: Any) -> float:
     seconds = parse_duration(abs(text) if number else text, "clock_jump: by")
     seconds = -seconds if (number and text < 0) or (back and value.strip()[0] == "-") else seconds
     if not seconds:
-        raise BadArgument(f"clock_jump: by must be a time ahead ('1h') or back ('-5m'), got {format_value(value)}")
+        raise BadArgument(
+            f"clock_jump: by must be a time ahead ('1h') or back ('-5m'), got {format_value(value)}"
+        )
     return seconds
 
 
 @contextlib.contextmanager
 def _shift_clocks(seconds: float, clock: VirtualClock | None) -> Iterator[None]:
-    """Shift the time of day by this number of seconds. A virtual clock shifts its own ``time.time``."""
+    """Shift the time of day by this number of seconds. A virtual clock shifts its own
+    ``time.time``.
+    """
     with Patches() as patches:
         if clock is not None:
             clock.wall_shift += seconds
@@ -96,7 +100,9 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[
     def shifted(original: Callable[..., Any], by: float) -> Callable[..., Any]:
         @functools.wraps(original)
         def read() -> Any:
-            return original() + (0 if package_of(sys._getframe(1)) in TOOLS else type(original())(by))
+            return original() + (
+                0 if package_of(sys._getframe(1)) in TOOLS else type(original())(by)
+            )
 
         return read
 
@@ -104,8 +110,10 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[
         """Return a function that uses the shifted time if the argument at that index is missing."""
 
         @functools.wraps(original)
-        def show(*args: Any) -> Any:
-            if (len(args) <= place or args[place] is None) and package_of(sys._getframe(1)) not in TOOLS:
+        def show(*args: object) -> Any:
+            if (len(args) <= place or args[place] is None) and package_of(
+                sys._getframe(1)
+            ) not in TOOLS:
                 now = wall()
                 args = (*args[:place], localtime(now) if place else now)
             return original(*args)
@@ -117,9 +125,15 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[
 
     real, localtime = time.time, time.localtime
     arguments = {"localtime": 0, "gmtime": 0, "ctime": 0, "strftime": 1}
-    pairs = [(getattr(time, name), of_now(getattr(time, name), place)) for name, place in arguments.items()]
+    pairs = [
+        (getattr(time, name), of_now(getattr(time, name), place))
+        for name, place in arguments.items()
+    ]
     if not virtual:
-        pairs += [(time.time, shifted(time.time, seconds)), (time.time_ns, shifted(time.time_ns, seconds * 1e9))]
+        pairs += [
+            (time.time, shifted(time.time, seconds)),
+            (time.time_ns, shifted(time.time_ns, seconds * 1e9)),
+        ]
     patches.replace_for_others(pairs, TOOLS)
     return wall
 
@@ -133,7 +147,9 @@ def _shift_datetime(patches: Patches, wall: Callable[[], float]) -> None:
     """
     moment: Any = datetime.datetime
     found = gc.get_referents(vars(moment))
-    members = found[0] if len(found) == 1 and isinstance(found[0], dict) and "now" in found[0] else None
+    members = (
+        found[0] if len(found) == 1 and isinstance(found[0], dict) and "now" in found[0] else None
+    )
     if members is None:
         return
     real = members["now"], members["utcnow"]
@@ -148,7 +164,7 @@ def _shift_datetime(patches: Patches, wall: Callable[[], float]) -> None:
             return real[1].__get__(None, cls)()
         return cls.fromtimestamp(wall(), datetime.UTC).replace(tzinfo=None)
 
-    def put(*methods: Any) -> None:
+    def put(*methods: object) -> None:
         members["now"], members["utcnow"] = methods
         ctypes.pythonapi.PyType_Modified(ctypes.py_object(moment))
 

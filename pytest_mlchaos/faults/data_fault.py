@@ -37,16 +37,23 @@ class DataFault(Fault):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None and not is_drawn(self.target) and not self.target.strip():
-            raise BadArgument(f"{self.name}: target must be 'pkg.mod:function', got {format_value(self.target)}")
+            raise BadArgument(
+                f"{self.name}: target must be 'pkg.mod:function', got {format_value(self.target)}"
+            )
         if self.severity is None or is_drawn(self.severity):
             return
         if self.severity not in range(1, 6):
-            raise BadArgument(f"{self.name}: severity must be 1, 2, 3, 4 or 5, got {format_value(self.severity)}")
+            raise BadArgument(
+                f"{self.name}: severity must be 1, 2, 3, 4 or 5, got {format_value(self.severity)}"
+            )
         if not self.scales:
             raise BadArgument(f"{self.name} takes no severity=")
         for field in dataclasses.fields(self):
             if field.name in self.scales and getattr(self, field.name) != field.default:
-                raise BadArgument(f"{self.name}: severity={self.severity} stands for {field.name}. Give one of the two")
+                raise BadArgument(
+                    f"{self.name}: severity={self.severity} stands for {field.name}. Give one of "
+                    f"the two"
+                )
 
     @property
     def key(self) -> Key:
@@ -55,4 +62,8 @@ class DataFault(Fault):
 
     def scaled(self, name: str) -> Any:
         """Return a parameter's value, or that of the severity if one is given."""
-        return getattr(self, name) if self.severity is None or name not in self.scales else self.scales[name][self.severity - 1]
+        return (
+            getattr(self, name)
+            if self.severity is None or name not in self.scales
+            else self.scales[name][self.severity - 1]
+        )

@@ -57,8 +57,15 @@ class RankFailure(Fault):
     def apply(self, visit: Visit) -> None:
         """Die, hang or raise."""
         if self.mode == "kill":
-            visit.fail(SimulatedCrash(f"the rank died at {visit.site} {visit.index} (injected by mlchaos)"))
+            visit.fail(
+                SimulatedCrash(f"the rank died at {visit.site} {visit.index} (injected by mlchaos)")
+            )
         if self.mode == "hang":
             visit.sleep(math.inf)
         else:
-            visit.fail(RuntimeError(f"rank {visit.attributes.get('rank')} failed at {visit.site} {visit.index} (injected by mlchaos)"))
+            visit.fail(
+                RuntimeError(
+                    f"rank {visit.attributes.get('rank')} failed at {visit.site} {visit.index} "
+                    f"(injected by mlchaos)"
+                )
+            )

@@ -74,7 +74,8 @@ class Preempt(Fault):
         """Check the parameters, and convert ``grace`` to seconds."""
         if not is_drawn(self.signal) and self.signal not in _HANDLED:
             raise BadArgument(
-                f"{self.name}: signal must be the name of a signal that a process can handle, such as 'SIGTERM' or 'SIGUSR1', "
+                f"{self.name}: signal must be the name of a signal that a process can handle, such "
+                f"as 'SIGTERM' or 'SIGUSR1', "
                 f"got {format_value(self.signal)}"
             )
         if not is_drawn(self.grace):
@@ -94,7 +95,9 @@ class Preempt(Fault):
             raise FaultError("preempt needs a trial, because a visit by hand has no process")
         number, where = signal.Signals[self.signal], f"{visit.site} {visit.index}"
         answer = handler(number)
-        dies = f"the process died of {self.signal} at {where}: it has no handler (injected by mlchaos)"
+        dies = (
+            f"the process died of {self.signal} at {where}: it has no handler (injected by mlchaos)"
+        )
         # Some schedulers repeat the signal. The first grace period continues.
         if controller.preempted is not None:
             if answer is signal.SIG_DFL:  # a default action would end the test's own process
@@ -108,7 +111,13 @@ class Preempt(Fault):
         visit.keep_until_exit(notice.open(answer is not signal.SIG_DFL))
         if answer is signal.SIG_DFL:
             visit.fail(SimulatedCrash(dies))
-        visit.note(handler=getattr(answer, "__qualname__", "ignored" if answer is signal.SIG_IGN else type(answer).__name__))
+        visit.note(
+            handler=getattr(
+                answer,
+                "__qualname__",
+                "ignored" if answer is signal.SIG_IGN else type(answer).__name__,
+            )
+        )
         visit.defer(lambda: self._deliver(controller, notice, number, visit.site))
 
     def _deliver(self, controller: Any, notice: preemption.Notice, number: int, site: str) -> None:

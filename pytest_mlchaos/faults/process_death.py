@@ -53,9 +53,13 @@ class Crash(Fault):
         """Check the parameters."""
         if isinstance(self.site, str) and not self.site.strip():
             raise BadArgument(f"crash: site must be a site's name, got {self.site!r}")
-        if self.state is not None and (self.site != "train.step" or any(v is not None for v in (self.at, self.p, self.times, self.where))):
+        if self.state is not None and (
+            self.site != "train.step"
+            or any(v is not None for v in (self.at, self.p, self.times, self.where))
+        ):
             raise BadArgument(
-                f"crash: state={self.state!r} decides when it strikes, so at=, p=, times=, where= and site= cannot be given too"
+                f"crash: state={self.state!r} decides when it strikes, so at=, p=, times=, where= "
+                f"and site= cannot be given too"
             )
 
     @property
@@ -70,7 +74,9 @@ class Crash(Fault):
 
     def apply(self, visit: Visit) -> None:
         """Simulate the death of the process."""
-        visit.fail(SimulatedCrash(f"the process died at {visit.site} {visit.index} (injected by mlchaos)"))
+        visit.fail(
+            SimulatedCrash(f"the process died at {visit.site} {visit.index} (injected by mlchaos)")
+        )
 
 
 @register

@@ -25,7 +25,19 @@ LAYER = "Storage"
 
 Op = Literal["open", "read", "write", "rename", "remove"]
 WORDS = {"timeout": errno.ETIMEDOUT, "throttled": errno.EBUSY}
-COMMON = ("EIO", "ENOSPC", "EDQUOT", "EACCES", "EROFS", "ENOENT", "ESTALE", "EBUSY", "EAGAIN", "ECONNRESET", "EXDEV")
+COMMON = (
+    "EIO",
+    "ENOSPC",
+    "EDQUOT",
+    "EACCES",
+    "EROFS",
+    "ENOENT",
+    "ESTALE",
+    "EBUSY",
+    "EAGAIN",
+    "ECONNRESET",
+    "EXDEV",
+)
 ERRNOS = {name: number for number, name in errno.errorcode.items()} | WORDS
 
 
@@ -38,7 +50,9 @@ def _check_path(fault: Fault, path: Any) -> None:
     if path is None or is_drawn(path):
         return
     if not path.strip():
-        raise BadArgument(f"{fault.name}: path must be a pattern such as '*.pt', got {format_value(path)}")
+        raise BadArgument(
+            f"{fault.name}: path must be a pattern such as '*.pt', got {format_value(path)}"
+        )
     protocol, colon, _ = path.partition("://")
     if not colon or re.search(r"[*?\[]", protocol):
         return
@@ -50,7 +64,8 @@ def _check_path(fault: Fault, path: Any) -> None:
         return
     if protocol not in known_implementations:
         raise BadArgument(
-            f"{fault.name}: fsspec does not know the protocol {protocol!r} in path={path!r}. Register it first, or match the path alone"
+            f"{fault.name}: fsspec does not know the protocol {protocol!r} in path={path!r}. "
+            f"Register it first, or match the path alone"
         )
     package = known_implementations[protocol]["class"].partition(".")[0]
     if importlib.util.find_spec(package) is None:
@@ -118,7 +133,9 @@ class SlowStorage(Fault):
             visit.sleep(1.0 if self.delay is None else self.delay)
         if self.bandwidth is None:
             return None
-        slower = dataclasses.replace(operation, rate=min(self.bandwidth, operation.rate or self.bandwidth))
+        slower = dataclasses.replace(
+            operation, rate=min(self.bandwidth, operation.rate or self.bandwidth)
+        )
         return slower if self.delay else _striking_later(visit, slower)
 
 
@@ -165,7 +182,10 @@ class FlakyStorage(Fault):
         _check_path(self, self.path)
         if not is_drawn(self.error) and self.error not in ERRNOS:
             known = f"{', '.join(map(repr, WORDS))} or an errno's name ({', '.join(COMMON)} or a different one of Python's errno module)"
-            raise BadArgument(f"flaky_storage: error must be {known}, got {format_value(self.error)}{did_you_mean(self.error, ERRNOS)}")
+            raise BadArgument(
+                f"flaky_storage: error must be {known}, got "
+                f"{format_value(self.error)}{did_you_mean(self.error, ERRNOS)}"
+            )
 
     @property
     def key(self) -> Key:
@@ -214,7 +234,10 @@ class TruncatedRead(Fault):
             return
         share = isinstance(keep, float) and 0 <= keep < 1
         if isinstance(keep, bool) or not (share or (isinstance(keep, int) and keep >= 0)):
-            raise BadArgument(f"truncated_read: keep must be a share below 1 (0.5) or a number of bytes (100), got {format_value(keep)}")
+            raise BadArgument(
+                f"truncated_read: keep must be a share below 1 (0.5) or a number of bytes (100), "
+                f"got {format_value(keep)}"
+            )
 
     @property
     def key(self) -> Key:
@@ -247,14 +270,16 @@ def _striking_later(visit: Visit, operation: Operation) -> Operation:
 
 def _error(name: str, operation: Operation) -> OSError:
     number = ERRNOS[name]
-    text = "SlowDown: please reduce your request rate" if name == "throttled" else os.strerror(number)
+    text = (
+        "SlowDown: please reduce your request rate" if name == "throttled" else os.strerror(number)
+    )
     message = f"{text} (injected by mlchaos)"
     if operation.source is None:
         return OSError(number, message, operation.path)
     return OSError(number, message, operation.source, None, operation.path)
 
 
-def _rate(value: Any) -> float:
+def _rate(value: object) -> float:
     """Return bytes per second for ``1e6``, ``"10MB/s"`` or ``"64KiB/s"``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**63:
         return float(value)

@@ -24,7 +24,9 @@ MOST_SEEDS = 1_000
 """The largest number of seeds that a message advises."""
 
 
-@check_arguments("assert_not_worse", chaos=ITERABLE, golden=ITERABLE, higher_is_better=FLAG, paired=FLAG)
+@check_arguments(
+    "assert_not_worse", chaos=ITERABLE, golden=ITERABLE, higher_is_better=FLAG, paired=FLAG
+)
 def assert_not_worse(
     chaos: Iterable[Any],
     golden: Iterable[Any],
@@ -66,7 +68,14 @@ def assert_not_worse(
     Clinical Trials 3. Janssen (1997) for the studentised permutation test.
     """
     _check(margin, alpha)
-    test = _Test(_metrics(chaos, "chaos"), _metrics(golden, "golden"), float(margin), alpha, paired, 1 if higher_is_better else -1)
+    test = _Test(
+        _metrics(chaos, "chaos"),
+        _metrics(golden, "golden"),
+        float(margin),
+        alpha,
+        paired,
+        1 if higher_is_better else -1,
+    )
     test.check()
     not_worse, worse = test.p_values()
     if not_worse <= alpha:
@@ -74,7 +83,8 @@ def assert_not_worse(
     if worse <= alpha:
         raise Worse(f"{test.summary()}: it is worse by more than the margin (p = {worse:.2g})")
     raise Inconclusive(
-        f"{test.summary()}. This shows neither that it is worse by more than the margin (p = {worse:.2g}) nor that it is not "
+        f"{test.summary()}. This shows neither that it is worse by more than the margin (p = "
+        f"{worse:.2g}) nor that it is not "
         f"(p = {not_worse:.2g}). {test.advice()}"
     )
 
@@ -101,26 +111,46 @@ class _Test:
         if place := _not_finite(self.chaos):
             raise Worse(f"under faults the metric is {place}")
         if self._ways(n, m) * self.alpha < 1:
-            fewest = next(size for size in range(2, MOST_SEEDS) if self._ways(size, size) * self.alpha >= 1)
+            fewest = next(
+                size for size in range(2, MOST_SEEDS) if self._ways(size, size) * self.alpha >= 1
+            )
             each = "" if self.paired else " each"
-            raise BadArgument(f"assert_not_worse: {self._seeds()} can never reach alpha={self.alpha:g}. Run {fewest} seeds{each}")
+            raise BadArgument(
+                f"assert_not_worse: {self._seeds()} can never reach alpha={self.alpha:g}. Run "
+                f"{fewest} seeds{each}"
+            )
 
     def _ways(self, n: int, m: int) -> float:
-        return math.ldexp(1.0, min(n, 1000)) if self.paired else float(min(math.comb(n + m, n), 10**300))
+        return (
+            math.ldexp(1.0, min(n, 1000))
+            if self.paired
+            else float(min(math.comb(n + m, n), 10**300))
+        )
 
     def _seeds(self) -> str:
-        return f"{len(self.chaos)} pairs" if self.paired else f"{len(self.chaos)} chaos and {len(self.golden)} golden seeds"
+        return (
+            f"{len(self.chaos)} pairs"
+            if self.paired
+            else f"{len(self.chaos)} chaos and {len(self.golden)} golden seeds"
+        )
 
     def losses(self) -> list[float]:
         """Return how much worse each pair is. Positive is worse."""
-        return [self.sign * (before - after) for after, before in zip(self.chaos, self.golden, strict=True)]
+        return [
+            self.sign * (before - after)
+            for after, before in zip(self.chaos, self.golden, strict=True)
+        ]
 
     def p_values(self) -> tuple[float, float]:
         """Return the p-values of "worse by more than the margin" and of "worse by no more than it"."""
         if self.paired:
             excess = [loss - self.margin for loss in self.losses()]
-            return _sign_flips(excess, strict=True), _sign_flips([-value for value in excess], strict=False)
-        after, before = ([self.sign * value for value in values] for values in (self.chaos, self.golden))
+            return _sign_flips(excess, strict=True), _sign_flips(
+                [-value for value in excess], strict=False
+            )
+        after, before = (
+            [self.sign * value for value in values] for values in (self.chaos, self.golden)
+        )
         reached = [value + self.margin for value in after]
         return _shuffles(before, reached, strict=True), _shuffles(reached, before, strict=False)
 
@@ -129,7 +159,9 @@ class _Test:
         if self.paired:
             return fmean(self.losses()), variance(self.losses())
         loss = self.sign * (fmean(self.golden) - fmean(self.chaos))
-        return loss, sum(variance(values) if len(values) > 1 else 0.0 for values in (self.chaos, self.golden))
+        return loss, sum(
+            variance(values) if len(values) > 1 else 0.0 for values in (self.chaos, self.golden)
+        )
 
     def summary(self) -> str:
         """Describe the measurement."""
@@ -140,7 +172,10 @@ class _Test:
         # the other metric.
         if not shows_values():
             scale = max(map(abs, (*self.chaos, *self.golden))) or 1.0
-            size, deviation = f"{100 * abs(loss) / scale:.3g} %", f"{100 * math.sqrt(spread) / scale:.3g} %"
+            size, deviation = (
+                f"{100 * abs(loss) / scale:.3g} %",
+                f"{100 * math.sqrt(spread) / scale:.3g} %",
+            )
         return f"over {self._seeds()} the metric is {size} {way} on average (margin {self.margin:g}, standard deviation {deviation})"
 
     def advice(self) -> str:
@@ -156,7 +191,8 @@ class _Test:
         seeds = "pairs" if self.paired else "seeds each"
         if needed > MOST_SEEDS:
             return (
-                f"The difference is so close to the margin that {MOST_SEEDS:,} {seeds} would not be "
+                f"The difference is so close to the margin that {MOST_SEEDS:,} {seeds} would not "
+                f"be "
                 "enough. Give a larger margin, or reduce the noise"
             )
         # 2 more, because the spread is an estimate too
@@ -164,11 +200,20 @@ class _Test:
         return f"About {total} {seeds} would probably be enough"
 
 
-def _check(margin: Any, alpha: Any) -> None:
+def _check(margin: object, alpha: object) -> None:
     for name, value, high in (("margin", margin, math.inf), ("alpha", alpha, 0.5)):
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < high or (name == "alpha" and not value):
-            wanted = "0 or more, in the metric's unit" if name == "margin" else "above 0 and below 0.5"
-            raise BadArgument(f"assert_not_worse: {name} must be {wanted}, got {format_value(value)}")
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or not 0 <= value < high
+            or (name == "alpha" and not value)
+        ):
+            wanted = (
+                "0 or more, in the metric's unit" if name == "margin" else "above 0 and below 0.5"
+            )
+            raise BadArgument(
+                f"assert_not_worse: {name} must be {wanted}, got {format_value(value)}"
+            )
 
 
 def _metrics(values: Any, name: str) -> list[float]:
@@ -177,13 +222,19 @@ def _metrics(values: Any, name: str) -> list[float]:
         try:
             found.append(float("-" if isinstance(value, (bool, str, bytes)) else value))
         except (TypeError, ValueError, OverflowError):
-            raise BadArgument(f"assert_not_worse: {name}[{place}] must be a number, got {type(value).__name__}") from None
+            raise BadArgument(
+                f"assert_not_worse: {name}[{place}] must be a number, got {type(value).__name__}"
+            ) from None
     return found
 
 
 def _not_finite(values: list[float]) -> str | None:
     places = [place for place, value in enumerate(values) if not math.isfinite(value)]
-    return f"{values[places[0]]} for seed {places[0]} (not finite for {len(places)} of {len(values)})" if places else None
+    return (
+        f"{values[places[0]]} for seed {places[0]} (not finite for {len(places)} of {len(values)})"
+        if places
+        else None
+    )
 
 
 # -- permutation tests: both ask whether the observed statistic is unusually low
@@ -219,11 +270,21 @@ def _shuffles(low: list[float], high: list[float], *, strict: bool) -> float:
     n, total = len(low), len(low) + len(high)
     exact = math.comb(total, n) <= MAX_EXACT_WAYS
     if exact:
-        ways = np.fromiter(itertools.chain.from_iterable(itertools.combinations(range(total), n)), dtype=np.intp).reshape(-1, n)
+        ways = np.fromiter(
+            itertools.chain.from_iterable(itertools.combinations(range(total), n)), dtype=np.intp
+        ).reshape(-1, n)
     else:
-        ways = np.random.default_rng(0).random((DRAWN_WAYS, total)).argpartition(n - 1, axis=1)[:, :n]
+        ways = (
+            np.random.default_rng(0).random((DRAWN_WAYS, total)).argpartition(n - 1, axis=1)[:, :n]
+        )
     observed = _welch(data, np.arange(n)[None, :])
-    return _tail(_welch(data, ways), float(observed[0]), 10 * abs(float(observed[0])), strict, drawn=not exact)
+    return _tail(
+        _welch(data, ways),
+        float(observed[0]),
+        10 * abs(float(observed[0])),
+        strict,
+        drawn=not exact,
+    )
 
 
 def _welch(data: Any, ways: Any) -> Any:
@@ -243,7 +304,9 @@ def _welch(data: Any, ways: Any) -> Any:
 
 
 def _tail(statistics: Any, observed: float, scale: float, strict: bool, *, drawn: bool) -> float:
-    """Return the p-value: the share of statistics that are as low as the observed one, itself included."""
+    """Return the p-value: the share of statistics that are as low as the observed one, itself
+    included.
+    """
     import numpy as np
 
     slack = 1e-9 * scale  # sums of the same numbers in a different order differ by rounding

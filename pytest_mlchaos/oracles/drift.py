@@ -7,13 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.privacy import key_text, may_be_hinted
 from ..core.validation import did_you_mean, format_value, index
 from ..errors import BadArgument, Drifted
 from .columns import ColumnValues, columns_of
-from .two_sample import bin_counts, category_counts, chi2_test, ks_distance, ks_p, most_bins, psi, smallest_p
+from .two_sample import (
+    bin_counts,
+    category_counts,
+    chi2_test,
+    ks_distance,
+    ks_p,
+    most_bins,
+    psi,
+    smallest_p,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["assert_no_drift"]
 
@@ -22,8 +34,8 @@ _MOST_SHOWN = 10
 
 
 def assert_no_drift(
-    reference: Any,
-    current: Any,
+    reference: object,
+    current: object,
     *,
     method: str | Mapping[Any, str] | None = None,
     alpha: float = 0.05,
@@ -73,17 +85,25 @@ def assert_no_drift(
     level, tests = alpha / len(before), {}
     methods = {name: _method(name, before, method) for name in before}
     if isinstance(method, Mapping) and (unknown := [name for name in method if name not in before]):
-        raise BadArgument(f"assert_no_drift: method= names {unknown[0]!r}, which is not in the reference{_like(unknown[0], before)}")
+        raise BadArgument(
+            f"assert_no_drift: method= names {unknown[0]!r}, which is not in the "
+            f"reference{_like(unknown[0], before)}"
+        )
     for name, column in before.items():
         limit = _THRESHOLDS[methods[name]] if threshold is None else threshold
         if methods[name] != "psi" and limit >= 1:
             raise BadArgument(
-                f"assert_no_drift: threshold must be below 1 for method={methods[name]!r}, whose statistic is at most 1, got {limit:g}"
+                f"assert_no_drift: threshold must be below 1 for method={methods[name]!r}, whose "
+                f"statistic is at most 1, got {limit:g}"
             )
         tests[name] = _Test(methods[name], limit, alpha, level, bins)
         _check_reference(_label(name, before), column, tests[name])
     findings = _columns_that_differ(before, after)
-    findings += [_judge(_label(name, before), column, after[name], tests[name]) for name, column in before.items() if name in after]
+    findings += [
+        _judge(_label(name, before), column, after[name], tests[name])
+        for name, column in before.items()
+        if name in after
+    ]
     if drifted := _significant(findings, alpha, len(before)):
         raise Drifted(_told(drifted, len({**before, **after})))
 
@@ -107,43 +127,54 @@ class _Finding:
     matters: bool = True
 
 
-# -- arguments -----------------------------------------------------------------------------------------------------------
+# -- arguments -------------------------------------------------------------------------------------
 
 
 def _check(alpha: Any, threshold: Any, bins: Any) -> None:
     if not _is_number(alpha) or not 0 < alpha < 1:
-        raise BadArgument(f"assert_no_drift: alpha must be between 0 and 1, got {format_value(alpha)}")
+        raise BadArgument(
+            f"assert_no_drift: alpha must be between 0 and 1, got {format_value(alpha)}"
+        )
     if threshold is not None and (not _is_number(threshold) or not 0 <= threshold < float("inf")):
-        raise BadArgument(f"assert_no_drift: threshold must be 0 or more, got {format_value(threshold)}")
+        raise BadArgument(
+            f"assert_no_drift: threshold must be 0 or more, got {format_value(threshold)}"
+        )
     if index(bins) is None or not 2 <= bins <= 100:
         raise BadArgument(f"assert_no_drift: bins must be from 2 to 100, got {format_value(bins)}")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _like(name: Any, known: Mapping[Any, Any]) -> str:
-    return did_you_mean(str(name), [str(one) for one in known if may_be_hinted(str(name), str(one))])
+def _like(name: object, known: Mapping[Any, Any]) -> str:
+    return did_you_mean(
+        str(name), [str(one) for one in known if may_be_hinted(str(name), str(one))]
+    )
 
 
-def _label(name: Any, columns: Mapping[Any, ColumnValues]) -> str:
+def _label(name: object, columns: Mapping[Any, ColumnValues]) -> str:
     if name is None:
         return "the column"
     text = key_text(name, list(columns).index(name), len(columns), noun="column")
     return text[1:-1] if text.startswith("<") else f"column {text}"
 
 
-def _method(name: Any, columns: Mapping[Any, ColumnValues], method: str | Mapping[Any, str] | None) -> str:
+def _method(
+    name: object, columns: Mapping[Any, ColumnValues], method: str | Mapping[Any, str] | None
+) -> str:
     column = columns[name]
     how = method.get(name) if isinstance(method, Mapping) else method
     if how is None:
         return "ks" if column.kind == "numbers" else "chi2"
     if how not in _THRESHOLDS:
-        raise BadArgument(f"assert_no_drift: method must be 'ks', 'psi' or 'chi2', got {format_value(how)}")
+        raise BadArgument(
+            f"assert_no_drift: method must be 'ks', 'psi' or 'chi2', got {format_value(how)}"
+        )
     if how == "ks" and column.kind != "numbers":
         raise BadArgument(
-            f"assert_no_drift: {_label(name, columns)} holds {column.kind}, but method='ks' takes numbers. Give 'chi2' or 'psi' for it"
+            f"assert_no_drift: {_label(name, columns)} holds {column.kind}, but method='ks' takes "
+            f"numbers. Give 'chi2' or 'psi' for it"
         )
     return how
 
@@ -154,7 +185,11 @@ def _check_reference(called: str, column: ColumnValues, test: _Test) -> None:
         trouble = _uncountable(column)
     if trouble is None and smallest_p(n, n) > test.level:
         trouble = f"has {n} values, too few to show a drift at this alpha"
-    if trouble is None and test.method == "psi" and most_bins(n, n, test.threshold, test.level, test.bins) is None:
+    if (
+        trouble is None
+        and test.method == "psi"
+        and most_bins(n, n, test.threshold, test.level, test.bins) is None
+    ):
         trouble = f"has {n} values, so few that chance alone makes a PSI above {test.threshold:g}. Give method='ks' or a higher threshold"
     if trouble is not None:
         raise BadArgument(f"assert_no_drift: this reference cannot be used: {called} {trouble}")
@@ -172,7 +207,11 @@ def _trouble(column: ColumnValues) -> str | None:
     if column.kind == "numbers":
         import numpy as np
 
-        infinite = 0 if values.dtype.kind in "iu" else len(values) - int(np.count_nonzero(np.isfinite(values)))
+        infinite = (
+            0
+            if values.dtype.kind in "iu"
+            else len(values) - int(np.count_nonzero(np.isfinite(values)))
+        )
         if infinite:
             return f"has {infinite} infinite among {_count(column.rows, 'value')}"
         if values.min() == values.max():
@@ -188,15 +227,21 @@ def _uncountable(column: ColumnValues) -> str | None:
     return f"has {distinct} different values in {column.rows} rows, too many to be categories. For numbers, give method='ks'"
 
 
-# -- one column ----------------------------------------------------------------------------------------------------------
+# -- one column ------------------------------------------------------------------------------------
 
 
-def _columns_that_differ(before: Mapping[Any, ColumnValues], after: Mapping[Any, ColumnValues]) -> list[_Finding]:
+def _columns_that_differ(
+    before: Mapping[Any, ColumnValues], after: Mapping[Any, ColumnValues]
+) -> list[_Finding]:
     if (None in before) != (None in after):
         forms = ("a single column", "a table")[:: 1 if None in after else -1]
         return [_Finding("current", f"is {forms[0]}, but the reference is {forms[1]}")]
     gone = [_Finding(_label(name, before), "is missing") for name in before if name not in after]
-    return gone + [_Finding(_label(name, after), "is not in the reference") for name in after if name not in before]
+    return gone + [
+        _Finding(_label(name, after), "is not in the reference")
+        for name in after
+        if name not in before
+    ]
 
 
 def _judge(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
@@ -208,8 +253,13 @@ def _judge(called: str, before: ColumnValues, after: ColumnValues, test: _Test) 
     if after.kind != before.kind:
         return _Finding(called, f"holds {after.kind}, but the reference holds {before.kind}")
     if smallest_p(len(before.values), len(after.values)) > test.level:
-        return _Finding(called, f"cannot be judged: {_sizes(before, after)} are too few to show a drift at this alpha")
-    return {"ks": _by_ks, "chi2": _by_chi2, "psi": _by_psi}[test.method](called, before, after, test)
+        return _Finding(
+            called,
+            f"cannot be judged: {_sizes(before, after)} are too few to show a drift at this alpha",
+        )
+    return {"ks": _by_ks, "chi2": _by_chi2, "psi": _by_psi}[test.method](
+        called, before, after, test
+    )
 
 
 def _count(number: int, what: str) -> str:
@@ -236,7 +286,7 @@ def _above(test: _Test) -> str:
     return f", threshold {test.threshold:g}" if test.threshold else ""
 
 
-def _describe_shift(a: Any, b: Any) -> str:
+def _describe_shift(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> str:
     """Describe how sorted numbers moved, in units of their own spread. No value is shown."""
     a, b = a.astype("f8"), b.astype("f8")
     unit = float(a.std())
@@ -253,7 +303,11 @@ def _by_chi2(called: str, before: ColumnValues, after: ColumnValues, test: _Test
     counts = category_counts(_as_list(before), _as_list(after))
     found = chi2_test(counts, test.level)
     if found is None:
-        return _Finding(called, f"cannot be judged: {_sizes(before, after)} in {counts.shape[1]} categories, each of them rare")
+        return _Finding(
+            called,
+            f"cannot be judged: {_sizes(before, after)} in {counts.shape[1]} categories, each of "
+            f"them rare",
+        )
     statistic, p = found
     effect = (statistic / counts.sum()) ** 0.5
     text = f"chi-squared {statistic:.4g} (p = {p:.2g}), Cramér's V {effect:.3g}{_above(test)}, {_sizes(before, after)}\n{_shares(counts)}"
@@ -265,21 +319,33 @@ def _as_list(column: ColumnValues) -> list[Any]:
     return values
 
 
-def _shares(counts: Any) -> str:
+def _shares(counts: np.ndarray[Any, Any]) -> str:
     """Name the category whose share changed most, by its rank, because its name is data."""
     shares = counts / counts.sum(1, keepdims=True)
     most = int(abs(shares[1] - shares[0]).argmax())
     unseen = int(((counts[0] == 0) * counts[1]).sum())
     kinds = int((counts[0] == 0).sum())
-    which = f"the reference's category number {most + 1} by frequency" if counts[0][most] else "a category unseen in the reference"
-    new = f"; {unseen} values in {kinds} unseen {'category' if kinds == 1 else 'categories'}" if unseen else ""
+    which = (
+        f"the reference's category number {most + 1} by frequency"
+        if counts[0][most]
+        else "a category unseen in the reference"
+    )
+    new = (
+        f"; {unseen} values in {kinds} unseen {'category' if kinds == 1 else 'categories'}"
+        if unseen
+        else ""
+    )
     return f"{which} makes up {shares[1][most]:.1%} instead of {shares[0][most]:.1%}{new}"
 
 
 def _by_psi(called: str, before: ColumnValues, after: ColumnValues, test: _Test) -> _Finding:
     bins = most_bins(len(before.values), len(after.values), test.threshold, test.level, test.bins)
     if bins is None:
-        return _Finding(called, f"cannot be judged: with {_sizes(before, after)} chance alone exceeds a PSI of {test.threshold:g}")
+        return _Finding(
+            called,
+            f"cannot be judged: with {_sizes(before, after)} chance alone exceeds a PSI of "
+            f"{test.threshold:g}",
+        )
     if before.kind == "numbers":
         counts = bin_counts(before.values, after.values, bins)
     else:
@@ -291,20 +357,28 @@ def _by_psi(called: str, before: ColumnValues, after: ColumnValues, test: _Test)
     place = int(abs(shares[1] - shares[0]).argmax())
     what = f"{'bin' if before.kind == 'numbers' else 'group'} {place + 1} of {counts.shape[1]}"
     where = f"{what} holds {shares[1][place]:.1%} instead of {shares[0][place]:.1%}"
-    return _Finding(called, f"PSI {value:.3g} in {counts.shape[1]} bins (threshold {test.threshold:g}), {_sizes(before, after)}\n{where}")
+    return _Finding(
+        called,
+        f"PSI {value:.3g} in {counts.shape[1]} bins (threshold {test.threshold:g}), "
+        f"{_sizes(before, after)}\n{where}",
+    )
 
 
-def _most_frequent(counts: Any, bins: int) -> Any:
+def _most_frequent(counts: np.ndarray[Any, Any], bins: int) -> Any:
     """Return the most frequent categories of both samples together, and one group of all others."""
     import numpy as np
 
     order = np.argsort(-counts.sum(0), kind="stable")
     kept = np.sort(order[: bins if counts.shape[1] <= bins else bins - 1])
     others = np.setdiff1d(order, kept)
-    return counts[:, kept] if not len(others) else np.column_stack([counts[:, kept], counts[:, others].sum(1)])
+    return (
+        counts[:, kept]
+        if not len(others)
+        else np.column_stack([counts[:, kept], counts[:, others].sum(1)])
+    )
 
 
-# -- all columns ---------------------------------------------------------------------------------------------------------
+# -- all columns -----------------------------------------------------------------------------------
 
 
 def _significant(findings: list[_Finding], alpha: float, columns: int) -> list[_Finding]:

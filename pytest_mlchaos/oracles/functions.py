@@ -16,15 +16,28 @@ _NATIVE = (
     types.MethodWrapperType,
     types.ClassMethodDescriptorType,
 )
-_OF_EACH_CLASS = frozenset({"__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"})
+_OF_EACH_CLASS = frozenset(
+    {
+        "__dict__",
+        "__weakref__",
+        "__module__",
+        "__qualname__",
+        "__doc__",
+        "__firstlineno__",
+        "__static_attributes__",
+    }
+)
 
 
-def is_code(value: Any) -> bool:
+def is_code(value: object) -> bool:
     """Return True for functions, methods, classes and descriptors of methods."""
-    return isinstance(value, (types.FunctionType, types.MethodType, type, classmethod, staticmethod, property, *_NATIVE))
+    return isinstance(
+        value,
+        (types.FunctionType, types.MethodType, type, classmethod, staticmethod, property, *_NATIVE),
+    )
 
 
-def is_local(value: Any) -> bool:
+def is_local(value: object) -> bool:
     """Return True for something that a call has defined. Its name says little about it."""
     return "<" in getattr(value, "__qualname__", "")
 
@@ -58,7 +71,11 @@ def class_differences(a: type, b: type, path: str, compare: Compare) -> Iterator
     if a is b:
         return
     if _name(a) != _name(b):
-        yield f"{path}: {a.__name__} instead of {b.__name__}" if a.__name__ != b.__name__ else f"{path}: not equal (type)"
+        yield (
+            f"{path}: {a.__name__} instead of {b.__name__}"
+            if a.__name__ != b.__name__
+            else f"{path}: not equal (type)"
+        )
     elif is_local(a):
         yield from compare(a.__bases__, b.__bases__, f"{path}.__bases__")
         yield from compare(_members(a), _members(b), path)
@@ -67,7 +84,9 @@ def class_differences(a: type, b: type, path: str, compare: Compare) -> Iterator
 def _members(cls: type) -> dict[str, Any]:
     """Return the definitions in a class body. Slots are compared by their names."""
     return {
-        name: None if isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)) else value
+        name: None
+        if isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType))
+        else value
         for name, value in vars(cls).items()
         if name not in _OF_EACH_CLASS
     }
@@ -78,18 +97,33 @@ def _functions(a: Any, b: Any, path: str, compare: Compare) -> Iterator[str]:
         yield f"{path}: not equal (function)"
         return
     yield from compare(_cells(a), _cells(b), f"{path}.__closure__")
-    yield from compare((a.__defaults__, a.__kwdefaults__), (b.__defaults__, b.__kwdefaults__), f"{path}.__defaults__")
+    yield from compare(
+        (a.__defaults__, a.__kwdefaults__),
+        (b.__defaults__, b.__kwdefaults__),
+        f"{path}.__defaults__",
+    )
 
 
-def _name(value: Any) -> tuple[Any, Any]:
+def _name(value: object) -> tuple[Any, Any]:
     return getattr(value, "__module__", None), getattr(value, "__qualname__", None)
 
 
 def _code(code: types.CodeType) -> tuple[Any, ...]:
     """Return all of a code object except its position in its file."""
-    constants = tuple(_code(one) if isinstance(one, types.CodeType) else (type(one), repr(one)) for one in code.co_consts)
+    constants = tuple(
+        _code(one) if isinstance(one, types.CodeType) else (type(one), repr(one))
+        for one in code.co_consts
+    )
     counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
-    return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, counts
+    return (
+        code.co_code,
+        constants,
+        code.co_names,
+        code.co_varnames,
+        code.co_freevars,
+        code.co_cellvars,
+        counts,
+    )
 
 
 def _cells(function: Any) -> dict[str, Any]:

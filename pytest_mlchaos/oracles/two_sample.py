@@ -9,9 +9,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["bin_counts", "category_counts", "chi2_sf", "chi2_test", "ks_distance", "ks_p", "most_bins", "psi", "smallest_p"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "bin_counts",
+    "category_counts",
+    "chi2_sf",
+    "chi2_test",
+    "ks_distance",
+    "ks_p",
+    "most_bins",
+    "psi",
+    "smallest_p",
+]
 
 EXACT_PRODUCT, EXACT_TOTAL = 1_000_000, 10_000
 """Up to these sizes the p-value of KS is exact, which takes at most about 50 ms."""
@@ -36,10 +49,10 @@ def smallest_p(n: int, m: int) -> float:
     return 2 * math.exp(-log_ways)
 
 
-# -- Kolmogorov and Smirnov ----------------------------------------------------------------------------------------------
+# -- Kolmogorov and Smirnov ------------------------------------------------------------------------
 
 
-def ks_distance(a: Any, b: Any) -> float:
+def ks_distance(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
     """Return the largest distance between two empirical distribution functions of sorted samples."""
     import numpy as np
 
@@ -52,7 +65,7 @@ def ks_distance(a: Any, b: Any) -> float:
     return float(max(above.max(), below.max(), 0.0))
 
 
-def ks_p(distance: float, a: Any, b: Any) -> float:
+def ks_p(distance: float, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
     """Return the probability of such a distance between two sorted samples of one distribution.
 
     It is exact for small samples, ties included.
@@ -66,7 +79,7 @@ def ks_p(distance: float, a: Any, b: Any) -> float:
     return _kolmogorov_sf((root + 0.12 + 0.11 / root) * distance)
 
 
-def _ks_exact(distance: float, a: Any, b: Any) -> float:
+def _ks_exact(distance: float, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
     """Sum the probabilities of all orders of the values, as lattice paths, that stray from the
     diagonal.
 
@@ -101,10 +114,15 @@ def _kolmogorov_sf(x: float) -> float:
     """Return the limit distribution of Kolmogorov (1933)."""
     if x < 0.2:
         return 1.0  # within 1e-12
-    return min(1.0, max(0.0, 2 * math.fsum((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 31))))
+    return min(
+        1.0,
+        max(
+            0.0, 2 * math.fsum((-1) ** (k - 1) * math.exp(-2 * k * k * x * x) for k in range(1, 31))
+        ),
+    )
 
 
-# -- categories ----------------------------------------------------------------------------------------------------------
+# -- categories ------------------------------------------------------------------------------------
 
 
 def category_counts(a: Sequence[Any], b: Sequence[Any]) -> Any:
@@ -115,17 +133,19 @@ def category_counts(a: Sequence[Any], b: Sequence[Any]) -> Any:
     import numpy as np
 
     one, other = Counter(a), Counter(b)
-    names = [name for name, _ in one.most_common()] + [name for name, _ in other.most_common() if name not in one]
+    names = [name for name, _ in one.most_common()] + [
+        name for name, _ in other.most_common() if name not in one
+    ]
     return np.array([[one[name] for name in names], [other[name] for name in names]])
 
 
-def _chi2_statistic(counts: Any) -> float:
+def _chi2_statistic(counts: np.ndarray[Any, Any]) -> float:
     """Return Pearson's statistic of a table of counts with two rows."""
     expected = counts.sum(1, keepdims=True) * counts.sum(0) / counts.sum()
     return float((((counts - expected) ** 2) / expected).sum())
 
 
-def chi2_test(counts: Any, level: float) -> tuple[float, float] | None:
+def chi2_test(counts: np.ndarray[Any, Any], level: float) -> tuple[float, float] | None:
     """Return the statistic and the p-value for two samples of one distribution.
 
     Return None if all categories are rare. With rare categories in up to 1,000 values, the p-value
@@ -139,7 +159,11 @@ def chi2_test(counts: Any, level: float) -> tuple[float, float] | None:
     rare = total * counts.sum(1).min() / counts.sum() < MIN_EXPECTED_COUNT
     if rare.any() and counts.sum() <= FEW and counts.shape[1] <= MOST_SHUFFLED:
         return _permutation_test(counts, level)
-    grouped = counts[:, ~rare] if not rare.any() else np.column_stack([counts[:, ~rare], counts[:, rare].sum(1)])
+    grouped = (
+        counts[:, ~rare]
+        if not rare.any()
+        else np.column_stack([counts[:, ~rare], counts[:, rare].sum(1)])
+    )
     expected = grouped.sum(0) * grouped.sum(1).min() / grouped.sum()
     if grouped.shape[1] > 1 and (expected >= MIN_EXPECTED_COUNT).all():
         statistic = _chi2_statistic(grouped)
@@ -147,19 +171,23 @@ def chi2_test(counts: Any, level: float) -> tuple[float, float] | None:
     return _permutation_test(counts, level) if counts.shape[1] <= MOST_SHUFFLED else None
 
 
-def _permutation_test(counts: Any, level: float) -> tuple[float, float]:
+def _permutation_test(counts: np.ndarray[Any, Any], level: float) -> tuple[float, float]:
     """Return Pearson's statistic, and the share of random splits of the values that reach it."""
     import numpy as np
 
     total = counts.sum(0)
     statistic = _chi2_statistic(counts)
     shuffles = int(max(SHUFFLES, min(20 / level, 200_000)))
-    row = np.random.default_rng(0).multivariate_hypergeometric(total, int(counts[0].sum()), size=shuffles, method="marginals")
+    row = np.random.default_rng(0).multivariate_hypergeometric(
+        total, int(counts[0].sum()), size=shuffles, method="marginals"
+    )
     share = counts.sum(1) / counts.sum()
     expected = total * share[0]
     # Both rows deviate by the same number, so one row gives the statistic of both.
     shuffled = ((row - expected) ** 2 / total).sum(1) / (share[0] * share[1])
-    return statistic, float((1 + np.count_nonzero(shuffled >= statistic * (1 - 1e-9))) / (1 + shuffles))
+    return statistic, float(
+        (1 + np.count_nonzero(shuffled >= statistic * (1 - 1e-9))) / (1 + shuffles)
+    )
 
 
 def chi2_sf(x: float, degrees: int) -> float:
@@ -169,10 +197,16 @@ def chi2_sf(x: float, degrees: int) -> float:
     half, odd = x / 2, degrees % 2
     tail = math.erfc(math.sqrt(half)) if odd else 0.0
     powers = [(i + 0.5 if odd else i) for i in range(degrees // 2)]
-    return min(1.0, tail + math.fsum(math.exp(power * math.log(half) - half - math.lgamma(power + 1)) for power in powers))
+    return min(
+        1.0,
+        tail
+        + math.fsum(
+            math.exp(power * math.log(half) - half - math.lgamma(power + 1)) for power in powers
+        ),
+    )
 
 
-# -- the population stability index --------------------------------------------------------------------------------------
+# -- the population stability index ----------------------------------------------------------------
 
 
 def bin_counts(reference: Any, current: Any, bins: int) -> Any:
@@ -187,15 +221,22 @@ def bin_counts(reference: Any, current: Any, bins: int) -> Any:
         sample = reference[np.random.default_rng(0).integers(0, len(reference), MAX_EDGE_SAMPLES)]
     ranked = np.sort(sample)
     highest = reference.max()
-    edges = np.unique(ranked[[len(ranked) * k // bins - 1 for k in range(1, bins) if len(ranked) * k // bins]])
+    edges = np.unique(
+        ranked[[len(ranked) * k // bins - 1 for k in range(1, bins) if len(ranked) * k // bins]]
+    )
     edges = edges[edges < highest]
     if not len(edges):  # more than half of the values are the highest
         edges = reference[reference < highest].max(keepdims=True)
     # Counting by comparison is five times as fast as a binary search for each value.
-    return np.array([np.diff([0, *(np.count_nonzero(values <= edge) for edge in edges), len(values)]) for values in (reference, current)])
+    return np.array(
+        [
+            np.diff([0, *(np.count_nonzero(values <= edge) for edge in edges), len(values)])
+            for values in (reference, current)
+        ]
+    )
 
 
-def psi(counts: Any) -> float:
+def psi(counts: np.ndarray[Any, Any]) -> float:
     """Return the population stability index.
 
     Each bin gets half a value more (Jeffreys' prior), so that none is empty.

@@ -22,7 +22,11 @@ __all__ = ["call"]
 
 
 def call(
-    controller: Controller, pipeline: Callable[..., Any], args: tuple[Any, ...], scratch: Path, workdirs: Iterable[Path]
+    controller: Controller,
+    pipeline: Callable[..., Any],
+    args: tuple[Any, ...],
+    scratch: Path,
+    workdirs: Iterable[Path],
 ) -> PipelineRun:
     """Call a pipeline under the trial's faults.
 

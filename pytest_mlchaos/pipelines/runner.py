@@ -35,8 +35,17 @@ class Pipeline(Supervisor):
         workdirs: Iterable[Path] = (),
     ) -> None:
         check_subject(pipeline, "mlchaos.pipeline")
-        super().__init__(controller, functools.partial(_drain, pipeline), args, scratch, _nothing_watched, workdirs)
-        self._sizes: dict[str, set[int]] = {}  # by path: the sizes of the files that calls have left
+        super().__init__(
+            controller,
+            functools.partial(_drain, pipeline),
+            args,
+            scratch,
+            _nothing_watched,
+            workdirs,
+        )
+        self._sizes: dict[
+            str, set[int]
+        ] = {}  # by path: the sizes of the files that calls have left
         with controller.without_faults():
             self._now: Mapping[str, FileState] = self._disk.contents()
 
@@ -48,7 +57,9 @@ class Pipeline(Supervisor):
         """
         first_strike = len(self._controller.journal)
         with self._controller.on_crash(self._freeze):
-            output = self._called(self._inputs.first(), lambda: self._controller.journal[first_strike:])
+            output = self._called(
+                self._inputs.first(), lambda: self._controller.journal[first_strike:]
+            )
         self._now = output.after
         return output
 
@@ -73,12 +84,15 @@ class Pipeline(Supervisor):
                 value = subject()
             return self._output(value, None, before, (), start)
 
-    def _called(self, subject: Callable[[], Any], strikes: Callable[[], Iterable[Strike]]) -> Output:
+    def _called(
+        self, subject: Callable[[], Any], strikes: Callable[[], Iterable[Strike]]
+    ) -> Output:
         controller, start = self._controller, self._controller.clock.now()
         with FileHistory() as history:
             value, error = self._outcome(subject)
         if isinstance(error, SimulatedCrash):
-            controller.restart()  # the assertions belong to a different process than the crashed one
+            # The assertions belong to a different process than the crashed one
+            controller.restart()
             with controller.without_faults():
                 self._disk.thaw()
                 self._process_state.restore()
@@ -87,7 +101,7 @@ class Pipeline(Supervisor):
 
     def _output(
         self,
-        value: Any,
+        value: object,
         error: BaseException | None,
         before: Mapping[str, FileState],
         strikes: tuple[Strike, ...],
@@ -118,7 +132,9 @@ class Pipeline(Supervisor):
             if controller.crash is not None:
                 return None, controller.crash
             if isinstance(error, MlchaosError) and not isinstance(error, Verdict):
-                raise  # an error of the test. A verdict comes from a check in the pipeline, so it is an outcome.
+                # An error of the test. A verdict comes from a check in the pipeline, so it is an
+                # outcome.
+                raise
             return None, error
         if controller.crash is not None:
             place = describe_swallower(controller.crash)
@@ -133,7 +149,7 @@ def _nothing_watched() -> contextlib.AbstractContextManager[Callable[[], Any]]:
     return contextlib.nullcontext(tuple)
 
 
-def _pass_argument(argument: Any) -> Any:
+def _pass_argument(argument: object) -> Any:
     """Pass a table through the site ``data.table``, so that faults can strike it.
 
     Return other values as they are.
@@ -144,7 +160,7 @@ def _pass_argument(argument: Any) -> Any:
     return controller.visit("data.table", argument, {"reader": "mlchaos.pipeline"})
 
 
-def _drain(pipeline: Callable[..., Any], *args: Any) -> Any:
+def _drain(pipeline: Callable[..., Any], *args: object) -> Any:
     """Return the pipeline's value.
 
     A generator or other iterator is read to its end, because it only works then.
@@ -158,5 +174,8 @@ def _drain(pipeline: Callable[..., Any], *args: Any) -> Any:
     if inspect.iscoroutine(value):
         value.close()  # without it Python warns that the coroutine was never awaited
     if inspect.iscoroutine(value) or inspect.isasyncgen(value):
-        raise BadArgument("mlchaos.pipeline: the pipeline returned a coroutine. Run it with asyncio.run inside a plain function")
+        raise BadArgument(
+            "mlchaos.pipeline: the pipeline returned a coroutine. Run it with asyncio.run inside a "
+            "plain function"
+        )
     return list(value) if isinstance(value, Iterator) else value

@@ -26,7 +26,18 @@ from ..runs.verdicts import Run
 
 __all__ = ["PipelineRun"]
 
-UNFINISHED = ("*.tmp", "*.temp", "*.part", "*.partial", "*.incomplete", "*.inprogress", "*.lock", "*~", ".*", "_temporary")
+UNFINISHED = (
+    "*.tmp",
+    "*.temp",
+    "*.part",
+    "*.partial",
+    "*.incomplete",
+    "*.inprogress",
+    "*.lock",
+    "*~",
+    ".*",
+    "_temporary",
+)
 """File and directory names that mark their content as incomplete for every reader."""
 LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
 """Suffixes of files whose records are lines."""
@@ -45,14 +56,22 @@ class PipelineRun(Run):
     """
 
     def __init__(
-        self, output: Output, golden: Callable[[int], Output], again: Callable[[bool], Output], calls: int = 1, *, cleared: bool = False
+        self,
+        output: Output,
+        golden: Callable[[int], Output],
+        again: Callable[[bool], Output],
+        calls: int = 1,
+        *,
+        cleared: bool = False,
     ) -> None:
         super().__init__(output.record)
         self.error = output.error
         self._output = output
         self._new_golden, self._again, self._calls = golden, again, calls
         self._cleared = cleared
-        self._previous: PipelineRun | None = None  # the call before this one, on the same directories
+        self._previous: PipelineRun | None = (
+            None  # the call before this one, on the same directories
+        )
 
     def _about(self) -> str:
         return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"
@@ -61,7 +80,9 @@ class PipelineRun(Run):
     def golden(self) -> PipelineRun:
         """Return the same calls without faults, from the same start, in its own copy of the
         directories."""
-        return PipelineRun(self._new_golden(self._calls), self._new_golden, self._again, self._calls)
+        return PipelineRun(
+            self._new_golden(self._calls), self._new_golden, self._again, self._calls
+        )
 
     def again(self) -> PipelineRun:
         """Make the same call once more, without faults, on the same directories and with the same
@@ -73,13 +94,17 @@ class PipelineRun(Run):
         """
         returned = 1 if self.error is None else 0
         output = self._again(isinstance(self.error, SimulatedCrash))
-        again = PipelineRun(output, self._new_golden, self._again, self._calls + returned, cleared=True)
+        again = PipelineRun(
+            output, self._new_golden, self._again, self._calls + returned, cleared=True
+        )
         again._previous = self
         again._handed = self._handed  # the second call has to recover from the faults of the first
         return again
 
     @check_arguments("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
-    def assert_same_output(self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()) -> None:
+    def assert_same_output(
+        self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()
+    ) -> None:
         """Pass if the output equals the golden run's, or if the pipeline raised and left nothing
         half done.
 
@@ -116,17 +141,29 @@ class PipelineRun(Run):
         verdict: type[Verdict]
         if self.error is None:
             difference = _difference(self._output, self.golden._output, rtol, atol, patterns)
-            verdict, what = SilentlyDifferent, "the pipeline raised nothing, but its output differs from its golden run"
-            if difference is not None and (path := difference.partition(":")[0]) in self._left_before():
+            verdict, what = (
+                SilentlyDifferent,
+                "the pipeline raised nothing, but its output differs from its golden run",
+            )
+            if (
+                difference is not None
+                and (path := difference.partition(":")[0]) in self._left_before()
+            ):
                 verdict = OtherContent
                 what = f"a call that raised left {path} complete but with different content, and the next call did not repair it"
         else:
             self._check_cleared()
             difference = next((text for _, text, cut in self._left_behind(patterns) if cut), None)
-            verdict, what = HalfWritten, "the pipeline raised, and left a file that is neither unchanged nor complete"
+            verdict, what = (
+                HalfWritten,
+                "the pipeline raised, and left a file that is neither unchanged nor complete",
+            )
         if difference is not None:
             self._check_reproducible(rtol, atol, patterns)
-            raise verdict(f"{what}\n  {difference}" + (f"\n  it {self.attempts[0].ended}" if self.error else ""))
+            raise verdict(
+                f"{what}\n  {difference}"
+                + (f"\n  it {self.attempts[0].ended}" if self.error else "")
+            )
 
     def _left_behind(self, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
         return _left_behind(self._output, self.golden._output, patterns)
@@ -139,7 +176,11 @@ class PipelineRun(Run):
         before = self._previous
         if before is None:
             return []
-        left = [path for path, _, cut in before._left_behind(UNFINISHED) if not cut] if before.error is not None else []
+        left = (
+            [path for path, _, cut in before._left_behind(UNFINISHED) if not cut]
+            if before.error is not None
+            else []
+        )
         return [*left, *before._left_before()]
 
     def _compare_under_faults(self, judgement: str) -> None:
@@ -173,39 +214,54 @@ class PipelineRun(Run):
         found, wanted = (dict(_counts(run._kept, "returned value")) for run in (self, self.golden))
         files = [_judged_files(run._output, patterns) for run in (self, self.golden)]
         wrote = files[1] != _judged_files(self.golden._output, patterns, before=True)
-        if not wrote and wanted.keys() <= {"returned value"} and set(wanted.values()) <= {"a value", "nothing"}:
+        if (
+            not wrote
+            and wanted.keys() <= {"returned value"}
+            and set(wanted.values()) <= {"a value", "nothing"}
+        ):
             raise BadArgument(
-                "assert_complete: there is nothing to count: the golden run returned no rows or items and wrote no file. "
+                "assert_complete: there is nothing to count: the golden run returned no rows or "
+                "items and wrote no file. "
                 "Use assert_same_output to compare values"
             )
         found.update((path, _amount(path, state)) for path, state in files[0].items())
         wanted.update((path, _amount(path, state)) for path, state in files[1].items())
         for path in {**wanted, **found}:
             if found.get(path) != wanted.get(path):
-                raise Incomplete(f"{path}: {found.get(path, 'missing')} instead of {wanted.get(path, 'nothing')}")
+                raise Incomplete(
+                    f"{path}: {found.get(path, 'missing')} instead of {wanted.get(path, 'nothing')}"
+                )
 
     def _entry(self, key: str | int | None, whose: str) -> Any:
         if self.error is not None:
-            raise Incomplete(f"the pipeline {self.attempts[0].ended}, so it returned no values to judge")
+            raise Incomplete(
+                f"the pipeline {self.attempts[0].ended}, so it returned no values to judge"
+            )
         return super()._entry(key, whose)
 
     def _check_judged(self, patterns: tuple[str, ...]) -> None:
         golden = self.golden._output
-        if golden.record.kept is None and _judged_files(golden, patterns) == _judged_files(golden, patterns, before=True):
+        if golden.record.kept is None and _judged_files(golden, patterns) == _judged_files(
+            golden, patterns, before=True
+        ):
             raise BadArgument(
-                "there is nothing to judge: the golden run returned None and changed no file below the test's own directories. "
+                "there is nothing to judge: the golden run returned None and changed no file below "
+                "the test's own directories. "
                 "Return the output, or let the pipeline write below tmp_path"
             )
 
     def _check_cleared(self) -> None:
         if self._cleared:
-            raise NotRecovered(f"no fault strikes any more, but the pipeline still {self.attempts[0].ended}") from self.error
+            raise NotRecovered(
+                f"no fault strikes any more, but the pipeline still {self.attempts[0].ended}"
+            ) from self.error
 
     def _check_reproducible(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> None:
         second = self._new_golden(self._calls)
         if difference := _difference(second, self.golden._output, rtol, atol, patterns):
             raise NonDeterministicSubject(
-                f"two runs of the pipeline without faults differ: {difference}. Fix its seeds, set rtol=, or leave a file out with ignore="
+                f"two runs of the pipeline without faults differ: {difference}. Fix its seeds, set "
+                f"rtol=, or leave a file out with ignore="
             )
 
 
@@ -213,22 +269,35 @@ def _patterns(ignore: str | Iterable[str]) -> tuple[str, ...]:
     patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     for pattern in patterns:
         if not isinstance(pattern, str) or not pattern:
-            raise BadArgument(f"ignore must be patterns of file names, for example '*.log', got {format_value(pattern)}")
+            raise BadArgument(
+                f"ignore must be patterns of file names, for example '*.log', got "
+                f"{format_value(pattern)}"
+            )
     return (*UNFINISHED, *patterns)
 
 
-def _judged_files(output: Output, patterns: tuple[str, ...], *, before: bool = False) -> dict[str, FileState]:
+def _judged_files(
+    output: Output, patterns: tuple[str, ...], *, before: bool = False
+) -> dict[str, FileState]:
     files = output.before if before else output.after
     return {path: state for path, state in files.items() if not _left_out(path, patterns)}
 
 
 def _left_out(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(part, pattern) for pattern in patterns for part in (path, *path.split("/")))
+    return any(
+        fnmatch.fnmatchcase(part, pattern)
+        for pattern in patterns
+        for part in (path, *path.split("/"))
+    )
 
 
-def _difference(actual: Output, golden: Output, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
+def _difference(
+    actual: Output, golden: Output, rtol: float, atol: float, patterns: tuple[str, ...]
+) -> str | None:
     """Return the first difference of two outputs in words, or None."""
-    difference = first_difference(actual.record.kept, golden.record.kept, rtol=rtol, atol=atol, name="returned value")
+    difference = first_difference(
+        actual.record.kept, golden.record.kept, rtol=rtol, atol=atol, name="returned value"
+    )
     if difference is not None:
         return difference
     found, wanted = _judged_files(actual, patterns), _judged_files(golden, patterns)
@@ -242,7 +311,9 @@ def _difference(actual: Output, golden: Output, rtol: float, atol: float, patter
     return None
 
 
-def _left_behind(actual: Output, golden: Output, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
+def _left_behind(
+    actual: Output, golden: Output, patterns: tuple[str, ...]
+) -> Iterator[tuple[str, str, bool]]:
     """Yield the files that are neither unchanged nor as in the golden run.
 
     Each comes with its path, its difference, and True if it is cut. Only files that existed before,
@@ -252,7 +323,9 @@ def _left_behind(actual: Output, golden: Output, patterns: tuple[str, ...]) -> I
     for path, state in _judged_files(actual, patterns).items():
         known = [files[path] for files in (whole, golden.before, actual.before) if path in files]
         if known and state not in known:
-            cut = path not in actual.read_back and _is_cut(state, known, renamed=path in actual.renamed)
+            cut = path not in actual.read_back and _is_cut(
+                state, known, renamed=path in actual.renamed
+            )
             yield path, f"{path}: {_describe_difference(path, state, known[0])}", cut
 
 
@@ -278,24 +351,35 @@ def _describe_difference(path: str, found: FileState, wanted: FileState) -> str:
 
 
 def _size(path: str, state: FileState) -> str:
-    number, unit = (state.lines, "line") if path.endswith(LINES) and state.lines else (state.size, "byte")
+    number, unit = (
+        (state.lines, "line") if path.endswith(LINES) and state.lines else (state.size, "byte")
+    )
     return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def _amount(path: str, state: FileState) -> str:
-    return f"{state.lines} lines" if path.endswith(LINES) else "empty" if not state.size else "a file"
+    return (
+        f"{state.lines} lines" if path.endswith(LINES) else "empty" if not state.size else "a file"
+    )
 
 
-def _counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def _counts(value: object, path: str) -> Iterator[tuple[str, str]]:
     """Yield the number of rows or items at each position of a value."""
     if isinstance(value, Mapping):
         for place, (name, item) in enumerate(value.items()):
             yield from _counts(item, f"{path}[{key_text(name, place, len(value))}]")
-    elif (hasattr(value, "shape") and hasattr(value, "dtype")) or hasattr(value, "columns") or hasattr(value, "num_rows"):
+    elif (
+        (hasattr(value, "shape") and hasattr(value, "dtype"))
+        or hasattr(value, "columns")
+        or hasattr(value, "num_rows")
+    ):
         yield path, f"{_rows(value)} rows"
     elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):
         items = list(value) if isinstance(value, (list, tuple)) else []
-        nested = all(isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping)) for item in items)
+        nested = all(
+            isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping))
+            for item in items
+        )
         rows = sum(map(_rows, items)) if nested else 0  # a batch in a list may have lost rows
         yield path, f"{len(value)} items" + (f" with {rows} rows" if rows else "")
     else:

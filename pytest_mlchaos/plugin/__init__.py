@@ -19,7 +19,15 @@ from ..core import interrupts
 from ..core.privacy import show_values, shows_values
 from ..core.safety import PRODUCTION, check_patterns, refuse_production
 from ..core.settings import Settings
-from ..errors import BadArgument, FaultError, InjectionForbidden, MlchaosError, NeverStruck, UnknownFault, Vacuous
+from ..errors import (
+    BadArgument,
+    FaultError,
+    InjectionForbidden,
+    MlchaosError,
+    NeverStruck,
+    UnknownFault,
+    Vacuous,
+)
 from ..reports.tally import Tally
 
 if TYPE_CHECKING:
@@ -38,25 +46,38 @@ NOT_EXPECTED = (BadArgument, FaultError, NeverStruck, Vacuous)
 """Errors about the test, not about its subject. ``xfail`` does not hide them."""
 
 _MARKS = (
-    "mlchaos(fault, at=None, p=None, times=None, where=None, rank=None, **parameters): inject a fault into the code under test. "
+    "mlchaos(fault, at=None, p=None, times=None, where=None, rank=None, **parameters): inject a "
+    "fault into the code under test. "
     "Write it as a decorator: @chaos.gpu_oom(at=7). `pytest --mlchaos-faults` lists the faults. "
     "Select with -m mlchaos or -m \"mlchaos(fault='gpu_oom')\".",
-    f"mlchaos_settings({', '.join(Settings.table())}): the settings of one chaos test. Write them as @chaos.settings(...).",
+    f"mlchaos_settings({', '.join(Settings.table())}): the settings of one chaos test. Write them "
+    f"as @chaos.settings(...).",
 )
 _SHOW_VALUES = "show keys, values and error messages in reports, which may contain your data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of ``Settings``, each on the command line and in the ini file, and a few more."""
+    """Add the options of ``Settings``, each on the command line and in the ini file, and a few
+    more.
+    """
     group = parser.getgroup("mlchaos", "chaos tests of machine-learning code (pytest-mlchaos)")
     for name, setting in Settings.table().items():
-        optional: dict[str, Any] = {} if setting.implied is None else {"nargs": "?", "const": setting.implied}
+        optional: dict[str, Any] = (
+            {} if setting.implied is None else {"nargs": "?", "const": setting.implied}
+        )
         group.addoption(
-            f"--mlchaos-{name.replace('_', '-')}", dest=f"mlchaos_{name}", metavar=setting.metavar, help=setting.text, **optional
+            f"--mlchaos-{name.replace('_', '-')}",
+            dest=f"mlchaos_{name}",
+            metavar=setting.metavar,
+            help=setting.text,
+            **optional,
         )
         parser.addini(f"mlchaos_{name}", f"{setting.text} (as --mlchaos-{name.replace('_', '-')})")
     group.addoption(
-        "--mlchaos-replay", dest="mlchaos_replay", metavar="FAULTS", help="run the selected chaos tests under these faults: 'gpu_oom(at=7)'"
+        "--mlchaos-replay",
+        dest="mlchaos_replay",
+        metavar="FAULTS",
+        help="run the selected chaos tests under these faults: 'gpu_oom(at=7)'",
     )
     group.addoption(
         "--mlchaos-keep-state",
@@ -64,12 +85,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="keep the crash states that a report names in DIR",
     )
-    group.addoption("--mlchaos-off", dest="mlchaos_off", action="store_true", help="run chaos tests without any fault")
-    group.addoption("--mlchaos-faults", dest="mlchaos_faults", action="store_true", help="list all faults, and exit")
-    group.addoption("--mlchaos-journal", dest="mlchaos_journal", metavar="FILE", help="write the faults that struck to FILE, as JSON lines")
-    group.addoption("--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES)
-    parser.addini("mlchaos_show_values", f"{_SHOW_VALUES} (as --mlchaos-show-values)", "bool", False)
-    parser.addini("mlchaos_production", "environment variables (NAME=pattern) that forbid injecting faults", "linelist", list(PRODUCTION))
+    group.addoption(
+        "--mlchaos-off",
+        dest="mlchaos_off",
+        action="store_true",
+        help="run chaos tests without any fault",
+    )
+    group.addoption(
+        "--mlchaos-faults",
+        dest="mlchaos_faults",
+        action="store_true",
+        help="list all faults, and exit",
+    )
+    group.addoption(
+        "--mlchaos-journal",
+        dest="mlchaos_journal",
+        metavar="FILE",
+        help="write the faults that struck to FILE, as JSON lines",
+    )
+    group.addoption(
+        "--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES
+    )
+    parser.addini(
+        "mlchaos_show_values", f"{_SHOW_VALUES} (as --mlchaos-show-values)", "bool", False
+    )
+    parser.addini(
+        "mlchaos_production",
+        "environment variables (NAME=pattern) that forbid injecting faults",
+        "linelist",
+        list(PRODUCTION),
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,7 +124,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", mark)
     # A session inside a test of a different session must restore that session's choice.
     config.add_cleanup(functools.partial(show_values, shows_values()))
-    show_values(bool(config.getoption("mlchaos_show_values") or config.getini("mlchaos_show_values")))
+    show_values(
+        bool(config.getoption("mlchaos_show_values") or config.getini("mlchaos_show_values"))
+    )
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
         _check(config, late=False)
     config.pluginmanager.register(Tally(), "mlchaos-tally")
@@ -88,7 +135,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("mlchaos_journal") is not None and not hasattr(config, "workerinput"):
         from ..reports.journal_file import JournalFile
 
-        config.pluginmanager.register(JournalFile(config.getoption("mlchaos_journal")), "mlchaos-journal")
+        config.pluginmanager.register(
+            JournalFile(config.getoption("mlchaos_journal")), "mlchaos-journal"
+        )
 
 
 def _check_outputs(config: pytest.Config) -> None:
@@ -107,7 +156,9 @@ def _check_outputs(config: pytest.Config) -> None:
 def _check_writable(option: str, given: str, what: str) -> None:
     path = Path(given).absolute()
     if not given.strip() or (path.exists() and path.is_dir() != (what == "a directory")):
-        raise BadArgument(f"{option} must be {what}, got {repr(given) if given.strip() else 'an empty name'}")
+        raise BadArgument(
+            f"{option} must be {what}, got {repr(given) if given.strip() else 'an empty name'}"
+        )
     try:
         folder = path if what == "a directory" else path.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +170,10 @@ def _check_writable(option: str, given: str, what: str) -> None:
 
 def _configured(config: pytest.Config) -> bool:
     """Return True if any setting comes from the command line or the ini file."""
-    return any(config.getoption(f"mlchaos_{name}") is not None or config.getini(f"mlchaos_{name}") for name in Settings.table())
+    return any(
+        config.getoption(f"mlchaos_{name}") is not None or config.getini(f"mlchaos_{name}")
+        for name in Settings.table()
+    )
 
 
 def _check(config: pytest.Config, late: bool) -> None:
@@ -177,15 +231,20 @@ def _is_chaos(item: pytest.Item) -> bool:
         if item.get_closest_marker("mlchaos") is not None:
             kind = type(item).__name__.removesuffix("Item").lower()
             raise BadArgument(
-                f"chaos faults work on test functions and methods, not on a {kind} ({item.name}). Put the decorators on functions "
+                f"chaos faults work on test functions and methods, not on a {kind} ({item.name}). "
+                f"Put the decorators on functions "
                 "instead of the whole module or class, or move the test into a function"
             )
         return False
-    return item.get_closest_marker("mlchaos") is not None or "mlchaos" in getattr(item, "fixturenames", ())
+    return item.get_closest_marker("mlchaos") is not None or "mlchaos" in getattr(
+        item, "fixturenames", ()
+    )
 
 
 def _hide_frames() -> None:
-    """Leave the frames of this package out of tracebacks: a failure shows the user's code. ``--full-trace`` shows them."""
+    """Leave the frames of this package out of tracebacks: a failure shows the user's code.
+    ``--full-trace`` shows them.
+    """
     for name, module in sys.modules.copy().items():
         if name.startswith("pytest_mlchaos."):
             vars(module)["__tracebackhide__"] = True
@@ -195,7 +254,11 @@ def _hide_frames() -> None:
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
     """Show an error of collection again, without the frames of this package."""
     report = yield
-    if report.failed and (call := getattr(report, "call", None)) is not None and call.excinfo is not None:
+    if (
+        report.failed
+        and (call := getattr(report, "call", None)) is not None
+        and call.excinfo is not None
+    ):
         _hide_frames()
         shown = collector.repr_failure(call.excinfo)
         report.longrepr = type(report.longrepr)(shown) if isinstance(shown, str) else shown
@@ -203,7 +266,9 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> Generator[None, Any, Any]:
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> Generator[None, Any, Any]:
     """Warn about chaos decorators on a function that pytest does not collect: they have no effect."""
     collected = yield
     if not collected and inspect.isfunction(obj) and getattr(obj, "pytestmark", None):
@@ -227,11 +292,15 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     from .test_runner import Trials
 
     forget_all()
-    project = Project.of_test((item.config.rootpath, item.path.parent), getattr(item, "module", None))
+    project = Project.of_test(
+        (item.config.rootpath, item.path.parent), getattr(item, "module", None)
+    )
     mark = interrupts.count_open()
     patches = item.stash[_patches] = Patches()
-    item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]  # An item with marks and fixtures is a Function.
-    item.runtest = item.stash[_trials]  # type: ignore[method-assign]  # pytest calls item.runtest next.
+    # An item with marks and fixtures is a Function.
+    item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]
+    # Pytest calls item.runtest next.
+    item.runtest = item.stash[_trials]  # type: ignore[method-assign]
     interrupted = False
     try:
         with for_project(project):
@@ -267,7 +336,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Undo the patches that an interruption left, and those that a fixture restored at its tear-down."""
+    """Undo the patches that an interruption left, and those that a fixture restored at its
+    tear-down.
+    """
     if _patches in item.stash:
         item.stash[_patches].undo()
     try:
@@ -280,7 +351,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
     """Attach figures and the journal to the report, which xdist sends to the main process."""
     if call.excinfo is not None:
         from ..core.help import add_help
@@ -288,7 +361,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         _hide_frames()
         add_help(call.excinfo.value)
     report = yield
-    if hasattr(report, "wasxfail") and call.excinfo is not None and isinstance(call.excinfo.value, NOT_EXPECTED):
+    if (
+        hasattr(report, "wasxfail")
+        and call.excinfo is not None
+        and isinstance(call.excinfo.value, NOT_EXPECTED)
+    ):
         # xfail expects a failure of the code under test. These errors say that the test shows
         # nothing.
         del report.wasxfail
@@ -298,7 +375,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.when == "call" and _trials in item.stash:
         ran = item.stash[_trials]
         if ran.declares:
-            figures = {"trials": ran.runs, "strikes": len(ran.journal), "real_clock": ran.on_the_real_clock}
+            figures = {
+                "trials": ran.runs,
+                "strikes": len(ran.journal),
+                "real_clock": ran.on_the_real_clock,
+            }
             report.mlchaos = {**figures, "untried": ran.untried if report.passed else []}
         if ran.journal and item.config.getoption("mlchaos_journal") is not None:
             report.mlchaos_journal = ran.journal
@@ -306,8 +387,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
-    """Return True if our error has no frame of the test in its traceback: then the frames do not help."""
-    return isinstance(excinfo.value, MlchaosError) and not any(entry.path == item.path for entry in excinfo.traceback)
+    """Return True if our error has no frame of the test in its traceback: then the frames do not
+    help.
+    """
+    return isinstance(excinfo.value, MlchaosError) and not any(
+        entry.path == item.path for entry in excinfo.traceback
+    )
 
 
 @pytest.fixture
@@ -339,5 +424,16 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         return ""
 
     began = request.node.stash.setdefault(_began, [])
-    shown = TestInfo(as_typed(request.node), Path(keep).absolute() if keep else None, request.node.path.parent, began)
-    return Mlchaos(tmp_path_factory.getbasetemp(), workdirs, lambda: settings_of(request.config, request.node), shown, refused)
+    shown = TestInfo(
+        as_typed(request.node),
+        Path(keep).absolute() if keep else None,
+        request.node.path.parent,
+        began,
+    )
+    return Mlchaos(
+        tmp_path_factory.getbasetemp(),
+        workdirs,
+        lambda: settings_of(request.config, request.node),
+        shown,
+        refused,
+    )

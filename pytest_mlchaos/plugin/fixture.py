@@ -61,7 +61,15 @@ class _Part:
     the outer method's result is judged instead of this one.
     """
 
-    def __init__(self, controller: Controller, what: str, *, each: bool = False, looked: bool = False, outer: str = "") -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        what: str,
+        *,
+        each: bool = False,
+        looked: bool = False,
+        outer: str = "",
+    ) -> None:
         self._controller = controller
         self._outer = outer
         self._strikes, self._visits = len(controller.journal), self._visited()
@@ -88,8 +96,14 @@ class _Part:
     def _visited(self) -> dict[Key, int]:
         """Return how many times the sites of the declared faults were visited, in all processes."""
         controller = self._controller
-        processes = [controller.passed(), *(tally.passed for tally in controller.elsewhere.values())]
-        return {scheduled.fault.key: sum(passed.get(scheduled.fault.key, 0) for passed in processes) for scheduled in controller.scheduled}
+        processes = [
+            controller.passed(),
+            *(tally.passed for tally in controller.elsewhere.values()),
+        ]
+        return {
+            scheduled.fault.key: sum(passed.get(scheduled.fault.key, 0) for passed in processes)
+            for scheduled in controller.scheduled
+        }
 
 
 class Mlchaos:
@@ -120,7 +134,8 @@ class Mlchaos:
         controller = current()
         if controller is None:
             raise MlchaosError(
-                "the fixture mlchaos works only while the body of a test runs. A fixture, or code after the test, does not have a trial"
+                "the fixture mlchaos works only while the body of a test runs. A fixture, or code "
+                "after the test, does not have a trial"
             )
         return controller
 
@@ -132,7 +147,13 @@ class Mlchaos:
             yield _Part(self._controller, what, **how)
 
     @check_arguments("mlchaos.run", max_restarts=WHOLE)
-    def run(self, subject: Callable[..., Any], *args: Any, max_restarts: int = MAX_RESTARTS, isolation: str | None = None) -> Run:
+    def run(
+        self,
+        subject: Callable[..., Any],
+        *args: Any,
+        max_restarts: int = MAX_RESTARTS,
+        isolation: str | None = None,
+    ) -> Run:
         """Run ``subject(*args)``, and start it again when a fault ends it, as a scheduler would.
 
         A crash, and any injected error that the subject does not handle, ends the attempt. The next
@@ -166,11 +187,23 @@ class Mlchaos:
         ``duration``, with any setting of ``clock``.
         """
         if isolation not in (None, "in-process", "process"):
-            raise BadArgument(f"mlchaos.run: isolation must be 'in-process' or 'process', got {format_value(isolation)}")
+            raise BadArgument(
+                f"mlchaos.run: isolation must be 'in-process' or 'process', got "
+                f"{format_value(isolation)}"
+            )
         # max_restarts is an assertion too: GaveUp reports that it was missed.
         with self._running("mlchaos.run", subject, looked=max_restarts != MAX_RESTARTS) as part:
             if (asked := asked_state(self._controller)) is not None:
-                return part.hand_over(crashed_run(self._controller, subject, args, *asked, self._scratch, torch_train.trained_parameters))
+                return part.hand_over(
+                    crashed_run(
+                        self._controller,
+                        subject,
+                        args,
+                        *asked,
+                        self._scratch,
+                        torch_train.trained_parameters,
+                    )
+                )
             isolated = (isolation or self._settings().isolation) == "process"
             given = (self._controller, subject, args, self._scratch, self._workdirs())
             return part.hand_over(supervise(*given, max_restarts=max_restarts, isolated=isolated))
@@ -283,10 +316,19 @@ class Mlchaos:
             pytest.skip(f"mlchaos.explore_crashes: no crash state was tried: {reason}")
         with self._running("mlchaos.explore_crashes", subject, each=True) as part:
             return part.hand_over(
-                explore_crashes(self._controller, subject, workdir, args, options, self._scratch, self._test_info, self._settings())
+                explore_crashes(
+                    self._controller,
+                    subject,
+                    workdir,
+                    args,
+                    options,
+                    self._scratch,
+                    self._test_info,
+                    self._settings(),
+                )
             )
 
-    def pipeline(self, pipeline: Callable[..., Any], *args: Any) -> PipelineRun:
+    def pipeline(self, pipeline: Callable[..., Any], *args: object) -> PipelineRun:
         """Call ``pipeline(*args)`` once, under the faults of the test.
 
         It may return anything, also an iterator (which is read to its end), and write files below
@@ -298,10 +340,14 @@ class Mlchaos:
             A ``PipelineRun``, whose methods judge the returned value, the error and the files.
         """
         with self._running("mlchaos.pipeline", pipeline) as part:
-            return part.hand_over(call_pipeline(self._controller, pipeline, args, self._scratch, self._workdirs()))
+            return part.hand_over(
+                call_pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
+            )
 
     @check_arguments("mlchaos.serve", app=CALLABLE, lifespan=FLAG)
-    def serve(self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0) -> Service:
+    def serve(
+        self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0
+    ) -> Service:
         """Start ``app`` and serve it in process: ``service.drive(requests)`` sends it requests.
 
         One event loop serves the app from start to end. It is shut down when the test's body ends,
@@ -323,18 +369,33 @@ class Mlchaos:
         """
         seconds = parse_duration(timeout, "timeout")
         if not seconds:
-            raise BadArgument(f"mlchaos.serve: timeout must be positive, got {format_value(timeout)}")
+            raise BadArgument(
+                f"mlchaos.serve: timeout must be positive, got {format_value(timeout)}"
+            )
         controller = self._controller
         take_subject(app)
         workdirs = self._workdirs()
         part = _Part(controller, "service.drive")
-        served = AppRunner(controller, app, lifespan=lifespan, timeout=seconds, scratch=self._scratch, workdirs=workdirs)
+        served = AppRunner(
+            controller,
+            app,
+            lifespan=lifespan,
+            timeout=seconds,
+            scratch=self._scratch,
+            workdirs=workdirs,
+        )
         # If no fault struck at all, NeverStruck explains more.
         strict = lambda: not controller.drawn and bool(controller.journal)  # noqa: E731
         return Service(served, strict, controller.judged, part.hand_over)
 
     def world(
-        self, ranks: int = 2, backend: str = "gloo", restarts: int = 0, timeout: float | str = 30, *, grace: float | str = 5
+        self,
+        ranks: int = 2,
+        backend: str = "gloo",
+        restarts: int = 0,
+        timeout: float | str = 30,
+        *,
+        grace: float | str = 5,
     ) -> World:
         """Return ranks that are real processes, as under torchrun:
         ``mlchaos.world(ranks=2).run(train, tmp_path)``.
@@ -390,7 +451,8 @@ class Mlchaos:
         return script(path, args, self._test_info.folder)
 
     @check_arguments("mlchaos.visit", site=NAME)
-    def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
+    # None is a payload too
+    def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]
         """Visit a site of your own. Return the payload: the same object unless a fault strikes
         there."""
         return visits.visit(site, payload, **attributes)

@@ -37,13 +37,21 @@ def _from_mark(mark: pytest.Mark, origin: int) -> DeclaredFault:
     keywords = dict(mark.kwargs)
     name = keywords.pop("fault", None)
     if mark.args:
-        raise BadArgument(f"faults take keywords only, as in @chaos.gpu_oom(at=7), got {format_value(mark.args[0])}")
+        raise BadArgument(
+            f"faults take keywords only, as in @chaos.gpu_oom(at=7), got "
+            f"{format_value(mark.args[0])}"
+        )
     if not isinstance(name, str):
-        raise BadArgument("pytest.mark.mlchaos needs fault=. Write a decorator such as @chaos.gpu_oom(...) instead")
+        raise BadArgument(
+            "pytest.mark.mlchaos needs fault=. Write a decorator such as @chaos.gpu_oom(...) "
+            "instead"
+        )
     needs = find(name).needs
     if needs is not None and importlib.util.find_spec(needs[0]) is None:
         raise MissingExtra(f"chaos.{name}", *needs)
-    return DeclaredFault(dataclasses.replace(create(name, **keywords), _origin=origin), frozenset(keywords))
+    return DeclaredFault(
+        dataclasses.replace(create(name, **keywords), _origin=origin), frozenset(keywords)
+    )
 
 
 def settings_of(config: pytest.Config, item: pytest.Item | None = None) -> Settings:
@@ -52,13 +60,21 @@ def settings_of(config: pytest.Config, item: pytest.Item | None = None) -> Setti
     The closest mark wins over marks on the class and the module.
     """
     table = Settings.table()
-    ini = {name: value for name in table if (value := config.getini(f"mlchaos_{name}")) not in (None, "")}
+    ini = {
+        name: value
+        for name in table
+        if (value := config.getini(f"mlchaos_{name}")) not in (None, "")
+    }
     settings = parse_settings(ini, Settings(), lambda name: f"mlchaos_{name}")
     for mark in source_marks(item, "mlchaos_settings") if item is not None else ():
         if mark.args:
-            raise BadArgument(f"chaos.settings takes keywords only, got {format_value(mark.args[0])}")
+            raise BadArgument(
+                f"chaos.settings takes keywords only, got {format_value(mark.args[0])}"
+            )
         settings = parse_settings(mark.kwargs, settings, lambda name: f"chaos.settings: {name}")
-    options: dict[str, Any] = {name: value for name in table if (value := config.getoption(f"mlchaos_{name}")) is not None}
+    options: dict[str, Any] = {
+        name: value for name in table if (value := config.getoption(f"mlchaos_{name}")) is not None
+    }
     return parse_settings(options, settings, lambda name: f"--mlchaos-{name.replace('_', '-')}")
 
 

@@ -39,7 +39,9 @@ def set_up_again(item: pytest.Function, between: Callable[[], object]) -> None:
 
 
 def _forget_output(item: pytest.Item) -> None:
-    """Drop the output and logs of the trial before, so that a failure shows only those of its own trial."""
+    """Drop the output and logs of the trial before, so that a failure shows only those of its own
+    trial.
+    """
     plugins = item.config.pluginmanager
     capture, logs = plugins.getplugin("capturemanager"), plugins.getplugin("logging-plugin")
     if capture is not None and capture.is_globally_capturing():
@@ -58,5 +60,7 @@ def own_directories(config: pytest.Config) -> list[Path]:
 
 
 def source_marks(item: pytest.Item, name: str) -> list[pytest.Mark]:
-    """Return the item's marks of that name in source order: class first, then decorators from the top."""
+    """Return the item's marks of that name in source order: class first, then decorators from the
+    top.
+    """
     return list(reversed(list(item.iter_markers(name))))

@@ -48,7 +48,9 @@ class Trials:
         # by declaration: the reason why a fault could not strike at a visit
         self._unfit: dict[int | None, BaseException] = {}
         self.untried: list[str] = []
-        self._judgements: dict[str, bool] = {}  # by oracle: whether it could judge anything in some trial
+        self._judgements: dict[
+            str, bool
+        ] = {}  # by oracle: whether it could judge anything in some trial
         self._nodeid = self._body.nodeid
         self.declares = item.get_closest_marker("mlchaos") is not None
 
@@ -59,7 +61,9 @@ class Trials:
         except Abort as abort:
             raise abort.error from abort.error.__cause__
         finally:
-            self._body.controller = None  # pytest keeps its items, so do not keep what the last trial held
+            self._body.controller = (
+                None  # pytest keeps its items, so do not keep what the last trial held
+            )
 
     def forget(self) -> None:
         """Drop what the last trial left in memory. Call this after the fixtures are torn down."""
@@ -97,14 +101,19 @@ class Trials:
             return
         safety.refuse_production(config.getini("mlchaos_production"))
         if hasattr(self._item, "addFailure"):
-            raise BadArgument("chaos faults work on test functions and plain test classes, not on methods of unittest.TestCase")
+            raise BadArgument(
+                "chaos faults work on test functions and plain test classes, not on methods of "
+                "unittest.TestCase"
+            )
         if schedule is not None:
             self._once(schedule, settings)
         else:
             self._explored(declared, settings)
 
     def _declared(self, settings: Settings) -> tuple[Schedule | None, list[DeclaredFault]]:
-        """Return the one schedule to run. If something must be drawn, return None and the declared faults."""
+        """Return the one schedule to run. If something must be drawn, return None and the declared
+        faults.
+        """
         config = self._item.config
         if config.getoption("mlchaos_off"):
             return Schedule(), []
@@ -114,7 +123,7 @@ class Trials:
             schedule = Schedule(tuple(one.fault for one in declared), settings.seed or 0)
         return schedule, declared
 
-    # -- one schedule ------------------------------------------------------------------------------------------
+    # -- one schedule ------------------------------------------------------------------------------
 
     def _once(self, schedule: Schedule, settings: Settings) -> None:
         strikes: list[Strike] = []
@@ -122,13 +131,21 @@ class Trials:
             controller = self._body.run(schedule, settings, strikes)
         except BaseException as error:
             if is_failure(error) and not isinstance(error, (BadArgument, FaultError, Vacuous)):
-                clock, (shown, caveat) = self._body.clock, self._printable(schedule, settings, cause_of(error))
+                clock, (shown, caveat) = (
+                    self._body.clock,
+                    self._printable(schedule, settings, cause_of(error)),
+                )
                 error.add_note(text.one_trial(shown, strikes, self._nodeid, clock, caveat))
             raise
         silent = [scheduled.fault for scheduled in controller.scheduled if not scheduled.total]
         if silent and not settings.allow_quiet:
             if unfit := next(
-                (scheduled.mismatch for scheduled in controller.scheduled if scheduled.mismatch and not scheduled.total), None
+                (
+                    scheduled.mismatch
+                    for scheduled in controller.scheduled
+                    if scheduled.mismatch and not scheduled.total
+                ),
+                None,
             ):
                 raise unfit
             hint = (
@@ -138,28 +155,47 @@ class Trials:
                 or text.describe_names_seen(silent, controller.passed(), controller.names)
                 or _elsewhere(silent, controller)
             )
-            raise NeverStruck(text.describe_never_struck(silent, self._all_passed(controller, settings), hint))
+            raise NeverStruck(
+                text.describe_never_struck(silent, self._all_passed(controller, settings), hint)
+            )
         if self._body.missed:
             raise Vacuous(self._body.missed)
         if not settings.allow_quiet:
-            if partly := [line for scheduled in controller.scheduled if (line := _struck_in_part(scheduled))]:
-                raise NeverStruck("\n".join([*partly, f"sites passed: {text.describe_passed_sites(controller.passed())}"]))
+            if partly := [
+                line for scheduled in controller.scheduled if (line := _struck_in_part(scheduled))
+            ]:
+                raise NeverStruck(
+                    "\n".join(
+                        [
+                            *partly,
+                            f"sites passed: {text.describe_passed_sites(controller.passed())}",
+                        ]
+                    )
+                )
             if missed := unstruck(controller.results, controller.journal):
                 raise Vacuous(missed)
 
-    def _printable(self, schedule: Schedule, settings: Settings, cause: Cause) -> tuple[Schedule, str]:
+    def _printable(
+        self, schedule: Schedule, settings: Settings, cause: Cause
+    ) -> tuple[Schedule, str]:
         """Return the schedule in a form that can be pasted, and a caveat if it fails differently.
 
         A predicate cannot be printed. Its fault is pinned to the visits and ranks that it struck,
         and the pinned schedule is run once.
         """
-        scheduled_faults = self._body.controller.scheduled if self._body.controller is not None else []
+        scheduled_faults = (
+            self._body.controller.scheduled if self._body.controller is not None else []
+        )
         if not any(scheduled.fault.where is not None for scheduled in scheduled_faults):
             return schedule, ""
         faults = [
             fault
             for scheduled in scheduled_faults
-            for fault in (_pin_to_strikes(scheduled) if scheduled.fault.where is not None else [scheduled.fault])
+            for fault in (
+                _pin_to_strikes(scheduled)
+                if scheduled.fault.where is not None
+                else [scheduled.fault]
+            )
         ]
         pinned = dataclasses.replace(schedule, faults=tuple(faults))
         try:
@@ -174,25 +210,38 @@ class Trials:
     def _all_passed(self, controller: Controller, settings: Settings) -> dict[Key, int]:
         """Return all visits of the test. One more trial, without faults, watches every site."""
         try:
-            return {**self._body.run(Schedule(), settings, probing=True).passed(), **controller.passed()}
-        except Exception:  # noqa: BLE001  # the test needs its faults, so use the counts that are known
+            return {
+                **self._body.run(Schedule(), settings, probing=True).passed(),
+                **controller.passed(),
+            }
+        except Exception:  # noqa: BLE001
+            # the test needs its faults, so use the counts that are known
             return controller.passed()
 
-    # -- exploration -------------------------------------------------------------------------------------------
+    # -- exploration -------------------------------------------------------------------------------
 
     def _explored(self, declared: list[DeclaredFault], settings: Settings) -> None:
         if hasattr(self._item.obj, "hypothesis"):
-            raise BadArgument("a test with its own @given needs pinned faults: give each fault at= (or p=) and fixed parameters")
+            raise BadArgument(
+                "a test with its own @given needs pinned faults: give each fault at= (or p=) and "
+                "fixed parameters"
+            )
         if "subtests" in self._item.fixturenames:
             raise BadArgument(
-                "a test with subtests needs pinned faults (at= or p=, fixed parameters): pytest reports the subtests of each trial"
+                "a test with subtests needs pinned faults (at= or p=, fixed parameters): pytest "
+                "reports the subtests of each trial"
             )
         from ..search.explore import explore
 
         self._body.drawn = True
         space, passed = self._probed(declared, settings)
         struck: set[int | None] = set()
-        found = explore(space, functools.partial(self._judge, settings=settings, struck=struck, space=space), settings, self._item.nodeid)
+        found = explore(
+            space,
+            functools.partial(self._judge, settings=settings, struck=struck, space=space),
+            settings,
+            self._item.nodeid,
+        )
         self.untried = found.untried
         if not found.failures:
             if self._void is not None and not self._judged:
@@ -224,43 +273,66 @@ class Trials:
                 error.add_note(report(strikes, clock=self._body.clock))
             raise
         raise NotReproducible(
-            f"{smallest.smallest.line} failed ({smallest.cause.summary}) and passed when it was repeated: "
+            f"{smallest.smallest.line} failed ({smallest.cause.summary}) and passed when it was "
+            f"repeated: "
             "the test depends on more than its schedule (time, threads, state kept between trials)"
         )
 
-    def _probed(self, declared: list[DeclaredFault], settings: Settings) -> tuple[Space, dict[Key, int]]:
+    def _probed(
+        self, declared: list[DeclaredFault], settings: Settings
+    ) -> tuple[Space, dict[Key, int]]:
         """Run the trial without faults. It must pass, and records which visits can be targeted."""
         owners = [(one, variant) for one in declared for variant in variants(one.fault, one.given)]
         seed = settings.seed or 0
         try:
-            controller = self._body.run(Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True)
+            controller = self._body.run(
+                Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True
+            )
         except Exception as error:
             if not isinstance(error, (FaultError, BadArgument, Vacuous)):
-                error.add_note("mlchaos: this is the first trial, without any fault. The test must pass it before faults are tried")
+                error.add_note(
+                    "mlchaos: this is the first trial, without any fault. The test must pass it "
+                    "before faults are tried"
+                )
             raise
         probes = [
             Probe(scheduled.fault, one.given, tuple(scheduled.eligible), scheduled.measures)
             for (one, _), scheduled in zip(owners, controller.scheduled, strict=True)
         ]
         for one in declared if not settings.allow_quiet else ():
-            if not any(probe.visits or probe.fault.continuous for (owner, _), probe in zip(owners, probes, strict=True) if owner is one):
+            if not any(
+                probe.visits or probe.fault.continuous
+                for (owner, _), probe in zip(owners, probes, strict=True)
+                if owner is one
+            ):
                 hint = (
                     _absent([one.fault])
                     or text.describe_names_seen([one.fault], controller.passed(), controller.names)
                     or _elsewhere([one.fault], controller)
                 )
-                raise NeverStruck(text.describe_never_struck([one.fault], controller.passed(), hint))
-        strikes = sum(len(probe.visits) for probe in probes)  # one schedule cannot contain more strikes
-        return Space(probes, max(1, min(settings.max_faults, strikes)), seed, controller.restarts), controller.passed()
+                raise NeverStruck(
+                    text.describe_never_struck([one.fault], controller.passed(), hint)
+                )
+        strikes = sum(
+            len(probe.visits) for probe in probes
+        )  # one schedule cannot contain more strikes
+        return Space(
+            probes, max(1, min(settings.max_faults, strikes)), seed, controller.restarts
+        ), controller.passed()
 
-    def _judge(self, schedule: Schedule, settings: Settings, struck: set[int | None], space: Space) -> Cause | None:
+    def _judge(
+        self, schedule: Schedule, settings: Settings, struck: set[int | None], space: Space
+    ) -> Cause | None:
         """Return the cause of a trial's failure, or None. Raise an error that ends the exploration."""
         strikes: list[Strike] = []
         try:
             controller = self._body.run(schedule, settings, strikes)
             self._judged = True
             missed = unstruck(controller.results, controller.journal)
-            self._unstruck, self._struck = missed or self._unstruck, self._struck or (bool(strikes) and not missed)
+            self._unstruck, self._struck = (
+                missed or self._unstruck,
+                self._struck or (bool(strikes) and not missed),
+            )
         except (FaultError, BadArgument, Vacuous) as error:
             error.add_note(text.one_trial(schedule, strikes, self._nodeid, self._body.clock))
             raise Abort(error) from None
@@ -276,9 +348,15 @@ class Trials:
             return cause_of(error)
         finally:
             if self._body.controller is not None:
-                struck.update(scheduled.fault._origin for scheduled in self._body.controller.scheduled if scheduled.total)
+                struck.update(
+                    scheduled.fault._origin
+                    for scheduled in self._body.controller.scheduled
+                    if scheduled.total
+                )
                 self._unfit.update(
-                    (scheduled.fault._origin, scheduled.mismatch) for scheduled in self._body.controller.scheduled if scheduled.mismatch
+                    (scheduled.fault._origin, scheduled.mismatch)
+                    for scheduled in self._body.controller.scheduled
+                    if scheduled.mismatch
                 )
                 for oracle, judges in self._body.controller.judgements.items():
                     self._judgements[oracle] = self._judgements.get(oracle, False) or judges
@@ -288,14 +366,21 @@ class Trials:
         idle = [oracle for oracle, judges in self._judgements.items() if not judges]
         if idle:
             raise BadArgument(
-                f"{idle[0]} judged nothing: in none of the {trials} schedules did a fault strike while the requests that "
-                "it judges were handled (work in a different process is not seen). Let the fault strike there, or remove the assertion"
+                f"{idle[0]} judged nothing: in none of the {trials} schedules did a fault strike "
+                f"while the requests that "
+                "it judges were handled (work in a different process is not seen). Let the fault "
+                "strike there, or remove the assertion"
             )
 
-    def _check_struck(self, declared: list[DeclaredFault], struck: set[int | None], passed: dict[Key, int]) -> None:
+    def _check_struck(
+        self, declared: list[DeclaredFault], struck: set[int | None], passed: dict[Key, int]
+    ) -> None:
         silent = [one.fault for one in declared if one.fault._origin not in struck]
         if silent:
-            if unfit := next((self._unfit[fault._origin] for fault in silent if fault._origin in self._unfit), None):
+            if unfit := next(
+                (self._unfit[fault._origin] for fault in silent if fault._origin in self._unfit),
+                None,
+            ):
                 raise unfit
             raise NeverStruck(text.describe_never_struck(silent, passed, _absent(silent)))
 
@@ -310,9 +395,15 @@ def _struck_in_part(scheduled: ScheduledFault) -> str:
     fault = scheduled.fault
     if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.continuous:
         return ""
-    wanted = fault.times if fault.is_consecutive else min(len(fault.at), fault.times or len(fault.at))
+    wanted = (
+        fault.times if fault.is_consecutive else min(len(fault.at), fault.times or len(fault.at))
+    )
     struck = {visit for _, visit in scheduled.strikes}
-    return text.describe_struck_in_part(fault, sorted(struck), wanted) if wanted is not None and len(struck) < wanted else ""
+    return (
+        text.describe_struck_in_part(fault, sorted(struck), wanted)
+        if wanted is not None and len(struck) < wanted
+        else ""
+    )
 
 
 def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> bool:
@@ -324,7 +415,9 @@ def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> b
     if not isinstance(error, GaveUp) or not all(error.ended_by):
         return False
     drawn = [fault for fault in schedule.faults if space.open_visits(fault)]
-    return sum(len(fault.at) for fault in drawn) > 1 and not {repr(fault) for fault in drawn}.isdisjoint(error.ended_by)
+    return sum(len(fault.at) for fault in drawn) > 1 and not {
+        repr(fault) for fault in drawn
+    }.isdisjoint(error.ended_by)
 
 
 def _pin_to_strikes(scheduled: ScheduledFault) -> list[Fault]:
@@ -335,16 +428,28 @@ def _pin_to_strikes(scheduled: ScheduledFault) -> list[Fault]:
     visits: dict[int | None, list[int]] = {}
     for rank, visit in scheduled.strikes:
         visits.setdefault(rank, []).append(visit)
-    ranks = [scheduled.fault.rank] if len(visits) > 1 and len({tuple(sorted(each)) for each in visits.values()}) == 1 else list(visits)
+    ranks = (
+        [scheduled.fault.rank]
+        if len(visits) > 1 and len({tuple(sorted(each)) for each in visits.values()}) == 1
+        else list(visits)
+    )
     some = next(iter(visits.values()), [])
     return [
-        dataclasses.replace(scheduled.fault, at=visits.get(rank, some), rank=rank, where=None, times=None, p=None) for rank in ranks if some
+        dataclasses.replace(
+            scheduled.fault, at=visits.get(rank, some), rank=rank, where=None, times=None, p=None
+        )
+        for rank in ranks
+        if some
     ]
 
 
 def _remarks(controller: Controller) -> str:
     """Return how close the continuous faults came that never struck."""
-    return "\n".join(scheduled.remark for scheduled in controller.scheduled if scheduled.remark and not scheduled.total)
+    return "\n".join(
+        scheduled.remark
+        for scheduled in controller.scheduled
+        if scheduled.remark and not scheduled.total
+    )
 
 
 def _elsewhere(faults: list[Any], controller: Controller) -> str:
@@ -355,13 +460,16 @@ def _elsewhere(faults: list[Any], controller: Controller) -> str:
     if afresh := controller.started_afresh:
         methods = " and ".join(map(repr, dict.fromkeys(afresh)))
         return (
-            f"the test started {text.count_text(len(afresh), 'new process', 'new processes')} (start method {methods}). Each is a new "
-            "interpreter, in which no fault strikes. Forked processes are part of the trial: use multiprocessing.get_context('fork'), "
+            f"the test started {text.count_text(len(afresh), 'new process', 'new processes')} "
+            f"(start method {methods}). Each is a new "
+            "interpreter, in which no fault strikes. Forked processes are part of the trial: use "
+            "multiprocessing.get_context('fork'), "
             "or num_workers=0 to load in this process"
         )
     if "process" in reason and any(fault.ends_process for fault in faults):
         return (
-            f"{reason}: a fault that ends the process does not strike in a process that the subject forked. num_workers=0 loads in this "
+            f"{reason}: a fault that ends the process does not strike in a process that the "
+            f"subject forked. num_workers=0 loads in this "
             "process"
         )
     return f"{reason}: its visits are not seen" if "subprocess" in reason else ""
@@ -370,12 +478,23 @@ def _elsewhere(faults: list[Any], controller: Controller) -> str:
 def _unused_state(faults: list[Any]) -> str:
     """Return a hint if a fault names a crash state."""
     named = any(name_of(fault.key) == CRASH_STATE for fault in faults)
-    return "crash(state=...) only works with mlchaos.explore_crashes(train, tmp_path) or mlchaos.run(train, tmp_path)" if named else ""
+    return (
+        "crash(state=...) only works with mlchaos.explore_crashes(train, tmp_path) or "
+        "mlchaos.run(train, tmp_path)"
+        if named
+        else ""
+    )
 
 
 def _absent(faults: list[Any]) -> str:
     """Return a hint if the test never imports the package that a site watches."""
-    found = [site for fault in faults if (site := SITES.get(name_of(fault.key))) and site.needs and site.needs not in sys.modules]
+    found = [
+        site
+        for fault in faults
+        if (site := SITES.get(name_of(fault.key))) and site.needs and site.needs not in sys.modules
+    ]
     return "".join(
-        f"{site.name} watches {site.needs}, which this test never imports. You can visit the site with mlchaos.visit" for site in found[:1]
+        f"{site.name} watches {site.needs}, which this test never imports. You can visit the site "
+        f"with mlchaos.visit"
+        for site in found[:1]
     )

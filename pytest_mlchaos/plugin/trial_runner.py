@@ -76,7 +76,14 @@ class Body:
         self._forget: list[Callable[[], None]] = []
         self.clock = ""
 
-    def run(self, schedule: Schedule, settings: Settings, strikes: list[Strike] | None = None, *, probing: bool = False) -> Controller:
+    def run(
+        self,
+        schedule: Schedule,
+        settings: Settings,
+        strikes: list[Strike] | None = None,
+        *,
+        probing: bool = False,
+    ) -> Controller:
         """Run one trial. Trials after the first have fresh fixtures."""
         self._set_up()
         alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
@@ -85,7 +92,12 @@ class Body:
             with (
                 _quiet(self._item, self.runs),
                 trial(
-                    schedule, self._patches, clock=settings.clock, timeout=settings.timeout, probing=probing, own=self._own
+                    schedule,
+                    self._patches,
+                    clock=settings.clock,
+                    timeout=settings.timeout,
+                    probing=probing,
+                    own=self._own,
                 ) as controller,
                 _examples(self._item, controller),
             ):
@@ -94,15 +106,28 @@ class Body:
                 made: list[errors.MlchaosError] = []
                 errors.made = made
                 self._call()
-                self.missed = (describe_dropped(made) or describe_unjudged(controller.results)) if self.judging else ""
+                self.missed = (
+                    (describe_dropped(made) or describe_unjudged(controller.results))
+                    if self.judging
+                    else ""
+                )
                 # If no fault struck, NeverStruck reports that after the trial, and it matters more.
                 # So the trial without faults, and a trial in which nothing struck, go on here.
-                silent = bool(controller.scheduled) and not any(scheduled.total for scheduled in controller.scheduled)
+                silent = bool(controller.scheduled) and not any(
+                    scheduled.total for scheduled in controller.scheduled
+                )
                 if self.missed and not probing and (self.drawn or not silent):
                     raise Vacuous(self.missed)
         except BaseException as error:
             if _raised_by(alarm, error):
-                error.add_note(text.one_trial(schedule, list(controller.journal) if controller else [], self.nodeid, self.clock))
+                error.add_note(
+                    text.one_trial(
+                        schedule,
+                        list(controller.journal) if controller else [],
+                        self.nodeid,
+                        self.clock,
+                    )
+                )
                 raise Abort(error) from None
             raise
         finally:
@@ -117,7 +142,9 @@ class Body:
 
     def _set_up(self) -> None:
         if self.runs:
-            del self._item.user_properties[self._properties :]  # each trial records its own properties
+            del self._item.user_properties[
+                self._properties :
+            ]  # each trial records its own properties
             try:
                 set_up_again(self._item, self._sweep)
             except Exception as error:  # noqa: BLE001  # a fixture may raise anything
@@ -137,7 +164,9 @@ class Body:
         too.
         """
         self.forget()
-        self._patches.sweep(thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames))
+        self._patches.sweep(
+            thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames)
+        )
 
 
 def as_typed(item: pytest.Item) -> str:
@@ -158,7 +187,9 @@ def _quiet(item: pytest.Function, number: int) -> contextlib.AbstractContextMana
 
 @uninterruptible
 def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
-    """Treat each example of a user's own ``@given`` as one run of the body: count sites from 0 in it."""
+    """Treat each example of a user's own ``@given`` as one run of the body: count sites from 0 in
+    it.
+    """
     given = getattr(item.obj, "hypothesis", None)
     if given is None:
         yield
@@ -166,7 +197,7 @@ def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
     inner = given.inner_test
 
     @functools.wraps(inner)
-    def example(*args: Any, **kwargs: Any) -> Any:
+    def example(*args: object, **kwargs: object) -> Any:
         controller.begin_again()
         return inner(*args, **kwargs)
 
@@ -178,11 +209,15 @@ def _examples(item: pytest.Function, controller: Controller) -> Iterator[None]:
 
 
 def is_failure(error: BaseException) -> bool:
-    """Return True if pytest would count the error as a failed test, not as a skip or an interruption."""
-    return isinstance(error, (Exception, SystemExit, pytest.fail.Exception)) and not isinstance(error, SKIPPED)
+    """Return True if pytest would count the error as a failed test, not as a skip or an
+    interruption.
+    """
+    return isinstance(error, (Exception, SystemExit, pytest.fail.Exception)) and not isinstance(
+        error, SKIPPED
+    )
 
 
-def _raised_by(handler: Any, error: BaseException) -> bool:
+def _raised_by(handler: object, error: BaseException) -> bool:
     """Return True if a signal handler, for example that of pytest-timeout, raised an error.
 
     Then the time of the test is over, and the exploration must end.
@@ -204,5 +239,7 @@ def cause_of(error: BaseException) -> Cause:
 
     place = user_place(error)
     words = textwrap.shorten(error_text(error), MAX_SUMMARY_CHARACTERS, placeholder=" ...")
-    gravity = next((number for number, kind in enumerate(WORST) if isinstance(error, kind)), len(WORST))
+    gravity = next(
+        (number for number, kind in enumerate(WORST) if isinstance(error, kind)), len(WORST)
+    )
     return Cause(type(error).__qualname__, place, f"{words} ({place})" if place else words, gravity)

@@ -24,9 +24,21 @@ from .messages import Outbox
 from .process_tree import children
 from .subject_pickling import SameFiles, dumps
 
-__all__ = ["STACK_SIGNAL", "Start", "become", "exit_code", "join_threads", "leave", "pack_error", "print_error", "tell"]
+__all__ = [
+    "STACK_SIGNAL",
+    "Start",
+    "become",
+    "exit_code",
+    "join_threads",
+    "leave",
+    "pack_error",
+    "print_error",
+    "tell",
+]
 
-STACK_SIGNAL = getattr(signal, "SIGRTMAX", getattr(signal, "SIGUSR2", 0)) - (2 if hasattr(signal, "SIGRTMAX") else 0)
+STACK_SIGNAL = getattr(signal, "SIGRTMAX", getattr(signal, "SIGUSR2", 0)) - (
+    2 if hasattr(signal, "SIGRTMAX") else 0
+)
 """The signal that makes such a process write its stacks. No scheduler sends it."""
 
 
@@ -72,7 +84,8 @@ def become(start: Start, files: SameFiles, out: int, err: int, stacks: int) -> N
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(out, 1)
     os.dup2(err, 2)
-    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc,assignment]  # the old ones belong to the warm process
+    # The old ones belong to the warm process
+    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc,assignment]
     sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc,assignment]
     faulthandler.enable(2)
     if STACK_SIGNAL:
@@ -80,7 +93,11 @@ def become(start: Start, files: SameFiles, out: int, err: int, stacks: int) -> N
     os.environ.clear()
     os.environ.update(start.environment)
     os.chdir(start.directory)
-    sys.path[:], sys.argv[:], sys.dont_write_bytecode = start.sys_path, start.argv, not start.write_bytecode
+    sys.path[:], sys.argv[:], sys.dont_write_bytecode = (
+        start.sys_path,
+        start.argv,
+        not start.write_bytecode,
+    )
     show_values(start.show_values)
     if files not in sys.meta_path:
         sys.meta_path.insert(0, files)
@@ -156,11 +173,13 @@ def _forget_inherited_finalizers() -> None:
     registry = getattr(weakref.finalize, "_registry", {})
     # Freeing the registry would copy the memory pages that it is in.
     _forgotten.append(registry)
-    own = itertools.takewhile(lambda item: item[1].index > _inherited[-1], reversed(registry.items()))
+    own = itertools.takewhile(
+        lambda item: item[1].index > _inherited[-1], reversed(registry.items())
+    )
     weakref.finalize._registry = dict(reversed(list(own)))  # type: ignore[attr-defined]
 
 
-def tell(*message: Any) -> None:
+def tell(*message: object) -> None:
     """Send a message from a fresh process to the runner. Do nothing in other processes.
 
     The message has left the process when this returns, so it arrives even if the process is killed
@@ -197,7 +216,12 @@ def leave(code: int, waiting: socket.socket | None = None) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
-        if waiting is not None and sys.platform == "linux" and threading.active_count() == 1 and not children():
+        if (
+            waiting is not None
+            and sys.platform == "linux"
+            and threading.active_count() == 1
+            and not children()
+        ):
             waiting.send(bytes([code]))
     finally:
         os._exit(code)

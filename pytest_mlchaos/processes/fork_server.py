@@ -35,12 +35,19 @@ IMPORT_TIMEOUT_SECONDS = 180.0
 """The time limit for the imports. A cold disk takes long."""
 MAX_FDS = 250
 _BOOT = (
-    "import sys; sys.path.insert(0, {home!r}); from pytest_mlchaos.processes.fork_server import serve; sys.path[:] = {path!r}; "
+    "import sys; sys.path.insert(0, {home!r}); from pytest_mlchaos.processes.fork_server import "
+    "serve; sys.path[:] = {path!r}; "
     "serve({fd}, {entry!r})"
 )
 """The package comes from this process's folder, even if ``sys.path`` has a different one."""
 _FORK, _IMPORT = b"w", b"i"
-_POOLS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS")
+_POOLS = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
+)
 """The variables that keep libraries from starting threads when they are imported.
 
 A forked process would lack these threads.
@@ -69,7 +76,13 @@ class ForkServer:
             process has only one of them.
     """
 
-    def __init__(self, preload: Iterable[str], entry: str, import_reads: tuple[str, ...] = (), reread: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        preload: Iterable[str],
+        entry: str,
+        import_reads: tuple[str, ...] = (),
+        reread: Container[str] = (),
+    ) -> None:
         self.threads = 0
         self._import_reads = import_reads
         self._reread = reread
@@ -94,7 +107,9 @@ class ForkServer:
             try:
                 self._send(fds)
             except OSError as error:
-                raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
+                raise MlchaosError(
+                    f"the warm process that others are forked from does not answer: {error}"
+                ) from error
 
     def start(self) -> None:
         """Start the warm process if it does not run.
@@ -108,7 +123,9 @@ class ForkServer:
                 try:
                     self._start()
                 except OSError as error:
-                    raise MlchaosError(f"the warm process that others are forked from does not answer: {error}") from error
+                    raise MlchaosError(
+                        f"the warm process that others are forked from does not answer: {error}"
+                    ) from error
 
     def preload(self, names: Iterable[str]) -> None:
         """Import these modules, too, for later forks.
@@ -147,7 +164,13 @@ class ForkServer:
 
         Those that each process sets or reads again are left out.
         """
-        names = (name for name in os.environ if name.startswith(self._import_reads) and name not in _SINGLE and name not in self._reread)
+        names = (
+            name
+            for name in os.environ
+            if name.startswith(self._import_reads)
+            and name not in _SINGLE
+            and name not in self._reread
+        )
         return {name: os.environ[name] for name in names}
 
     @within(INTERNAL_OPERATION)
@@ -182,7 +205,10 @@ class ForkServer:
                 errors.seek(0)
                 text = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
                 self._close()
-                raise MlchaosError(f"the warm process that others are forked from did not start: {text or 'no reason given'}") from None
+                raise MlchaosError(
+                    f"the warm process that others are forked from did not start: "
+                    f"{text or 'no reason given'}"
+                ) from None
             except BaseException:
                 self._close(kill=True)
                 raise
@@ -264,7 +290,8 @@ def import_modules(names: Iterable[str]) -> int:
         if name not in sys.modules:
             try:
                 importlib.import_module(name)
-            except BaseException as error:  # noqa: BLE001  # any module may fail: code that needs it will raise
+            except BaseException as error:  # noqa: BLE001
+                # any module may fail: code that needs it will raise
                 error.__traceback__ = None
     gc.collect()
     # A collection in a forked process then does not touch, and so does not copy, the shared pages.

@@ -43,14 +43,20 @@ class Modules:
     def look(self) -> bool:
         """Look for new modules, and return True if there is a new generation."""
         new = [name for name in sys.modules.copy() if name not in self._seen]
-        other = [name for name, module in self._users.items() if sys.modules.get(name) is not module]
+        other = [
+            name for name, module in self._users.items() if sys.modules.get(name) is not module
+        ]
         if not new and not other:
             return False
         more = [name for name in new if _is_library(name, sys.modules.get(name))]
         self._seen.update(new)
         self.libraries += more
         self.files = same_files()
-        users = (name for name, (file, _) in self.files.files.items() if file is not None and not _is_ours(name))
+        users = (
+            name
+            for name, (file, _) in self.files.files.items()
+            if file is not None and not _is_ours(name)
+        )
         self._users = {name: sys.modules.get(name) for name in users}
         self.unsafe.difference_update(other)
         self.generation += bool(other or more)
@@ -121,4 +127,6 @@ def _is_library(name: str, module: object) -> bool:
     if getattr(spec, "name", None) != name or name.rpartition(".")[2] == "__main__":
         return False
     file = getattr(module, "__file__", None)
-    return _is_ours(name) or (isinstance(file, str) and not is_users(file) and is_found_by_name(name))
+    return _is_ours(name) or (
+        isinstance(file, str) and not is_users(file) and is_found_by_name(name)
+    )

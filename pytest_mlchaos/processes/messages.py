@@ -15,7 +15,7 @@ __all__ = ["Inbox", "Outbox", "read_message", "write_message"]
 _LENGTH = struct.Struct("!Q")
 
 
-def write_message(fd: int, message: Any) -> None:
+def write_message(fd: int, message: object) -> None:
     """Write one message to a blocking file descriptor."""
     data = pickle.dumps(message)
     pending = memoryview(_LENGTH.pack(len(data)) + data)
@@ -51,7 +51,7 @@ class Outbox:
         self._owner = os.getpid()
         self._lock = threading.RLock()
 
-    def __call__(self, *message: Any) -> None:
+    def __call__(self, *message: object) -> None:
         """Send a message.
 
         It has left this process when this returns. A forked child sends nothing.
@@ -75,7 +75,9 @@ class Inbox:
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 return
-            message = pickle.loads(memoryview(self._buffer)[_LENGTH.size : end])  # written by our own processes
+            message = pickle.loads(
+                memoryview(self._buffer)[_LENGTH.size : end]
+            )  # written by our own processes
             del self._buffer[:end]
             yield message
 

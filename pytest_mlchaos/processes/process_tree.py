@@ -13,7 +13,15 @@ from pathlib import Path
 
 from ..core.privacy import command_text
 
-__all__ = ["adopt_orphans", "children", "descendants", "die_with_parent", "end_all", "process_name", "reap"]
+__all__ = [
+    "adopt_orphans",
+    "children",
+    "descendants",
+    "die_with_parent",
+    "end_all",
+    "process_name",
+    "reap",
+]
 
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _TASKS = Path("/proc/self/task")
@@ -78,7 +86,9 @@ def end_all(known: Iterable[int] = (), ended: OnExit = lambda pid, status: None)
 def children() -> list[int]:
     """Return the children of this process, also ended ones that are not collected yet (Linux)."""
     try:
-        return [int(pid) for task in _TASKS.iterdir() for pid in (task / "children").read_text().split()]
+        return [
+            int(pid) for task in _TASKS.iterdir() for pid in (task / "children").read_text().split()
+        ]
     except OSError:  # a kernel without that file
         me = os.getpid()
         return [pid for pid, parent in _parents() if parent == me]
@@ -108,8 +118,16 @@ def _parents() -> Iterator[tuple[int, int]]:
 def process_name(pid: int) -> str:
     """Return the shortened command line of a process (Linux), or its id on other systems."""
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
-        text = command_text(command) if command[0] else Path(f"/proc/{pid}/comm").read_text().strip()
+        command = (
+            Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .decode(errors="replace")
+            .rstrip("\0")
+            .split("\0")
+        )
+        text = (
+            command_text(command) if command[0] else Path(f"/proc/{pid}/comm").read_text().strip()
+        )
     except OSError:
         return f"process {pid}"
     return text if len(text) <= MAX_NAME_CHARACTERS else f"{text[: MAX_NAME_CHARACTERS - 3]}..."

@@ -45,7 +45,9 @@ class ReportingController(Controller):
     A process reports even its own death.
     """
 
-    def __init__(self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any) -> None:
+    def __init__(
+        self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any
+    ) -> None:
         super().__init__(*args, **keywords)
         self.attributes = attributes
         self._send: Tell = tell
@@ -84,7 +86,7 @@ class ReportingController(Controller):
                 self._send("crash", str(error))
         super().inject(error)
 
-    def _relay(self, kind: str, *content: Any) -> None:
+    def _relay(self, kind: str, *content: object) -> None:
         if kind != "injected":  # the receiver compares errors itself
             self._send(kind, *content)
 
@@ -95,7 +97,11 @@ class ReportingController(Controller):
         self._send(
             "passed",
             self.passed(),
-            {scheduled.index: scheduled.measures for scheduled in self.scheduled if scheduled.measures},
+            {
+                scheduled.index: scheduled.measures
+                for scheduled in self.scheduled
+                if scheduled.measures
+            },
             failed,
             self.names,
         )
@@ -122,4 +128,7 @@ def site_modules() -> list[str]:
     They arm sites, or register with them.
     """
     ours = f"{__name__.partition('.')[0]}.sites."
-    return sorted({site.arm.__module__ for site in SITES.values()} | {name for name in sys.modules if name.startswith(ours)})
+    return sorted(
+        {site.arm.__module__ for site in SITES.values()}
+        | {name for name in sys.modules if name.startswith(ours)}
+    )

@@ -79,7 +79,9 @@ def place(stack: str) -> str:
         return ""
     own = next((frame for frame in frames if is_users(frame[0])), None)
     text = _describe_frame(*frames[0])
-    return text if own is None or own is frames[0] else f"{text}, called from {_describe_frame(*own)}"
+    return (
+        text if own is None or own is frames[0] else f"{text}, called from {_describe_frame(*own)}"
+    )
 
 
 def _frames(lines: Iterable[str]) -> list[tuple[str, str, str]]:

@@ -24,7 +24,7 @@ from ..errors import BadArgument
 __all__ = ["PickledOnce", "SameFiles", "dumps", "is_found_by_name", "same_files"]
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: object) -> bytes:
     """Return the pickle of a value.
 
     If cloudpickle is installed, lambdas and local functions can be sent too.
@@ -42,12 +42,16 @@ def dumps(value: Any) -> bytes:
     except BadArgument:  # an error from a value inside
         raise
     except Exception as error:  # any __reduce__ may fail
-        cure = "" if cloudpickle else ". Lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
+        cure = (
+            ""
+            if cloudpickle
+            else ". Lambdas and local functions need cloudpickle: python -m pip install 'pytest-mlchaos[process]'"
+        )
         raise BadArgument(f"{error_text(error)}{cure}") from error
     return data
 
 
-def _by_value(value: Any, cloudpickle: ModuleType) -> bytes:
+def _by_value(value: object, cloudpickle: ModuleType) -> bytes:
     file = io.BytesIO()
     _pickler(cloudpickle)(file).dump(value)
     return file.getvalue()
@@ -63,9 +67,16 @@ def _pickler(cloudpickle: ModuleType) -> Callable[[io.BytesIO], pickle.Pickler]:
     base: Any = cloudpickle.Pickler
 
     def reduce_code(code: CodeType) -> tuple[Any, ...]:
-        return _code_of_file, (code.co_filename, *base.dispatch_table[CodeType](code))  # nested code objects pass here too
+        return _code_of_file, (
+            code.co_filename,
+            *base.dispatch_table[CodeType](code),
+        )  # nested code objects pass here too
 
-    return type("Pickler", (base,), {"dispatch_table": ChainMap({CodeType: reduce_code}, base.dispatch_table)})
+    return type(
+        "Pickler",
+        (base,),
+        {"dispatch_table": ChainMap({CodeType: reduce_code}, base.dispatch_table)},
+    )
 
 
 def _code_of_file(filename: str, make: Callable[..., CodeType], args: tuple[Any, ...]) -> CodeType:
@@ -97,13 +108,17 @@ class SameFiles(importlib.abc.MetaPathFinder):
 
     files: Mapping[str, tuple[str | None, Sequence[str] | None]]
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> Any:
         """Return the module's spec, if the runner has imported the module."""
         if fullname not in self.files:
             return None
         file, folders = self.files[fullname]
         if file is not None:
-            return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=list(folders) if folders else None)
+            return importlib.util.spec_from_file_location(
+                fullname, file, submodule_search_locations=list(folders) if folders else None
+            )
         spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
         spec.submodule_search_locations = list(folders or ())
         return spec
@@ -114,7 +129,12 @@ def same_files() -> SameFiles:
     found: dict[str, tuple[str | None, Sequence[str] | None]] = {}
     for name, module in sys.modules.copy().items():
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
-        if name == "__main__" or not isinstance(file, str) or not file.endswith(".py") or _is_zipped(module):
+        if (
+            name == "__main__"
+            or not isinstance(file, str)
+            or not file.endswith(".py")
+            or _is_zipped(module)
+        ):
             continue
         if is_users(file) or not is_found_by_name(name):
             found[name] = (file, _folders(module))
@@ -136,12 +156,17 @@ def is_found_by_name(name: str) -> bool:
 
 @functools.lru_cache(8)
 def _search(entries: tuple[str, ...], here: str) -> frozenset[str]:
-    return frozenset(os.path.join(here, entry) if not os.path.isabs(entry) else os.path.normpath(entry) for entry in entries)
+    return frozenset(
+        os.path.join(here, entry) if not os.path.isabs(entry) else os.path.normpath(entry)
+        for entry in entries
+    )
 
 
 def _is_zipped(module: object) -> bool:
     """Return True for a module in a zip file, which has no file of its own."""
-    return isinstance(getattr(getattr(module, "__spec__", None), "loader", None), zipimport.zipimporter)
+    return isinstance(
+        getattr(getattr(module, "__spec__", None), "loader", None), zipimport.zipimporter
+    )
 
 
 def _is_without_file(package: object) -> bool:
@@ -150,7 +175,9 @@ def _is_without_file(package: object) -> bool:
     An object in the place of a module (``torch.backends.cudnn``) has a file, which is found in its
     package.
     """
-    return package is None or (type(package) is ModuleType and vars(package).get("__file__") is None)
+    return package is None or (
+        type(package) is ModuleType and vars(package).get("__file__") is None
+    )
 
 
 def _folders(package: object) -> Sequence[str] | None:

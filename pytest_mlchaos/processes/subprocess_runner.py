@@ -130,7 +130,9 @@ class Task:
         return self._ended
 
     def _heard(self) -> Any:
-        return self._supervisor.hear(None if self._timeout is None else self._timeout + SUPERVISOR_TIMEOUT_SECONDS)
+        return self._supervisor.hear(
+            None if self._timeout is None else self._timeout + SUPERVISOR_TIMEOUT_SECONDS
+        )
 
     def __exit__(self, *_: object) -> None:
         """End the process after an interruption between its start and the wait for it."""
@@ -214,7 +216,9 @@ class FreshProcesses:
                 self._drop_unused()
                 raise
 
-    def _begun(self, supervisor: SupervisorClient, start: Start, payload: bytes, timeout: float | None) -> Task:
+    def _begun(
+        self, supervisor: SupervisorClient, start: Start, payload: bytes, timeout: float | None
+    ) -> Task:
         """Let a supervisor start a process, and register the task.
 
         An interruption before the wait then ends it.
@@ -228,7 +232,9 @@ class FreshProcesses:
             return task
 
     @within(INTERNAL_OPERATION)
-    def _start_again(self, files: _Files, start: Start, payload: bytes, timeout: float | None) -> SupervisorClient:
+    def _start_again(
+        self, files: _Files, start: Start, payload: bytes, timeout: float | None
+    ) -> SupervisorClient:
         """Let a new supervisor start a job that the last one did not read."""
         with self._lock:
             supervisor = self._ready(start, payload)
@@ -247,7 +253,11 @@ class FreshProcesses:
     def _drop_unused(self) -> None:
         """End supervisors that an interruption left unused."""
         with deferred():
-            for supervisor in [supervisor for supervisor in self._supervisors if not supervisor.working and supervisor not in self._idle]:
+            for supervisor in [
+                supervisor
+                for supervisor in self._supervisors
+                if not supervisor.working and supervisor not in self._idle
+            ]:
                 self._drop(supervisor)
 
     @within(INTERNAL_OPERATION)
@@ -263,7 +273,9 @@ class FreshProcesses:
                 self._drop_unused()
                 raise
 
-    def run(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> ProcessResult:
+    def run(
+        self, function: Callable[..., Any], *args: Any, timeout: float | None = None
+    ) -> ProcessResult:
         """Run ``function(*args)`` in a fresh process, and return its result. See ``start``."""
         return self.start(function, *args, timeout=timeout).wait()
 
@@ -291,21 +303,37 @@ class FreshProcesses:
                 # The first time it takes seconds, and can be interrupted, unlike the code below.
                 self._server.start()
             with deferred():
-                supervisor = self._idle.pop() if self._idle else SupervisorClient(self._server, modules.generation)
+                supervisor = (
+                    self._idle.pop()
+                    if self._idle
+                    else SupervisorClient(self._server, modules.generation)
+                )
                 self._supervisors.add(supervisor)
-            if all(self._warmed(supervisor, start, wanted) for wanted in (modules.late, modules.wanted(payload))):
+            if all(
+                self._warmed(supervisor, start, wanted)
+                for wanted in (modules.late, modules.wanted(payload))
+            ):
                 return supervisor
             self._drop(supervisor)
 
     def _job(self, start: Start, timeout: float | None) -> Job:
-        return Job(start=start, files=self._modules.files, timeout=timeout, sources=tuple(self._modules.sources))
+        return Job(
+            start=start,
+            files=self._modules.files,
+            timeout=timeout,
+            sources=tuple(self._modules.sources),
+        )
 
     def _warmed(self, supervisor: SupervisorClient, start: Start, modules: Iterable[str]) -> bool:
         """Let a supervisor import modules. Return False if it must not be used any more.
 
         In that case, each process imports these modules itself.
         """
-        wanted = [name for name in modules if name not in supervisor.warm and name not in self._modules.unsafe]
+        wanted = [
+            name
+            for name in modules
+            if name not in supervisor.warm and name not in self._modules.unsafe
+        ]
         # A module may end the supervisor, for example with os._exit.
         with contextlib.suppress(OSError):
             if not wanted or supervisor.import_there(start, self._modules.files, wanted):
@@ -348,7 +376,9 @@ def _pickle_task(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
         return dumps((function, args))
     except BadArgument as error:
         name = getattr(function, "__qualname__", type(function).__name__)
-        raise BadArgument(f"{name} and its arguments cannot be sent to a fresh process: {error}") from None
+        raise BadArgument(
+            f"{name} and its arguments cannot be sent to a fresh process: {error}"
+        ) from None
 
 
 class _Files:
@@ -372,19 +402,34 @@ class _Files:
         self.learned = said.get("learned", ())
         if told is None:
             return ProcessResult(
-                output=self._output(), stderr=_text(self._read(3)), started="its supervisor was killed, or does not answer"
+                output=self._output(),
+                stderr=_text(self._read(3)),
+                started="its supervisor was killed, or does not answer",
             )
         _, code, hung, duration, left = told
         heard = tuple(tuple(rest) for name, *rest in messages if name == "told")
         ended = ProcessResult(
-            hung=hung, exitcode=code, output=self._output(), duration=duration, left=left, stderr=_text(self._read(3)), told=heard
+            hung=hung,
+            exitcode=code,
+            output=self._output(),
+            duration=duration,
+            left=left,
+            stderr=_text(self._read(3)),
+            told=heard,
         )
         if hung:
-            ended = dataclasses.replace(ended, stack=stack_dumps.main_thread(_text(self._read(4)), *said.get("hello", [0])))
+            ended = dataclasses.replace(
+                ended, stack=stack_dumps.main_thread(_text(self._read(4)), *said.get("hello", [0]))
+            )
         if "unusable" in said:
-            return dataclasses.replace(ended, started=f"the function does not load in a fresh process: {said['unusable'][0]}")
+            return dataclasses.replace(
+                ended,
+                started=f"the function does not load in a fresh process: {said['unusable'][0]}",
+            )
         if "hello" not in said:
-            return dataclasses.replace(ended, started=f"it ended before it called the function, with exit code {code}")
+            return dataclasses.replace(
+                ended, started=f"it ended before it called the function, with exit code {code}"
+            )
         if "raised" in said:
             text, data, trace = said["raised"]
             return dataclasses.replace(ended, error=_error(text, data), traceback=trace)
@@ -430,5 +475,7 @@ def _with_value(ended: ProcessResult, data: bytes | None = None) -> ProcessResul
     try:
         return dataclasses.replace(ended, value=pickle.loads(data))
     except Exception as error:  # noqa: BLE001  # any __setstate__ may fail
-        told = BadArgument(f"the function's return value cannot be loaded here: {error_text(error)}")
+        told = BadArgument(
+            f"the function's return value cannot be loaded here: {error_text(error)}"
+        )
         return dataclasses.replace(ended, error=told)

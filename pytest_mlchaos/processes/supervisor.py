@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..core.privacy import error_text
@@ -30,7 +30,15 @@ from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, pack_err
 from .fork_server import import_modules, threads
 from .imported_modules import LateImports
 from .messages import Outbox, read_message, write_message
-from .process_tree import adopt_orphans, children, descendants, die_with_parent, end_all, process_name, reap
+from .process_tree import (
+    adopt_orphans,
+    children,
+    descendants,
+    die_with_parent,
+    end_all,
+    process_name,
+    reap,
+)
 from .subject_pickling import SameFiles, dumps
 
 __all__ = ["END", "ENTRY", "FDS_PER_PROCESS", "JOB", "WARM", "Job", "main"]
@@ -138,7 +146,7 @@ class _ProcessSupervisor:
             raise _ConnectionClosed
         return message
 
-    def _tell(self, *message: Any) -> None:
+    def _tell(self, *message: object) -> None:
         write_message(self._control.fileno(), message)
 
     def _warm(self, start: Start, files: SameFiles, modules: Sequence[str]) -> None:
@@ -154,7 +162,11 @@ class _ProcessSupervisor:
         os.environ.update(start.environment)
         with contextlib.suppress(OSError):
             os.chdir(start.directory)
-        sys.path[:], sys.argv[:], sys.dont_write_bytecode = start.sys_path, start.argv, not start.write_bytecode
+        sys.path[:], sys.argv[:], sys.dont_write_bytecode = (
+            start.sys_path,
+            start.argv,
+            not start.write_bytecode,
+        )
         self._tell("warm", import_modules(modules) <= before)
 
     def _use(self, files: SameFiles) -> None:
@@ -163,7 +175,7 @@ class _ProcessSupervisor:
         self._files = files
         sys.meta_path.insert(0, files)
 
-    # -- one process -------------------------------------------------------------------------------------------
+    # -- one process -------------------------------------------------------------------------------
 
     def _keep(self, job: Job, fds: Sequence[int]) -> None:
         if job.files is not None:
@@ -182,7 +194,9 @@ class _ProcessSupervisor:
             with contextlib.suppress(OSError):  # it has been killed, which its exit code shows
                 socket.send_fds(waiting, [JOB], list(fds))
                 write_message(waiting.fileno(), job)
-            hung, code = self._watch(pid, waiting, None if job.timeout is None else begun + job.timeout, fds[-1])
+            hung, code = self._watch(
+                pid, waiting, None if job.timeout is None else begun + job.timeout, fds[-1]
+            )
         duration = time.monotonic() - begun
         left: tuple[str, ...] = ()
         if code is None:
@@ -224,7 +238,9 @@ class _ProcessSupervisor:
     def _ended(self, pid: int, status: int) -> None:
         self._exits[pid] = status
 
-    def _watch(self, pid: int, waiting: socket.socket, deadline: float | None, stacks: int) -> tuple[bool, int | None]:
+    def _watch(
+        self, pid: int, waiting: socket.socket, deadline: float | None, stacks: int
+    ) -> tuple[bool, int | None]:
         """Wait for the end of the process.
 
         Return True if it reached its deadline, and its exit code.
@@ -285,7 +301,7 @@ def _kill(pid: int) -> None:
             kill(pid, signal.SIGKILL)
 
 
-# -- in the fresh process --------------------------------------------------------------------------------------
+# -- in the fresh process --------------------------------------------------------------------------
 
 
 def _wait(supervisor: socket.socket, files: SameFiles) -> NoReturn:
@@ -302,7 +318,16 @@ def _wait(supervisor: socket.socket, files: SameFiles) -> NoReturn:
     _run(supervisor, job, files, *fds)
 
 
-def _run(supervisor: socket.socket, job: Job, files: SameFiles, todo: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
+def _run(
+    supervisor: socket.socket,
+    job: Job,
+    files: SameFiles,
+    todo: int,
+    messages: int,
+    out: int,
+    err: int,
+    stacks: int,
+) -> NoReturn:
     """Run the job in this fresh process, and end it."""
     code = 1
     try:
@@ -320,7 +345,9 @@ def _run(supervisor: socket.socket, job: Job, files: SameFiles, todo: int, messa
             traceback.print_exc()
         else:
             code = _call(send, function, args)
-            send("learned", late.imported(), [file for file in linecache.cache if file not in known])
+            send(
+                "learned", late.imported(), [file for file in linecache.cache if file not in known]
+            )
     except BaseException:  # noqa: BLE001  # the process ends here, with a traceback like any other
         traceback.print_exc()
     finally:
@@ -333,7 +360,7 @@ def _load_task(todo: int) -> Any:
         return pickle.load(file)  # the runner's own bytes
 
 
-def _call(send: Outbox, function: Any, args: Any) -> int:
+def _call(send: Outbox, function: Callable[..., Any], args: Sequence[Any]) -> int:
     try:
         value = function(*args)
     except SystemExit as stop:
@@ -345,6 +372,9 @@ def _call(send: Outbox, function: Any, args: Any) -> int:
     try:
         send("value", dumps(value))
     except BadArgument as error:
-        told = BadArgument(f"the function's return value ({type(value).__name__}) cannot be sent back from its process: {error}")
+        told = BadArgument(
+            f"the function's return value ({type(value).__name__}) cannot be sent back from its "
+            f"process: {error}"
+        )
         send("raised", *pack_error(told), "")
     return 0

@@ -69,7 +69,10 @@ class SupervisorClient:
         Raises:
             ConnectionError: The supervisor has ended.
         """
-        names = [*(name for name in files.files if name in modules), *(name for name in modules if name not in files.files)]
+        names = [
+            *(name for name in files.files if name in modules),
+            *(name for name in modules if name not in files.files),
+        ]
         self.socket.sendall(WARM)
         write_message(self.socket.fileno(), (start, files, names))
         told = self.hear(None)

@@ -122,7 +122,7 @@ class _Agent:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # its loader workers, if any are left
 
-    def _tell(self, *message: Any) -> None:
+    def _tell(self, *message: object) -> None:
         write_message(self._control, message)
 
 
@@ -133,4 +133,6 @@ def _host_store(listener: int, port: int) -> Any:
     """
     from torch.distributed import TCPStore
 
-    return TCPStore("127.0.0.1", port, None, True, wait_for_workers=False, master_listen_fd=listener)
+    return TCPStore(
+        "127.0.0.1", port, None, True, wait_for_workers=False, master_listen_fd=listener
+    )

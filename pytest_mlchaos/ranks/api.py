@@ -19,7 +19,9 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import monotonic  # imported by name, so that a virtual clock of the test's code does not reach it
+from time import (
+    monotonic,  # imported by name, so that a virtual clock of the test's code does not reach it
+)
 from typing import Any
 
 from ..core.faults import FAULTS
@@ -41,7 +43,8 @@ from .world import RankOptions, WorldSupervisor
 __all__ = ["World"]
 
 UNDISTURBED = ("mlchaos.explore_crashes",)
-"""The methods whose subjects may run a world. No fault strikes in them, and no visits are counted."""
+"""The methods whose subjects may run a world. No fault strikes in them, and no visits are counted.
+"""
 _INVERSE_TRACE_SHARE = 4
 """One traced run of a world may take a quarter of the trial's remaining time.
 
@@ -53,7 +56,16 @@ MAX_RANKS = 60
 Linux sends at most 253 file descriptors in one message, and each rank needs ``PIPES_PER_RANK``.
 """
 # DistributedDataParallel imports torch._dynamo when one is made, which takes a second.
-_LIBRARIES = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo", "cloudpickle", "pytest", "hypothesis")
+_LIBRARIES = (
+    "torch",
+    "torch.distributed",
+    "torch.nn.parallel",
+    "torch.utils.data",
+    "torch._dynamo",
+    "cloudpickle",
+    "pytest",
+    "hypothesis",
+)
 
 
 _IMPORT_READS = ("TORCH", "PYTORCH", "ATEN_", "OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_")
@@ -63,9 +75,16 @@ _IMPORT_READS = ("TORCH", "PYTORCH", "ATEN_", "OMP_", "GOMP_", "KMP_", "MKL_", "
 @functools.cache
 def _server() -> ForkServer:
     """Return the fork server of this session."""
-    modules = {site.arm.__module__ for site in SITES.values()} | {cls.__module__ for cls in FAULTS.values()}
+    modules = {site.arm.__module__ for site in SITES.values()} | {
+        cls.__module__ for cls in FAULTS.values()
+    }
     package = __name__.partition(".")[0]
-    return ForkServer([*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))], ENTRY, _IMPORT_READS, REREAD)
+    return ForkServer(
+        [*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))],
+        ENTRY,
+        _IMPORT_READS,
+        REREAD,
+    )
 
 
 class World:
@@ -85,14 +104,26 @@ class World:
         grace: Any,
     ) -> None:
         if not index(ranks) or ranks > MAX_RANKS:
-            raise BadArgument(f"mlchaos.world: ranks must be a number from 1 to {MAX_RANKS}, got {format_value(ranks)}")
+            raise BadArgument(
+                f"mlchaos.world: ranks must be a number from 1 to {MAX_RANKS}, got "
+                f"{format_value(ranks)}"
+            )
         if index(restarts) is None:
-            raise BadArgument(f"mlchaos.world: restarts must be 0 or more, got {format_value(restarts)}")
+            raise BadArgument(
+                f"mlchaos.world: restarts must be 0 or more, got {format_value(restarts)}"
+            )
         if backend not in ("gloo", "nccl"):
-            raise BadArgument(f"mlchaos.world: backend must be 'gloo' or 'nccl', got {format_value(backend)}")
-        seconds = {"timeout": parse_duration(timeout, "timeout"), "grace": parse_duration(grace, "grace")}
+            raise BadArgument(
+                f"mlchaos.world: backend must be 'gloo' or 'nccl', got {format_value(backend)}"
+            )
+        seconds = {
+            "timeout": parse_duration(timeout, "timeout"),
+            "grace": parse_duration(grace, "grace"),
+        }
         if not seconds["timeout"]:
-            raise BadArgument(f"mlchaos.world: timeout must be positive, got {format_value(timeout)}")
+            raise BadArgument(
+                f"mlchaos.world: timeout must be positive, got {format_value(timeout)}"
+            )
         if importlib.util.find_spec("torch") is None:
             raise MissingExtra("mlchaos.world", "torch", "torch")
         _check_devices(backend, ranks)
@@ -121,16 +152,30 @@ class World:
         hand_over = self._begun(part.outer)
         with part:
             with controller.without_faults():  # a call by the tool itself does not count as a visit
-                disk = WorkDirs((), self._scratch) if part.outer else WorkDirs.of(subject, args, self._scratch, self._workdirs())
-            supervisor = WorldSupervisor(_server(), controller, self._options, subject, args, disk, watch)
+                disk = (
+                    WorkDirs((), self._scratch)
+                    if part.outer
+                    else WorkDirs.of(subject, args, self._scratch, self._workdirs())
+                )
+            supervisor = WorldSupervisor(
+                _server(), controller, self._options, subject, args, disk, watch
+            )
             # Without faults, a world is its own golden run.
             record = supervisor.run()
             if part.outer:
                 return hand_over(WorldRun(record))
-            return hand_over(WorldRun(record, lambda: WorldRun(supervisor.golden()), _traced(controller, supervisor, record)))
+            return hand_over(
+                WorldRun(
+                    record,
+                    lambda: WorldRun(supervisor.golden()),
+                    _traced(controller, supervisor, record),
+                )
+            )
 
 
-def _traced(controller: Controller, supervisor: WorldSupervisor, record: WorldRecord) -> Callable[[bool], WorldRecord | None]:
+def _traced(
+    controller: Controller, supervisor: WorldSupervisor, record: WorldRecord
+) -> Callable[[bool], WorldRecord | None]:
     """Return a function that runs the world once more and traces the steps of each rank.
 
     A trace costs time at each step, so only a world that must be diagnosed is traced. It is not
@@ -153,5 +198,6 @@ def _check_devices(backend: str, ranks: int) -> None:
         devices = torch.cuda.device_count() if torch.distributed.is_nccl_available() else 0
         if devices < ranks:
             raise BadArgument(
-                f"mlchaos.world: backend='nccl' needs one CUDA device per rank ({ranks}), but there are {devices}. Use 'gloo'"
+                f"mlchaos.world: backend='nccl' needs one CUDA device per rank ({ranks}), but "
+                f"there are {devices}. Use 'gloo'"
             )

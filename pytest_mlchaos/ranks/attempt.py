@@ -14,7 +14,9 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from time import monotonic  # imported by name, so that a virtual clock of the test's code does not reach it
+from time import (
+    monotonic,  # imported by name, so that a virtual clock of the test's code does not reach it
+)
 from types import TracebackType
 
 from ..core.interrupts import deferred, uninterruptible
@@ -77,7 +79,12 @@ class RankGroup:
         """Make the pipes of all ranks. Read from one end of each, and return the writing ends."""
         writing = []
         for rank in self.ranks:
-            streams = (rank.hear, functools.partial(rank.write, "stdout"), functools.partial(rank.write, "stderr"), rank.dump)
+            streams = (
+                rank.hear,
+                functools.partial(rank.write, "stdout"),
+                functools.partial(rank.write, "stderr"),
+                rank.dump,
+            )
             assert len(streams) == PIPES_PER_RANK
             for listen in streams:
                 ours, theirs = os.pipe()
@@ -88,14 +95,19 @@ class RankGroup:
     def __enter__(self) -> RankGroup:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         with deferred():
             try:
                 self._end()
             finally:
                 self._close()
 
-    # -- the watch ---------------------------------------------------------------------------------------------
+    # -- the watch ---------------------------------------------------------------------------------
 
     def watch(self, timeout: float, grace: float, *, last: bool) -> None:
         """Wait until the ranks have ended, or until it makes no sense to wait for them.
@@ -152,7 +164,7 @@ class RankGroup:
         with contextlib.suppress(AttributeError):
             self._control.close()
 
-    # -- listening ---------------------------------------------------------------------------------------------
+    # -- listening ---------------------------------------------------------------------------------
 
     def _listen(self, seconds: float) -> bool:
         """Read what has arrived. Return False if nothing came in time."""
@@ -199,7 +211,7 @@ class RankGroup:
                 with contextlib.suppress(OSError):
                     write_message(self._control.fileno(), (rank.number, signum))
 
-    # -- telling -----------------------------------------------------------------------------------------------
+    # -- telling -----------------------------------------------------------------------------------
 
     @property
     def ended(self) -> str:
@@ -211,8 +223,12 @@ class RankGroup:
         return f"rank {hung.number} {hung.ended}" if hung else "all ranks returned"
 
     def echo(self) -> None:
-        """Print the output of the ranks, by rank, so that pytest captures it as the test's own output."""
+        """Print the output of the ranks, by rank, so that pytest captures it as the test's own
+        output.
+        """
         for stream, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
             for rank in self.ranks:
                 for line in rank.text(stream).splitlines():
-                    print(f"[rank {rank.number}] {line}", file=target)  # the test's output belongs on stdout
+                    print(
+                        f"[rank {rank.number}] {line}", file=target
+                    )  # the test's output belongs on stdout

@@ -27,7 +27,10 @@ def adapt(patches: Patches, *, backend: str, port: int, joined: Callable[[], obj
     # the package has a function of the same name
     rendezvous = importlib.import_module("torch.distributed.rendezvous")
     kept: list[Any] = []
-    for name, wrap in (("init_process_group", _initialising(backend, kept, joined)), ("destroy_process_group", _keeping(kept))):
+    for name, wrap in (
+        ("init_process_group", _initialising(backend, kept, joined)),
+        ("destroy_process_group", _keeping(kept)),
+    ):
         wrapper = wrap(getattr(dist, name))
         patches.set(dist, name, wrapper)
         patches.set(dist.distributed_c10d, name, wrapper)
@@ -36,10 +39,12 @@ def adapt(patches: Patches, *, backend: str, port: int, joined: Callable[[], obj
         patches.set(rendezvous, "_create_c10d_store", _store_creator(create, port))
 
 
-def _initialising(default: str, kept: list[Any], joined: Callable[[], object]) -> Callable[[Any], Any]:
-    def wrap(original: Any) -> Any:
+def _initialising(
+    default: str, kept: list[Any], joined: Callable[[], object]
+) -> Callable[[Any], Any]:
+    def wrap(original: Callable[..., Any]) -> Any:
         @functools.wraps(original)
-        def init_process_group(backend: Any = None, *args: Any, **keywords: Any) -> Any:
+        def init_process_group(backend: Any = None, *args: object, **keywords: object) -> Any:
             kept.clear()
             result = original(default if backend is None else backend, *args, **keywords)
             joined()
@@ -59,9 +64,9 @@ def _keeping(kept: list[Any]) -> Callable[[Any], Any]:
     """
     import torch.distributed.distributed_c10d as c10d
 
-    def wrap(original: Any) -> Any:
+    def wrap(original: Callable[..., Any]) -> Any:
         @functools.wraps(original)
-        def destroy_process_group(*args: Any, **keywords: Any) -> Any:
+        def destroy_process_group(*args: object, **keywords: object) -> Any:
             kept.extend(getattr(getattr(c10d, "_world", None), "pg_map", ()))
             return original(*args, **keywords)
 
@@ -75,7 +80,7 @@ def _store_creator(create: Any, agents_port: int) -> Any:
     hosted: set[int] = set()
 
     @functools.wraps(create)
-    def create_store(hostname: Any, port: Any, rank: Any, *args: Any, **keywords: Any) -> Any:
+    def create_store(hostname: Any, port: Any, rank: Any, *args: object, **keywords: object) -> Any:
         if port == agents_port:
             return create(hostname, port, rank, *args, **keywords)
         agent = os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)
@@ -101,6 +106,10 @@ def _check_free(hostname: str, port: int) -> None:
         socket.create_server((hostname, port)).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            taken = OSError(error.errno, f"port {port} is in use, so rank 0 cannot host the store. Use the MASTER_PORT that mlchaos sets")
+            taken = OSError(
+                error.errno,
+                f"port {port} is in use, so rank 0 cannot host the store. Use the MASTER_PORT that "
+                f"mlchaos sets",
+            )
             remember_text(taken, str(taken))
             raise taken from None

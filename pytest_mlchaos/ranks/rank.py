@@ -89,7 +89,8 @@ def main(job: RankJob, rank: int, messages: int, out: int, err: int, stacks: int
         code = _run(job, rank, send)
     except SystemExit as stop:
         code = exit_code(stop)
-    except BaseException:  # noqa: BLE001  # the process ends here, and prints its error as every process does
+    except BaseException:  # noqa: BLE001
+        # the process ends here, and prints its error as every process does
         traceback.print_exc()
     finally:
         leave(code)
@@ -97,9 +98,19 @@ def main(job: RankJob, rank: int, messages: int, out: int, err: int, stacks: int
 
 def _start(job: RankJob, rank: int, out: int, err: int, stacks: int) -> None:
     """Set up the process as torchrun would have."""
-    become(dataclasses.replace(job.start, environment=job.environment_of(rank)), job.files, out, err, stacks)
-    importlib.import_module("torch").set_num_threads(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))
-    set_debug_level = getattr(importlib.import_module("torch.distributed"), "set_debug_level_from_env", None)
+    become(
+        dataclasses.replace(job.start, environment=job.environment_of(rank)),
+        job.files,
+        out,
+        err,
+        stacks,
+    )
+    importlib.import_module("torch").set_num_threads(
+        int(os.environ["OMP_NUM_THREADS"].partition(",")[0])
+    )
+    set_debug_level = getattr(
+        importlib.import_module("torch.distributed"), "set_debug_level_from_env", None
+    )
     if set_debug_level is not None:  # a torch without distributed lacks it
         set_debug_level()
 
@@ -111,14 +122,23 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
         schedule, watch = pickle.loads(job.schedule)  # our parent process made these bytes
         subject, args = pickle.loads(job.payload)
     except Exception as error:  # noqa: BLE001  # an import of the user's modules may raise anything
-        send("unusable", f"the subject cannot be loaded in the process of a rank: {error_text(error)}")
+        send(
+            "unusable",
+            f"the subject cannot be loaded in the process of a rank: {error_text(error)}",
+        )
         traceback.print_exc()
         return 1
     attributes = {"rank": rank, "world_size": job.ranks}
-    controller = ReportingController(send, attributes, schedule, ReportingClock(send), probing=job.probing, own=job.own)
+    controller = ReportingController(
+        send, attributes, schedule, ReportingClock(send), probing=job.probing, own=job.own
+    )
     controller.inside = "mlchaos.world"
     controller.go_on_from(job.resumed.get(rank, ProcessCounts()))
-    with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
+    with (
+        Patches() as patches,
+        controller,
+        controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)),
+    ):
         adapt(patches, backend=job.backend, port=job.port, joined=lambda: send("joined"))
         tell_before_exit(controller, patches)
         arm(controller, patches, everything=job.probing)
@@ -130,7 +150,8 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
         except SystemExit as stop:
             send("raised", *pack_error(stop))
             return exit_code(stop)
-        except BaseException as error:  # noqa: BLE001  # the error ends this process, as it would end any
+        except BaseException as error:  # noqa: BLE001
+            # the error ends this process, as it would end any
             send("raised", *pack_error(error))
             print_error(error)
             return 1
@@ -141,7 +162,11 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
 
 def _send_home(send: Outbox, subject: Callable[[], Any], trained: Callable[[], Any]) -> None:
     value = subject()
-    for what, held in (("value", value), ("parameters", trained()), ("not_finite", not_finite_of(trained))):
+    for what, held in (
+        ("value", value),
+        ("parameters", trained()),
+        ("not_finite", not_finite_of(trained)),
+    ):
         try:
             send(what, dumps(held))
         except BadArgument as error:

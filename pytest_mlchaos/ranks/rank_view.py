@@ -36,7 +36,7 @@ class Rank(RemoteState):
         self._written = {"stdout": bytearray(), "stderr": bytearray()}
         self._inbox = Inbox()
 
-    # -- listening ---------------------------------------------------------------------------------------------
+    # -- listening ---------------------------------------------------------------------------------
 
     def hear(self, data: bytes) -> None:
         """Handle bytes of the rank's messages."""
@@ -72,7 +72,7 @@ class Rank(RemoteState):
     def _on_unsent(self, what: str, why: str) -> None:
         self._unsent[what] = why
 
-    # -- telling -----------------------------------------------------------------------------------------------
+    # -- telling -----------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
@@ -100,7 +100,9 @@ class Rank(RemoteState):
 
     @property
     def stack(self) -> str:
-        """Return the frames of its threads, main thread and innermost frame first, if they were requested."""
+        """Return the frames of its threads, main thread and innermost frame first, if they were
+        requested.
+        """
         return stack_dumps.all_threads(self._dump.decode(errors="replace"), self._ident)
 
     @property
@@ -116,11 +118,19 @@ class Rank(RemoteState):
     def ended(self) -> str:
         """Return in words how the rank ended."""
         if self.outcome == "finished":
-            return "returned" if "value" in self._sent or "value" in self._unsent else "exited with code 0"
+            return (
+                "returned"
+                if "value" in self._sent or "value" in self._unsent
+                else "exited with code 0"
+            )
         if self.outcome == "failed":
             return self._failure()
         where = stack_dumps.place(self.stack)
-        words = {"hung": "hung", "halted": "hung (injected)", "stopped": "was stopped for the restart"}
+        words = {
+            "hung": "hung",
+            "halted": "hung (injected)",
+            "stopped": "was stopped for the restart",
+        }
         return words[self.outcome or "hung"] + (f" in {where}" if where else "")
 
     def _failure(self) -> str:
@@ -142,7 +152,9 @@ class Rank(RemoteState):
         return found
 
     def load_not_finite(self) -> Mapping[tuple[str, str], int]:
-        """Return the number of non-finite values at its end, by class and name of models and optimizers."""
+        """Return the number of non-finite values at its end, by class and name of models and
+        optimizers.
+        """
         found: Mapping[tuple[str, str], int] = self._load("not_finite", {})
         return found
 
@@ -153,20 +165,31 @@ class Rank(RemoteState):
         so.
         """
         if self.raised is None:
-            return None if self.outcome == "finished" else child_error(f"rank {self.number} {self.ended}")
+            return (
+                None
+                if self.outcome == "finished"
+                else child_error(f"rank {self.number} {self.ended}")
+            )
         text, data = self.raised
         if data is None:
             return child_error(f"rank {self.number} raised {text}")
         try:
             error: BaseException = pickle.loads(data)
-        except Exception:  # noqa: BLE001  # It could be unpickled there, but this process may lack modules that the rank has imported.
+        except Exception:  # noqa: BLE001
+            # It could be unpickled there, but this process may lack modules that the rank has
+            # imported.
             return child_error(f"rank {self.number} raised {text}")
         return error
 
-    def _load(self, what: str, default: Any) -> Any:
+    def _load(self, what: str, default: object) -> Any:
         if what in self._unsent:
-            raise BadArgument(f"the {what} of rank {self.number} cannot be sent back from its process: {self._unsent[what]}")
+            raise BadArgument(
+                f"the {what} of rank {self.number} cannot be sent back from its process: "
+                f"{self._unsent[what]}"
+            )
         try:
             return pickle.loads(self._sent[what]) if what in self._sent else default
         except Exception as error:
-            raise BadArgument(f"the {what} of rank {self.number} cannot be loaded here: {error_text(error)}") from error
+            raise BadArgument(
+                f"the {what} of rank {self.number} cannot be loaded here: {error_text(error)}"
+            ) from error

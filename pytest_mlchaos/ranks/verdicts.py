@@ -61,7 +61,9 @@ class RankRun:
             BadArgument: The value cannot be pickled.
         """
         if not self.finished:
-            raise RankFailed(f"rank {self.rank} returned nothing: it {self._record.ended}") from self.error
+            raise RankFailed(
+                f"rank {self.rank} returned nothing: it {self._record.ended}"
+            ) from self.error
         return self._record.load_value()
 
     @functools.cached_property
@@ -125,9 +127,11 @@ class WorldRun(Result):
         for record in self._record.ranks:
             if record.outcome != "finished":
                 self._check_restarts(record)
-                raise RankFailed(f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}") from record.load_error()
+                raise RankFailed(
+                    f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}"
+                ) from record.load_error()
 
-    def assert_failed_fast(self, *, within: Any = 5) -> None:
+    def assert_failed_fast(self, *, within: object = 5) -> None:
         """Raise ``RankHung`` unless the other ranks ended soon after the first one failed.
 
         They may end with an error or without, but none may hang. If no rank failed, all must have
@@ -148,18 +152,31 @@ class WorldRun(Result):
             self.assert_finished()
         for record in self._record.ranks:
             if record.outcome == "hung" and first is None:
-                raise RankHung(f"rank {record.rank} {self._how(record)}, and no rank had failed\n{self.story()}")
-            if record.outcome == "halted" or record.rank == first or record.lag is None or first is None:
+                raise RankHung(
+                    f"rank {record.rank} {self._how(record)}, and no rank had "
+                    f"failed\n{self.story()}"
+                )
+            if (
+                record.outcome == "halted"
+                or record.rank == first
+                or record.lag is None
+                or first is None
+            ):
                 continue
             failure = f"rank {first} {self._record.ranks[first].ended}"
             if record.lag > seconds:
                 went_on = "ended only" if record.outcome != "hung" else "was still running"
                 where = f": it {record.ended}" if record.outcome == "hung" else ""
-                raise RankHung(f"rank {record.rank} {went_on} {record.lag:.1f} s after {failure}{where}\n{self.story()}")
+                raise RankHung(
+                    f"rank {record.rank} {went_on} {record.lag:.1f} s after "
+                    f"{failure}{where}\n{self.story()}"
+                )
             if record.outcome == "hung":
                 raise BadArgument(
-                    f"assert_failed_fast(within={seconds:g}): rank {record.rank} still ran when the world was ended, {record.lag:.1f} s "
-                    f"after {failure}. Give the world more time with mlchaos.world(grace={seconds:g}) and timeout="
+                    f"assert_failed_fast(within={seconds:g}): rank {record.rank} still ran when "
+                    f"the world was ended, {record.lag:.1f} s "
+                    f"after {failure}. Give the world more time with "
+                    f"mlchaos.world(grace={seconds:g}) and timeout="
                 )
 
     @check_arguments("assert_in_sync", rtol=TOLERANCE, atol=TOLERANCE, values=FLAG)
@@ -187,20 +204,36 @@ class WorldRun(Result):
         trained = any(rank.parameters for rank in finished)
         if not trained and all(rank.value is None for rank in finished):
             raise BadArgument(
-                "assert_in_sync has nothing to compare: the ranks returned None and took no torch optimizer step. Return the final state"
+                "assert_in_sync has nothing to compare: the ranks returned None and took no torch "
+                "optimizer step. Return the final state"
             )
         first, *others = finished
         for rank in others:
             found = None
             if trained:
                 found = first_difference(
-                    rank.parameters, first.parameters, rtol=rtol, atol=atol, name="trained parameters", across_ranks=True
+                    rank.parameters,
+                    first.parameters,
+                    rtol=rtol,
+                    atol=atol,
+                    name="trained parameters",
+                    across_ranks=True,
                 )
             if found is None and (values or not trained):
-                found = first_difference(rank.value, first.value, rtol=rtol, atol=atol, name="returned value", across_ranks=True)
+                found = first_difference(
+                    rank.value,
+                    first.value,
+                    rtol=rtol,
+                    atol=atol,
+                    name="returned value",
+                    across_ranks=True,
+                )
             if found is not None:
                 why = from_each_other(self._traces(faults=True), rank.rank, first.rank)
-                raise OutOfSync(f"rank {rank.rank} and rank {first.rank} ended in different states\n  {found}\n{why}{self.story()}")
+                raise OutOfSync(
+                    f"rank {rank.rank} and rank {first.rank} ended in different states\n  "
+                    f"{found}\n{why}{self.story()}"
+                )
         self._check_joined("assert_in_sync")
 
     @check_arguments("assert_recovered", rtol=TOLERANCE, atol=TOLERANCE)
@@ -223,23 +256,40 @@ class WorldRun(Result):
         for record in self._record.ranks:
             if record.outcome != "finished":
                 self._check_restarts(record)
-                raise NotRecovered(f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}") from record.load_error()
+                raise NotRecovered(
+                    f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}"
+                ) from record.load_error()
         judged = False
         for rank, golden in zip(self.ranks, self.golden.ranks, strict=True):
             trained = bool(rank.parameters) and bool(golden.parameters)
             judged = judged or trained or rank.value is not None or golden.value is not None
-            found = first_difference(rank.value, golden.value, rtol=rtol, atol=atol, name="returned value")
+            found = first_difference(
+                rank.value, golden.value, rtol=rtol, atol=atol, name="returned value"
+            )
             if found is None and trained:
-                found = first_difference(rank.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
+                found = first_difference(
+                    rank.parameters,
+                    golden.parameters,
+                    rtol=rtol,
+                    atol=atol,
+                    name="trained parameters",
+                )
             if found is None:
-                found = newly_not_finite(rank._record.load_not_finite(), golden._record.load_not_finite())
+                found = newly_not_finite(
+                    rank._record.load_not_finite(), golden._record.load_not_finite()
+                )
             if found is not None:
                 why = from_golden(self._traces(faults=False), self._traces(faults=True))
-                raise NotRecovered(f"rank {rank.rank} did not end in the state of its golden run\n  {found}\n{why}{self.story()}")
+                raise NotRecovered(
+                    f"rank {rank.rank} did not end in the state of its golden run\n  "
+                    f"{found}\n{why}{self.story()}"
+                )
         if not judged:
             raise BadArgument(
-                "assert_recovered has nothing to judge: the ranks returned None and took no torch optimizer step in their last attempt. "
-                "Return the final state (model.state_dict(), the step, the metrics) from the subject"
+                "assert_recovered has nothing to judge: the ranks returned None and took no torch "
+                "optimizer step in their last attempt. "
+                "Return the final state (model.state_dict(), the step, the metrics) from the "
+                "subject"
             )
 
     def _check_restarts(self, record: RankRecord) -> None:
@@ -253,11 +303,16 @@ class WorldRun(Result):
             raise GaveUp(f"{text}\n{self.story()}", ended_by=ended_by) from record.load_error()
 
     def _traces(self, *, faults: bool) -> Traces:
-        """Run the world once more and return each rank's steps. Return none if that run went differently."""
+        """Run the world once more and return each rank's steps. Return none if that run went
+        differently.
+        """
         record = self._traced(faults)
         if record is None or any(rank.outcome != "finished" for rank in record.ranks):
             return {}
-        if faults and (list(map(str, record.faults)) != list(map(str, self.faults)) or len(record.attempts) != len(self.attempts)):
+        if faults and (
+            list(map(str, record.faults)) != list(map(str, self.faults))
+            or len(record.attempts) != len(self.attempts)
+        ):
             return {}
         traces = {rank.rank: rank.load_parameters() for rank in record.ranks}
         return {rank: trace for rank, trace in traces.items() if isinstance(trace, Trace)}
@@ -265,7 +320,8 @@ class WorldRun(Result):
     def _check_joined(self, judgement: str) -> None:
         if not any(record.joined for record in self._record.ranks):
             raise BadArgument(
-                f"{judgement}: no rank initialized its process group, so the ranks did not communicate. Call "
+                f"{judgement}: no rank initialized its process group, so the ranks did not "
+                f"communicate. Call "
                 f"torch.distributed.init_process_group in the subject\n{self.story()}"
             )
 
@@ -275,7 +331,10 @@ class WorldRun(Result):
         for record in self._record.ranks:
             struck = "".join(f"; {strike}" for strike in record.faults[:1])
             plural = "" if record.steps == 1 else "s"
-            lines.append(f"  rank {record.rank}: {record.steps} step{plural}, then {record.ended} ({record.duration:.2f} s){struck}")
+            lines.append(
+                f"  rank {record.rank}: {record.steps} step{plural}, then {record.ended} "
+                f"({record.duration:.2f} s){struck}"
+            )
         return "\n".join(lines)
 
     def _how(self, record: RankRecord) -> str:

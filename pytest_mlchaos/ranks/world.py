@@ -7,7 +7,9 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from time import monotonic  # imported by name, so that a virtual clock of the test's code does not reach it
+from time import (
+    monotonic,  # imported by name, so that a virtual clock of the test's code does not reach it
+)
 from typing import Any
 
 from ..core.journal import Strike
@@ -87,7 +89,13 @@ class WorldSupervisor:
             attempts.append(Attempt(group.ended, max(rank.steps for rank in group.ranks)))
             ended_by.append(_ended_by(group))
             if last or not any(rank.failed for rank in group.ranks):
-                record = _record(group, options, tuple(attempts), controller.journal[first_strike:], monotonic() - start)
+                record = _record(
+                    group,
+                    options,
+                    tuple(attempts),
+                    controller.journal[first_strike:],
+                    monotonic() - start,
+                )
                 return dataclasses.replace(record, ended_by=tuple(ended_by))
 
     def golden(self) -> WorldRecord:
@@ -96,10 +104,18 @@ class WorldSupervisor:
         with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
             group = self._attempt(Schedule(), 0, {}, last=True)
-        record = _record(group, self._options, (Attempt(group.ended, max(rank.steps for rank in group.ranks)),), (), monotonic() - start)
+        record = _record(
+            group,
+            self._options,
+            (Attempt(group.ended, max(rank.steps for rank in group.ranks)),),
+            (),
+            monotonic() - start,
+        )
         for rank in record.ranks:
             if rank.outcome != "finished":
-                raise GoldenRunFailed(f"the subject fails without any fault: rank {rank.rank} {rank.ended}") from rank.load_error()
+                raise GoldenRunFailed(
+                    f"the subject fails without any fault: rank {rank.rank} {rank.ended}"
+                ) from rank.load_error()
         return record
 
     def once_more(self, watch: Watch, *, faults: bool, most: float) -> WorldRecord | None:
@@ -121,13 +137,17 @@ class WorldSupervisor:
             self._process_state.restore()
             while True:
                 last = not faults or len(attempts) == self._options.restarts
-                group = self._attempt(schedule, len(attempts), counts_of, last=last, watch=watch, most=most)
+                group = self._attempt(
+                    schedule, len(attempts), counts_of, last=last, watch=watch, most=most
+                )
                 for rank in group.ranks:
                     strikes += [strike.of_rank(rank.number) for _, strike in rank.strikes]
                     _count_on(counts_of, rank)
                 attempts.append(Attempt(group.ended, max(rank.steps for rank in group.ranks)))
                 if last or not any(rank.failed for rank in group.ranks):
-                    return _record(group, self._options, tuple(attempts), tuple(strikes), monotonic() - start)
+                    return _record(
+                        group, self._options, tuple(attempts), tuple(strikes), monotonic() - start
+                    )
         return None
 
     def _attempt(
@@ -172,14 +192,20 @@ def _pickle_subject(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes
         return dumps((subject, args))
     except BadArgument as error:
         name = getattr(subject, "__qualname__", type(subject).__name__)
-        raise BadArgument(f"world.run: {name} and its arguments cannot be sent to the processes of the ranks: {error}") from None
+        raise BadArgument(
+            f"world.run: {name} and its arguments cannot be sent to the processes of the ranks: "
+            f"{error}"
+        ) from None
 
 
 def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
     try:
         return dumps((schedule, watch))
     except BadArgument as error:
-        raise BadArgument(f"world.run: the faults (perhaps where=) cannot be sent to the processes of the ranks: {error}") from None
+        raise BadArgument(
+            f"world.run: the faults (perhaps where=) cannot be sent to the processes of the ranks: "
+            f"{error}"
+        ) from None
 
 
 def _check_started(group: RankGroup) -> None:
@@ -190,14 +216,20 @@ def _check_started(group: RankGroup) -> None:
         if rank.unusable is not None:
             raise BadArgument(f"world.run: {rank.unusable}")
         if rank.failed and not rank.started:
-            raise MlchaosError(f"world.run: rank {rank.number} could not be started: {rank.text('stderr').strip().rpartition(chr(10))[2]}")
+            raise MlchaosError(
+                f"world.run: rank {rank.number} could not be started: "
+                f"{rank.text('stderr').strip().rpartition(chr(10))[2]}"
+            )
 
 
 def _check_ranks(schedule: Schedule, ranks: int) -> None:
     for fault in schedule.faults:
         rank = fault.rank
         if isinstance(rank, int) and rank >= ranks:
-            raise BadArgument(f"{fault.name}: rank must be below {ranks}, because this world has {ranks} ranks, got {format_value(rank)}")
+            raise BadArgument(
+                f"{fault.name}: rank must be below {ranks}, because this world has {ranks} ranks, "
+                f"got {format_value(rank)}"
+            )
 
 
 def _merge(controller: Controller, rank: Rank) -> None:
@@ -229,10 +261,14 @@ def _check_where(controller: Controller, group: RankGroup) -> None:
         for one in group.ranks:
             for other in group.ranks:
                 common = min(rank.passed.get(scheduled.fault.key, 0) for rank in (one, other))
-                held = [[visit for visit in rank.eligible.get(scheduled.index, []) if visit < common] for rank in (one, other)]
+                held = [
+                    [visit for visit in rank.eligible.get(scheduled.index, []) if visit < common]
+                    for rank in (one, other)
+                ]
                 if held[0] != held[1]:
                     raise BadArgument(
-                        f"{scheduled.fault.name}: where= is true in some ranks only, so its visits cannot be searched. "
+                        f"{scheduled.fault.name}: where= is true in some ranks only, so its visits "
+                        f"cannot be searched. "
                         "Choose the rank with rank=, or pin the visits with at="
                     )
 
@@ -246,11 +282,17 @@ def _ended_by(group: RankGroup) -> str:
     if group.failure is None:
         return ""
     ranks = [group.ranks[group.failure[1]], *group.ranks]
-    return next((last_strike([strike for _, strike in rank.strikes]) for rank in ranks if rank.strikes), "")
+    return next(
+        (last_strike([strike for _, strike in rank.strikes]) for rank in ranks if rank.strikes), ""
+    )
 
 
 def _record(
-    group: RankGroup, options: RankOptions, attempts: tuple[Attempt, ...], faults: tuple[Strike, ...], duration: float
+    group: RankGroup,
+    options: RankOptions,
+    attempts: tuple[Attempt, ...],
+    faults: tuple[Strike, ...],
+    duration: float,
 ) -> WorldRecord:
     ranks = tuple(
         RankRecord(
@@ -274,5 +316,11 @@ def _record(
     )
     first = None if group.failure is None else group.failure[1]
     return WorldRecord(
-        ranks=ranks, attempts=attempts, faults=faults, duration=duration, first=first, grace=options.grace, timeout=options.timeout
+        ranks=ranks,
+        attempts=attempts,
+        faults=faults,
+        duration=duration,
+        first=first,
+        grace=options.grace,
+        timeout=options.timeout,
     )

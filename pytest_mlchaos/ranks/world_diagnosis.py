@@ -34,7 +34,10 @@ def from_golden(golden: Traces, ranks: Traces) -> str:
     for rank, divergence in found.items():
         if divergence.step == first:
             causes.setdefault(divergence, []).append(rank)
-    return "".join(f"  {_name_ranks(numbers)}: {_describe(divergence)}\n" for divergence, numbers in causes.items())
+    return "".join(
+        f"  {_name_ranks(numbers)}: {_describe(divergence)}\n"
+        for divergence, numbers in causes.items()
+    )
 
 
 def from_each_other(ranks: Traces, one: int, other: int) -> str:
@@ -47,21 +50,29 @@ def from_each_other(ranks: Traces, one: int, other: int) -> str:
     if mine is None or theirs is None or not mine.steps or not theirs.steps:
         return ""
     if len(mine.steps) != len(theirs.steps):
-        return f"  they took {len(mine.steps)} and {len(theirs.steps)} steps in their last attempt\n"
-    states = [(here.digests, there.digests) for here, there in zip(mine.steps, theirs.steps, strict=True)]
+        return (
+            f"  they took {len(mine.steps)} and {len(theirs.steps)} steps in their last attempt\n"
+        )
+    states = [
+        (here.digests, there.digests) for here, there in zip(mine.steps, theirs.steps, strict=True)
+    ]
     states.append((mine.final, theirs.final))
     apart = _first(states, "parameters")
     if apart is None:
         return ""
     if not apart:
         return "  they first differ before the first step: parameters\n"
-    cause = next((name for name in (*SETTINGS, "optimizer state") if _first(states, name) == apart - 1), "")
+    cause = next(
+        (name for name in (*SETTINGS, "optimizer state") if _first(states, name) == apart - 1), ""
+    )
     if cause:
         return f"  they first differ at step {apart - 1}: {cause}\n"
     return f"  they first differ after step {apart - 1}: parameters\n"
 
 
-def _first(states: Sequence[tuple[Mapping[str, bytes], Mapping[str, bytes]]], name: str) -> int | None:
+def _first(
+    states: Sequence[tuple[Mapping[str, bytes], Mapping[str, bytes]]], name: str
+) -> int | None:
     """Return the first index at which a component differs."""
     pairs = enumerate((here.get(name), there.get(name)) for here, there in states)
     return next((place for place, pair in pairs if None not in pair and pair[0] != pair[1]), None)

@@ -31,7 +31,11 @@ def sections(fault: type[Fault]) -> dict[str, str]:
     doc = inspect.cleandoc(fault.__doc__ or "")
     parts = _SECTION.split(doc)
     summary, _, details = parts[0].partition("\n\n")
-    named = {name: " ".join(text.split()) for name, text in zip(parts[1::2], parts[2::2], strict=True) if name != "Args"}
+    named = {
+        name: " ".join(text.split())
+        for name, text in zip(parts[1::2], parts[2::2], strict=True)
+        if name != "Args"
+    }
     if "Example" in named:
         named["Example"] = named["Example"].strip("`")
     return {"summary": " ".join(summary.split()), "details": " ".join(details.split()), **named}
@@ -45,7 +49,10 @@ def arguments(fault: type[Fault]) -> dict[str, str]:
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
             if name == "Args":
                 entries = _ARGUMENT.split("\n" + text.rstrip())
-                found |= {key: " ".join(entry.split()) for key, entry in zip(entries[1::2], entries[2::2], strict=True)}
+                found |= {
+                    key: " ".join(entry.split())
+                    for key, entry in zip(entries[1::2], entries[2::2], strict=True)
+                }
     return found
 
 
@@ -54,12 +61,18 @@ def own_parameters(fault: type[Fault]) -> dict[str, str | None]:
     own = {field.name: field for field in dataclasses.fields(fault) if field.name not in _COMMON}
     if not _scales(fault):
         own.pop("severity", None)  # the fault refuses it
-    return {name: None if field.default is dataclasses.MISSING else repr(field.default) for name, field in own.items()}
+    return {
+        name: None if field.default is dataclasses.MISSING else repr(field.default)
+        for name, field in own.items()
+    }
 
 
 def parameters(fault: type[Fault]) -> list[str]:
     """Return the fault's own parameters as text, for example ``phase='backward'``."""
-    return [name if default is None else f"{name}={default}" for name, default in own_parameters(fault).items()]
+    return [
+        name if default is None else f"{name}={default}"
+        for name, default in own_parameters(fault).items()
+    ]
 
 
 def layers() -> dict[str, list[type[Fault]]]:
@@ -69,7 +82,9 @@ def layers() -> dict[str, list[type[Fault]]]:
     """
     found: dict[str, list[type[Fault]]] = {}
     for fault in sorted(FAULTS.values(), key=lambda fault: fault.name):
-        found.setdefault(getattr(sys.modules.get(fault.__module__), "LAYER", OTHERS), []).append(fault)
+        found.setdefault(getattr(sys.modules.get(fault.__module__), "LAYER", OTHERS), []).append(
+            fault
+        )
     return dict(sorted(found.items(), key=lambda item: (item[0] == OTHERS, item[0])))
 
 
@@ -91,7 +106,9 @@ def describe(fault: type[Fault]) -> str:
     lines += textwrap.wrap(parts["summary"], WIDTH, initial_indent="    ", subsequent_indent="    ")
     for name in ("Imitates", "Fidelity"):
         if name in parts:
-            lines += textwrap.wrap(f"{name}: {parts[name]}", WIDTH, initial_indent="    ", subsequent_indent="      ")
+            lines += textwrap.wrap(
+                f"{name}: {parts[name]}", WIDTH, initial_indent="    ", subsequent_indent="      "
+            )
     for name, values in _scales(fault).items():
         lines.append(f"    severity 1 to 5: {name} {', '.join(map(str, values))}")
     if "Example" in parts:
@@ -102,7 +119,15 @@ def describe(fault: type[Fault]) -> str:
 def catalogue() -> str:
     """Return the text of all registered faults."""
     head = "faults (chaos.<name>; each also takes at=, p=, times=, where=):"
-    return "\n\n".join([head, *("\n\n".join([f"{layer}:", *map(describe, faults)]) for layer, faults in layers().items())])
+    return "\n\n".join(
+        [
+            head,
+            *(
+                "\n\n".join([f"{layer}:", *map(describe, faults)])
+                for layer, faults in layers().items()
+            ),
+        ]
+    )
 
 
 def markdown() -> str:
@@ -113,11 +138,20 @@ def markdown() -> str:
         "Generated from the docstrings by `python docs/make.py`.",
         "`pytest --mlchaos-faults` prints it, with your own faults.",
         "",
-        "Each fault also takes `at`, `p`, `times`, `where` and `rank`, which the [options](options.md) explain.",
+        "Each fault also takes `at`, `p`, `times`, `where` and `rank`, which the "
+        "[options](options.md) explain.",
         "Severity 1 is barely noticeable, and 5 is extreme.",
     ]
     for layer, faults in layers().items():
-        lines += ["", f"## {layer}", "", *(f"- [`{fault.name}`](#chaos{fault.name}): {sections(fault)['summary']}" for fault in faults)]
+        lines += [
+            "",
+            f"## {layer}",
+            "",
+            *(
+                f"- [`{fault.name}`](#chaos{fault.name}): {sections(fault)['summary']}"
+                for fault in faults
+            ),
+        ]
         for fault in faults:
             lines += _entry(fault)
     return re.sub(r"(?<!`)``(?!`)", "`", "\n".join(lines)) + "\n"
@@ -134,10 +168,14 @@ def _entry(fault: type[Fault]) -> Iterator[str]:
     if own := own_parameters(fault):
         yield from ("", "*Parameters*:", "")
         for name, default in own.items():
-            yield f"- `{name}` ({'required' if default is None else f'default `{default}`'}): {texts.get(name, '')}".rstrip(": ")
+            yield f"- `{name}` ({'required' if default is None else f'default `{default}`'}): {texts.get(name, '')}".rstrip(
+                ": "
+            )
     if scales := _scales(fault):
         yield from ("", "| severity | 1 | 2 | 3 | 4 | 5 |", "|---|---|---|---|---|---|")
-        yield from (f"| `{name}` | {' | '.join(map(str, values))} |" for name, values in scales.items())
+        yield from (
+            f"| `{name}` | {' | '.join(map(str, values))} |" for name, values in scales.items()
+        )
     for section in _PROSE:
         if section in parts:
             yield from ("", f"*{section}*: {parts[section]}")

@@ -26,6 +26,8 @@ class JournalFile:
 
     def pytest_sessionfinish(self) -> None:
         """Write the file, also after Ctrl-C."""
-        text = "".join(f"{line}\n" for nodeid in sorted(self._lines) for line in self._lines[nodeid])
+        text = "".join(
+            f"{line}\n" for nodeid in sorted(self._lines) for line in self._lines[nodeid]
+        )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(text, encoding="utf-8")

@@ -32,15 +32,32 @@ class Tally:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Write one line if there was a chaos test, and one for each test with untried positions."""
         if self.tests:
-            real = f" ({self.real_clocks} on the real clock, because threads or processes run beside the test)" if self.real_clocks else ""
-            counts = zip((self.tests, self.trials, self.strikes), ("chaos test", "trial", "fault"), strict=True)
-            told = ", ".join(f"{number} {thing}{'' if number == 1 else 's'}" for number, thing in counts)
+            real = (
+                f" ({self.real_clocks} on the real clock, because threads or processes run beside "
+                f"the test)"
+                if self.real_clocks
+                else ""
+            )
+            counts = zip(
+                (self.tests, self.trials, self.strikes),
+                ("chaos test", "trial", "fault"),
+                strict=True,
+            )
+            told = ", ".join(
+                f"{number} {thing}{'' if number == 1 else 's'}" for number, thing in counts
+            )
             terminalreporter.write_line(f"mlchaos: {told} struck{real}")
         if self.untried:
             # import it here: each pytest session loads this module, and most have no chaos test
             from .text import describe_not_tried
 
         for nodeid, positions in itertools.islice(self.untried.items(), SHOWN_TESTS):
-            terminalreporter.write_line(f"mlchaos: not tried in {nodeid} (max_trials, budget): {describe_not_tried(positions)}")
+            terminalreporter.write_line(
+                f"mlchaos: not tried in {nodeid} (max_trials, budget): "
+                f"{describe_not_tried(positions)}"
+            )
         if len(self.untried) > SHOWN_TESTS:
-            terminalreporter.write_line(f"mlchaos: not all positions were tried in {len(self.untried) - SHOWN_TESTS} more tests")
+            terminalreporter.write_line(
+                f"mlchaos: not all positions were tried in {len(self.untried) - SHOWN_TESTS} more "
+                f"tests"
+            )

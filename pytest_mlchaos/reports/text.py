@@ -54,7 +54,10 @@ def describe_passed_sites(passed: Mapping[Key, int]) -> str:
     counts: dict[int, list[str]] = {}
     for key in sorted(passed, key=site_text):
         counts.setdefault(passed[key], []).append(site_text(key))
-    groups = [f"{', '.join(names)} {count_text(count, 'time')}{' each' if len(names) > 1 else ''}" for count, names in counts.items()]
+    groups = [
+        f"{', '.join(names)} {count_text(count, 'time')}{' each' if len(names) > 1 else ''}"
+        for count, names in counts.items()
+    ]
     return ", ".join(groups) or "no site at all"
 
 
@@ -63,7 +66,10 @@ def describe_strikes(strikes: Sequence[Strike]) -> list[str]:
     lines = []
     for strike in strikes[:SHOWN_STRIKES]:
         details = ", ".join(f"{name}={value}" for name, value in strike.details.items())
-        lines.append(f"  struck: {strike.fault} at {strike.site} {strike.visit}{f' ({details})' if details else ''}")
+        lines.append(
+            f"  struck: {strike.fault} at {strike.site} "
+            f"{strike.visit}{f' ({details})' if details else ''}"
+        )
     if len(strikes) > SHOWN_STRIKES:
         lines.append(f"  ... and {count_text(len(strikes) - SHOWN_STRIKES, 'more strike')}")
     return lines
@@ -76,11 +82,16 @@ def reproduce(schedule: Schedule, nodeid: str) -> list[str]:
         return [f"  reproduce: {schedule.line}", f"             {why}: give the visits in the test"]
     decorators = repr(schedule).splitlines()
     lines = [f"  reproduce: {decorators[0]}", *(f"             {line}" for line in decorators[1:])]
-    return [*lines, f"         or: pytest {quote(nodeid)} --mlchaos-replay {quote(schedule.line, always=True)}"]
+    return [
+        *lines,
+        f"         or: pytest {quote(nodeid)} --mlchaos-replay {quote(schedule.line, always=True)}",
+    ]
 
 
 def quote(text: str, *, always: bool = False) -> str:
-    """Quote a text for the shell, with double quotes if possible, because schedules hold single quotes."""
+    """Quote a text for the shell, with double quotes if possible, because schedules hold single
+    quotes.
+    """
     if not always and shlex.quote(text) == text:
         return text
     return shlex.quote(text) if set(text) & set('"$`!\\') else f'"{text}"'
@@ -113,7 +124,14 @@ def describe_exploration(
         lines.append(f"  ... and {count_text(len(groups) - SHOWN_GROUPS, 'more cause')}")
     if untried:
         lines.append(f"  not tried: {describe_not_tried(untried)}")
-    return "\n".join([*lines, *describe_strikes(strikes), *real_clock(clock), *reproduce(groups[0].smallest, nodeid)])
+    return "\n".join(
+        [
+            *lines,
+            *describe_strikes(strikes),
+            *real_clock(clock),
+            *reproduce(groups[0].smallest, nodeid),
+        ]
+    )
 
 
 def describe_not_tried(positions: Sequence[str]) -> str:
@@ -129,23 +147,38 @@ def does_not_print(schedule: Schedule) -> str:
     """
     faults = "; ".join(repr(fault) for fault in schedule.faults if fault.where is not None)
     return (
-        f"  reproduce: run this test as it is. where= of {faults} does not print, and pinned to the visits struck the test did not fail so"
+        f"  reproduce: run this test as it is. where= of {faults} does not print, "
+        "and pinned to the visits struck the test did not fail so"
     )
 
 
-def one_trial(schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock: str, caveat: str = "") -> str:
+def one_trial(
+    schedule: Schedule, strikes: Sequence[Strike], nodeid: str, clock: str, caveat: str = ""
+) -> str:
     """Return the report of one failed trial under a fixed schedule.
 
     ``caveat`` replaces a line to paste that would not reproduce the failure.
     """
-    faults, struck = count_text(len(schedule.faults), "declared fault"), count_text(len(strikes), "strike")
+    faults, struck = (
+        count_text(len(schedule.faults), "declared fault"),
+        count_text(len(strikes), "strike"),
+    )
     head = f"mlchaos: failed under {faults}, {struck}"
     if not strikes:
         return "\n".join(["mlchaos: no fault had struck when this failed", *real_clock(clock)])
-    return "\n".join([head, *describe_strikes(strikes), *real_clock(clock), *([caveat] if caveat else reproduce(schedule, nodeid))])
+    return "\n".join(
+        [
+            head,
+            *describe_strikes(strikes),
+            *real_clock(clock),
+            *([caveat] if caveat else reproduce(schedule, nodeid)),
+        ]
+    )
 
 
-def describe_never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hint: str = "") -> str:
+def describe_never_struck(
+    faults: Iterable[Fault], passed: Mapping[Key, int], hint: str = ""
+) -> str:
     """Return the error for declared faults that never struck."""
     lines = []
     for fault in faults:
@@ -153,26 +186,45 @@ def describe_never_struck(faults: Iterable[Fault], passed: Mapping[Key, int], hi
             lines.append(f"{fault!r} never struck")
             continue
         count = passed.get(fault.key, 0)
-        seen = f"{site_text(fault.key)} was passed {count_text(count, 'time')}" if count else f"{site_text(fault.key)} was never passed"
+        seen = (
+            f"{site_text(fault.key)} was passed {count_text(count, 'time')}"
+            if count
+            else f"{site_text(fault.key)} was never passed"
+        )
         lines.append(f"{fault!r} never struck: {seen}{_why(fault, count)}")
-    return "\n".join([*lines, f"sites passed: {describe_passed_sites(passed)}", *([hint] if hint else [])])
+    return "\n".join(
+        [*lines, f"sites passed: {describe_passed_sites(passed)}", *([hint] if hint else [])]
+    )
 
 
 def describe_struck_in_part(fault: Fault, struck: Sequence[int], wanted: int) -> str:
     """Return the error for a declared fault that struck some of its visits."""
-    visits = ", ".join(map(str, struck[:SHOWN_STRIKES])) + (", ..." if len(struck) > SHOWN_STRIKES else "")
+    visits = ", ".join(map(str, struck[:SHOWN_STRIKES])) + (
+        ", ..." if len(struck) > SHOWN_STRIKES else ""
+    )
     return (
-        f"{fault!r} struck {count_text(len(struck), 'visit')} of {wanted} ({visits}): {site_text(fault.key)} was not passed at the others, "
-        "or there was nothing to strike. Declare the visits that exist, or set @chaos.settings(allow_quiet=True)"
+        f"{fault!r} struck {count_text(len(struck), 'visit')} of {wanted} ({visits}): "
+        f"{site_text(fault.key)} was not passed at the others, "
+        "or there was nothing to strike. Declare the visits that exist, or set "
+        "@chaos.settings(allow_quiet=True)"
     )
 
 
-def describe_names_seen(faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]) -> str:
+def describe_names_seen(
+    faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]
+) -> str:
     """Name what a site saw, for example files, if a fault's filter matched none of it."""
-    missed = dict.fromkeys(name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key))
-    lines = [f"{site} saw, among others: {', '.join(names[site])}" for site in missed if names.get(site)]
+    missed = dict.fromkeys(
+        name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key)
+    )
+    lines = [
+        f"{site} saw, among others: {', '.join(names[site])}" for site in missed if names.get(site)
+    ]
     if "storage" in missed and not names.get("storage"):
-        lines.append("storage saw no file: it watches the files below tmp_path, and files elsewhere that path= matches")
+        lines.append(
+            "storage saw no file: it watches the files below tmp_path, and files elsewhere that "
+            "path= matches"
+        )
     return "\n".join(lines)
 
 
@@ -194,5 +246,9 @@ def _why(fault: Fault, count: int) -> str:
         return f", but p={fault.p} chose none of them with this seed. Raise p, or change the seed with @chaos.settings(seed=...)"
     if not fault.applies_to({}):
         return ", but not in a rank of a world (mlchaos.world)"
-    far = " and ".join(f"{name}={getattr(fault, name)!r}" for name in fault.searchable if getattr(fault, name) is not None)
+    far = " and ".join(
+        f"{name}={getattr(fault, name)!r}"
+        for name in fault.searchable
+        if getattr(fault, name) is not None
+    )
     return ", but found nothing to do there" + (f" (is {far} too far?)" if far else "")

@@ -42,10 +42,16 @@ def align(golden: Trace, resumed: Trace) -> int | None:
     if parameters is None:
         return _by_count(golden, resumed)
     counted = _by_count(golden, resumed)
-    candidates = [place for place, step in enumerate(golden.steps) if step.digests.get("parameters") == parameters]
+    candidates = [
+        place
+        for place, step in enumerate(golden.steps)
+        if step.digests.get("parameters") == parameters
+    ]
     if not candidates:
         return len(golden.steps) if parameters == golden.final.get("parameters") else None
-    return max(candidates, key=lambda place: (_alike(golden.steps[place], first), place == counted, place))
+    return max(
+        candidates, key=lambda place: (_alike(golden.steps[place], first), place == counted, place)
+    )
 
 
 def _by_count(golden: Trace, resumed: Trace) -> int | None:
@@ -75,13 +81,19 @@ def first_divergence(golden: Trace, resumed: Trace, at: int | None) -> Divergenc
         if place >= len(golden.steps):
             more = len(resumed.steps) - offset
             done = "" if offset else ": the training was complete, and the job did not detect that"
-            return Divergence(place, "number of steps", f"it took {more} more than the run without a crash{done}")
+            return Divergence(
+                place, "number of steps", f"it took {more} more than the run without a crash{done}"
+            )
         found = _at_step(golden, resumed, at, offset, step)
         if found is not None:
             return found
     if not resumed.stopped and at + len(resumed.steps) < len(golden.steps):
         missing = len(golden.steps) - at - len(resumed.steps)
-        return Divergence(at + len(resumed.steps), "number of steps", f"it took {missing} fewer than the run without a crash")
+        return Divergence(
+            at + len(resumed.steps),
+            "number of steps",
+            f"it took {missing} fewer than the run without a crash",
+        )
     return _at_the_end(golden, resumed, at)
 
 
@@ -96,7 +108,11 @@ def _skipped(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
     if not resumed.steps:
         if golden.final.get("parameters") in resumed.held:
             return None
-        known = [place for place, step in enumerate(golden.steps) if step.digests.get("parameters") in resumed.held]
+        known = [
+            place
+            for place, step in enumerate(golden.steps)
+            if step.digests.get("parameters") in resumed.held
+        ]
         before = max(known, default=end)
         following, then = end, "no step follows"
     else:
@@ -105,18 +121,29 @@ def _skipped(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
             return None
         before, following = at, end - len(resumed.steps)
         mine = _given(resumed.steps[0])
-        if not at < following < end or not mine or mine != _given(golden.steps[following]) or mine == _given(golden.steps[at]):
+        if (
+            not at < following < end
+            or not mine
+            or mine != _given(golden.steps[following])
+            or mine == _given(golden.steps[at])
+        ):
             return None
         # In a checkpoint that was written too early, everything is from before the step. If not,
         # only the parameters are not restored.
-        if _differ(golden.steps[at], resumed.steps[0], "optimizer state") or (at == 0 and following > 1):
+        if _differ(golden.steps[at], resumed.steps[0], "optimizer state") or (
+            at == 0 and following > 1
+        ):
             return None
         then = f"the run continues with step {following}"
     missing = following - before
     if missing <= 0:
         return None
     words = "off by one: one step is missing" if missing == 1 else f"{missing} steps are missing"
-    return Divergence(before, "number of steps", f"{words}: it resumed with the parameters from before step {before}, and {then}")
+    return Divergence(
+        before,
+        "number of steps",
+        f"{words}: it resumed with the parameters from before step {before}, and {then}",
+    )
 
 
 def _given(step: StepRecord) -> tuple[bytes, ...]:
@@ -133,8 +160,14 @@ def matching(golden: Trace, resumed: Trace) -> int:
     if at is None or at + len(resumed.steps) > len(golden.steps):
         return 0
     unused = {name for name in RNGS if not _is_used(golden, name)}
-    for mine, theirs in zip(reversed(resumed.steps), reversed(golden.steps[: at + len(resumed.steps)]), strict=False):
-        same = all(theirs.digests.get(name) == digest for name, digest in mine.digests.items() if name not in unused)
+    for mine, theirs in zip(
+        reversed(resumed.steps), reversed(golden.steps[: at + len(resumed.steps)]), strict=False
+    ):
+        same = all(
+            theirs.digests.get(name) == digest
+            for name, digest in mine.digests.items()
+            if name not in unused
+        )
         if not same or mine.data != theirs.data:
             break
         count += 1
@@ -149,25 +182,43 @@ def _never_existed(golden: Trace, resumed: Trace) -> Divergence:
         for name in STATE
         if (
             number := next(
-                (i for i, step in enumerate(golden.steps) if name in first.digests and step.digests.get(name) == first.digests[name]), None
+                (
+                    i
+                    for i, step in enumerate(golden.steps)
+                    if name in first.digests and step.digests.get(name) == first.digests[name]
+                ),
+                None,
             )
         )
     ]
     known = f"; it has the {same[0]}" if same else ""
-    return Divergence(place, "parameters", f"it resumed with parameters that the run without a crash never had{known}")
+    return Divergence(
+        place,
+        "parameters",
+        f"it resumed with parameters that the run without a crash never had{known}",
+    )
 
 
-def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepRecord) -> Divergence | None:
+def _at_step(
+    golden: Trace, resumed: Trace, at: int, offset: int, step: StepRecord
+) -> Divergence | None:
     """Describe a step that differs.
 
     Name the component whose difference no other one can explain.
     """
     place = at + offset
     expected = golden.steps[place]
-    if _differ(expected, step, "scheduler") and (late := _wrong_rate(golden, resumed, at, offset)) is not None:
+    if (
+        _differ(expected, step, "scheduler")
+        and (late := _wrong_rate(golden, resumed, at, offset)) is not None
+    ):
         when = "" if late == place else f"; the learning rate differs from step {late} on"
         return Divergence(place, "learning rate", f"the scheduler's state is not restored{when}")
-    lost = [name for name in (*(["optimizer state"] if not offset else []), *SETTINGS) if _differ(expected, step, name)]
+    lost = [
+        name
+        for name in (*(["optimizer state"] if not offset else []), *SETTINGS)
+        if _differ(expected, step, name)
+    ]
     if lost and (not offset or not _differ(expected, step, "parameters")):
         return Divergence(place, lost[0], _HINTS[lost[0]])
     rngs = _generators(golden, resumed, at, offset)
@@ -184,9 +235,19 @@ def _at_step(golden: Trace, resumed: Trace, at: int, offset: int, step: StepReco
         return found
     if not offset:
         return Divergence(place, moved[0], _HINTS.get(moved[0], ""))
-    same = "data, random numbers and the restored state" if not rngs.drawn else "data and the restored state"
-    consequence = f"; {_named(rngs.drawn)} differs in the same step, perhaps as a consequence" if rngs.drawn else ""
-    return Divergence(place, moved[0], f"{moved[0]} differ although {same} were the same{consequence}")
+    same = (
+        "data, random numbers and the restored state"
+        if not rngs.drawn
+        else "data and the restored state"
+    )
+    consequence = (
+        f"; {_named(rngs.drawn)} differs in the same step, perhaps as a consequence"
+        if rngs.drawn
+        else ""
+    )
+    return Divergence(
+        place, moved[0], f"{moved[0]} differ although {same} were the same{consequence}"
+    )
 
 
 def _wrong_rate(golden: Trace, resumed: Trace, at: int, offset: int) -> int | None:
@@ -194,8 +255,12 @@ def _wrong_rate(golden: Trace, resumed: Trace, at: int, offset: int) -> int | No
 
     Only the rate shows a scheduler's state.
     """
-    pairs = enumerate(zip(golden.steps[at + offset :], resumed.steps[offset:], strict=False), at + offset)
-    return next((place for place, (one, other) in pairs if _differ(one, other, "learning rate")), None)
+    pairs = enumerate(
+        zip(golden.steps[at + offset :], resumed.steps[offset:], strict=False), at + offset
+    )
+    return next(
+        (place for place, (one, other) in pairs if _differ(one, other, "learning rate")), None
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -217,7 +282,12 @@ class _Generators:
 
 
 def _generators(golden: Trace, resumed: Trace, at: int, offset: int) -> _Generators:
-    since = {name: found for name in RNGS if _is_used(golden, name) and (found := _since(golden, resumed, at, offset, name)) is not None}
+    since = {
+        name: found
+        for name in RNGS
+        if _is_used(golden, name)
+        and (found := _since(golden, resumed, at, offset, name)) is not None
+    }
     drawn = [name for name in since if _is_restored(golden, resumed, at, name)]
     lost = [name for name in since if name not in drawn]
     return _Generators(lost, drawn, min((since[name] for name in lost or drawn), default=0))
@@ -231,21 +301,29 @@ def _is_restored(golden: Trace, resumed: Trace, at: int, name: str) -> bool:
     first = resumed.steps[0].digests.get(name)
     if first is not None and first == golden.steps[at].digests.get(name):
         return True
-    return any(mark.name == name and mark.step == at and mark.state == resumed.restored.get(name) for mark in golden.marks)
+    return any(
+        mark.name == name and mark.step == at and mark.state == resumed.restored.get(name)
+        for mark in golden.marks
+    )
 
 
-def _by_generators(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators) -> Divergence | None:
+def _by_generators(
+    golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators
+) -> Divergence | None:
     """Explain different parameters by different random numbers of an earlier step."""
     if rngs.lost:
         return Divergence(at + rngs.since, rngs.lost[0], _rng_detail(rngs.lost))
     if rngs.drawn and rngs.since < offset:
-        return Divergence(at + rngs.since, rngs.drawn[0], f"{_named(rngs.drawn)} was restored, but {_DRAWN}")
+        return Divergence(
+            at + rngs.since, rngs.drawn[0], f"{_named(rngs.drawn)} was restored, but {_DRAWN}"
+        )
     return None
 
 
 _DRAWN = (
     "different numbers were drawn after it was loaded than without a crash: "
-    "the value that decides how many are drawn (for example, the length of a buffer) is not restored, "
+    "the value that decides how many are drawn (for example, the length of a buffer) is not "
+    "restored, "
     "or some code draws only after a restart"
 )
 
@@ -268,7 +346,13 @@ def lost_generator(golden: Trace, resumed: Trace) -> Divergence | None:
         and golden.random[name][1] != resumed.random[name][1]
         and (name, resumed.restored.get(name)) not in saved
     ]
-    return Divergence(0, lost[0], f"{_rng_detail(lost)}: at the end, it differs from the run without a crash") if lost else None
+    return (
+        Divergence(
+            0, lost[0], f"{_rng_detail(lost)}: at the end, it differs from the run without a crash"
+        )
+        if lost
+        else None
+    )
 
 
 def _drawn(trace: Trace, name: str) -> bool:
@@ -278,26 +362,47 @@ def _drawn(trace: Trace, name: str) -> bool:
 
 def _since(golden: Trace, resumed: Trace, at: int, offset: int, name: str) -> int | None:
     """Return the first resumed step, up to ``offset``, at which this generator differs."""
-    return next((place for place in range(offset + 1) if _differ(golden.steps[at + place], resumed.steps[place], name)), None)
+    return next(
+        (
+            place
+            for place in range(offset + 1)
+            if _differ(golden.steps[at + place], resumed.steps[place], name)
+        ),
+        None,
+    )
 
 
 def _at_the_end(golden: Trace, resumed: Trace, at: int) -> Divergence | None:
     """Describe the differences after the last step."""
     last, place = len(resumed.steps) - 1, at + len(resumed.steps)
     wrong = [
-        name for name in (*SETTINGS, *MOVED) if name in golden.final and name in resumed.final and golden.final[name] != resumed.final[name]
+        name
+        for name in (*SETTINGS, *MOVED)
+        if name in golden.final
+        and name in resumed.final
+        and golden.final[name] != resumed.final[name]
     ]
     if not wrong:
         return None
     if last >= 0 and wrong[0] in MOVED:
-        found = _by_generators(golden, resumed, at, last + 1, _generators(golden, resumed, at, last))
+        found = _by_generators(
+            golden, resumed, at, last + 1, _generators(golden, resumed, at, last)
+        )
         if found is not None:
             return found
-    return Divergence(place, wrong[0], _HINTS.get(wrong[0], "they differ at the end, although all steps started with the same state"))
+    return Divergence(
+        place,
+        wrong[0],
+        _HINTS.get(
+            wrong[0], "they differ at the end, although all steps started with the same state"
+        ),
+    )
 
 
 def _differ(one: StepRecord, other: StepRecord, name: str) -> bool:
-    return name in one.digests and name in other.digests and one.digests[name] != other.digests[name]
+    return (
+        name in one.digests and name in other.digests and one.digests[name] != other.digests[name]
+    )
 
 
 def _is_used(golden: Trace, rng: str) -> bool:
@@ -324,15 +429,29 @@ def _data(golden: Trace, resumed: Trace, at: int, offset: int, rngs: _Generators
     elsewhere = None if same_batches else _elsewhere(golden, step, place)
     epoch = _epoch(golden, place)
     if elsewhere is not None and not (rngs.lost and epoch is None):
-        return Divergence(place, "data order", _order_detail(epoch, elsewhere, place) + _drawn_too(rngs))
+        return Divergence(
+            place, "data order", _order_detail(epoch, elsewhere, place) + _drawn_too(rngs)
+        )
     if rngs.lost:
-        what = "so the data differ" if not same_batches else "so the inputs made from the same batch differ"
+        what = (
+            "so the data differ"
+            if not same_batches
+            else "so the inputs made from the same batch differ"
+        )
         if elsewhere is not None:
             what = f"{what}: the step got the batch of step {elsewhere} instead"
-        also = "" if epoch is not None else " (unless the source of the data is not restored either)"
+        also = (
+            "" if epoch is not None else " (unless the source of the data is not restored either)"
+        )
         return Divergence(place, rngs.lost[0], f"{_rng_detail(rngs.lost)}, {what}{also}")
-    what = "this step got different data" if not same_batches else "this step made different inputs from the same batch"
-    return Divergence(place, "data order", f"{what} than in the run without a crash{_drawn_too(rngs)}")
+    what = (
+        "this step got different data"
+        if not same_batches
+        else "this step made different inputs from the same batch"
+    )
+    return Divergence(
+        place, "data order", f"{what} than in the run without a crash{_drawn_too(rngs)}"
+    )
 
 
 def _drawn_too(rngs: _Generators) -> str:
@@ -344,8 +463,10 @@ def _drawn_too(rngs: _Generators) -> str:
         return ""
     names = _named(rngs.drawn)
     return (
-        f"; {names} was restored, but differs in the same step: either the source of the data (for example, a buffer or a list) is "
-        f"not restored, which also changes {names}, or more or fewer numbers were drawn after the load, which also changes the data"
+        f"; {names} was restored, but differs in the same step: either the source of the data (for "
+        f"example, a buffer or a list) is "
+        f"not restored, which also changes {names}, or more or fewer numbers were drawn after the "
+        f"load, which also changes the data"
     )
 
 
@@ -365,9 +486,21 @@ def _elsewhere(golden: Trace, step: StepRecord, place: int) -> int | None:
     It is the first of the epoch, if that is one of them, or the nearest.
     """
     mine = step.data or step.batches
-    found = [number for number, other in enumerate(golden.steps) if (other.data or other.batches) == mine] if mine else []
+    found = (
+        [
+            number
+            for number, other in enumerate(golden.steps)
+            if (other.data or other.batches) == mine
+        ]
+        if mine
+        else []
+    )
     epoch = _epoch(golden, place)
-    return epoch if epoch in found else min(found, key=lambda number: (abs(number - place), number), default=None)
+    return (
+        epoch
+        if epoch in found
+        else min(found, key=lambda number: (abs(number - place), number), default=None)
+    )
 
 
 def _epoch(golden: Trace, place: int) -> int | None:

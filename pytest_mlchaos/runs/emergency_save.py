@@ -11,7 +11,9 @@ __all__ = ["emergency_save_missing"]
 SHOWN_FILES = 3
 
 
-def emergency_save_missing(preemptions: Sequence[Preemption], lost_steps: Callable[[], int] | None) -> str | None:
+def emergency_save_missing(
+    preemptions: Sequence[Preemption], lost_steps: Callable[[], int] | None
+) -> str | None:
     """Describe the first missing or useless save after a SIGTERM, or return None.
 
     Args:
@@ -49,5 +51,7 @@ def _later(one: Preemption) -> str:
 
 
 def _names(names: Sequence[str], *, verb: bool = True) -> str:
-    shown = ", ".join(names[:SHOWN_FILES]) + (f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else "")
+    shown = ", ".join(names[:SHOWN_FILES]) + (
+        f" and {len(names) - SHOWN_FILES} more" if len(names) > SHOWN_FILES else ""
+    )
     return shown + (f" {'was' if len(names) == 1 else 'were'}" if verb else "")

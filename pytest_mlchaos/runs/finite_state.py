@@ -9,7 +9,9 @@ __all__ = ["newly_not_finite"]
 SHOWN_TENSORS = 5
 
 
-def newly_not_finite(found: Mapping[tuple[str, str], int], golden: Mapping[tuple[str, str], int]) -> str | None:
+def newly_not_finite(
+    found: Mapping[tuple[str, str], int], golden: Mapping[tuple[str, str], int]
+) -> str | None:
     """Name the tensors with more values that are not finite, or return None.
 
     They are parameters, buffers and optimizer states, compared with the golden run.

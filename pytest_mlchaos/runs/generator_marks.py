@@ -17,14 +17,16 @@ from ..engine.patching import Patches
 __all__ = ["watch_generators"]
 
 
-def watch_generators(patches: Patches, on_read: Callable[[str], object], on_set: Callable[[str], object]) -> None:
+def watch_generators(
+    patches: Patches, on_read: Callable[[str], object], on_set: Callable[[str], object]
+) -> None:
     """Call ``on_read(name)`` before each read of a state, and ``on_set(name)`` after each change.
 
     The generators are those of ``random``, NumPy and torch. Calls of a generator object's own
     methods are not detected.
     """
 
-    def watch(owner: Any, name: str, reads: str, sets: tuple[str, ...]) -> None:
+    def watch(owner: object, name: str, reads: str, sets: tuple[str, ...]) -> None:
         _before(patches, owner, reads, lambda: on_read(name))
         for function in sets:
             _after(patches, owner, function, lambda: on_set(name))
@@ -41,22 +43,22 @@ def watch_generators(patches: Patches, on_read: Callable[[str], object], on_set:
     when_imported("torch", patches, torch)
 
 
-def _before(patches: Patches, owner: Any, name: str, action: Callable[[], object]) -> None:
+def _before(patches: Patches, owner: object, name: str, action: Callable[[], object]) -> None:
     original = getattr(owner, name)
 
     @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         action()
         return original(*args, **kwargs)
 
     patches.set(owner, name, call)
 
 
-def _after(patches: Patches, owner: Any, name: str, action: Callable[[], object]) -> None:
+def _after(patches: Patches, owner: object, name: str, action: Callable[[], object]) -> None:
     original = getattr(owner, name)
 
     @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         value = original(*args, **kwargs)
         action()
         return value

@@ -51,7 +51,8 @@ class Inputs:
         """
         if self._shared:
             raise BadArgument(
-                f"mlchaos.run: an argument of the subject cannot be copied ({self._shared[0]}), but a restart and the golden run "
+                f"mlchaos.run: an argument of the subject cannot be copied ({self._shared[0]}), "
+                f"but a restart and the golden run "
                 "need its initial state. Create it inside the subject"
             )
         (subject, *args), _ = deep_copy(self._kept)
@@ -97,19 +98,28 @@ def _finalizers_unheard() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
-def _copy(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
+def _copy(value: object, memo: dict[int, Any], failures: list[str]) -> Any:
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, types.FunctionType):
         return _function(value, memo, failures)
     if isinstance(value, types.MethodType):
-        return types.MethodType(_copy(value.__func__, memo, failures), _copy(value.__self__, memo, failures))
+        return types.MethodType(
+            _copy(value.__func__, memo, failures), _copy(value.__self__, memo, failures)
+        )
     if type(value) is functools.partial:
         keywords = {name: _copy(held, memo, failures) for name, held in value.keywords.items()}
-        return functools.partial(_copy(value.func, memo, failures), *(_copy(held, memo, failures) for held in value.args), **keywords)
+        return functools.partial(
+            _copy(value.func, memo, failures),
+            *(_copy(held, memo, failures) for held in value.args),
+            **keywords,
+        )
     if type(value) in (list, dict, tuple):
         return _container(value, memo, failures)
-    if isinstance(value, (types.ModuleType, type)) or type(value).__module__.partition(".")[0] in FRAMEWORK:
+    if (
+        isinstance(value, (types.ModuleType, type))
+        or type(value).__module__.partition(".")[0] in FRAMEWORK
+    ):
         # Modules are looked up by name, and the test's own tools (request, mlchaos) belong to no
         # process.
         return value
@@ -130,23 +140,36 @@ def _container(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
     if isinstance(value, tuple):
         return tuple(_copy(item, memo, failures) for item in value)
     fresh = memo[id(value)] = type(value)()
-    memo.setdefault(id(memo), []).append(value)  # like copy.deepcopy: objects in the memo must stay alive
+    memo.setdefault(id(memo), []).append(
+        value
+    )  # like copy.deepcopy: objects in the memo must stay alive
     if isinstance(value, list):
         fresh.extend(_copy(item, memo, failures) for item in value)
     else:
-        fresh.update({_copy(name, memo, failures): _copy(item, memo, failures) for name, item in value.items()})
+        fresh.update(
+            {
+                _copy(name, memo, failures): _copy(item, memo, failures)
+                for name, item in value.items()
+            }
+        )
     return fresh
 
 
-def _function(function: types.FunctionType, memo: dict[int, Any], failures: list[str]) -> types.FunctionType:
+def _function(
+    function: types.FunctionType, memo: dict[int, Any], failures: list[str]
+) -> types.FunctionType:
     """Return a function with copies of the objects that it holds.
 
     Return the function itself if it holds none.
     """
     if not (function.__closure__ or function.__defaults__ or function.__kwdefaults__):
         return function
-    cells = tuple(memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ())
-    fresh = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+    cells = tuple(
+        memo.setdefault(id(cell), types.CellType()) for cell in function.__closure__ or ()
+    )
+    fresh = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, None, cells
+    )
     memo[id(function)] = fresh  # before its contents, because functions may hold each other
     fresh.__dict__.update(function.__dict__)
     fresh.__qualname__, fresh.__module__ = function.__qualname__, function.__module__

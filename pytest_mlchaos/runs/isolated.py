@@ -31,7 +31,12 @@ from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTi
 from ..processes import stack_dumps
 from ..processes.child import join_threads, print_error
 from ..processes.child import tell as tell_home
-from ..processes.remote_controller import ReportingClock, ReportingController, site_modules, tell_before_exit
+from ..processes.remote_controller import (
+    ReportingClock,
+    ReportingController,
+    site_modules,
+    tell_before_exit,
+)
 from ..processes.subject_pickling import dumps
 from ..processes.subprocess_runner import FreshProcesses, ProcessResult
 from .supervisor import Watch, check_subject, gradients_of, last_strike, not_finite_of
@@ -78,7 +83,8 @@ class IsolatedSupervisor:
         with controller.without_faults():  # the plugin's own calls make no visits
             self._given = _pickle(
                 (subject, args),
-                f"{getattr(subject, '__qualname__', type(subject).__name__)} and its arguments cannot be sent to its process",
+                f"{getattr(subject, '__qualname__', type(subject).__name__)} and its arguments "
+                f"cannot be sent to its process",
             )
             self._process_state = ProcessState()
             self._disk = WorkDirs.of(subject, args, scratch, workdirs)
@@ -96,16 +102,22 @@ class IsolatedSupervisor:
         while True:
             before, struck = controller.counts(), len(controller.journal)
             steps = controller.count("train.step", succeeded=True)
-            ended, heard = self._process(controller.schedule, len(attempts), before, probing=controller.probing)
+            ended, heard = self._process(
+                controller.schedule, len(attempts), before, probing=controller.probing
+            )
             merge_into(controller, heard)
             controller.go_on_from(_later(before, heard))
             end, value, parameters = self._judged(ended, heard, attempts)
-            attempts.append(Attempt(end or "returned", controller.count("train.step", succeeded=True) - steps))
+            attempts.append(
+                Attempt(end or "returned", controller.count("train.step", succeeded=True) - steps)
+            )
             ended_by.append(last_strike(controller.journal[struck:]))
             gradients.append(heard.gradients)
             preemptions.append(heard.preempted)
             if end is None:
-                record = _record(value, parameters, attempts, controller.journal[first_strike:], start, gradients)
+                record = _record(
+                    value, parameters, attempts, controller.journal[first_strike:], start, gradients
+                )
                 return dataclasses.replace(record, preemptions=preemptions)
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
@@ -122,17 +134,26 @@ class IsolatedSupervisor:
             except TrialTimeout:
                 raise
             except Exception as error:
-                raise GoldenRunFailed(f"the subject fails without any fault: {error_text(error)}") from error
+                raise GoldenRunFailed(
+                    f"the subject fails without any fault: {error_text(error)}"
+                ) from error
         steps = heard.passed.get("train.step", 0) - heard.failures.get("train.step", 0)
-        return _record(value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients])
+        return _record(
+            value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients]
+        )
 
-    def _process(self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool) -> tuple[ProcessResult, RemoteState]:
+    def _process(
+        self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool
+    ) -> tuple[ProcessResult, RemoteState]:
         """Run one attempt in a process, and return its result and its messages."""
         controller = self._controller
         with controller.without_faults():
             order = _Order(
                 payload=self._given,
-                schedule=_pickle((schedule, self._watch), "the faults cannot be sent to the subject's process (where=?)"),
+                schedule=_pickle(
+                    (schedule, self._watch),
+                    "the faults cannot be sent to the subject's process (where=?)",
+                ),
                 sites=site_modules(),
                 own=controller.own,
                 roots=self._disk.roots,
@@ -151,7 +172,9 @@ class IsolatedSupervisor:
             heard.take(*message)
         return ended, heard
 
-    def _judged(self, ended: ProcessResult, heard: RemoteState, before: list[Attempt]) -> tuple[str | None, bytes, bytes]:
+    def _judged(
+        self, ended: ProcessResult, heard: RemoteState, before: list[Attempt]
+    ) -> tuple[str | None, bytes, bytes]:
         """Return (None, its value, its parameters), or the reason if a fault ended the process.
 
         Raise any other end as an error.
@@ -159,20 +182,31 @@ class IsolatedSupervisor:
         if self._controller.broken is not None:
             raise self._controller.broken from ended.error
         if heard.unusable is not None:
-            raise BadArgument(f"mlchaos.run: the subject does not load in its process: {heard.unusable}")
+            raise BadArgument(
+                f"mlchaos.run: the subject does not load in its process: {heard.unusable}"
+            )
         if ended.started is not None:
-            raise MlchaosError(f"mlchaos.run: the subject's process could not be started: {ended.started}")
+            raise MlchaosError(
+                f"mlchaos.run: the subject's process could not be started: {ended.started}"
+            )
         if ended.hung:
-            seconds = self._controller.limit[0] if self._controller.limit is not None else ended.duration
+            seconds = (
+                self._controller.limit[0] if self._controller.limit is not None else ended.duration
+            )
             where = stack_dumps.place(ended.stack)
-            raise TrialTimeout(f"the trial took longer than {seconds:g} s (setting timeout). The subject's process was in {where or '?'}")
+            raise TrialTimeout(
+                f"the trial took longer than {seconds:g} s (setting timeout). The subject's "
+                f"process was in {where or '?'}"
+            )
         if heard.crash is not None:
             return heard.crash, b"", b""
         if ended.error is not None:
             _tell(ended, before)
             raise ended.error
         if ended.value is None:
-            error: BaseException = ChildProcessError(f"the subject's process {_death(ended)} before the subject returned")
+            error: BaseException = ChildProcessError(
+                f"the subject's process {_death(ended)} before the subject returned"
+            )
             _tell(dataclasses.replace(ended, error=error), before)
             raise error
         end, value, parameters = ended.value
@@ -182,7 +216,10 @@ class IsolatedSupervisor:
 def _later(before: ProcessCounts, heard: RemoteState) -> ProcessCounts:
     """Return the counts after one more process."""
     told = heard.counts()
-    struck = {place: before.struck.get(place, 0) + told.struck.get(place, 0) for place in {*before.struck, *told.struck}}
+    struck = {
+        place: before.struck.get(place, 0) + told.struck.get(place, 0)
+        for place in {*before.struck, *told.struck}
+    }
     return ProcessCounts({**before.passed, **told.passed}, struck, heard.failures)
 
 
@@ -198,21 +235,37 @@ def _time_left(controller: Controller) -> float | None:
 
 
 def _record(
-    value: bytes, parameters: bytes, attempts: list[Attempt], faults: Any, start: float, gradients: Sequence[Sequence[Gradients]]
+    value: bytes,
+    parameters: bytes,
+    attempts: list[Attempt],
+    faults: Any,
+    start: float,
+    gradients: Sequence[Sequence[Gradients]],
 ) -> Record:
     passed = monotonic() - start
     trained, broken = _unpickle(parameters)
-    return Record(_unpickle(value), tuple(attempts), faults, passed, trained, _unpickle(value), gradients, not_finite=broken)
+    return Record(
+        _unpickle(value),
+        tuple(attempts),
+        faults,
+        passed,
+        trained,
+        _unpickle(value),
+        gradients,
+        not_finite=broken,
+    )
 
 
 def _unpickle(data: bytes) -> Any:
     try:
         return pickle.loads(data)
     except Exception as error:
-        raise BadArgument(f"mlchaos.run: the subject's return value cannot be loaded here: {error_text(error)}") from error
+        raise BadArgument(
+            f"mlchaos.run: the subject's return value cannot be loaded here: {error_text(error)}"
+        ) from error
 
 
-def _pickle(value: Any, complaint: str) -> bytes:
+def _pickle(value: object, complaint: str) -> bytes:
     try:
         return dumps(value)
     except BadArgument as error:
@@ -222,9 +275,14 @@ def _pickle(value: Any, complaint: str) -> bytes:
 def _tell(ended: ProcessResult, before: list[Attempt]) -> None:
     assert ended.error is not None
     if ended.traceback:
-        ended.error.add_note(f"mlchaos: raised in the subject's own process\n{ended.traceback.rstrip()}")
+        ended.error.add_note(
+            f"mlchaos: raised in the subject's own process\n{ended.traceback.rstrip()}"
+        )
     if before and not isinstance(ended.error, MlchaosError):
-        ended.error.add_note(f"mlchaos: the subject's own error, in attempt {len(before) + 1} of mlchaos.run\n{tell(before)}")
+        ended.error.add_note(
+            f"mlchaos: the subject's own error, in attempt {len(before) + 1} of "
+            f"mlchaos.run\n{tell(before)}"
+        )
 
 
 def _death(ended: ProcessResult) -> str:
@@ -234,7 +292,7 @@ def _death(ended: ProcessResult) -> str:
     return f"was killed by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
 
 
-# -- in the subject's process ----------------------------------------------------------------------------------
+# -- in the subject's process ----------------------------------------------------------------------
 
 
 def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
@@ -250,11 +308,17 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
     except Exception as error:  # noqa: BLE001  # any of the user's modules may fail at import
         tell_home("unusable", f"{error_text(error)}")
         return None
-    controller = ReportingController(tell_home, {}, schedule, ReportingClock(tell_home), probing=order.probing, own=order.own)
+    controller = ReportingController(
+        tell_home, {}, schedule, ReportingClock(tell_home), probing=order.probing, own=order.own
+    )
     controller.inside = "mlchaos.run"
     controller.go_on_from(order.resumed)
     controller.roots = tuple(order.roots)
-    with Patches() as patches, controller, controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)):
+    with (
+        Patches() as patches,
+        controller,
+        controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)),
+    ):
         tell_before_exit(controller, patches)
         arm(controller, patches, everything=order.probing)
         if order.attempt:
@@ -265,25 +329,43 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
             with watch() as trained, controller.attempt(), controller.resources, controller.process:
                 activate_continuous_faults(controller, fresh=True)
                 try:
-                    end, value, parameters = _attempt(controller, functools.partial(subject, *args), trained)
+                    end, value, parameters = _attempt(
+                        controller, functools.partial(subject, *args), trained
+                    )
                 finally:
                     tell_home("gradients", gradients_of(trained))
         finally:
             join_threads()  # faults may strike in these threads too
             controller.report()
-    returned = f"the subject's return value ({type(value).__name__}) cannot be sent back from its process"
-    return end, _pickle(value, returned), _pickle(parameters, "the trained parameters cannot be sent back from the subject's process")
+    returned = (
+        f"the subject's return value ({type(value).__name__}) cannot be sent back from its process"
+    )
+    return (
+        end,
+        _pickle(value, returned),
+        _pickle(
+            parameters, "the trained parameters cannot be sent back from the subject's process"
+        ),
+    )
 
 
-def _attempt(controller: Controller, subject: Callable[[], Any], trained: Callable[[], Any]) -> tuple[str | None, Any, Any]:
+def _attempt(
+    controller: Controller, subject: Callable[[], Any], trained: Callable[[], Any]
+) -> tuple[str | None, Any, Any]:
     try:
         value = subject()
         end = None if controller.preempted is None else controller.preempted.ending("it returned")
         return end, value, (trained(), not_finite_of(trained))
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         if controller.preempted is not None:
-            return controller.preempted.ending(f"the process ended with {error_text(error)}"), None, ((), {})
-        if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
+            return (
+                controller.preempted.ending(f"the process ended with {error_text(error)}"),
+                None,
+                ((), {}),
+            )
+        if not controller.is_injected(
+            error.__context__ if isinstance(error, SystemExit) else error
+        ):
             raise
         print_error(error)
         return f"the process ended with {error_text(error)}", None, ((), {})

@@ -37,15 +37,25 @@ class GlobalContainers:
     """
 
     def __init__(self, also: Iterable[Any] = ()) -> None:
-        self._kept = {id(container): (container, _content(container)) for container in _users_containers(also)}
+        self._kept = {
+            id(container): (container, _content(container)) for container in _users_containers(also)
+        }
 
     def restore(self) -> None:
         """Restore the initial contents."""
         with deferred():
-            changed = [(container, content) for container, content in self._kept.values() if not _same(_content(container), content)]
+            changed = [
+                (container, content)
+                for container, content in self._kept.values()
+                if not _same(_content(container), content)
+            ]
             others = _of_other_modules() if changed else set()
             for container, content in changed:
-                if id(container) not in others and not _holds_modules(content) and not _holds_modules(_content(container)):
+                if (
+                    id(container) not in others
+                    and not _holds_modules(content)
+                    and not _holds_modules(_content(container))
+                ):
                     _fill(container, content)
 
     def changed(self) -> list[str]:
@@ -53,9 +63,19 @@ class GlobalContainers:
 
         Nested contents count too.
         """
-        others = {id(container) for container, content in self._kept.values() if not _same(_content(container), content)}
+        others = {
+            id(container)
+            for container, content in self._kept.values()
+            if not _same(_content(container), content)
+        }
         return (
-            [name for name, held in _global_containers() if others & {id(container) for container in _reachable([held])}] if others else []
+            [
+                name
+                for name, held in _global_containers()
+                if others & {id(container) for container in _reachable([held])}
+            ]
+            if others
+            else []
         )
 
     @uninterruptible
@@ -95,7 +115,10 @@ class GlobalContainers:
             if key not in before:
                 self._kept[key] = container, content
             elif key in self._kept and not _same(before[key][1], content):
-                self._kept[key] = container, _with_changes(container, self._kept[key][1], before[key][1], content)
+                self._kept[key] = (
+                    container,
+                    _with_changes(container, self._kept[key][1], before[key][1], content),
+                )
 
 
 @contextlib.contextmanager
@@ -104,11 +127,13 @@ def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> I
 
     Nested imports are part of it.
     """
-    bootstrap: Any = importlib.__dict__["_bootstrap"]  # no public hook surrounds the execution of each module
+    bootstrap: Any = importlib.__dict__[
+        "_bootstrap"
+    ]  # no public hook surrounds the execution of each module
     load = bootstrap._load_unlocked
     watching = threading.local()
 
-    def _load_unlocked(spec: Any) -> Any:
+    def _load_unlocked(spec: object) -> Any:
         if getattr(watching, "on", False):
             return load(spec)
         watching.on = True
@@ -161,18 +186,25 @@ def _items(content: list[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(content[:half], content[half:], strict=True)
 
 
-def _with_changes(container: Any, start: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
+def _with_changes(
+    container: object, start: list[Any], before: list[Any], after: list[Any]
+) -> list[Any]:
     """Return a container's initial contents, with the changes from ``before`` to ``after``."""
     if isinstance(container, dict):
         found, old, new = dict(_items(start)), dict(_items(before)), dict(_items(after))
         for key in old.keys() - new.keys():
             found.pop(key, None)
-        found.update((key, value) for key, value in new.items() if key not in old or old[key] is not value)
+        found.update(
+            (key, value) for key, value in new.items() if key not in old or old[key] is not value
+        )
         return _content(found)
     if _same(after[: len(before)], before):
         return [*start, *after[len(before) :]]
     gone, there = set(map(id, before)) - set(map(id, after)), set(map(id, before))
-    return [*(item for item in start if id(item) not in gone), *(item for item in after if id(item) not in there)]
+    return [
+        *(item for item in start if id(item) not in gone),
+        *(item for item in after if id(item) not in there),
+    ]
 
 
 def _users_containers(also: Iterable[Any]) -> list[Any]:
@@ -198,7 +230,9 @@ def _of_other_modules() -> set[int]:
         if issubclass(type(module), types.ModuleType):
             found.add(id(vars(module)))
             if id(module) not in users:
-                found.update(id(value) for value in list(vars(module).values()) if type(value) in _CONTAINERS)
+                found.update(
+                    id(value) for value in list(vars(module).values()) if type(value) in _CONTAINERS
+                )
     return found
 
 
@@ -207,7 +241,11 @@ def _reachable(roots: Iterable[Any]) -> list[Any]:
 
     The namespaces of modules are not followed.
     """
-    seen = {id(vars(module)) for module in sys.modules.copy().values() if issubclass(type(module), types.ModuleType)}
+    seen = {
+        id(vars(module))
+        for module in sys.modules.copy().values()
+        if issubclass(type(module), types.ModuleType)
+    }
     seen.add(id(sys.modules))
     found, to_see = [], list(roots)
     while to_see:
@@ -217,7 +255,9 @@ def _reachable(roots: Iterable[Any]) -> list[Any]:
         if type(value) in _CONTAINERS:
             seen.add(id(value))
             found.append(value)
-            to_see += [held for held in _content(value) if type(held) in _CONTAINERS or type(held) is tuple]
+            to_see += [
+                held for held in _content(value) if type(held) in _CONTAINERS or type(held) is tuple
+            ]
         elif type(value) is tuple:
             to_see += [held for held in value if type(held) in _CONTAINERS or type(held) is tuple]
     return found

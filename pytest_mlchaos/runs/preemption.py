@@ -20,7 +20,10 @@ from ..errors import SimulatedCrash
 
 __all__ = ["Notice", "notice", "raise_signal"]
 
-_real_time, _real_sleep = time.time, time.sleep  # not the replaced functions, because file times are real
+_real_time, _real_sleep = (
+    time.time,
+    time.sleep,
+)  # not the replaced functions, because file times are real
 _MTIME_TICK_SECONDS = 0.012
 """The time after which a file's modification time has surely changed."""
 _MARKS = ("tmp", "temp", "part", "partial", "incomplete", "new", "writing", "bak~")
@@ -30,7 +33,9 @@ Files = dict[str, tuple[int, int, int]]
 class Notice:
     """One SIGTERM (or a different ``signal``) with its grace, up to the process's end."""
 
-    def __init__(self, controller: Controller, where: str, grace: float, roots: Iterable[Path], signal: str) -> None:
+    def __init__(
+        self, controller: Controller, where: str, grace: float, roots: Iterable[Path], signal: str
+    ) -> None:
         self.where = where
         self._signal = signal
         self._controller = controller
@@ -52,7 +57,10 @@ class Notice:
         controller = self._controller
         self._handled = handled
         stop: Callable[[], None] = lambda: None  # noqa: E731  # nothing to stop yet
-        with controller.on_crash(self._witness, first=True), controller.watching_steps(lambda: self._steps.append(_real_time())):
+        with (
+            controller.on_crash(self._witness, first=True),
+            controller.watching_steps(lambda: self._steps.append(_real_time())),
+        ):
             if handled:
                 stop = controller.clock.set_alarm(self._grace, self._kill)
             try:
@@ -67,7 +75,9 @@ class Notice:
 
     def _kill(self) -> None:
         self._killed = True
-        crash = SimulatedCrash(f"SIGKILL, {self._grace:g} s after {self._signal} at {self.where} (injected by mlchaos)")
+        crash = SimulatedCrash(
+            f"SIGKILL, {self._grace:g} s after {self._signal} at {self.where} (injected by mlchaos)"
+        )
         self._controller.die(crash)
         if threading.current_thread() is threading.main_thread():
             raise crash
@@ -89,7 +99,11 @@ class Notice:
         self._end()
         saved = [name for name, state in self._after.items() if self._before.get(name) != state]
         first = min((self._after[name][1] for name in saved), default=0) / 1e9
-        unmoved = [name for name in saved if name not in self._before and _is_for_now(name, self._after)] if self._killed else []
+        unmoved = (
+            [name for name in saved if name not in self._before and _is_for_now(name, self._after)]
+            if self._killed
+            else []
+        )
         return Preemption(
             where=self.where,
             grace=self._grace,
@@ -157,7 +171,11 @@ def _files(roots: Iterable[Path]) -> Files:
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):
                     status = os.lstat(path)
-                    found[os.path.relpath(path, root)] = status.st_size, status.st_mtime_ns, status.st_ino
+                    found[os.path.relpath(path, root)] = (
+                        status.st_size,
+                        status.st_mtime_ns,
+                        status.st_ino,
+                    )
     return found
 
 
@@ -170,7 +188,12 @@ def _open_for_writing(roots: Iterable[Path]) -> Iterator[str]:
                 root = next(root for root in (*roots, None) if root is None or root in path.parents)
                 if root is None:
                     continue
-                flags = Path(f"/proc/self/fdinfo/{number}").read_text().partition("flags:")[2].split()[0]
+                flags = (
+                    Path(f"/proc/self/fdinfo/{number}")
+                    .read_text()
+                    .partition("flags:")[2]
+                    .split()[0]
+                )
                 if int(flags, 8) & (os.O_WRONLY | os.O_RDWR):
                     yield path.relative_to(root).as_posix()
 
@@ -184,4 +207,8 @@ def _is_for_now(name: str, files: Any) -> bool:
     words = last.lower().replace("-", ".").replace("_", ".").strip("~").split(".")
     if any(word in _MARKS for word in words) or last.endswith("~"):
         return True
-    return any(last.startswith(f"{other.rpartition('/')[2]}.") for other in files if other != name and other.rpartition("/")[0] == folder)
+    return any(
+        last.startswith(f"{other.rpartition('/')[2]}.")
+        for other in files
+        if other != name and other.rpartition("/")[0] == folder
+    )

@@ -18,7 +18,9 @@ from ..errors import BadArgument
 __all__ = ["script"]
 
 
-def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | None = None) -> Callable[..., None]:
+def script(
+    path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | None = None
+) -> Callable[..., None]:
     """Return a function that runs this file as the main module.
 
     Args:
@@ -27,7 +29,9 @@ def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | N
         beside: A second folder for relative paths.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise BadArgument(f"mlchaos.script: path must be the path of a Python file, got {format_value(path)}")
+        raise BadArgument(
+            f"mlchaos.script: path must be the path of a Python file, got {format_value(path)}"
+        )
     for place in dict.fromkeys([Path.cwd(), *([beside] if beside is not None else [])]):
         file = place / path
         if file.is_file():
@@ -35,10 +39,13 @@ def script(path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | N
             return functools.partial(_run, str(file.resolve()), args)
     folder = (Path.cwd() / path).parent
     close = did_you_mean(Path(path).name, [one.name for one in folder.glob("*.py")])
-    raise BadArgument(f"mlchaos.script: the file {os.fspath(path)!r} does not exist in the current directory or in the test's{close}")
+    raise BadArgument(
+        f"mlchaos.script: the file {os.fspath(path)!r} does not exist in the current directory or "
+        f"in the test's{close}"
+    )
 
 
-def _run(path: str, args: tuple[Any, ...], *more: Any) -> None:
+def _run(path: str, args: tuple[Any, ...], *more: object) -> None:
     """Run the script.
 
     ``more`` are arguments of the call, for example a work directory. Leave out those that ``args``
@@ -65,5 +72,5 @@ def _run(path: str, args: tuple[Any, ...], *more: Any) -> None:
             sys.modules["__main__"] = main
 
 
-def _text(argument: Any) -> str:
+def _text(argument: object) -> str:
     return os.fspath(argument) if isinstance(argument, os.PathLike) else str(argument)

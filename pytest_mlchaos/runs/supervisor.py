@@ -17,11 +17,26 @@ from ..engine.continuous_faults import refuse_in_process
 from ..engine.controller import Controller
 from ..engine.error_origin import describe_swallower
 from ..engine.process_state import ProcessState
-from ..errors import BadArgument, CrashSwallowed, GaveUp, GoldenRunFailed, MlchaosError, SimulatedCrash
+from ..errors import (
+    BadArgument,
+    CrashSwallowed,
+    GaveUp,
+    GoldenRunFailed,
+    MlchaosError,
+    SimulatedCrash,
+)
 from .inputs import Inputs, deep_copy
 from .workdirs import WorkDirs
 
-__all__ = ["Supervisor", "check_subject", "gradients_of", "last_strike", "not_finite_of", "refuse_marks", "snapshot_value"]
+__all__ = [
+    "Supervisor",
+    "check_subject",
+    "gradients_of",
+    "last_strike",
+    "not_finite_of",
+    "refuse_marks",
+    "snapshot_value",
+]
 
 _NOTHING: tuple[Any, Any] = ((), {})
 Watch = Callable[[], contextlib.AbstractContextManager[Callable[[], Any]]]
@@ -77,12 +92,24 @@ class Supervisor:
                 value, (parameters, broken), ended = self._attempt(subject, attempts, gradients)
             attempts.append(Attempt(ended or "returned", self._steps() - steps))
             ended_by.append(last_strike(controller.journal[struck:]))
-            preemptions.append(None if controller.preempted is None else controller.preempted.told())
+            preemptions.append(
+                None if controller.preempted is None else controller.preempted.told()
+            )
             controller.preempted = None
             if ended is None:
                 strikes = controller.journal[first_strike:]
                 passed = controller.clock.now() - start
-                return Record(value, tuple(attempts), strikes, passed, parameters, snapshot_value(value), gradients, preemptions, broken)
+                return Record(
+                    value,
+                    tuple(attempts),
+                    strikes,
+                    passed,
+                    parameters,
+                    snapshot_value(value),
+                    gradients,
+                    preemptions,
+                    broken,
+                )
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
                 raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
@@ -94,7 +121,16 @@ class Supervisor:
             value = subject()
             attempts, passed = (Attempt("returned", self._steps()),), controller.clock.now() - start
             broken = not_finite_of(trained)
-            return Record(value, attempts, (), passed, trained(), snapshot_value(value), [gradients_of(trained)], not_finite=broken)
+            return Record(
+                value,
+                attempts,
+                (),
+                passed,
+                trained(),
+                snapshot_value(value),
+                [gradients_of(trained)],
+                not_finite=broken,
+            )
 
     @contextlib.contextmanager
     def _undisturbed(self) -> Iterator[Callable[[], Any]]:
@@ -105,9 +141,16 @@ class Supervisor:
             try:
                 return subject()
             except Exception as error:
-                raise GoldenRunFailed(f"the subject fails without any fault: {error_text(error)}") from error
+                raise GoldenRunFailed(
+                    f"the subject fails without any fault: {error_text(error)}"
+                ) from error
 
-        with self._controller.without_faults(), randomness.preserve_state(), ProcessState(), self._disk.as_at_the_start():
+        with (
+            self._controller.without_faults(),
+            randomness.preserve_state(),
+            ProcessState(),
+            self._disk.as_at_the_start(),
+        ):
             self._process_state.restore()
             randomness.restore(self._random)
             yield golden
@@ -132,7 +175,10 @@ class Supervisor:
             self._disk.freeze()
 
     def _attempt(
-        self, subject: Callable[[], Any], before: list[Attempt], gradients: list[Sequence[Gradients]]
+        self,
+        subject: Callable[[], Any],
+        before: list[Attempt],
+        gradients: list[Sequence[Gradients]],
     ) -> tuple[Any, Any, str | None]:
         """Return the results of one attempt, or the reason why the process ended.
 
@@ -154,8 +200,14 @@ class Supervisor:
                 if isinstance(error, KeyboardInterrupt) and not controller.is_injected(error):
                     raise
                 if controller.preempted is not None:
-                    return None, _NOTHING, controller.preempted.ending(f"the process ended with {error_text(error)}")
-                if not controller.is_injected(error.__context__ if isinstance(error, SystemExit) else error):
+                    return (
+                        None,
+                        _NOTHING,
+                        controller.preempted.ending(f"the process ended with {error_text(error)}"),
+                    )
+                if not controller.is_injected(
+                    error.__context__ if isinstance(error, SystemExit) else error
+                ):
                     self._tell(error, before)
                     raise
                 return None, _NOTHING, f"the process ended with {error_text(error)}"
@@ -171,23 +223,33 @@ class Supervisor:
 
     def _tell(self, error: BaseException, before: list[Attempt]) -> None:
         if before and not isinstance(error, MlchaosError):
-            error.add_note(f"mlchaos: the subject's own error, in attempt {len(before) + 1} of mlchaos.run\n{tell(before)}")
+            error.add_note(
+                f"mlchaos: the subject's own error, in attempt {len(before) + 1} of "
+                f"mlchaos.run\n{tell(before)}"
+            )
 
 
-def check_subject(subject: Any, caller: str) -> None:
+def check_subject(subject: object, caller: str) -> None:
     """Raise ``BadArgument`` for a subject that is not a plain callable."""
     if not callable(subject) or inspect.iscoroutinefunction(subject):
-        what = "a coroutine function. Run it with asyncio.run" if callable(subject) else f"{type(subject).__name__}"
+        what = (
+            "a coroutine function. Run it with asyncio.run"
+            if callable(subject)
+            else f"{type(subject).__name__}"
+        )
         raise BadArgument(f"{caller}: subject must be a plain callable, got {what}")
     refuse_marks(subject, caller)
 
 
-def refuse_marks(subject: Any, caller: str) -> None:
+def refuse_marks(subject: object, caller: str) -> None:
     """Raise ``BadArgument`` for a subject with chaos decorators, which have no effect there."""
     if marks := chaos_marks(subject):
         name = getattr(subject, "__name__", type(subject).__name__)
         decorators = ", ".join(f"@chaos.{mark}" for mark in marks)
-        raise BadArgument(f"{caller}: {decorators} on the subject {name}() has no effect: put the decorator on the test")
+        raise BadArgument(
+            f"{caller}: {decorators} on the subject {name}() has no effect: put the decorator on "
+            f"the test"
+        )
 
 
 def last_strike(strikes: Sequence[Strike]) -> str:
@@ -207,7 +269,7 @@ def not_finite_of(trained: Callable[[], Any]) -> Mapping[tuple[str, str], int]:
     return found
 
 
-def snapshot_value(value: Any) -> Any:
+def snapshot_value(value: object) -> Any:
     """Return a copy of a value. Two runs may return the same object, and change it later."""
     (copy,), failures = deep_copy((value,))
     return value if failures else copy

@@ -7,14 +7,17 @@ import contextlib
 import functools
 import math
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..core.records import Gradients
 from ..engine.controller import current
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 from ..sites.torch_train import Trained, trained_parameters
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["watch_training"]
 
@@ -55,7 +58,10 @@ class _Steps:
 
     def done(self) -> list[Gradients]:
         """Return the gradients of each step."""
-        return [_UNTOUCHED if about is None else Gradients(about[0], _floats(about[1])) for about in self._steps]
+        return [
+            _UNTOUCHED if about is None else Gradients(about[0], _floats(about[1]))
+            for about in self._steps
+        ]
 
     def watch(self, patches: Patches) -> None:
         """Install the hooks, until the patches are undone."""
@@ -67,13 +73,21 @@ class _Steps:
         optimizer._global_optimizer_pre_hooks.move_to_end(before.id, last=False)
         patches.on_undo(before.remove)
         after = optimizer.register_optimizer_step_post_hook(self._after_step)
-        optimizer._global_optimizer_post_hooks.move_to_end(after.id, last=False)  # a fault after the step may raise
+        optimizer._global_optimizer_post_hooks.move_to_end(
+            after.id, last=False
+        )  # a fault after the step may raise
         patches.on_undo(after.remove)
-        patches.set(torch.autograd, "_engine_run_backward", self._backward(torch.autograd._engine_run_backward))
-        patches.set(optimizer.Optimizer, "zero_grad", self._zero_grad(optimizer.Optimizer.zero_grad))
+        patches.set(
+            torch.autograd,
+            "_engine_run_backward",
+            self._backward(torch.autograd._engine_run_backward),
+        )
+        patches.set(
+            optimizer.Optimizer, "zero_grad", self._zero_grad(optimizer.Optimizer.zero_grad)
+        )
         self._recording = torch.is_grad_enabled
 
-    def seen(self, module: Any, args: Any, kwargs: Any) -> None:
+    def seen(self, module: torch.nn.Module, args: Sequence[Any], kwargs: Any) -> None:
         """Count the samples of a forward pass that has ended, if the model is in training."""
         if not (module.training and self._recording()):
             return
@@ -82,7 +96,7 @@ class _Steps:
             self._model = weakref.ref(module)
             self._first = weakref.ref(first) if (first := _trainable(module)) is not None else None
 
-    def _backward(self, original: Any) -> Any:
+    def _backward(self, original: Callable[..., Any]) -> Any:
         import torch
 
         task: Callable[[], int] = torch._C._current_graph_task_id
@@ -91,7 +105,11 @@ class _Steps:
         def run_backward(*args: Any, **kwargs: Any) -> Any:
             if task() != -1:
                 return original(*args, **kwargs)
-            if self._first is not None and (first := self._first()) is not None and first.grad is None:
+            if (
+                self._first is not None
+                and (first := self._first()) is not None
+                and first.grad is None
+            ):
                 self._samples = 0  # gradients were cleared
             forwarded, self._forwarded = self._forwarded, 0
             result = original(*args, **kwargs)
@@ -100,20 +118,20 @@ class _Steps:
 
         return run_backward
 
-    def _zero_grad(self, original: Any) -> Any:
+    def _zero_grad(self, original: Callable[..., Any]) -> Any:
         @functools.wraps(original)
-        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        def zero_grad(optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> Any:
             self._samples = 0
             return original(optimizer, *args, **kwargs)
 
         return zero_grad
 
-    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
         self._about = None
         if len(self._steps) < MAX_STEPS and not _has_closure(args, kwargs) and _touched():
             self._about = self._samples, _norms(optimizer)
 
-    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
         if len(self._steps) < MAX_STEPS:
             if _has_closure(args, kwargs) and _touched():
                 self._about = self._samples, _norms(optimizer)
@@ -130,7 +148,11 @@ def _touched() -> bool:
     Earlier steps equal the golden run's.
     """
     controller = current()
-    return controller is None or not controller.scheduled or any(scheduled.struck for scheduled in controller.scheduled)
+    return (
+        controller is None
+        or not controller.scheduled
+        or any(scheduled.struck for scheduled in controller.scheduled)
+    )
 
 
 def _floats(norms: Any) -> tuple[float, ...] | None:
@@ -142,7 +164,7 @@ def _has_closure(args: Any, kwargs: Any) -> bool:
     return kwargs.get("closure") is not None or any(map(callable, args))
 
 
-def _trainable(module: Any) -> Any:
+def _trainable(module: torch.nn.Module) -> Any:
     return next((parameter for parameter in module.parameters() if parameter.requires_grad), None)
 
 
@@ -159,9 +181,14 @@ def _leading(values: Any) -> int:
     return 0
 
 
-def _norms(optimizer: Any) -> Any:
+def _norms(optimizer: torch.optim.Optimizer) -> Any:
     """Return the norms of an optimizer's gradients, or None if they have none."""
-    grads = [grad for group in optimizer.param_groups for parameter in group["params"] if (grad := parameter.grad) is not None]
+    grads = [
+        grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if (grad := parameter.grad) is not None
+    ]
     if not grads:
         return None
     try:
@@ -171,7 +198,7 @@ def _norms(optimizer: Any) -> Any:
         return _norms_by_torch(grads)
 
 
-def _norm(grad: Any) -> float:
+def _norm(grad: torch.Tensor) -> float:
     """Return the norm of a plain gradient on the CPU. For a large one, use its first elements."""
     values = grad.numpy()
     if values.dtype.char not in "fd":
@@ -180,7 +207,9 @@ def _norm(grad: Any) -> float:
     largest = float(abs(values).max()) if values.size else 0.0
     if 1e-15 < largest < 1e15:
         return math.sqrt(values.dot(values))
-    values = values.astype("d") / (largest or 1.0)  # their squares would overflow or underflow float32
+    values = values.astype("d") / (
+        largest or 1.0
+    )  # their squares would overflow or underflow float32
     return largest * math.sqrt(values.dot(values))
 
 
@@ -189,11 +218,21 @@ def _norms_by_torch(grads: list[Any]) -> Any:
     from torch.utils._python_dispatch import _disable_current_modes
 
     with contextlib.ExitStack() as stack:
-        if torch._C._len_torch_dispatch_stack():  # the measurement must not reach the user's dispatch modes
+        if (
+            torch._C._len_torch_dispatch_stack()
+        ):  # the measurement must not reach the user's dispatch modes
             stack.enter_context(_disable_current_modes())
         try:
             with torch.no_grad():
-                grads = [grad if grad.numel() <= MAX_NORM_ELEMENTS else grad.reshape(-1)[:MAX_NORM_ELEMENTS] for grad in grads]
+                grads = [
+                    grad
+                    if grad.numel() <= MAX_NORM_ELEMENTS
+                    else grad.reshape(-1)[:MAX_NORM_ELEMENTS]
+                    for grad in grads
+                ]
                 return torch.stack(torch._foreach_norm(grads, dtype=torch.float32))
-        except (RuntimeError, NotImplementedError):  # sparse gradients, several devices, several types
+        except (
+            RuntimeError,
+            NotImplementedError,
+        ):  # sparse gradients, several devices, several types
             return None

@@ -13,7 +13,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from time import perf_counter  # the real clock: it measures recovery
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from ..engine.digests import digest, random_states
 from ..engine.import_hooks import when_imported
@@ -21,6 +22,9 @@ from ..engine.patching import Patches
 from ..sites.dataloader import watch_batches
 from .generator_marks import watch_generators
 from .traces import GeneratorMark, StepRecord, Trace
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["trace_steps", "traced_steps"]
 
@@ -88,9 +92,14 @@ class _Tracer:
         """Watch torch's optimizers, models and loaders, and other objects with a state."""
         import torch
         from torch.optim import lr_scheduler
-        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+        from torch.optim.optimizer import (
+            register_optimizer_step_post_hook,
+            register_optimizer_step_pre_hook,
+        )
 
-        patches.on_undo(register_optimizer_step_pre_hook(lambda optimizer, *_: self._before(optimizer)).remove)
+        patches.on_undo(
+            register_optimizer_step_pre_hook(lambda optimizer, *_: self._before(optimizer)).remove
+        )
         patches.on_undo(register_optimizer_step_post_hook(lambda *_: self._after()).remove)
         _call_with(patches, torch.optim.Optimizer, "__init__", self._on_unused)
         _call_with(patches, torch.nn.Module, "load_state_dict", self._on_unused)
@@ -98,7 +107,9 @@ class _Tracer:
         self._watch_backward(torch, patches)
         watch_batches(patches, self._on_batch, self._on_epoch, self._on_seeded)
         _remember(patches, lr_scheduler.LRScheduler, self._schedulers)
-        _remember(patches, torch.nn.Module, self._copies, "__setstate__")  # called by a deep copy, and by unpickling
+        _remember(
+            patches, torch.nn.Module, self._copies, "__setstate__"
+        )  # called by a deep copy, and by unpickling
         scaler = getattr(torch.amp, "GradScaler", None)
         if scaler is not None:
             _remember(patches, scaler, self._scalers)
@@ -108,14 +119,16 @@ class _Tracer:
         if self._optimizers or self._leaves:
             self.trace.final = self._digests(list(self._optimizers.values()))
         else:
-            self.trace.held = frozenset(digest(parameters) for one in self._unused for parameters in _parameters_of(one))
+            self.trace.held = frozenset(
+                digest(parameters) for one in self._unused for parameters in _parameters_of(one)
+            )
         self._unused = []
         if not self._is_drawn:
             self.trace.idle = frozenset([TORCH])
 
-    # -- steps -------------------------------------------------------------------------------------------------
+    # -- steps -------------------------------------------------------------------------------------
 
-    def _before(self, optimizer: Any) -> None:
+    def _before(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._optimizers and self._leaves:  # the backward passes so far were not steps
             self._leaves = []
             self._data[:0] = [one for step in self.trace.steps for one in step.data]
@@ -136,7 +149,9 @@ class _Tracer:
         digests, self._open = self._open, None
         if digests is None:
             return
-        self.trace.steps.append(StepRecord(digests, tuple(self._data), tuple(self._batches), self._began))
+        self.trace.steps.append(
+            StepRecord(digests, tuple(self._data), tuple(self._batches), self._began)
+        )
         self._data.clear()
         self._batches.clear()
         self._on_step(self.trace)
@@ -149,13 +164,22 @@ class _Tracer:
             found["optimizer state"] = digest([_state(optimizer) for optimizer in optimizers])
             found["learning rate"] = digest([_number(group.get("lr")) for group in groups])
             found["hyperparameters"] = digest([_hyperparameters(group) for group in groups])
-        buffers = [buffer for model in self._models.values() if (alive := model()) is not None for buffer in alive.buffers()]
+        buffers = [
+            buffer
+            for model in self._models.values()
+            if (alive := model()) is not None
+            for buffer in alive.buffers()
+        ]
         if buffers:
             found["buffers"] = digest(buffers)
         if len(self._schedulers):
-            found["scheduler"] = digest(sorted(digest(_plain(vars(scheduler))) for scheduler in self._schedulers))
+            found["scheduler"] = digest(
+                sorted(digest(_plain(vars(scheduler))) for scheduler in self._schedulers)
+            )
         if len(self._scalers):
-            found["gradient scaler"] = digest(sorted(digest(scaler.state_dict()) for scaler in self._scalers))
+            found["gradient scaler"] = digest(
+                sorted(digest(scaler.state_dict()) for scaler in self._scalers)
+            )
         averages = [average for one in self._copied_models() if (average := one()) is not None]
         if averages:
             found["ema"] = digest([list(average.parameters()) for average in averages])
@@ -168,13 +192,17 @@ class _Tracer:
             models = [alive for model in self._models.values() if (alive := model()) is not None]
             shapes = {_shapes(model) for model in models}
             trained = {id(p) for model in models for p in model.parameters()}
-            found = [weakref.ref(one) for one in self._copies if _shapes(one) in shapes and id(next(one.parameters())) not in trained]
+            found = [
+                weakref.ref(one)
+                for one in self._copies
+                if _shapes(one) in shapes and id(next(one.parameters())) not in trained
+            ]
             self._averages = len(self._copies), found
         return found
 
-    # -- data --------------------------------------------------------------------------------------------------
+    # -- data --------------------------------------------------------------------------------------
 
-    def _on_batch(self, batch: Any) -> Any:
+    def _on_batch(self, batch: object) -> Any:
         self._batches.append(digest(batch))
         return batch
 
@@ -186,15 +214,19 @@ class _Tracer:
         self._is_drawn |= bool(self.trace.steps) and random.get(TORCH) != self._random
         self._random = random.get(TORCH)
 
-    def _on_unused(self, one: Any) -> None:
+    def _on_unused(self, one: object) -> None:
         """Keep a model or an optimizer until the first step.
 
         A finished job that is started again takes no step.
         """
-        if not self.trace.steps and self._open is None and not any(one is known for known in self._unused):
+        if (
+            not self.trace.steps
+            and self._open is None
+            and not any(one is known for known in self._unused)
+        ):
             self._unused.append(one)
 
-    # -- generators --------------------------------------------------------------------------------------------
+    # -- generators --------------------------------------------------------------------------------
 
     def _states(self) -> dict[str, bytes]:
         """Return the states of the global generators.
@@ -248,7 +280,7 @@ class _Tracer:
         thread, recording = threading.get_ident, torch.is_grad_enabled
 
         @functools.wraps(original)
-        def call(module: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(module: Any, *args: object, **kwargs: object) -> Any:
             me = thread()
             if me in inside or not (module.training and recording()):
                 return original(module, *args, **kwargs)
@@ -261,7 +293,9 @@ class _Tracer:
 
         patches.set(torch.nn.Module, "__call__", call)
 
-    def _on_forward(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _on_forward(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         known = self._models.get(id(module))
         if known is None or known() is not module:
             if next(module.parameters(), None) is None:
@@ -270,7 +304,7 @@ class _Tracer:
         self._data.append(digest([args, kwargs]))
         self.trace.passes += 1
 
-    def _watch_backward(self, torch: Any, patches: Patches) -> None:
+    def _watch_backward(self, torch: ModuleType, patches: Patches) -> None:
         """Count each backward pass as a step until an optimizer of torch steps.
 
         Some frameworks have their own optimizers.
@@ -280,7 +314,12 @@ class _Tracer:
 
         @functools.wraps(original)
         def run(*args: Any, **kwargs: Any) -> Any:
-            own = not self._optimizers and self._open is None and task() == -1 and threading.get_ident() == self._thread
+            own = (
+                not self._optimizers
+                and self._open is None
+                and task() == -1
+                and threading.get_ident() == self._thread
+            )
             if not own:
                 return original(*args, **kwargs)
             self._leaves = _leaves(args[0] if args else ()) or self._leaves
@@ -294,12 +333,14 @@ class _Tracer:
         patches.set(torch.autograd, "_engine_run_backward", run)
 
 
-def _remember(patches: Patches, cls: type, instances: weakref.WeakSet[Any], by: str = "__init__") -> None:
+def _remember(
+    patches: Patches, cls: type, instances: weakref.WeakSet[Any], by: str = "__init__"
+) -> None:
     """Remember each new instance, by patching a method of this class that its subclasses call."""
     original = getattr(cls, by)
 
     @functools.wraps(original)
-    def made(self: Any, *args: Any, **kwargs: Any) -> None:
+    def made(self: object, *args: object, **kwargs: object) -> None:
         original(self, *args, **kwargs)
         with contextlib.suppress(TypeError):
             instances.add(self)
@@ -312,7 +353,7 @@ def _call_with(patches: Patches, cls: type, name: str, action: Callable[[Any], o
     original = getattr(cls, name)
 
     @functools.wraps(original)
-    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def called(self: object, *args: object, **kwargs: object) -> Any:
         value = original(self, *args, **kwargs)
         action(self)
         return value
@@ -332,34 +373,46 @@ def _parameters_of(one: Any) -> Iterator[list[Any]]:
         yield [p for p in one.parameters() if p.requires_grad]
 
 
-def _shapes(model: Any) -> tuple[tuple[int, ...], ...]:
+def _shapes(model: torch.nn.Module) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(p.shape) for p in model.parameters())
 
 
-def _state(optimizer: Any) -> list[Any]:
+def _state(optimizer: torch.optim.Optimizer) -> list[Any]:
     """Return an optimizer's state in the order of its parameters.
 
     A missing entry equals one that is None.
     """
     state = optimizer.state
-    held = [state.get(p) for group in optimizer.param_groups for p in group["params"]] if hasattr(state, "get") else []
+    held = (
+        [state.get(p) for group in optimizer.param_groups for p in group["params"]]
+        if hasattr(state, "get")
+        else []
+    )
     return [
-        {name: _number(one[name]) for name in sorted(one, key=str) if one[name] is not None} if isinstance(one, dict) else {}
+        {name: _number(one[name]) for name in sorted(one, key=str) if one[name] is not None}
+        if isinstance(one, dict)
+        else {}
         for one in held
     ]
 
 
 def _hyperparameters(group: Any) -> list[Any]:
-    names = [name for name in group if name not in _NO_HYPERPARAMETERS and not isinstance(group[name], (bool, type(None)))]
+    names = [
+        name
+        for name in group
+        if name not in _NO_HYPERPARAMETERS and not isinstance(group[name], (bool, type(None)))
+    ]
     return [[name, _number(group[name])] for name in sorted(names)]
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> Any:
     """Return a number as a float.
 
     Its type may change in a round trip through a file.
     """
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    return (
+        float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    )
 
 
 def _plain(held: dict[str, Any]) -> dict[str, Any]:
@@ -367,17 +420,21 @@ def _plain(held: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in sorted(held.items())
-        if not name.startswith("__") and isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not name.startswith("__")
+        and isinstance(value, (int, float))
+        and not isinstance(value, bool)
     }
 
 
-def _leaves(roots: Any) -> list[Any]:
+def _leaves(roots: object) -> list[Any]:
     """Return the tensors in which a backward pass accumulates gradients.
 
     They are in the order in which they are found.
     """
     roots = roots if isinstance(roots, (tuple, list)) else (roots,)
-    pending: list[Any] = [root.grad_fn for root in roots if getattr(root, "grad_fn", None) is not None]
+    pending: list[Any] = [
+        root.grad_fn for root in roots if getattr(root, "grad_fn", None) is not None
+    ]
     seen: set[Any] = set()
     found = []
     while pending:

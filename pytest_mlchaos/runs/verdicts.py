@@ -47,7 +47,9 @@ class Run(Result):
         self._golden = golden
 
     def _about(self) -> str:
-        return f"<Run of {len(self.attempts)} attempts, {self.steps} steps, {len(self.faults)} faults>"
+        return (
+            f"<Run of {len(self.attempts)} attempts, {self.steps} steps, {len(self.faults)} faults>"
+        )
 
     @property
     def restarts(self) -> int:
@@ -91,21 +93,38 @@ class Run(Result):
         self._compare_under_faults("assert_recovered")
         golden = self.golden
         if self.steps and not golden.steps:
-            raise BadArgument("the golden run took no step, because it found the files of this run. Let the subject work below tmp_path")
+            raise BadArgument(
+                "the golden run took no step, because it found the files of this run. Let the "
+                "subject work below tmp_path"
+            )
         both_trained = bool(self.parameters) and bool(golden.parameters)
         if self.value is None and golden.value is None and not both_trained:
             raise BadArgument(
-                "assert_recovered has nothing to judge: the subject returned None and its last attempt took no torch optimizer step. "
-                "Return the final state (model.state_dict(), the step, the metrics) from it, or let mlchaos.explore_crashes compare the "
+                "assert_recovered has nothing to judge: the subject returned None and its last "
+                "attempt took no torch optimizer step. "
+                "Return the final state (model.state_dict(), the step, the metrics) from it, or "
+                "let mlchaos.explore_crashes compare the "
                 "files of the run"
             )
-        difference = first_difference(self._kept, golden._kept, rtol=rtol, atol=atol, name="returned value", through_files=True)
+        difference = first_difference(
+            self._kept,
+            golden._kept,
+            rtol=rtol,
+            atol=atol,
+            name="returned value",
+            through_files=True,
+        )
         if difference is None and both_trained:
-            difference = first_difference(self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters")
+            difference = first_difference(
+                self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters"
+            )
         if difference is None:
             difference = self._broken()
         if difference is not None:
-            raise NotRecovered(f"the run did not end in the state of its golden run\n  {difference}\n{self.story()}")
+            raise NotRecovered(
+                f"the run did not end in the state of its golden run\n  "
+                f"{difference}\n{self.story()}"
+            )
 
     @check_arguments("assert_same_effective_batch", rtol=TOLERANCE, gradients=FLAG)
     def assert_same_effective_batch(self, *, rtol: float = 1e-2, gradients: bool = True) -> None:
@@ -130,10 +149,15 @@ class Run(Result):
         self._compare_under_faults("assert_same_effective_batch")
         golden = self.golden._gradients
         if not golden or not golden[0]:
-            raise BadArgument("assert_same_effective_batch has nothing to judge: the golden run took no torch optimizer step")
+            raise BadArgument(
+                "assert_same_effective_batch has nothing to judge: the golden run took no torch "
+                "optimizer step"
+            )
         difference = first_other_batch(self._gradients, golden[0], rtol=rtol, gradients=gradients)
         if difference is not None:
-            raise BatchDiffers(f"the effective batch is not that of the golden run\n  {difference}\n{self.story()}")
+            raise BatchDiffers(
+                f"the effective batch is not that of the golden run\n  {difference}\n{self.story()}"
+            )
 
     def assert_emergency_save(self) -> None:
         """Raise ``NoEmergencySave`` unless a useful save followed each ``preempt``.
@@ -150,11 +174,15 @@ class Run(Result):
         """
         self._compare_under_faults("assert_emergency_save")
         alone = len(self.preemptions) == self.restarts
-        fault = emergency_save_missing(self.preemptions, (lambda: self.lost_steps) if alone and self.steps else None)
+        fault = emergency_save_missing(
+            self.preemptions, (lambda: self.lost_steps) if alone and self.steps else None
+        )
         if fault is not None:
             raise NoEmergencySave(f"{fault}\n{self.story()}")
 
-    def assert_converged(self, *, below: float, by: int | None = None, window: int = 1, key: str | None = None) -> None:
+    def assert_converged(
+        self, *, below: float, by: int | None = None, window: int = 1, key: str | None = None
+    ) -> None:
         """Call ``assert_converged`` with the losses that the subject returned.
 
         The parameters and buffers of every torch model that made a forward pass, and the state of
@@ -169,7 +197,9 @@ class Run(Result):
         """
         assert_converged(self._losses(key), below=below, by=by, window=window)
         if (broken := self._broken()) is not None:
-            raise NotConverged(f"the loss is finite, but the state is not\n  {broken}\n{self.story()}")
+            raise NotConverged(
+                f"the loss is finite, but the state is not\n  {broken}\n{self.story()}"
+            )
 
     def assert_no_drift(
         self,
@@ -195,23 +225,38 @@ class Run(Result):
             current = self._entry(key, "the run")
         except BadArgument as error:
             raise Drifted(str(error)) from None
-        assert_no_drift(reference, current, method=method, alpha=alpha, threshold=threshold, bins=bins)
+        assert_no_drift(
+            reference, current, method=method, alpha=alpha, threshold=threshold, bins=bins
+        )
 
     def _entry(self, key: str | int | None, whose: str) -> Any:
         value = self._kept
         if key is not None:
             try:
-                value = getattr(value, key) if isinstance(key, str) and hasattr(value, key) else value[key]
+                value = (
+                    getattr(value, key)
+                    if isinstance(key, str) and hasattr(value, key)
+                    else value[key]
+                )
             except (LookupError, TypeError):
                 has = f" with the keys {labels_text(value)}" if isinstance(value, Mapping) else ""
-                raise BadArgument(f"assert_no_drift: {whose} returned no entry {key!r} but {type(value).__name__}{has}") from None
+                raise BadArgument(
+                    f"assert_no_drift: {whose} returned no entry {key!r} but "
+                    f"{type(value).__name__}{has}"
+                ) from None
         if value is None:
-            raise BadArgument(f"assert_no_drift: {whose} returned None. Return the predictions from the subject")
+            raise BadArgument(
+                f"assert_no_drift: {whose} returned None. Return the predictions from the subject"
+            )
         return value
 
     def _broken(self) -> str | None:
         """Describe values that are not finite at the end, although they are in the golden run."""
-        return newly_not_finite(self._not_finite, self.golden._not_finite) if self._not_finite else None
+        return (
+            newly_not_finite(self._not_finite, self.golden._not_finite)
+            if self._not_finite
+            else None
+        )
 
     def _losses(self, key: str | None) -> Any:
         value = self.value
@@ -222,9 +267,14 @@ class Run(Result):
             value = getattr(value, key, None)
         if value is None or isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
             raise BadArgument(
-                f"assert_converged: the subject must return its losses, one per step, or a dict that holds them under "
+                f"assert_converged: the subject must return its losses, one per step, or a dict "
+                f"that holds them under "
                 f"{key or 'losses'!r}, got {type(self.value).__name__}"
-                + (f" with the keys {labels_text(self.value)}" if isinstance(self.value, Mapping) else "")
+                + (
+                    f" with the keys {labels_text(self.value)}"
+                    if isinstance(self.value, Mapping)
+                    else ""
+                )
             )
         return value
 

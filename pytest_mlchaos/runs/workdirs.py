@@ -65,7 +65,9 @@ class WorkDirs:
         return tuple(self._roots)
 
     @classmethod
-    def of(cls, subject: Any, args: tuple[Any, ...], scratch: Path, more: Iterable[Path] = ()) -> WorkDirs:
+    def of(
+        cls, subject: object, args: tuple[Any, ...], scratch: Path, more: Iterable[Path] = ()
+    ) -> WorkDirs:
         """Return the directories that a subject may work in.
 
         Args:
@@ -121,7 +123,9 @@ class WorkDirs:
                 _remove(aside)
 
     @within(INTERNAL_OPERATION)
-    def contents(self, sizes: Mapping[str, Iterable[int]] = types.MappingProxyType({})) -> dict[str, FileState]:
+    def contents(
+        self, sizes: Mapping[str, Iterable[int]] = types.MappingProxyType({})
+    ) -> dict[str, FileState]:
         """Return the content of each file by its path, relative to its directory.
 
         If there are several directories, the path starts with the directory's name.
@@ -164,14 +168,22 @@ class WorkDirs:
 
 def _outermost(paths: set[Path]) -> list[Path]:
     """Return the paths that are not inside a different one."""
-    return sorted(path for path in paths if not any(other != path and path.is_relative_to(other) for other in paths))
+    return sorted(
+        path
+        for path in paths
+        if not any(other != path and path.is_relative_to(other) for other in paths)
+    )
 
 
 def _special(folder: str, names: list[str]) -> list[str]:
     """Return the names to leave out of a copy: sockets, pipes and the like, and our own copies."""
     modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
     plain = (stat.S_ISREG, stat.S_ISDIR, stat.S_ISLNK)
-    return [name for name, mode in modes.items() if name.startswith(GOLDEN_COPY_PREFIX) or not any(kind(mode) for kind in plain)]
+    return [
+        name
+        for name, mode in modes.items()
+        if name.startswith(GOLDEN_COPY_PREFIX) or not any(kind(mode) for kind in plain)
+    ]
 
 
 def _copy_tree(source: Path, target: Path) -> None:
@@ -237,13 +249,18 @@ def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
     digest, size, lines, last = hashlib.blake2b(digest_size=16), 0, 0, b""
     stops, beginnings = sorted(set(sizes), reverse=True), {}
     with path.open("rb") as file:
-        while block := file.read(min(BLOCK_BYTES, stops[-1] - size) if stops and stops[-1] > size else BLOCK_BYTES):
+        while block := file.read(
+            min(BLOCK_BYTES, stops[-1] - size) if stops and stops[-1] > size else BLOCK_BYTES
+        ):
             digest.update(block)
             size, lines, last = size + len(block), lines + block.count(b"\n"), block
             while stops and stops[-1] <= size:
                 beginnings[size] = digest.digest()
                 stops.pop()
-    closed = _is_closed(path.read_bytes() if BLOCK_BYTES >= size != len(last) else last, complete=size <= BLOCK_BYTES)
+    closed = _is_closed(
+        path.read_bytes() if BLOCK_BYTES >= size != len(last) else last,
+        complete=size <= BLOCK_BYTES,
+    )
     return FileState(size, lines, digest.digest(), closed, beginnings)
 
 
@@ -255,14 +272,18 @@ def _is_closed(content: bytes, *, complete: bool) -> bool | None:
     if b"\0" in content:
         return None
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(content if complete else content.lstrip(CONTINUATION))
+        text = codecs.getincrementaldecoder("utf-8")().decode(
+            content if complete else content.lstrip(CONTINUATION)
+        )
     except UnicodeDecodeError:
         return None
     if complete and _is_json(text):
         return True
     looks_like_json = complete and text.lstrip()[:1] in ("{", "[")
     last = text.rstrip("\n").rpartition("\n")[2]
-    return text.endswith("\n") and (not looks_like_json or _is_json(last))  # or the last of several records, one per line
+    return text.endswith("\n") and (
+        not looks_like_json or _is_json(last)
+    )  # or the last of several records, one per line
 
 
 def _is_json(text: str) -> bool:
@@ -276,16 +297,24 @@ def _is_json(text: str) -> bool:
 def _fingerprint(root: Path) -> Fingerprint:
     """Return a fingerprint that changes with any file below a path."""
     found = {}
-    for folder, folders, files in os.walk(root) if root.is_dir() else [(str(root.parent), [], [root.name] if root.exists() else [])]:
+    for folder, folders, files in (
+        os.walk(root)
+        if root.is_dir()
+        else [(str(root.parent), [], [root.name] if root.exists() else [])]
+    ):
         for name in (*folders, *files):
             path = os.path.join(folder, name)
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(path)
-                found[path] = (status.st_size if name in files else 0, status.st_mtime_ns if name in files else 0, status.st_ino)
+                found[path] = (
+                    status.st_size if name in files else 0,
+                    status.st_mtime_ns if name in files else 0,
+                    status.st_ino,
+                )
     return found
 
 
-def _as_path(value: Any) -> Path | None:
+def _as_path(value: object) -> Path | None:
     """Return the absolute path in a value: a PathLike, or a text with an absolute path.
 
     Return None if there is none.
@@ -299,7 +328,7 @@ def _as_path(value: Any) -> Path | None:
     return None
 
 
-def _children(value: Any) -> Iterable[Any]:
+def _children(value: object) -> Iterable[Any]:
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -311,15 +340,21 @@ def _children(value: Any) -> Iterable[Any]:
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if is_filled(cell)]
         return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-    if isinstance(value, (type, types.ModuleType, str, bytes, int, float)) or type(value).__module__.partition(".")[0] in FRAMEWORK:
+    if (
+        isinstance(value, (type, types.ModuleType, str, bytes, int, float))
+        or type(value).__module__.partition(".")[0] in FRAMEWORK
+    ):
         return []
     slots = [
-        getattr(value, name, None) for cls in type(value).__mro__ for name in cls.__dict__.get("__slots__", ()) if isinstance(name, str)
+        getattr(value, name, None)
+        for cls in type(value).__mro__
+        for name in cls.__dict__.get("__slots__", ())
+        if isinstance(name, str)
     ]
     return [*getattr(value, "__dict__", {}).values(), *slots]
 
 
-def paths_in(*values: Any) -> Iterator[Path]:
+def paths_in(*values: object) -> Iterator[Path]:
     """Yield each path in some values, at any depth of arguments, closures and attributes.
 
     Look at up to ``MAX_OBJECTS`` objects.

@@ -126,7 +126,9 @@ class _Memory:
             self._deadline = time.monotonic() + self._budget
         late = self._deadline is not None and time.monotonic() > self._deadline
         self.out_of_budget = self.out_of_budget or late
-        return late or len(self._results) >= self._limit + (MAX_SHRINKING_TRIALS if self.failures else 0)
+        return late or len(self._results) >= self._limit + (
+            MAX_SHRINKING_TRIALS if self.failures else 0
+        )
 
     def _note(self, schedule: Schedule, cause: Cause | None) -> Cause | None:
         if cause is not None:
@@ -137,7 +139,9 @@ class _Memory:
         return cause
 
 
-def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: Settings, name: str) -> SearchResult:
+def explore(
+    space: Space, trial: Callable[[Schedule], Cause | None], settings: Settings, name: str
+) -> SearchResult:
     """Try schedules of ``space``, and shrink those that fail.
 
     Args:
@@ -157,9 +161,19 @@ def explore(space: Space, trial: Callable[[Schedule], Cause | None], settings: S
             _search(space, memory, settings, name)
     with contextlib.suppress(_SearchOver):
         for cause, failure in list(memory.failures.items()):
-            failure.smallest = minimise(failure.smallest, space, functools.partial(_fails, memory, cause))
-    failures = sorted(memory.failures.values(), key=lambda failure: (failure.cause.gravity, failure.smallest.weight))
-    return SearchResult(memory.trials, failures, memory.out_of_budget, space.untried(memory.tried) if memory.ended_early else [])
+            failure.smallest = minimise(
+                failure.smallest, space, functools.partial(_fails, memory, cause)
+            )
+    failures = sorted(
+        memory.failures.values(),
+        key=lambda failure: (failure.cause.gravity, failure.smallest.weight),
+    )
+    return SearchResult(
+        memory.trials,
+        failures,
+        memory.out_of_budget,
+        space.untried(memory.tried) if memory.ended_early else [],
+    )
 
 
 def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
@@ -169,7 +183,9 @@ def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
     """
     kinds = len({probe.fault._origin for probe in space.probes if probe.is_open})
     end: float = math.inf
-    for number, schedule in enumerate(space.sweep(settings.max_trials * (6 if kinds == 1 else 4) // 10), 1):
+    for number, schedule in enumerate(
+        space.sweep(settings.max_trials * (6 if kinds == 1 else 4) // 10), 1
+    ):
         if memory(schedule) is not None and math.isinf(end):
             end = max(10, 2 * number)
         if number >= end:
@@ -189,7 +205,9 @@ def _by_the_seed_alone() -> Iterator[None]:
     """
     provider: Any = None
     with contextlib.suppress(ImportError):  # older releases do not have it
-        provider = importlib.import_module("hypothesis.internal.conjecture.providers").HypothesisProvider
+        provider = importlib.import_module(
+            "hypothesis.internal.conjecture.providers"
+        ).HypothesisProvider
     with Patches() as patches:
         if hasattr(provider, "_maybe_draw_constant"):
             patches.set(provider, "_maybe_draw_constant", lambda *args, **kwargs: None)
@@ -206,9 +224,13 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
         if cause is not None:
             raise types.setdefault(cause, type("_Failed", (_TrialFailed,), {}))
 
-    check.__name__ = check.__qualname__ = re.sub(r"\W", "_", name)  # the key in the example database
+    check.__name__ = check.__qualname__ = re.sub(
+        r"\W", "_", name
+    )  # the key in the example database
     profile = hypothesis.settings.default or hypothesis.settings()
-    options: dict[str, Any] = {"database": None, "derandomize": False} if settings.seed is not None else {}
+    options: dict[str, Any] = (
+        {"database": None, "derandomize": False} if settings.seed is not None else {}
+    )
     configured = hypothesis.settings(
         max_examples=settings.max_trials * PROPOSALS_PER_TRIAL,
         deadline=None,

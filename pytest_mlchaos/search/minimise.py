@@ -64,7 +64,9 @@ def _move_strike(schedule: Schedule, fault: Fault, visit: int, to: int | None) -
 
 def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
     strikes = list(_strikes(schedule, space))
-    for fault, visit in reversed(strikes) if len(strikes) > 1 else ():  # keep the earliest strike that fails alone
+    for fault, visit in (
+        reversed(strikes) if len(strikes) > 1 else ()
+    ):  # keep the earliest strike that fails alone
         smaller = _move_strike(schedule, fault, visit, None)
         if smaller.faults and fails(smaller):
             return _fewer(smaller, space, fails)
@@ -84,7 +86,9 @@ def _alone(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) 
     kept = tuple(fault for fault in schedule.faults if not space.open_visits(fault))
     for fault, visit in strikes:
         for other in space.with_other_parameters(fault):
-            single = dataclasses.replace(schedule, faults=(*kept, dataclasses.replace(other, at=visit)))
+            single = dataclasses.replace(
+                schedule, faults=(*kept, dataclasses.replace(other, at=visit))
+            )
             if fails(single):
                 return single
     return schedule
@@ -92,17 +96,25 @@ def _alone(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) 
 
 def _with(schedule: Schedule, place: int, fault: Fault) -> Schedule:
     """Return the schedule with a different fault at one index."""
-    return dataclasses.replace(schedule, faults=(*schedule.faults[:place], fault, *schedule.faults[place + 1 :]))
+    return dataclasses.replace(
+        schedule, faults=(*schedule.faults[:place], fault, *schedule.faults[place + 1 :])
+    )
 
 
-def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+def _smaller_parameters(
+    schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]
+) -> Schedule:
     """Make each searched parameter as small as possible by binary search."""
     for place, fault in enumerate(schedule.faults):
         for name in space.searched_parameters(fault):
 
-            def changed(value: int, place: int = place, name: str = name, schedule: Schedule = schedule) -> Schedule:
+            def changed(
+                value: int, place: int = place, name: str = name, schedule: Schedule = schedule
+            ) -> Schedule:
                 keywords: dict[str, Any] = {name: value}
-                return _with(schedule, place, dataclasses.replace(schedule.faults[place], **keywords))
+                return _with(
+                    schedule, place, dataclasses.replace(schedule.faults[place], **keywords)
+                )
 
             value = getattr(schedule.faults[place], name)
             if isinstance(value, int) and value > 0:
@@ -115,7 +127,9 @@ def _smaller_parameters(schedule: Schedule, space: Space, fails: Callable[[Sched
     return schedule
 
 
-def _earlier_variants(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+def _earlier_variants(
+    schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]
+) -> Schedule:
     """Replace each fault by the first of its ``chaos.one_of`` alternatives that also fails."""
     for place, fault in enumerate(schedule.faults):
         for other in space.simpler_variants(fault):
@@ -140,8 +154,12 @@ def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
     return high
 
 
-def _earlier(schedule: Schedule, fault: Fault, visit: int, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
-    current = next((other for other in schedule.faults if _alike(other, fault) and visit in other.at), None)
+def _earlier(
+    schedule: Schedule, fault: Fault, visit: int, space: Space, fails: Callable[[Schedule], bool]
+) -> Schedule:
+    current = next(
+        (other for other in schedule.faults if _alike(other, fault) and visit in other.at), None
+    )
     if current is None:
         return schedule
     visits = space.open_visits(fault)
@@ -158,7 +176,9 @@ def _alike(one: Fault, other: Fault) -> bool:
     return dataclasses.replace(one, at=None) == dataclasses.replace(other, at=None)
 
 
-def _earlier_together(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
+def _earlier_together(
+    schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]
+) -> Schedule:
     """Move all strikes by the same number of visits, to the earliest joint position that fails."""
     strikes = list(_strikes(schedule, space))
     if len(strikes) < 2:
@@ -168,8 +188,14 @@ def _earlier_together(schedule: Schedule, space: Space, fails: Callable[[Schedul
         faults = []
         for fault in schedule.faults:
             visits = space.open_visits(fault)
-            places = [bisect.bisect_left(visits, visit) - by for visit in fault.at] if visits else []
-            faults.append(dataclasses.replace(fault, at=[visits[place] for place in places]) if visits else fault)
+            places = (
+                [bisect.bisect_left(visits, visit) - by for visit in fault.at] if visits else []
+            )
+            faults.append(
+                dataclasses.replace(fault, at=[visits[place] for place in places])
+                if visits
+                else fault
+            )
         return dataclasses.replace(schedule, faults=tuple(faults))
 
     most = min(bisect.bisect_left(space.open_visits(fault), visit) for fault, visit in strikes)

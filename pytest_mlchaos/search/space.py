@@ -36,11 +36,21 @@ def variants(fault: Fault, given: frozenset[str] = frozenset()) -> list[Fault]:
 
     These parameters may also select the site. The likeliest combinations come first.
     """
-    choices = {name: value.values for name in fields_of(type(fault)) if isinstance(value := getattr(fault, name), OneOf)}
+    choices = {
+        name: value.values
+        for name in fields_of(type(fault))
+        if isinstance(value := getattr(fault, name), OneOf)
+    }
     combinations = list(itertools.islice(itertools.product(*choices.values()), MAX_VARIANTS + 1))
     if len(combinations) > MAX_VARIANTS:
-        raise BadArgument(f"{fault.name}: chaos.one_of gives more than {MAX_VARIANTS} combinations. Use Hypothesis strategies")
-    found = [dataclasses.replace(fault, **dict(zip(choices, values, strict=True))) for values in combinations]
+        raise BadArgument(
+            f"{fault.name}: chaos.one_of gives more than {MAX_VARIANTS} combinations. Use "
+            f"Hypothesis strategies"
+        )
+    found = [
+        dataclasses.replace(fault, **dict(zip(choices, values, strict=True)))
+        for values in combinations
+    ]
     for variant in found:
         _check_site(variant)
     return [positioned for variant in found for positioned in _variants_by_position(variant, given)]
@@ -69,11 +79,16 @@ def _variants_by_position(fault: Fault, given: frozenset[str]) -> list[Fault]:
 def _check_site(fault: Fault) -> None:
     try:
         hash(fault.key)
-        known = not any(is_drawn(part) for part in (fault.key if isinstance(fault.key, tuple) else (fault.key,)))
+        known = not any(
+            is_drawn(part) for part in (fault.key if isinstance(fault.key, tuple) else (fault.key,))
+        )
     except (KeyError, TypeError):
         known = False
     if not known:
-        raise BadArgument(f"{fault.name}: a parameter that decides the site cannot be a strategy. Use chaos.one_of(...)")
+        raise BadArgument(
+            f"{fault.name}: a parameter that decides the site cannot be a strategy. Use "
+            f"chaos.one_of(...)"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +121,11 @@ class Probe:
     def at_turn(self, turn: int) -> dict[str, Any]:
         """Return the searched parameters for one step of a sweep, far from earlier ones."""
         reaches = {name: self.measures.get(name, 0) for name in self.searched}
-        return {name: int(turn * GOLDEN_RATIO % 1 * reach) for name, reach in reaches.items() if reach > 1}
+        return {
+            name: int(turn * GOLDEN_RATIO % 1 * reach)
+            for name, reach in reaches.items()
+            if reach > 1
+        }
 
     def combinations(self, limit: int) -> list[dict[str, Any]]:
         """Return all combinations of the searched parameters.
@@ -123,7 +142,11 @@ class Probe:
         """Return strategies for the parameters that are drawn."""
         import hypothesis.strategies as st
 
-        drawn = {name: getattr(self.fault, name) for name in fields_of(type(self.fault)) if is_drawn(getattr(self.fault, name))}
+        drawn = {
+            name: getattr(self.fault, name)
+            for name in fields_of(type(self.fault))
+            if is_drawn(getattr(self.fault, name))
+        }
         for name in self.searched:
             wanted = self.is_open or getattr(self.fault, name) is None
             if wanted and self.measures.get(name, 0) > 1:
@@ -178,7 +201,11 @@ class Space:
         each schedule has strikes of several of them, so that pairs of visits are covered too. The
         searched parameters change from step to step.
         """
-        kinds = [which for which, probe in enumerate(self.probes) if probe.is_open and probe.visits and not probe.is_drawn]
+        kinds = [
+            which
+            for which, probe in enumerate(self.probes)
+            if probe.is_open and probe.visits and not probe.is_drawn
+        ]
         if len(kinds) < len(self.probes):
             kinds = [] if any(not probe.is_open for probe in self.probes) else kinds
         declared = self._by_declaration(kinds)
@@ -202,10 +229,15 @@ class Space:
         """
         total = sum(len(self.probes[which].visits) for which in kinds)
         sweeps = [
-            [((turn + 1) * (rank + 2), rank, schedule) for turn, schedule in enumerate(self._sweep_variant(which, total, limit))]
+            [
+                ((turn + 1) * (rank + 2), rank, schedule)
+                for turn, schedule in enumerate(self._sweep_variant(which, total, limit))
+            ]
             for rank, which in enumerate(kinds)
         ]
-        for _, _, schedule in itertools.islice(heapq.merge(*sweeps, key=lambda item: item[:2]), limit):
+        for _, _, schedule in itertools.islice(
+            heapq.merge(*sweeps, key=lambda item: item[:2]), limit
+        ):
             yield schedule
 
     def _sweep_variant(self, which: int, total: int, limit: int) -> Iterator[Schedule]:
@@ -213,12 +245,16 @@ class Space:
         count = len(probe.visits)
         if combinations := probe.combinations(limit // total):
             for place, parameters in itertools.product(_spread(count), combinations):
-                yield self.schedule([], [(which, dataclasses.replace(probe.fault, **parameters), place)])
+                yield self.schedule(
+                    [], [(which, dataclasses.replace(probe.fault, **parameters), place)]
+                )
             return
         groups = count if total <= limit else -(-count // self._most_together(probe.fault))
         for turn, first in enumerate(itertools.islice(_spread(groups), limit)):
             fault = dataclasses.replace(probe.fault, **probe.at_turn(turn))
-            yield self.schedule([], [(which, fault, place) for place in range(first, count, groups)])
+            yield self.schedule(
+                [], [(which, fault, place) for place in range(first, count, groups)]
+            )
 
     def _most_together(self, fault: Fault) -> int:
         """Return the number of strikes of one fault that a schedule may have."""
@@ -240,7 +276,9 @@ class Space:
                 probe = self.probes[which]
                 base = 2 if turn % 3 == 2 else PRIMES[number % len(PRIMES)]
                 place = int(_radical_inverse(turn, base) * len(probe.visits))
-                strikes.append((which, dataclasses.replace(probe.fault, **probe.at_turn(turn)), place))
+                strikes.append(
+                    (which, dataclasses.replace(probe.fault, **probe.at_turn(turn)), place)
+                )
             yield self.schedule([], strikes)
 
     def _strikes(self) -> SearchStrategy[list[RawStrike]]:
@@ -252,7 +290,10 @@ class Space:
         import hypothesis.strategies as st
 
         found = [place for place, probe in enumerate(self.probes) if probe.is_open and probe.visits]
-        kinds = [st.one_of([self._strike(place) for place in places]) for places in self._by_declaration(found)]
+        kinds = [
+            st.one_of([self._strike(place) for place in places])
+            for places in self._by_declaration(found)
+        ]
         if not kinds:
             return st.just([])
         anything = st.lists(st.one_of(kinds), min_size=1, max_size=self.max_faults)
@@ -298,7 +339,8 @@ class Space:
             visit = self.probes[which].visits[place]
             merged.setdefault(repr(fault), (which, fault, set()))[2].add(visit)
         pinned = [
-            (which, min(visits), dataclasses.replace(fault, at=sorted(visits), where=None)) for which, fault, visits in merged.values()
+            (which, min(visits), dataclasses.replace(fault, at=sorted(visits), where=None))
+            for which, fault, visits in merged.values()
         ]
         pinned.sort(key=lambda item: (item[0], item[1], repr(item[2])))
         return Schedule((*fixed, *(fault for _, _, fault in pinned)), self.seed)
@@ -323,7 +365,12 @@ class Space:
     def untried(self, schedules: Iterable[Schedule]) -> list[str]:
         """Return a text for each variant with visits at which no schedule let it strike."""
         left = [set(probe.visits) if probe.is_open else set() for probe in self.probes]
-        for fault in (fault for schedule in schedules for fault in schedule.faults if isinstance(fault.at, (tuple, range))):
+        for fault in (
+            fault
+            for schedule in schedules
+            for fault in schedule.faults
+            if isinstance(fault.at, (tuple, range))
+        ):
             for probe, visits in zip(self.probes, left, strict=True):
                 if visits and self._comes_from(fault, probe):
                     visits.difference_update(fault.at)
@@ -371,8 +418,15 @@ class Space:
         return ()
 
     def _comes_from(self, fault: Fault, probe: Probe) -> bool:
-        same = probe.is_open and probe.fault._origin == fault._origin and type(probe.fault) is type(fault) and probe.fault.key == fault.key
-        return same and all(getattr(probe.fault, name) == getattr(fault, name) for name in probe.fault._searched)
+        same = (
+            probe.is_open
+            and probe.fault._origin == fault._origin
+            and type(probe.fault) is type(fault)
+            and probe.fault.key == fault.key
+        )
+        return same and all(
+            getattr(probe.fault, name) == getattr(fault, name) for name in probe.fault._searched
+        )
 
 
 def _endings(fault: Fault) -> int:
@@ -411,4 +465,6 @@ def _radical_inverse(number: int, base: int) -> float:
 
 
 def _drawn(draw: Any, probe: Probe) -> Fault:
-    return dataclasses.replace(probe.fault, **{name: draw(strategy) for name, strategy in probe.parameters().items()})
+    return dataclasses.replace(
+        probe.fault, **{name: draw(strategy) for name, strategy in probe.parameters().items()}
+    )

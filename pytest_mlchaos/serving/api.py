@@ -39,14 +39,24 @@ class Service:
     """
 
     def __init__(
-        self, served: AppRunner, strict: Callable[[], bool], judged: Callable[[str, bool], None], hand_over: Callable[[Load], Load]
+        self,
+        served: AppRunner,
+        strict: Callable[[], bool],
+        judged: Callable[[str, bool], None],
+        hand_over: Callable[[Load], Load],
     ) -> None:
         self._app_runner = served
         self._strict = strict
         self._judged = judged
         self._hand_over = hand_over
 
-    @check_arguments("drive", requests=REQUESTS, rate=optional(RATE), concurrency=optional(REQUESTS_AT_A_TIME), is_error=PREDICATE)
+    @check_arguments(
+        "drive",
+        requests=REQUESTS,
+        rate=optional(RATE),
+        concurrency=optional(REQUESTS_AT_A_TIME),
+        is_error=PREDICATE,
+    )
     def drive(
         self,
         requests: Iterable[Any],
@@ -82,7 +92,9 @@ class Service:
         if not listed:
             raise BadArgument("drive: requests must not be empty. Give one or more")
         slots = 1 if concurrency is None and rate is None else concurrency
-        replies, place = self._app_runner.drive(listed, rate=rate, concurrency=slots, is_error=is_error)
+        replies, place = self._app_runner.drive(
+            listed, rate=rate, concurrency=slots, is_error=is_error
+        )
         golden = lambda time: GoldenLoad(*self._app_runner.golden(place, time))  # noqa: E731
         return self._hand_over(Load(replies, golden, strict=self._strict, judged=self._judged))
 

@@ -34,7 +34,7 @@ Kind = Literal["asgi", "coroutine", "function"]
 Counts = Mapping[Key, int]
 
 
-def kind_of(app: Any) -> Kind:
+def kind_of(app: object) -> Kind:
     """Return the kind of an app, by the number of its arguments.
 
     Raise ``BadArgument`` for an object that cannot be served.
@@ -43,20 +43,27 @@ def kind_of(app: Any) -> Kind:
     if not callable(app):
         raise BadArgument(f"{expected}, got {data_text(app)}")
     takes = [count for count in (1, 2, 3) if _takes(app, count)]
-    if (_first_name(app) == "scope" and 1 in takes) or (inspect.isclass(app) and _takes(app.__call__, 3)):
+    if (_first_name(app) == "scope" and 1 in takes) or (
+        inspect.isclass(app) and _takes(app.__call__, 3)
+    ):
         raise BadArgument(
-            f"{data_text(app)} is an ASGI 2 app, which is called with the scope alone. mlchaos.serve takes ASGI 3: (scope, receive, send)"
+            f"{data_text(app)} is an ASGI 2 app, which is called with the scope alone. "
+            f"mlchaos.serve takes ASGI 3: (scope, receive, send)"
         )
     if 1 in takes:
-        call = getattr(type(app), "__call__", None)  # noqa: B004  # of an object whose class defines it
+        # Of an object whose class defines it
+        call = getattr(type(app), "__call__", None)  # noqa: B004
         return "coroutine" if any(map(inspect.iscoroutinefunction, (app, call))) else "function"
     if 3 in takes:
         return "asgi"
     if 2 in takes:
         raise BadArgument(
-            f"{expected}, got {data_text(app)}, which takes two arguments as a WSGI app does. Wrap it in a WSGI-to-ASGI adapter"
+            f"{expected}, got {data_text(app)}, which takes two arguments as a WSGI app does. Wrap "
+            f"it in a WSGI-to-ASGI adapter"
         )
-    raise BadArgument(f"{expected}, got {data_text(app)}, which takes neither one argument nor three")
+    raise BadArgument(
+        f"{expected}, got {data_text(app)}, which takes neither one argument nor three"
+    )
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:
@@ -77,10 +84,19 @@ def _first_name(function: Callable[..., Any]) -> str | None:
 
 
 class AppRunner:
-    """Run an app from now until it is stopped. As a context manager, it ends when the trial's body ends."""
+    """Run an app from now until it is stopped. As a context manager, it ends when the trial's body
+    ends.
+    """
 
     def __init__(
-        self, controller: Controller, app: Any, *, lifespan: bool, timeout: float, scratch: Path, workdirs: Iterable[Path]
+        self,
+        controller: Controller,
+        app: Any,
+        *,
+        lifespan: bool,
+        timeout: float,
+        scratch: Path,
+        workdirs: Iterable[Path],
     ) -> None:
         self._controller = controller
         refuse_marks(app, "mlchaos.serve")
@@ -133,7 +149,9 @@ class AppRunner:
         """Return the replies to one more load, and the load's index."""
         if not self._running:
             over = "its golden run shut the app down" if self._golden else "it was shut down"
-            raise BadArgument(f"this service is over: {over}. Call drive() before that, or serve the app again")
+            raise BadArgument(
+                f"this service is over: {over}. Call drive() before that, or serve the app again"
+            )
         given = requests if self._kind == "asgi" else snapshot_value(requests)
         first = sum(len(plan.requests) for plan in self._plans)
         plan = LoadPlan([self._prepared(request) for request in requests], first, **how)
@@ -149,8 +167,12 @@ class AppRunner:
         self._plans.append(dataclasses.replace(plan, requests=given))
         return replies, len(self._plans) - 1
 
-    def _prepared(self, given: Any) -> PreparedRequest:
-        return self._requests.prepare(given) if self._requests is not None else PreparedRequest(given, given, "", {})
+    def _prepared(self, given: object) -> PreparedRequest:
+        return (
+            self._requests.prepare(given)
+            if self._requests is not None
+            else PreparedRequest(given, given, "", {})
+        )
 
     def golden(self, place: int, time: int = 0) -> tuple[list[Reply], Counts]:
         """Return one load's replies without faults, and the number of visits of each site.
@@ -162,7 +184,9 @@ class AppRunner:
             self._golden.clear()
         while len(self._golden) <= time:
             if not self._open and not self._golden:
-                raise MlchaosError("the golden run of a service needs its trial. Use it in the body of the test")
+                raise MlchaosError(
+                    "the golden run of a service needs its trial. Use it in the body of the test"
+                )
             if self._kind == "asgi":
                 self._shut_down()
             with self._controller.without_faults():
@@ -180,7 +204,14 @@ class AppRunner:
     def _played_again(self) -> list[tuple[list[Reply], Counts]]:
         driver, controller = self._driver, self._controller
         memory, disk = self._memory.as_at_the_start(), self._disk.as_at_the_start()
-        with controller.without_faults(), randomness.preserve_state(), ProcessState(), disk, memory, self._subject.renewed():
+        with (
+            controller.without_faults(),
+            randomness.preserve_state(),
+            ProcessState(),
+            disk,
+            memory,
+            self._subject.renewed(),
+        ):
             self._process_state.restore()
             randomness.restore(self._random)
             try:
@@ -188,8 +219,20 @@ class AppRunner:
                 played: list[tuple[list[Reply], Counts]] = []
                 for plan in self._plans:
                     before = controller.passed()
-                    replies = driver.drive(dataclasses.replace(plan, requests=[self._prepared(given) for given in plan.requests]))
-                    played.append((replies, {key: count - before.get(key, 0) for key, count in controller.passed().items()}))
+                    replies = driver.drive(
+                        dataclasses.replace(
+                            plan, requests=[self._prepared(given) for given in plan.requests]
+                        )
+                    )
+                    played.append(
+                        (
+                            replies,
+                            {
+                                key: count - before.get(key, 0)
+                                for key, count in controller.passed().items()
+                            },
+                        )
+                    )
                 driver.stop()
             except ServiceFailed as error:
                 raise GoldenRunFailed(f"without any fault, {error}") from error
@@ -223,14 +266,21 @@ class AppRunner:
             self._free()
 
     def _forget(self) -> None:
-        """Drop what the app left in memory, so that the next trial has no warm cache and no broken client."""
+        """Drop what the app left in memory, so that the next trial has no warm cache and no broken
+        client.
+        """
         self._memory.adopt(self._left)
         self._memory.restore()
 
     def __enter__(self) -> AppRunner:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             self.leave(error)
         finally:
@@ -254,7 +304,7 @@ class _Subject:
         self._function: Any = function
         self._at_start = snapshot_value(function)
 
-    def __call__(self, payload: Any) -> Any:
+    def __call__(self, payload: object) -> Any:
         return self._function(payload)
 
     @contextlib.contextmanager
@@ -273,4 +323,7 @@ def _refuse_running_loop() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise BadArgument("mlchaos.serve runs its own event loop, so it needs a plain test: def test_...(), not async def")
+    raise BadArgument(
+        "mlchaos.serve runs its own event loop, so it needs a plain test: def test_...(), not "
+        "async def"
+    )

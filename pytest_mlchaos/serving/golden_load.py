@@ -51,7 +51,8 @@ class GoldenReplies:
         if not any(reply.ok for reply in played.replies):
             first = played.replies[0]
             raise GoldenRunFailed(
-                f"without any fault, all {len(played.replies)} requests of this load fail, so they cannot show the effect of a fault: "
+                f"without any fault, all {len(played.replies)} requests of this load fail, so they "
+                f"cannot show the effect of a fault: "
                 f"{first}: {first.outcome}"
             )
         return played
@@ -64,7 +65,15 @@ class GoldenReplies:
         """Return the number of visits of a site in the golden load."""
         return self._first.visits.get(key, 0)
 
-    def difference(self, place: int, reply: Reply, *, by: By | None = None, rtol: float = 0.0, atol: float = 0.0) -> str | None:
+    def difference(
+        self,
+        place: int,
+        reply: Reply,
+        *,
+        by: By | None = None,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+    ) -> str | None:
         """Return how a reply differs from the golden reply at its index, or None."""
         golden = self._first.replies[place]
         comparison = _Common(rtol, atol)
@@ -82,10 +91,14 @@ class GoldenReplies:
         """Name the parts that were not judged. Return "" if all were."""
         if not self._unjudged:
             return ""
-        named = [*list(self._unjudged)[:SHOWN_PARTS], *(["..."] if len(self._unjudged) > SHOWN_PARTS else [])]
+        named = [
+            *list(self._unjudged)[:SHOWN_PARTS],
+            *(["..."] if len(self._unjudged) > SHOWN_PARTS else []),
+        ]
         return (
             f"not judged, because two golden loads differ there: {', '.join(named)} "
-            "(for example a time, an id, or state of the app that cannot be reset: create the app inside the test)"
+            "(for example a time, an id, or state of the app that cannot be reset: create the app "
+            "inside the test)"
         )
 
 
@@ -115,7 +128,9 @@ class _Common:
         return self._values(*values, "json")
 
     def _values(self, actual: Any, one: Any, other: Any, path: str) -> str | None:
-        """Return the first difference between ``actual`` and what ``one`` and ``other`` have in common."""
+        """Return the first difference between ``actual`` and what ``one`` and ``other`` have in
+        common.
+        """
         if one is other or self._difference(one, other, name=path) is None:
             self.judged = True
             return self._difference(actual, one, name=path)
@@ -127,7 +142,10 @@ class _Common:
         if isinstance(one, Mapping):
             return self._mappings(actual, one, other, path)
         if isinstance(one, (list, tuple)) and len(one) == len(other) == len(actual):
-            differences = (self._values(*three, f"{path}[{place}]") for place, three in enumerate(zip(actual, one, other, strict=True)))
+            differences = (
+                self._values(*three, f"{path}[{place}]")
+                for place, three in enumerate(zip(actual, one, other, strict=True))
+            )
             return next((found for found in differences if found), None)
         if dataclasses.is_dataclass(one):
             return self._mappings(_fields(actual), _fields(one), _fields(other), path)
@@ -136,9 +154,13 @@ class _Common:
         self.unjudged.append(path)
         return None
 
-    def _mappings(self, actual: Mapping[Any, Any], one: Mapping[Any, Any], other: Mapping[Any, Any], path: str) -> str | None:
+    def _mappings(
+        self, actual: Mapping[Any, Any], one: Mapping[Any, Any], other: Mapping[Any, Any], path: str
+    ) -> str | None:
         keys = list(dict.fromkeys([*one, *other, *actual]))
-        paths = {key: f"{path}[{key_text(key, place, len(keys))}]" for place, key in enumerate(keys)}
+        paths = {
+            key: f"{path}[{key_text(key, place, len(keys))}]" for place, key in enumerate(keys)
+        }
         for key in [key for key in one if key in other]:
             if key not in actual:
                 return f"{paths[key]}: missing"
@@ -151,12 +173,16 @@ class _Common:
     def _texts(self, actual: str, one: str, other: str, path: str) -> str | None:
         """Compare texts word by word, if they have the same number of words."""
         words = [_WORDS.findall(text) for text in (actual, one, other)]
-        common = [first if first == second else None for first, second in zip(*words[1:], strict=False)]
+        common = [
+            first if first == second else None for first, second in zip(*words[1:], strict=False)
+        ]
         self.unjudged.append(path)
         if len(words[1]) != len(words[2]) or not any(common):
             return None
         self.judged = True
-        if len(words[0]) != len(words[1]) or any(word not in (None, found) for word, found in zip(common, words[0], strict=True)):
+        if len(words[0]) != len(words[1]) or any(
+            word not in (None, found) for word, found in zip(common, words[0], strict=True)
+        ):
             return f"{path}: the text differs, also where two golden loads agree"
         return None
 

@@ -55,7 +55,7 @@ class AsyncTarget(Protocol):
         """Start the app."""
         ...
 
-    async def send(self, payload: Any) -> Answer:
+    async def send(self, payload: object) -> Answer:
         """Handle one request. An error that it raises is the reply's error."""
         ...
 
@@ -105,12 +105,18 @@ class AsyncDriver:
             return self._runner.run(coroutine)
         except SimulatedCrash as crash:
             crash.cure = CURE
-            place = None if self._crash_arrived or self._controller.crash is None else describe_swallower(self._controller.crash)
+            place = (
+                None
+                if self._crash_arrived or self._controller.crash is None
+                else describe_swallower(self._controller.crash)
+            )
             if place is not None:
                 raise CrashSwallowed(place) from None
             raise
         except MlchaosError as error:
-            raise error.with_traceback(None) from error.__cause__  # the frames of the loop do not help
+            raise error.with_traceback(
+                None
+            ) from error.__cause__  # the frames of the loop do not help
         except BaseException as error:  # for example, the test's time is over
             in_flight = ", ".join(self._places())
             error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")
@@ -127,7 +133,10 @@ class AsyncDriver:
         places = []
         for number, (request, task) in self._in_flight.items():
             line = line_of(task) if task is not None else ""
-            places.append(f"request {number} {location_text(request.name)}".strip() + (f", which waits in {line}" if line else ""))
+            places.append(
+                f"request {number} {location_text(request.name)}".strip()
+                + (f", which waits in {line}" if line else "")
+            )
         return places
 
     def _give_up(self, reason: str) -> None:
@@ -147,7 +156,9 @@ class AsyncDriver:
                         await asyncio.sleep(max(0.0, arrival - now()))
                     elif slots is not None:
                         await slots.acquire()
-                    handled = self._handled(plan, request, plan.first + place, start, arrival, slots)
+                    handled = self._handled(
+                        plan, request, plan.first + place, start, arrival, slots
+                    )
                     tasks.append(group.create_task(handled))
         except BaseExceptionGroup as failures:
             error = _first(failures)
@@ -155,7 +166,13 @@ class AsyncDriver:
         return [task.result() for task in tasks]
 
     async def _handled(
-        self, plan: LoadPlan, request: PreparedRequest, number: int, start: float, arrival: float | None, slots: asyncio.Semaphore | None
+        self,
+        plan: LoadPlan,
+        request: PreparedRequest,
+        number: int,
+        start: float,
+        arrival: float | None,
+        slots: asyncio.Semaphore | None,
     ) -> Reply:
         """Handle one request. If requests have a rate, its latency includes the wait for a slot."""
         if arrival is None:
@@ -207,7 +224,9 @@ def _first(error: BaseException) -> BaseException:
 class SyncDriver:
     """Call a plain function in the test's thread, or in one thread per request in flight."""
 
-    def __init__(self, controller: Controller, function: Callable[[Any], Any], keep: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, controller: Controller, function: Callable[[Any], Any], keep: Callable[[Any], Any]
+    ) -> None:
         self._controller = controller
         self._function = function
         self._keep = keep
@@ -237,7 +256,9 @@ class SyncDriver:
                 for place in range(len(plan.requests)):
                     arrival = self._arrival(plan, place, start)
                     context = contextvars.copy_context()
-                    replies.append(pool.submit(context.run, self._handled, plan, place, start, arrival))
+                    replies.append(
+                        pool.submit(context.run, self._handled, plan, place, start, arrival)
+                    )
                 return [reply.result() for reply in replies]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -287,7 +308,8 @@ class SyncDriver:
             value = self._function(request.payload if gate is None else gate.payload)
             if inspect.isawaitable(value):
                 raise BadArgument(
-                    f"mlchaos.serve: the callable returned {data_text(value)}, which must be awaited. Serve the coroutine function itself"
+                    f"mlchaos.serve: the callable returned {data_text(value)}, which must be "
+                    f"awaited. Serve the coroutine function itself"
                 )
         finished = self._controller.clock.now()
         return Answer({"value": self._keep(value)}, finished)
@@ -296,7 +318,12 @@ class SyncDriver:
 class CoroutineTarget:
     """Serve a coroutine function of one argument."""
 
-    def __init__(self, function: Callable[[Any], Awaitable[Any]], keep: Callable[[Any], Any], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        function: Callable[[Any], Awaitable[Any]],
+        keep: Callable[[Any], Any],
+        now: Callable[[], float],
+    ) -> None:
         self._function = function
         self._keep = keep
         self._now = now
@@ -307,7 +334,7 @@ class CoroutineTarget:
     async def stop(self) -> None:
         """Do nothing: there is nothing to stop."""
 
-    async def send(self, payload: Any) -> Answer:
+    async def send(self, payload: object) -> Answer:
         """Await the function's value."""
         value = await self._function(payload)
         finished = self._now()

@@ -41,7 +41,9 @@ class Patience:
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Check each time before the loop waits."""
         inner: Any = loop
-        run_once = getattr(loop, "_run_once", None)  # all waits of asyncio's loops go through this method
+        run_once = getattr(
+            loop, "_run_once", None
+        )  # all waits of asyncio's loops go through this method
         if run_once is None or not hasattr(getattr(loop, "_selector", None), "get_map"):
             return
 
@@ -50,13 +52,17 @@ class Patience:
                 if any(not handle.cancelled() for handle in inner._scheduled):
                     self.waits()
                 elif len(inner._selector.get_map()) <= 1 and self._is_stuck(inner):
-                    self._give_up("nothing is scheduled, and no thread, child process or socket could wake it")
+                    self._give_up(
+                        "nothing is scheduled, and no thread, child process or socket could wake it"
+                    )
             run_once()
 
         inner._run_once = watched
 
     def _is_stuck(self, loop: Any) -> bool:
-        """Return True if nothing wakes the loop, now and a moment later. A thread may be about to do so."""
+        """Return True if nothing wakes the loop, now and a moment later. A thread may be about to
+        do so.
+        """
         for _ in range(STUCK_LOOKS):
             if loop._ready or have_work() or may_bring_something() or loop._ready:
                 return False
@@ -71,4 +77,7 @@ class Patience:
             self._since, self._strikes, self._waits = now, strikes, 0
         self._waits += 1
         if self._waits > MIN_POLLING_WAITS and now - max(self._since, latest_end()) > STUCK_SECONDS:
-            self._give_up(f"it has waited {self._waits} times in {now - self._since:.0f} s of virtual time, without any progress")
+            self._give_up(
+                f"it has waited {self._waits} times in {now - self._since:.0f} s of virtual time, "
+                f"without any progress"
+            )

@@ -61,7 +61,9 @@ class Handling:
         self._now = controller.clock.now
 
     def check(self, error: BaseException | None) -> None:
-        """Raise an error that is not a reply: a broken fault, our own errors, or the process's death."""
+        """Raise an error that is not a reply: a broken fault, our own errors, or the process's
+        death.
+        """
         controller = self._controller
         if controller.broken is not None:
             raise controller.broken
@@ -70,13 +72,23 @@ class Handling:
         if isinstance(error, MlchaosError):
             raise error
 
-    def reply(self, answer: Answer, struck: Scope, start: float, arrival: float, is_error: Callable[[Reply], object]) -> Reply:
+    def reply(
+        self,
+        answer: Answer,
+        struck: Scope,
+        start: float,
+        arrival: float,
+        is_error: Callable[[Reply], object],
+    ) -> Reply:
         """Return the reply. Effects of a fault after its end do not count."""
         end = self._now() if answer.finished is None else answer.finished
         alone = [one.strike for one in struck.suspicions if len(one.requests) == 1]
         # A delay in the request's own flow ends with the request. One in a different thread goes
         # on.
-        ended = [*([] if struck.ended is None else [min(struck.ended, end)]), *([struck.ended_elsewhere] if struck.ended_elsewhere else [])]
+        ended = [
+            *([] if struck.ended is None else [min(struck.ended, end)]),
+            *([struck.ended_elsewhere] if struck.ended_elsewhere else []),
+        ]
         reply = Reply(
             number=self._number,
             request=self._request.given,
@@ -89,4 +101,8 @@ class Handling:
             **answer.fields,
         )
         self.check(reply.error)
-        return reply if reply.error is None and not is_error(reply) else dataclasses.replace(reply, ok=False)
+        return (
+            reply
+            if reply.error is None and not is_error(reply)
+            else dataclasses.replace(reply, ok=False)
+        )

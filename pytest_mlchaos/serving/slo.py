@@ -7,7 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..core.validation import ITERABLE, check_arguments, did_you_mean, format_value, index, parse_duration
+from ..core.validation import (
+    ITERABLE,
+    check_arguments,
+    did_you_mean,
+    format_value,
+    index,
+    parse_duration,
+)
 from ..errors import BadArgument, SloMissed
 
 __all__ = ["Bounds", "assert_slo", "quantile", "seconds"]
@@ -37,14 +44,21 @@ def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> N
     """
     values = [_latency(value, place) for place, value in enumerate(latencies)]
     if index(errors) is None or errors > len(values):
-        raise BadArgument(f"assert_slo: errors must be a number of failed requests, at most {len(values)}, got {format_value(errors)}")
+        raise BadArgument(
+            f"assert_slo: errors must be a number of failed requests, at most {len(values)}, got "
+            f"{format_value(errors)}"
+        )
     missed = Bounds(bounds).missed(values, errors)
     if missed:
-        raise SloMissed("\n  ".join([f"the SLO is missed over {_count_text(len(values), 'request')}:", *missed]))
+        raise SloMissed(
+            "\n  ".join([f"the SLO is missed over {_count_text(len(values), 'request')}:", *missed])
+        )
 
 
 def quantile(latencies: Sequence[float], q: float) -> float:
-    """Return the nearest-rank quantile: the smallest value that a share ``q`` of the values reaches."""
+    """Return the nearest-rank quantile: the smallest value that a share ``q`` of the values
+    reaches.
+    """
     ordered = sorted(latencies)
     return ordered[max(0, math.ceil(round(q * len(ordered), 9)) - 1)]
 
@@ -55,10 +69,19 @@ class Bounds:
     def __init__(self, bounds: Mapping[str, Any]) -> None:
         if not bounds:
             raise BadArgument(
-                f"assert_slo needs one bound or more, such as p99='150ms' or error_rate=0.01. The bounds are {', '.join(KNOWN)}"
+                f"assert_slo needs one bound or more, such as p99='150ms' or error_rate=0.01. The "
+                f"bounds are {', '.join(KNOWN)}"
             )
-        self._shares = {name: _share(name, bounds[name]) for name in ("error_rate", "availability") if name in bounds}
-        self._times = {name: (_level(name), parse_duration(value, name)) for name, value in bounds.items() if name not in self._shares}
+        self._shares = {
+            name: _share(name, bounds[name])
+            for name in ("error_rate", "availability")
+            if name in bounds
+        }
+        self._times = {
+            name: (_level(name), parse_duration(value, name))
+            for name, value in bounds.items()
+            if name not in self._shares
+        }
 
     def missed(self, latencies: Sequence[float], errors: int) -> list[str]:
         """Describe each bound that was missed."""
@@ -72,16 +95,25 @@ class Bounds:
             found = quantile(latencies, level)
             if found > bound:
                 slower = sum(latency > bound for latency in latencies)
-                missed.append(f"{name} is {seconds(found)}, expected at most {seconds(bound)} ({slower} of {len(latencies)} took longer)")
+                missed.append(
+                    f"{name} is {seconds(found)}, expected at most {seconds(bound)} ({slower} of "
+                    f"{len(latencies)} took longer)"
+                )
         return missed
 
     def _failed(self, errors: int, count: int) -> list[str]:
         missed, rate = [], errors / count
         most, least = self._shares.get("error_rate", 1.0), self._shares.get("availability", 0.0)
         if rate > most:
-            missed.append(f"the error rate is {rate:.4g}, expected at most {most:.4g} ({errors} of {count} failed)")
+            missed.append(
+                f"the error rate is {rate:.4g}, expected at most {most:.4g} ({errors} of {count} "
+                f"failed)"
+            )
         if 1 - rate < least:
-            missed.append(f"the availability is {1 - rate:.4g}, expected at least {least:.4g} ({errors} of {count} failed)")
+            missed.append(
+                f"the availability is {1 - rate:.4g}, expected at least {least:.4g} ({errors} of "
+                f"{count} failed)"
+            )
         return missed
 
 
@@ -93,14 +125,17 @@ def _level(name: str) -> float:
     level = float(f"{match[1]}.{match[2] or 0}") / 100 if match else 0
     if match is None or not level or name.startswith("p100"):
         raise BadArgument(
-            f"assert_slo: unknown bound {name!r}{did_you_mean(name, KNOWN)}. The bounds are {', '.join(KNOWN)}, and any percentile"
+            f"assert_slo: unknown bound {name!r}{did_you_mean(name, KNOWN)}. The bounds are "
+            f"{', '.join(KNOWN)}, and any percentile"
         )
     return level
 
 
-def _share(name: str, value: Any) -> float:
+def _share(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise BadArgument(f"assert_slo: {name} must be a share from 0 to 1, got {format_value(value)}")
+        raise BadArgument(
+            f"assert_slo: {name} must be a share from 0 to 1, got {format_value(value)}"
+        )
     return float(value)
 
 
@@ -110,7 +145,10 @@ def _latency(value: Any, place: int) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not number >= 0:
-        raise BadArgument(f"assert_slo: latencies[{place}] must be a number of seconds, 0 or more, got {format_value(value)}")
+        raise BadArgument(
+            f"assert_slo: latencies[{place}] must be a number of seconds, 0 or more, got "
+            f"{format_value(value)}"
+        )
     return number
 
 

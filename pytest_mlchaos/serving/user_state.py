@@ -32,7 +32,17 @@ MAX_DEPTH = 4
 """The depth to which objects of installed packages are followed: an app, its state, its content."""
 MAX_OBJECTS = 100_000
 """The largest number of objects that are saved."""
-_CONTAINERS = frozenset((dict, collections.OrderedDict, collections.defaultdict, collections.Counter, list, set, collections.deque))
+_CONTAINERS = frozenset(
+    (
+        dict,
+        collections.OrderedDict,
+        collections.defaultdict,
+        collections.Counter,
+        list,
+        set,
+        collections.deque,
+    )
+)
 _OF_THE_STANDARD_LIBRARY = (
     types.SimpleNamespace,
     threading.local,
@@ -77,7 +87,9 @@ class UserState:
         seen: set[int] = set()
         self._alive: list[Any] = []
         others = _of_other_modules()
-        to_see: collections.deque[tuple[Any, int]] = collections.deque((_Names(vars(module)), 0) for module in user_modules())
+        to_see: collections.deque[tuple[Any, int]] = collections.deque(
+            (_Names(vars(module)), 0) for module in user_modules()
+        )
         to_see.extend((root, 0) for root in roots)
         while to_see and len(self._kept) < MAX_OBJECTS:
             value, depth = to_see.popleft()
@@ -118,14 +130,20 @@ class UserState:
         wanted = zip(self._kept, self._at_start if contents is None else contents, strict=True)
         changed = [(kept, was) for kept, was in wanted if not _same(kept.content(), was)]
         for kept, was in changed:
-            if isinstance(kept, _Items) and any(isinstance(value, types.ModuleType) for _, value in [*was, *kept.content()]):
+            if isinstance(kept, _Items) and any(
+                isinstance(value, types.ModuleType) for _, value in [*was, *kept.content()]
+            ):
                 continue  # This is a registry of imported modules, and imports are not reverted.
-            with contextlib.suppress(AttributeError, TypeError):  # an attribute may be read-only by now
+            with contextlib.suppress(
+                AttributeError, TypeError
+            ):  # an attribute may be read-only by now
                 kept.put_back([(key, _fresh(value, copies)) for key, value in was])
 
     @contextlib.contextmanager
     def as_at_the_start(self) -> Iterator[None]:
-        """Restore the content from the start inside this context, and the current content at its end."""
+        """Restore the content from the start inside this context, and the current content at its
+        end.
+        """
         now = self.contents()
         self.restore()
         try:
@@ -144,7 +162,12 @@ class _Names:
 class _Kept:
     """Read and restore the content of an object, as pairs of a key and a value."""
 
-    def __init__(self, read: Callable[[], list[tuple[Any, Any]]], put_back: Callable[[list[tuple[Any, Any]]], None], depth: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[], list[tuple[Any, Any]]],
+        put_back: Callable[[list[tuple[Any, Any]]], None],
+        depth: int,
+    ) -> None:
         self._read = read
         self.put_back = put_back
         self.depth = depth
@@ -171,7 +194,7 @@ class _Frozen:
         self.state = value.getstate() if isinstance(value, random.Random) else copy.copy(value)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> Any:
     return _Frozen(value) if type(value) in _COUNTERS or type(value) is random.Random else value
 
 
@@ -185,23 +208,35 @@ def _fresh(value: Any, copies: dict[int, Any]) -> Any:
 
 
 def _same(one: list[tuple[Any, Any]], other: list[tuple[Any, Any]]) -> bool:
-    return len(one) == len(other) and all(a is c and _is_same(b, d) for (a, b), (c, d) in zip(one, other, strict=True))
+    return len(one) == len(other) and all(
+        a is c and _is_same(b, d) for (a, b), (c, d) in zip(one, other, strict=True)
+    )
 
 
-def _with_changes(start: list[tuple[Any, Any]], before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+def _with_changes(
+    start: list[tuple[Any, Any]], before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]
+) -> list[tuple[Any, Any]]:
     """Return the start with the changes between ``before`` and ``now``."""
-    if not all(key is not None for key, _ in [*start, *before, *now]):  # items without keys are those of a list
+    if not all(
+        key is not None for key, _ in [*start, *before, *now]
+    ):  # items without keys are those of a list
         return [*start, *now[len(before) :]] if _same(now[: len(before)], before) else now
     found, old, new = dict(start), dict(before), dict(now)
     for key in old.keys() - new.keys():
         found.pop(key, None)
-    found.update((key, value) for key, value in new.items() if key not in old or not _is_same(old[key], value))
+    found.update(
+        (key, value)
+        for key, value in new.items()
+        if key not in old or not _is_same(old[key], value)
+    )
     return list(found.items())
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(one: object, other: object) -> bool:
     if isinstance(one, _Frozen) and isinstance(other, _Frozen):
-        return one.value is other.value and (one.state == other.state or repr(one.state) == repr(other.state))
+        return one.value is other.value and (
+            one.state == other.state or repr(one.state) == repr(other.state)
+        )
     return one is other
 
 
@@ -209,31 +244,69 @@ def _keep(value: Any, depth: int) -> list[_Kept]:
     """Return the handlers that save an object. Return none if it is not saved."""
     cls = type(value)
     if cls is _Names:
-        return [_Kept(functools.partial(_read_names, value.names), functools.partial(_put_names, value.names), 0)]
+        return [
+            _Kept(
+                functools.partial(_read_names, value.names),
+                functools.partial(_put_names, value.names),
+                0,
+            )
+        ]
     if cls in _CONTAINERS:
         return [_items(value, depth)]
     if cls is types.FunctionType:
         mine = is_users(value.__code__.co_filename)
-        return [_Kept(functools.partial(_read_function, value), functools.partial(_put_function, value), 0)] if mine else []
+        return (
+            [
+                _Kept(
+                    functools.partial(_read_function, value),
+                    functools.partial(_put_function, value),
+                    0,
+                )
+            ]
+            if mine
+            else []
+        )
     if cls is _CACHE:
-        return [_Kept(lambda: [(value.cache_info().misses, value.__wrapped__)], lambda content: value.cache_clear(), depth)]
+        return [
+            _Kept(
+                lambda: [(value.cache_info().misses, value.__wrapped__)],
+                lambda content: value.cache_clear(),
+                depth,
+            )
+        ]
     if parts := _parts(value):
         return [_Kept(lambda: [(None, part) for part in parts], lambda content: None, depth)]
     if isinstance(value, type):
         mine = _is_users_class(value) and not issubclass(value, enum.Enum)
-        return [_Kept(functools.partial(_read_class, value), functools.partial(_put_class, value), 0)] if mine else []
+        return (
+            [_Kept(functools.partial(_read_class, value), functools.partial(_put_class, value), 0)]
+            if mine
+            else []
+        )
     below = 0 if _is_users_class(cls) else depth + 1
     if below > MAX_DEPTH or not _is_followed(cls) or issubclass(cls, types.ModuleType):
         return []
-    found = [_Kept(functools.partial(_read_instance, value), functools.partial(_put_instance, value), below)]
-    return [*found, _items(value, below)] if isinstance(value, (dict, list, set, collections.deque)) else found
+    found = [
+        _Kept(
+            functools.partial(_read_instance, value), functools.partial(_put_instance, value), below
+        )
+    ]
+    return (
+        [*found, _items(value, below)]
+        if isinstance(value, (dict, list, set, collections.deque))
+        else found
+    )
 
 
-def _items(container: Any, depth: int) -> _Kept:
-    return _Items(functools.partial(_read_container, container), functools.partial(_put_container, container), depth)
+def _items(container: object, depth: int) -> _Kept:
+    return _Items(
+        functools.partial(_read_container, container),
+        functools.partial(_put_container, container),
+        depth,
+    )
 
 
-def _parts(value: Any) -> tuple[Any, ...]:
+def _parts(value: object) -> tuple[Any, ...]:
     """Return the parts of an object that cannot change itself, but refers to others."""
     if isinstance(value, tuple):
         return tuple(value)
@@ -278,18 +351,24 @@ def _of_other_modules() -> set[int]:
             if known is None or known[:3] != (id(names), len(names), project):
                 file = names.get("__file__")
                 mine = isinstance(file, str) and is_users(file)
-                held = [] if mine else [value for value in list(names.values()) if type(value) in _CONTAINERS]
+                held = (
+                    []
+                    if mine
+                    else [value for value in list(names.values()) if type(value) in _CONTAINERS]
+                )
                 known = _SEEN[name] = id(names), len(names), project, held
             found.update(map(id, known[3]), (id(names),))
     return found
 
 
-# -- how each kind is read and put back ------------------------------------------------------------------------
+# -- how each kind is read and put back ------------------------------------------------------------
 
 
 def _read_names(names: dict[str, Any]) -> list[tuple[Any, Any]]:
     return [
-        (name, value) for name, value in list(names.items()) if not name.startswith("__") and not issubclass(type(value), types.ModuleType)
+        (name, value)
+        for name, value in list(names.items())
+        if not name.startswith("__") and not issubclass(type(value), types.ModuleType)
     ]
 
 
@@ -303,9 +382,13 @@ def _put_names(names: dict[str, Any], content: list[tuple[Any, Any]]) -> None:
             names[name] = value
 
 
-def _read_container(container: Any) -> list[tuple[Any, Any]]:
+def _read_container(container: object) -> list[tuple[Any, Any]]:
     kind = _kind(container)
-    return list(kind.items(container)) if issubclass(kind, dict) else [(None, value) for value in list(kind.__iter__(container))]
+    return (
+        list(kind.items(container))
+        if issubclass(kind, dict)
+        else [(None, value) for value in list(kind.__iter__(container))]
+    )
 
 
 def _put_container(container: Any, content: list[tuple[Any, Any]]) -> None:
@@ -318,14 +401,21 @@ def _put_container(container: Any, content: list[tuple[Any, Any]]) -> None:
         (kind.update if kind is set else kind.extend)(container, [value for _, value in content])
 
 
-def _kind(container: Any) -> Any:
+def _kind(container: object) -> Any:
     """Return the built-in class of a container. Its methods bypass the overrides of subclasses."""
-    return next(kind for kind in (collections.OrderedDict, dict, list, set, collections.deque) if isinstance(container, kind))
+    return next(
+        kind
+        for kind in (collections.OrderedDict, dict, list, set, collections.deque)
+        if isinstance(container, kind)
+    )
 
 
 def _read_function(function: types.FunctionType) -> list[tuple[Any, Any]]:
     cells = [(place, _cell(cell)) for place, cell in enumerate(function.__closure__ or ())]
-    defaults = [(None, function.__defaults__ or ()), (None, tuple((function.__kwdefaults__ or {}).values()))]
+    defaults = [
+        (None, function.__defaults__ or ()),
+        (None, tuple((function.__kwdefaults__ or {}).values())),
+    ]
     return [*cells, *vars(function).items(), *([pair for pair in defaults if pair[1]])]
 
 
@@ -342,12 +432,21 @@ def _put_function(function: types.FunctionType, content: list[tuple[Any, Any]]) 
     for key, value in content:
         if isinstance(key, str):
             attributes[key] = value
-        elif isinstance(key, int) and function.__closure__ and _cell(function.__closure__[key]) is not value and value is not _ABSENT:
+        elif (
+            isinstance(key, int)
+            and function.__closure__
+            and _cell(function.__closure__[key]) is not value
+            and value is not _ABSENT
+        ):
             function.__closure__[key].cell_contents = value
 
 
 def _read_class(cls: type) -> list[tuple[Any, Any]]:
-    return [(name, value) for name, value in list(vars(cls).items()) if not name.startswith("__") and name != "_abc_impl"]
+    return [
+        (name, value)
+        for name, value in list(vars(cls).items())
+        if not name.startswith("__") and name != "_abc_impl"
+    ]
 
 
 def _put_class(cls: type, content: list[tuple[Any, Any]]) -> None:
@@ -360,12 +459,19 @@ def _put_class(cls: type, content: list[tuple[Any, Any]]) -> None:
             type.__setattr__(cls, name, value)
 
 
-def _read_instance(value: Any) -> list[tuple[Any, Any]]:
+def _read_instance(value: object) -> list[tuple[Any, Any]]:
     attributes = _attributes(value)
-    return [*attributes.items(), *((slot, held) for slot in _slots(type(value)) if (held := _slot(slot, value)) is not _ABSENT)]
+    return [
+        *attributes.items(),
+        *(
+            (slot, held)
+            for slot in _slots(type(value))
+            if (held := _slot(slot, value)) is not _ABSENT
+        ),
+    ]
 
 
-def _put_instance(value: Any, content: list[tuple[Any, Any]]) -> None:
+def _put_instance(value: object, content: list[tuple[Any, Any]]) -> None:
     attributes, held = _attributes(value), dict(content)
     for name in [name for name in attributes if name not in held]:
         del attributes[name]
@@ -379,7 +485,7 @@ def _put_instance(value: Any, content: list[tuple[Any, Any]]) -> None:
             key.__set__(value, one)
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def _attributes(value: object) -> dict[str, Any]:
     """Return an instance's own dict, without running any code of its class."""
     try:
         found = object.__getattribute__(value, "__dict__")
@@ -391,7 +497,12 @@ def _attributes(value: Any) -> dict[str, Any]:
 def _slots(cls: type) -> tuple[Any, ...]:
     found = _SLOTS.get(cls)
     if found is None:
-        found = tuple(slot for base in cls.__mro__ for slot in vars(base).values() if type(slot) is types.MemberDescriptorType)
+        found = tuple(
+            slot
+            for base in cls.__mro__
+            for slot in vars(base).values()
+            if type(slot) is types.MemberDescriptorType
+        )
         _SLOTS[cls] = found
     return found
 

@@ -10,7 +10,16 @@ from ..core.journal import Strike
 from ..core.privacy import data_text
 from ..core.replies import Reply, Suspicion
 from ..core.results import Result
-from ..core.validation import FLAG, TEXT, TOLERANCE, WHOLE, check_arguments, format_value, optional, parse_duration
+from ..core.validation import (
+    FLAG,
+    TEXT,
+    TOLERANCE,
+    WHOLE,
+    check_arguments,
+    format_value,
+    optional,
+    parse_duration,
+)
 from ..errors import BadArgument, Inconclusive, NoFallback, NotIsolated, NotRecovered, SloMissed
 from ..oracles.state import first_difference
 from .golden_load import GoldenLoad, GoldenReplies
@@ -68,7 +77,9 @@ class Load(Result):
         """Return the nearest-rank ``q``-quantile (``0.99``) of all latencies, in seconds on the
         trial's clock. Failed requests count."""
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
-            raise BadArgument(f"latency: q must be a quantile from 0 to 1 such as 0.99, got {format_value(q)}")
+            raise BadArgument(
+                f"latency: q must be a quantile from 0 to 1 such as 0.99, got {format_value(q)}"
+            )
         return quantile([reply.latency for reply in self.replies], q)
 
     @property
@@ -86,7 +97,7 @@ class Load(Result):
         """Return the share of requests that did not fail."""
         return 1 - self.error_rate
 
-    def assert_slo(self, **bounds: Any) -> None:
+    def assert_slo(self, **bounds: object) -> None:
         """Call ``assert_slo`` with these replies: ``load.assert_slo(p99="150ms",
         error_rate=0.01)``.
 
@@ -98,7 +109,15 @@ class Load(Result):
         """
         missed = _find_missed(self.replies, Bounds(bounds))
         if missed:
-            raise SloMissed("\n  ".join([f"the SLO is missed over {len(self.replies)} requests:", *missed, *self._worst()]))
+            raise SloMissed(
+                "\n  ".join(
+                    [
+                        f"the SLO is missed over {len(self.replies)} requests:",
+                        *missed,
+                        *self._worst(),
+                    ]
+                )
+            )
 
     def _worst(self) -> list[str]:
         slowest = max(self.replies, key=lambda reply: reply.latency)
@@ -106,7 +125,9 @@ class Load(Result):
         lines = [f"slowest: {slowest}, {slowest.outcome}, {seconds(slowest.latency)}"]
         return lines + ([f"first error: {failed}, {failed.outcome}"] if failed is not None else [])
 
-    def assert_recovered(self, *, within: Any, like_golden: bool = True, **bounds: Any) -> None:
+    def assert_recovered(
+        self, *, within: object, like_golden: bool = True, **bounds: object
+    ) -> None:
         """Raise ``NotRecovered`` unless the SLO holds again soon after the faults.
 
         A fault ends when its failure is raised, or its delay has passed. The replies to requests
@@ -129,18 +150,21 @@ class Load(Result):
         if ended is None:
             self._refuse_no_strike("assert_recovered")
             ended, grace = 0.0, 0.0
-        after = sorted((reply for reply in self.replies if reply.start >= ended), key=lambda reply: reply.start)
+        after = sorted(
+            (reply for reply in self.replies if reply.start >= ended), key=lambda reply: reply.start
+        )
         judged = [reply for reply in after if reply.start >= ended + grace]
         if not judged:
             raise BadArgument(
-                f"assert_recovered: no request arrived {seconds(grace)} or more after the last fault, which ended {seconds(ended)} into "
+                f"assert_recovered: no request arrived {seconds(grace)} or more after the last "
+                f"fault, which ended {seconds(ended)} into "
                 "the load. Drive more requests, or give rate="
             )
         missed = _find_missed(judged, slo)
         if missed:
             raise NotRecovered(
-                f"the SLO did not hold {seconds(grace)} after the last fault, over {len(judged)} requests:\n  "
-                + "\n  ".join([*missed, _recovery(after, ended, slo)])
+                f"the SLO did not hold {seconds(grace)} after the last fault, over {len(judged)} "
+                f"requests:\n  " + "\n  ".join([*missed, _recovery(after, ended, slo)])
             )
         if like_golden and self._golden is not None:
             self._check_golden(judged, grace)
@@ -159,7 +183,10 @@ class Load(Result):
     @property
     def _fault_ended(self) -> float | None:
         """Return when the last fault ended, in seconds from the start of the load."""
-        return max((reply.fault_ended for reply in self.replies if reply.fault_ended is not None), default=None)
+        return max(
+            (reply.fault_ended for reply in self.replies if reply.fault_ended is not None),
+            default=None,
+        )
 
     def _remarks(self) -> list[str]:
         return [self._compared.remark] if self._compared.remark else []
@@ -200,15 +227,21 @@ class Load(Result):
         wanted = {"json": json, "text": text if text is not None else _ABSENT, "value": value}
         wanted = {name: one for name, one in wanted.items() if one is not _ABSENT}
         if expected is None and status is None and not wanted:
-            raise BadArgument("assert_fallback: describe the fallback: status=503, json={...}, text=, value=, or a predicate on the reply")
+            raise BadArgument(
+                "assert_fallback: describe the fallback: status=503, json={...}, text=, value=, or "
+                "a predicate on the reply"
+            )
         if expected is not None and not callable(expected):
             raise BadArgument(
-                f"assert_fallback: expected must be a predicate on the reply, got {data_text(expected)}. Give a value as json= or value="
+                f"assert_fallback: expected must be a predicate on the reply, got "
+                f"{data_text(expected)}. Give a value as json= or value="
             )
         self._compare_under_faults("assert_fallback")
         struck = [place for place, reply in enumerate(self.replies) if reply.faults]
         if self._is_judged("assert_fallback", bool(struck or self._suspicions)):
-            _Fallbacks(self, lambda reply: _unlike(reply, expected, status, wanted), or_golden).judge(struck)
+            _Fallbacks(
+                self, lambda reply: _unlike(reply, expected, status, wanted), or_golden
+            ).judge(struck)
 
     @check_arguments("assert_isolated", rtol=TOLERANCE, atol=TOLERANCE)
     def assert_isolated(
@@ -245,28 +278,45 @@ class Load(Result):
             GoldenRunFailed: Every request fails without any fault.
         """
         if isinstance(by, str) and by != "batch":
-            raise BadArgument(f"assert_isolated: by must be a function of a reply or 'batch', got {format_value(by)}")
+            raise BadArgument(
+                f"assert_isolated: by must be a function of a reply or 'batch', got "
+                f"{format_value(by)}"
+            )
         compare = None if isinstance(by, str) else by
         excused = _Excused(self, or_fallback, within)
         self._compare_under_faults("assert_isolated")
         bystanders = [place for place, reply in enumerate(self.replies) if not reply.faults]
         if not bystanders:
-            self._is_judged("assert_isolated", False, "a fault struck during every reply, so there is none to judge")
+            self._is_judged(
+                "assert_isolated",
+                False,
+                "a fault struck during every reply, so there is none to judge",
+            )
             return
         self._judged("assert_isolated", True)
         wrong: dict[int, str] = {}
         for place in bystanders:
-            difference = self._compared.difference(place, self.replies[place], by=compare, rtol=rtol, atol=atol)
+            difference = self._compared.difference(
+                place, self.replies[place], by=compare, rtol=rtol, atol=atol
+            )
             if difference and not excused.by_fallback(place):
                 wrong[place] = f"{self.replies[place]}: {difference}"
         if not self._compared.judged:
-            raise Inconclusive(f"assert_isolated: nothing could be judged\n  {self._compared.remark}\n  compare what matters with by=")
+            raise Inconclusive(
+                f"assert_isolated: nothing could be judged\n  {self._compared.remark}\n  compare "
+                f"what matters with by="
+            )
         _Isolation(self, bystanders, wrong, shared=by == "batch", fallback=excused.declared).judge()
 
     @functools.cached_property
     def _suspicions(self) -> list[Suspicion]:
         """Return the strikes that may have hit one of several requests, once each."""
-        found = {id(one): one for reply in self.replies for one in reply.suspicions if len(one.requests) > 1}
+        found = {
+            id(one): one
+            for reply in self.replies
+            for one in reply.suspicions
+            if len(one.requests) > 1
+        }
         return list(found.values())
 
     def _is_judged(self, who: str, judges: bool, why: str = "") -> bool:
@@ -277,7 +327,9 @@ class Load(Result):
         self._judged(who, judges)
         if not judges and self._strict():
             nothing = f"no fault struck while these {len(self.replies)} requests were handled, so there is nothing to judge"
-            raise BadArgument(f"{who}: {why or nothing}{'. Drive requests that no fault strikes' if why else ''}")
+            raise BadArgument(
+                f"{who}: {why or nothing}{'. Drive requests that no fault strikes' if why else ''}"
+            )
         return judges
 
     def _refuse_no_strike(self, who: str) -> None:
@@ -300,7 +352,9 @@ class _Fallbacks:
             difference = self._unlike(reply)
             if difference is None or (self._or_golden and self._is_golden(place)):
                 continue
-            only_suspected = len(reply.faults) == sum(len(one.requests) == 1 for one in reply.suspicions)
+            only_suspected = len(reply.faults) == sum(
+                len(one.requests) == 1 for one in reply.suspicions
+            )
             if only_suspected and self._is_golden(place):
                 unseen.append(f"{reply}, which was in flight, equals the golden run's")
             else:
@@ -310,12 +364,18 @@ class _Fallbacks:
             count += 1
             places = [place for place, reply in enumerate(replies) if suspicion in reply.suspicions]
             fallbacks = [place for place in places if self._unlike(replies[place]) is None]
-            others = [place for place in places if place not in fallbacks and not self._is_golden(place)]
+            others = [
+                place for place in places if place not in fallbacks and not self._is_golden(place)
+            ]
             if others and not fallbacks:
-                wrong += [f"{replies[place]}: {self._unlike(replies[place])} (struck: {suspicion})" for place in others]
+                wrong += [
+                    f"{replies[place]}: {self._unlike(replies[place])} (struck: {suspicion})"
+                    for place in others
+                ]
             elif others:
                 unseen.append(
-                    f"{suspicion}: {replies[others[0]]} is neither the fallback nor equal to the golden run's, "
+                    f"{suspicion}: {replies[others[0]]} is neither the fallback nor equal to the "
+                    f"golden run's, "
                     f"although {replies[fallbacks[0]]} is the fallback"
                 )
             elif not fallbacks and not self._or_golden:
@@ -346,11 +406,17 @@ class _Excused:
     def by_fallback(self, place: int) -> bool:
         """Return True if a reply is the fallback and came after a strike, in time."""
         reply = self._load.replies[place]
-        struck = [other for other in self._load.replies if other.fault_ended is not None and other.start <= reply.start]
+        struck = [
+            other
+            for other in self._load.replies
+            if other.fault_ended is not None and other.start <= reply.start
+        ]
         if not self.declared or not struck:
             return False
         ended = max(other.fault_ended or 0.0 for other in struck)
-        return (self._grace is None or reply.start <= ended + self._grace) and self._is_fallback(reply)
+        return (self._grace is None or reply.start <= ended + self._grace) and self._is_fallback(
+            reply
+        )
 
     def _is_fallback(self, reply: Reply) -> bool:
         fallback = self._fallback
@@ -373,7 +439,15 @@ class _Excused:
 class _Isolation:
     """Judge for ``assert_isolated`` the replies that differ from the golden run's."""
 
-    def __init__(self, load: Load, bystanders: Sequence[int], wrong: Mapping[int, str], *, shared: bool, fallback: bool) -> None:
+    def __init__(
+        self,
+        load: Load,
+        bystanders: Sequence[int],
+        wrong: Mapping[int, str],
+        *,
+        shared: bool,
+        fallback: bool,
+    ) -> None:
         self._load = load
         self._bystanders = bystanders
         self._wrong = wrong
@@ -388,16 +462,29 @@ class _Isolation:
         blamed = [place for place in left if place not in early]
         if not left:
             return
-        lines = [*_first_few([self._wrong[place] for place in blamed or early]), *self._load._remarks()]
+        lines = [
+            *_first_few([self._wrong[place] for place in blamed or early]),
+            *self._load._remarks(),
+        ]
         if not blamed:
             head = (
                 "the golden run is not reliable, because the app cannot be reset. "
                 "These replies differ from it, and were given before any fault"
             )
-            raise Inconclusive("\n  ".join([head, *lines, "create the app inside the test, or compare what matters with by="]))
+            raise Inconclusive(
+                "\n  ".join(
+                    [
+                        head,
+                        *lines,
+                        "create the app inside the test, or compare what matters with by=",
+                    ]
+                )
+            )
         suspicions = [one for place in blamed for one in replies[place].suspicions]
         said = list(dict.fromkeys(f"{one.strike} hit {one}" for one in suspicions))
-        if all(replies[place].suspicions for place in blamed) and not all(map(self._has_one_visit_each, suspicions)):
+        if all(replies[place].suspicions for place in blamed) and not all(
+            map(self._has_one_visit_each, suspicions)
+        ):
             head = f"more replies differ from the golden run than there were strikes: {len(self._wrong)}"
             shared = "if a batch shares that work and may fail as a whole, use assert_isolated(by='batch')"
             raise Inconclusive("\n  ".join([head, *lines, *_first_few(said), shared]))
@@ -432,7 +519,9 @@ class _Isolation:
         return set(taken)
 
     def _is_before_all_faults(self, reply: Reply) -> bool:
-        """Return True if a reply was complete before any fault struck, so no fault can have harmed it."""
+        """Return True if a reply was complete before any fault struck, so no fault can have harmed
+        it.
+        """
         struck = [other.number for other in self._load.replies if other.faults or other.suspicions]
         first = min(struck, default=None)
         if first is None:
@@ -454,11 +543,22 @@ def _find_missed(replies: Sequence[Reply], slo: Bounds) -> list[str]:
 
 def _recovery(after: Sequence[Reply], ended: float, slo: Bounds) -> str:
     """Describe from when on the SLO held."""
-    holds = next((reply for place, reply in enumerate(after) if not _find_missed(after[place:], slo)), None)
-    return "it never held again" if holds is None else f"it held {seconds(holds.start - ended)} after it, from {holds} on"
+    holds = next(
+        (reply for place, reply in enumerate(after) if not _find_missed(after[place:], slo)), None
+    )
+    return (
+        "it never held again"
+        if holds is None
+        else f"it held {seconds(holds.start - ended)} after it, from {holds} on"
+    )
 
 
-def _unlike(reply: Reply, expected: Callable[[Reply], object] | None, status: int | None, wanted: dict[str, Any]) -> str | None:
+def _unlike(
+    reply: Reply,
+    expected: Callable[[Reply], object] | None,
+    status: int | None,
+    wanted: dict[str, Any],
+) -> str | None:
     """Return why a reply is not the fallback, or None."""
     if status is not None and reply.status != status:
         return f"{reply.outcome} instead of status {status}"
@@ -471,8 +571,15 @@ def _unlike(reply: Reply, expected: Callable[[Reply], object] | None, status: in
             difference = f"{reply.outcome}, which is not JSON"
         if difference:
             return difference
-    return None if expected is None or expected(reply) else f"{reply.outcome}, for which the predicate is false"
+    return (
+        None
+        if expected is None or expected(reply)
+        else f"{reply.outcome}, for which the predicate is false"
+    )
 
 
 def _first_few(lines: list[str]) -> list[str]:
-    return [*lines[:SHOWN_LINES], *([f"... and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else [])]
+    return [
+        *lines[:SHOWN_LINES],
+        *([f"... and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else []),
+    ]

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ..core.privacy import error_text
@@ -64,10 +64,14 @@ def replace(patches: Patches, target: str, wrap: Callable[[Callable[..., Any]], 
     try:
         patches.set(owner, name, kind(wrapper) if kind else wrapper)
     except (TypeError, AttributeError) as error:
-        raise TargetNotFound(f"target {target!r} cannot be patched: {error}. Wrap it with mlchaos.call(...) instead") from None
+        raise TargetNotFound(
+            f"target {target!r} cannot be patched: {error}. Wrap it with mlchaos.call(...) instead"
+        ) from None
 
 
-def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Controller | None]) -> Any:
+def wrap(
+    function: Callable[..., Any], key: Key, controller: Callable[[], Controller | None]
+) -> Any:
     """Return a wrapper of a function that makes a visit before each call.
 
     Coroutine functions and generator functions keep their kind.
@@ -79,12 +83,12 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
     """
     attributes = {"target": key[1], "parameters": positional(function)}
 
-    def begin(args: Any, kwargs: Any) -> Any:
+    def begin(args: object, kwargs: object) -> Any:
         active = controller()
         return active and active.begin(key, (args, kwargs), attributes)
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         gate = begin(args, kwargs)
         if gate is None:
             return function(*args, **kwargs)
@@ -96,7 +100,7 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
             return function(*args, **kwargs)
 
     @functools.wraps(function)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
+    async def call_async(*args: object, **kwargs: object) -> Any:
         gate = begin(args, kwargs)
         if gate is None:
             return await function(*args, **kwargs)
@@ -105,7 +109,7 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
             return await gate.run(lambda: function(*args, **kwargs))
 
     @functools.wraps(function)
-    def generate(*args: Any, **kwargs: Any) -> Any:
+    def generate(*args: object, **kwargs: object) -> Any:
         gate = begin(args, kwargs)
         with gate or contextlib.nullcontext():
             if gate is not None:
@@ -114,18 +118,18 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
             return (yield from function(*args, **kwargs))
 
     @contextlib.asynccontextmanager
-    async def entered(args: Any, kwargs: Any) -> AsyncIterator[Any]:
+    async def entered(args: Sequence[Any], kwargs: Any) -> AsyncIterator[Any]:
         gate = begin(args, kwargs)
         with gate or contextlib.nullcontext():
             args, kwargs = (args, kwargs) if gate is None else gate.payload
             yield (gate, *args), kwargs
 
     @functools.wraps(function)
-    def started(gate: Any, *args: Any, **kwargs: Any) -> Any:
+    def started(gate: Any, *args: object, **kwargs: object) -> Any:
         items = function(*args, **kwargs)
         return items if gate is None else DelayedItems(items, gate)
 
-    async def unchanged(item: Any) -> Any:
+    async def unchanged(item: object) -> Any:
         return item
 
     kinds = (
@@ -133,7 +137,10 @@ def wrap(function: Callable[..., Any], key: Key, controller: Callable[[], Contro
         (inspect.isasyncgenfunction, delegating(started, entered, unchanged)),
         (inspect.isgeneratorfunction, generate),
     )
-    return alike(unbound(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function), function)
+    return alike(
+        unbound(next((wrapper for is_kind, wrapper in kinds if is_kind(function)), call), function),
+        function,
+    )
 
 
 def positional(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -145,12 +152,20 @@ def positional(function: Callable[..., Any]) -> tuple[str, ...]:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return ()
-    return tuple(one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD))
+    return tuple(
+        one.name
+        for one in parameters
+        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    )
 
 
-def alike(wrapper: Any, function: Any) -> Any:
+def alike(wrapper: object, function: object) -> Any:
     """Return the wrapper with the additional methods of the function."""
-    for name in ("cache_info", "cache_clear", "cache_parameters"):  # the methods of functools.lru_cache
+    for name in (
+        "cache_info",
+        "cache_clear",
+        "cache_parameters",
+    ):  # the methods of functools.lru_cache
         if hasattr(function, name):
             setattr(wrapper, name, getattr(function, name))
     return wrapper
@@ -158,7 +173,10 @@ def alike(wrapper: Any, function: Any) -> Any:
 
 def wrap_function(function: Callable[..., Any], name: str | None = None) -> Any:
     """Return a target for ``mlchaos.call(fn)``, for a callable that has no importable name."""
-    target = name or f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
+    target = (
+        name
+        or f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
+    )
     return wrap(function, (SITE, target), current)
 
 
@@ -171,16 +189,25 @@ def _import_longest(path: str) -> tuple[Any, list[str]]:
             return importlib.import_module(name), parts[length:]
         except ModuleNotFoundError as error:
             if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-                raise TargetNotFound(f"target {path!r}: importing {name} failed: {error_text(error)}") from error
+                raise TargetNotFound(
+                    f"target {path!r}: importing {name} failed: {error_text(error)}"
+                ) from error
         except Exception as error:  # any module may fail at import
-            raise TargetNotFound(f"target {path!r}: importing {name} failed: {error_text(error)}") from error
+            raise TargetNotFound(
+                f"target {path!r}: importing {name} failed: {error_text(error)}"
+            ) from error
     raise TargetNotFound(f"target {path!r}: the module {parts[0]!r} does not exist")
 
 
 def _split(target: str) -> tuple[Any, list[str]]:
     module, colon, attributes = target.partition(":")
-    if not all(part.strip() for part in [*module.split("."), *(attributes.split(".") if colon else [])]):
-        raise TargetNotFound(f"target must be 'pkg.mod:function' or 'pkg.mod:Class.method', got {format_value(target)}")
+    if not all(
+        part.strip() for part in [*module.split("."), *(attributes.split(".") if colon else [])]
+    ):
+        raise TargetNotFound(
+            f"target must be 'pkg.mod:function' or 'pkg.mod:Class.method', got "
+            f"{format_value(target)}"
+        )
     if not colon:
         owner, rest = _import_longest(module)
     else:
@@ -189,7 +216,10 @@ def _split(target: str) -> tuple[Any, list[str]]:
             raise TargetNotFound(f"target {target!r}: the module {module!r} does not exist")
         rest = attributes.split(".")
     if not rest or not all(rest):
-        raise TargetNotFound(f"target must be 'pkg.mod:function' or 'pkg.mod:Class.method', got {format_value(target)}")
+        raise TargetNotFound(
+            f"target must be 'pkg.mod:function' or 'pkg.mod:Class.method', got "
+            f"{format_value(target)}"
+        )
     return owner, rest
 
 
@@ -216,13 +246,18 @@ def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callabl
     if not callable(found):
         raise TargetNotFound(f"target {target!r} must be callable, got {format_value(found)}")
     if inspect.isclass(owner) and owner.__module__ == builtins.__name__:
-        raise TargetNotFound(f"target {target!r} belongs to a built-in type, which cannot be patched. Wrap it with mlchaos.call(...)")
+        raise TargetNotFound(
+            f"target {target!r} belongs to a built-in type, which cannot be patched. Wrap it with "
+            f"mlchaos.call(...)"
+        )
     return owner, name, None, held if inspect.isclass(owner) and callable(held) else found
 
 
-def _attribute(owner: Any, name: str, target: str, path: list[str]) -> Any:
+def _attribute(owner: object, name: str, target: str, path: list[str]) -> Any:
     try:
         return getattr(owner, name)
     except AttributeError:
         where = getattr(owner, "__name__", type(owner).__name__)
-        raise TargetNotFound(f"target {target!r}: {where} has no attribute {name!r}{did_you_mean(name, dir(owner))}") from None
+        raise TargetNotFound(
+            f"target {target!r}: {where} has no attribute {name!r}{did_you_mean(name, dir(owner))}"
+        ) from None

@@ -31,7 +31,7 @@ def arm_batch(controller: Controller, patches: Patches, key: Key) -> None:
     _hear_of_deaths(controller, patches)
     sources: weakref.WeakKeyDictionary[Any, Source] = weakref.WeakKeyDictionary()
 
-    def following(iterator: Any, original: Callable[[Any], Any]) -> Any:
+    def following(iterator: object, original: Callable[[Any], Any]) -> Any:
         source = sources.get(iterator)
         if source is None:
             alive = weakref.proxy(iterator)
@@ -64,7 +64,10 @@ def _hear_of_deaths(controller: Controller, patches: Patches) -> None:
         if not known:
             known = True
             controller.process.callback(forget)
-            if getattr(signal.getsignal(signal.SIGCHLD), "__module__", None) != signal_handling.__name__:
+            if (
+                getattr(signal.getsignal(signal.SIGCHLD), "__module__", None)
+                != signal_handling.__name__
+            ):
                 signal_handling._SIGCHLD_handler_set = False
         original()
 
@@ -83,7 +86,7 @@ def _on_reset(patches: Patches, forget: Callable[[Any], object]) -> None:
     original: Any = base._reset
 
     @functools.wraps(original)
-    def reset(self: Any, *args: Any, **kwargs: Any) -> None:
+    def reset(self: object, *args: object, **kwargs: object) -> None:
         forget(self)
         original(self, *args, **kwargs)
 
@@ -105,7 +108,9 @@ def watch_batches(
         on_seeded: A function that is called when an iterator has drawn its seed. Its argument is
             True if the iterator has workers, which are the only users of the seed.
     """
-    _wrap_iterators(patches, lambda iterator, original: on_batch(original(iterator)), on_epoch, on_seeded)
+    _wrap_iterators(
+        patches, lambda iterator, original: on_batch(original(iterator)), on_epoch, on_seeded
+    )
 
 
 def _wrap_iterators(
@@ -135,7 +140,7 @@ def _wrap_iterators(
         if original is None:
             return
 
-        def alone(iterator: Any) -> Any:
+        def alone(iterator: object) -> Any:
             inside.on = True
             try:
                 return original(iterator)
@@ -143,7 +148,7 @@ def _wrap_iterators(
                 inside.on = False
 
         @functools.wraps(original)
-        def following(self: Any) -> Any:
+        def following(self: object) -> Any:
             return original(self) if getattr(inside, "on", False) else on_next(self, alone)
 
         patches.set(cls, "__next__", following)
@@ -156,7 +161,7 @@ def _wrap_iterators(
     construct = base.__init__
 
     @functools.wraps(construct)
-    def constructed(self: Any, *args: Any, **kwargs: Any) -> None:
+    def constructed(self: object, *args: object, **kwargs: object) -> None:
         wrap_family(type(self))
         on_epoch()
         construct(self, *args, **kwargs)

@@ -27,7 +27,7 @@ class Inherited:
         """Return a descriptor with one more layer of wrappers."""
         return Inherited(self._owner, self._name, lambda function: more(self._wrap(function)))
 
-    def __get__(self, instance: Any, cls: Any = None) -> Any:
+    def __get__(self, instance: object, cls: object = None) -> Any:
         owner: Any = self._owner
         if instance is not None and self._name in self._own(instance):
             return self._made(instance.__dict__[self._name])
@@ -35,28 +35,30 @@ class Inherited:
         found = getattr(super(owner, of), self._name)
         bound = getattr(found, "__self__", None)
         if instance is not None and bound is instance:
-            return _Bound(found, self._name, self._made(getattr(super(owner, type(instance)), self._name)))
+            return _Bound(
+                found, self._name, self._made(getattr(super(owner, type(instance)), self._name))
+            )
         if isinstance(found, types.MethodType) and isinstance(bound, type):
             return _Bound(found, self._name, self._made(found.__func__))
         return self._made(found)
 
-    def _own(self, instance: Any) -> Any:
+    def _own(self, instance: object) -> Any:
         """Return the attributes that an instance holds itself.
 
         Python looks up special methods only in the class.
         """
         return () if self._name.startswith("__") else getattr(instance, "__dict__", ())
 
-    def __set__(self, instance: Any, value: Any) -> None:
+    def __set__(self, instance: object, value: object) -> None:
         instance.__dict__[self._name] = value
 
-    def __delete__(self, instance: Any) -> None:
+    def __delete__(self, instance: object) -> None:
         try:
             del instance.__dict__[self._name]
         except KeyError:
             raise AttributeError(self._name) from None
 
-    def _made(self, function: Any) -> Any:
+    def _made(self, function: Callable[..., Any]) -> Any:
         made = self._wrapped.get(id(function))
         if made is None:
             # Hold the function, so that no other object gets its id.

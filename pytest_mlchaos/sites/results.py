@@ -22,7 +22,8 @@ SITE = "call.result"
 
 @site(
     SITE,
-    "The return value of a call of a dotted target, or each item of a generator. Payload: that value.",
+    "The return value of a call of a dotted target, or each item of a generator. Payload: that "
+    "value.",
 )
 def arm_result(controller: Controller, patches: Patches, key: Key) -> None:
     """Wrap the target that the key names."""
@@ -33,8 +34,10 @@ def arm_result(controller: Controller, patches: Patches, key: Key) -> None:
 def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) -> Any:
     """Return a wrapper of a function that makes a visit of each return value.
 
-    For a generator, each item is a visit. Coroutine functions and generator functions keep their kind.
-    A generator is also a stream, whose items can be dropped and reordered. An async generator is not a
+    For a generator, each item is a visit. Coroutine functions and generator functions keep their
+    kind.
+    A generator is also a stream, whose items can be dropped and reordered. An async generator is
+    not a
     stream.
 
     Args:
@@ -45,10 +48,10 @@ def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) 
     attributes = {"target": key[1]} if isinstance(key, tuple) else {}
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         return controller.visit(key, function(*args, **kwargs), attributes)
 
-    async def through(value: Any) -> Any:
+    async def through(value: object) -> Any:
         gate = controller.begin(key, value, attributes)
         if gate is None:
             return value
@@ -57,11 +60,11 @@ def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) 
             return gate.payload
 
     @functools.wraps(function)
-    async def call_async(*args: Any, **kwargs: Any) -> Any:
+    async def call_async(*args: object, **kwargs: object) -> Any:
         return await through(await function(*args, **kwargs))
 
     @functools.wraps(function)
-    def generate(*args: Any, **kwargs: Any) -> Any:
+    def generate(*args: object, **kwargs: object) -> Any:
         items = function(*args, **kwargs)
         resume: Callable[[], Any] = items.__next__
 
@@ -89,7 +92,7 @@ def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) 
             items.close()
 
     @contextlib.asynccontextmanager
-    async def entered(args: Any, kwargs: Any) -> AsyncIterator[Any]:
+    async def entered(args: object, kwargs: object) -> AsyncIterator[Any]:
         yield args, kwargs
 
     if inspect.isasyncgenfunction(function):

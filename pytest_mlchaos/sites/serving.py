@@ -11,6 +11,10 @@ __all__ = ["SITE"]
 SITE = "serve.request"
 
 
-@site(SITE, "A request, about to reach an app under mlchaos.serve. Payload: the httpx.Request, or the callable's argument.")
+@site(
+    SITE,
+    "A request, about to reach an app under mlchaos.serve. Payload: the httpx.Request, or the "
+    "callable's argument.",
+)
 def arm_request(controller: Controller, patches: Patches, key: Key) -> None:
     """Do nothing: a service makes these visits itself."""

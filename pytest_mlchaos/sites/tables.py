@@ -36,7 +36,11 @@ MODULES = (
 
 Readers from ``open_csv`` do so too.
 """
-NUMPY_READERS: dict[str, Callable[[Any], bool]] = {"loadtxt": is_table, "genfromtxt": is_table, "load": has_fields}
+NUMPY_READERS: dict[str, Callable[[Any], bool]] = {
+    "loadtxt": is_table,
+    "genfromtxt": is_table,
+    "load": has_fields,
+}
 """The readers of NumPy. The result of ``numpy.load`` counts as a table only if it has fields."""
 FILES = {
     ("pyarrow.parquet", "ParquetFile"): ("iter_batches",),
@@ -49,21 +53,33 @@ FILES = {
 """Classes of open files, whose methods ``read…``, and those listed, make visits."""
 
 
-@site(SITE, "A table that has been read, or is given to a pipeline. Payload: the table. Attribute: the reader's name.")
+@site(
+    SITE,
+    "A table that has been read, or is given to a pipeline. Payload: the table. Attribute: the "
+    "reader's name.",
+)
 def arm_table(controller: Controller, patches: Patches, key: Key) -> None:
     """Wrap the readers of each library, now or as soon as it is imported."""
     passing = _Passing(controller)
     for module in (*MODULES, "numpy"):
         when_imported(module, patches, functools.partial(_wrap_readers, module, patches, passing))
     for (module, name), methods in FILES.items():
-        when_imported(module, patches, functools.partial(_wrap_methods, module, name, methods, patches, passing))
+        when_imported(
+            module,
+            patches,
+            functools.partial(_wrap_methods, module, name, methods, patches, passing),
+        )
     when_imported("polars", patches, functools.partial(_wrap_scans, "polars", patches, passing))
 
 
 def _wrap_readers(module: str, patches: Patches, passing: _Passing) -> None:
     """Wrap the module's readers, under each name by which they were imported."""
     loaded = sys.modules[module]
-    names = NUMPY_READERS if module == "numpy" else [name for name in dir(loaded) if name.startswith("read_") or name == "open_csv"]
+    names = (
+        NUMPY_READERS
+        if module == "numpy"
+        else [name for name in dir(loaded) if name.startswith("read_") or name == "open_csv"]
+    )
     # Replaced at the end, after all have been looked up.
     with patches.together():
         for name in names:
@@ -71,15 +87,21 @@ def _wrap_readers(module: str, patches: Patches, passing: _Passing) -> None:
             if not callable(original) or inspect.isclass(original):
                 continue
             counts = NUMPY_READERS[name] if module == "numpy" else is_frame
-            patches.replace_everywhere(original, unbound(passing.reader(original, counts, f"{module}.{name}"), original))
+            patches.replace_everywhere(
+                original, unbound(passing.reader(original, counts, f"{module}.{name}"), original)
+            )
 
 
-def _wrap_methods(module: str, name: str, methods: tuple[str, ...], patches: Patches, passing: _Passing) -> None:
+def _wrap_methods(
+    module: str, name: str, methods: tuple[str, ...], patches: Patches, passing: _Passing
+) -> None:
     cls = getattr(sys.modules[module], name, None)
     for method in dir(cls) if cls is not None else ():
         original = getattr(cls, method)
         if inspect.isroutine(original) and (method.startswith("read") or method in methods):
-            patches.set(cls, method, passing.reader(original, is_frame, f"{module}.{name}.{method}"))
+            patches.set(
+                cls, method, passing.reader(original, is_frame, f"{module}.{name}.{method}")
+            )
 
 
 def _wrap_scans(module: str, patches: Patches, passing: _Passing) -> None:
@@ -102,11 +124,13 @@ class _Passing:
         self.controller = controller
         self._here = threading.local()
 
-    def reader(self, original: Callable[..., Any], counts: Callable[[Any], bool], name: str) -> Callable[..., Any]:
+    def reader(
+        self, original: Callable[..., Any], counts: Callable[[Any], bool], name: str
+    ) -> Callable[..., Any]:
         """Return a reader with a visit after it. The reader's name is an attribute of the visit."""
 
         @functools.wraps(original)
-        def read(*args: Any, **kwargs: Any) -> Any:
+        def read(*args: object, **kwargs: object) -> Any:
             return self.behind(lambda: original(*args, **kwargs), counts, name)
 
         return read
@@ -118,7 +142,7 @@ class _Passing:
         """
 
         @functools.wraps(original)
-        def scan(*args: Any, **kwargs: Any) -> Any:
+        def scan(*args: object, **kwargs: object) -> Any:
             found = original(*args, **kwargs)
             if getattr(self._here, "on", False) or not hasattr(found, "collect"):
                 return found
@@ -142,7 +166,7 @@ class _Passing:
             self._here.on = False
         return self.passed(found, counts, name)
 
-    def passed(self, found: Any, counts: Callable[[Any], bool], name: str) -> Any:
+    def passed(self, found: object, counts: Callable[[Any], bool], name: str) -> Any:
         """Pass a result through its visits.
 
         It may be a table, a list or dict of tables (sheets of a workbook, tables of a page), or an
@@ -156,10 +180,12 @@ class _Passing:
                 if counts(table):
                     found[place] = self._visited(table, name)
             return found
-        gives_tables = isinstance(found, Iterator) or (isinstance(found, Iterable) and hasattr(found, "close"))
+        gives_tables = isinstance(found, Iterator) or (
+            isinstance(found, Iterable) and hasattr(found, "close")
+        )
         return _Chunks(found, self, counts, name) if gives_tables else found
 
-    def _visited(self, table: Any, name: str) -> Any:
+    def _visited(self, table: object, name: str) -> Any:
         return self.controller.visit(SITE, table, {"reader": name})
 
 
@@ -172,7 +198,9 @@ class _Chunks(Proxy):
 
     __slots__ = ("_mlchaos_passing",)
 
-    def __init__(self, reader: Any, passing: _Passing, counts: Callable[[Any], bool], name: str) -> None:
+    def __init__(
+        self, reader: Any, passing: _Passing, counts: Callable[[Any], bool], name: str
+    ) -> None:
         super().__init__(reader)
         self._mlchaos_passing = passing, counts, name
 

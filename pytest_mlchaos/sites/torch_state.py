@@ -6,7 +6,10 @@ import collections
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Models", "not_finite"]
 
@@ -21,7 +24,7 @@ class Models:
     def __init__(self) -> None:
         self._seen: collections.OrderedDict[int, Any] = collections.OrderedDict()
 
-    def remember(self, module: Any) -> None:
+    def remember(self, module: torch.nn.Module) -> None:
         """Remember a module whose forward pass has ended."""
         self._seen[id(module)] = module
         self._seen.move_to_end(id(module))
@@ -47,7 +50,7 @@ def not_finite(models: Iterable[Any], optimizers: Iterable[Any]) -> dict[tuple[s
     found: dict[tuple[str, str], int] = {}
     names: dict[int, str] = {}
 
-    def look(owner: Any, name: str, value: Any) -> None:
+    def look(owner: object, name: str, value: object) -> None:
         if count := sum(map(_broken_values, _tensors(value, 0))):
             key = type(owner).__name__, name
             found[key] = max(count, found.get(key, 0))
@@ -58,7 +61,9 @@ def not_finite(models: Iterable[Any], optimizers: Iterable[Any]) -> dict[tuple[s
                 names.setdefault(id(tensor), name)
                 look(model, name, tensor)
         for optimizer in optimizers:
-            for number, parameter in enumerate(parameter for group in optimizer.param_groups for parameter in group["params"]):
+            for number, parameter in enumerate(
+                parameter for group in optimizer.param_groups for parameter in group["params"]
+            ):
                 name = names.get(id(parameter), f"parameter {number}")
                 if id(parameter) not in names:
                     look(optimizer, name, parameter)
@@ -84,7 +89,7 @@ def _outside_autograd() -> Iterator[None]:
         yield
 
 
-def _tensors(value: Any, depth: int) -> Iterator[Any]:
+def _tensors(value: object, depth: int) -> Iterator[Any]:
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -94,7 +99,7 @@ def _tensors(value: Any, depth: int) -> Iterator[Any]:
             yield from _tensors(held, depth + 1)
 
 
-def _broken_values(tensor: Any) -> int:
+def _broken_values(tensor: torch.Tensor) -> int:
     """Return the number of values that are NaN or infinite, or 0 if the tensor cannot be read.
 
     For a sharded tensor, count in this process's shard.
@@ -114,7 +119,9 @@ def _broken_values(tensor: Any) -> int:
         if tensor.numel() and not tensor.untyped_storage().nbytes():
             # Its storage was freed, as in a sharded model: reading it would end the process.
             return 0
-        finite = torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())  # isfinite is not defined for types of one byte
+        finite = torch.isfinite(
+            tensor if tensor.element_size() > 1 else tensor.float()
+        )  # isfinite is not defined for types of one byte
         return 0 if finite.all() else int((~finite).sum())
     except Exception:  # noqa: BLE001  # a subclass may raise anything
         return 0

@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.sites import Key, site
 from ..engine.controller import Controller
@@ -22,15 +22,23 @@ from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 from .torch_state import Models, not_finite
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["Trained", "close_with", "trained_parameters", "wrap_forward"]
 
 
-@site("train.step", "An optimizer step, about to be taken. Payload: the optimizer.", needs="torch", always=True)
+@site(
+    "train.step",
+    "An optimizer step, about to be taken. Payload: the optimizer.",
+    needs="torch",
+    always=True,
+)
 def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
     """Make a visit of each optimizer's step, by torch's global pre-step hook."""
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-    def before_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+    def before_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
         gate = controller.begin("train.step", optimizer)
         if gate is not None:
             gate.wait()
@@ -47,7 +55,7 @@ def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
     """
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    def after_step(optimizer: Any, args: Any, kwargs: Any) -> None:
+    def after_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
         gate = controller.begin("train.step.end", optimizer)
         if gate is not None:
             with gate:
@@ -68,19 +76,28 @@ class Trained:
 
     def __call__(self) -> list[list[Any]]:
         """Return copies of the parameters, in a list for each optimizer."""
-        return [[p.detach().clone() for group in o.param_groups for p in group["params"]] for o in self._optimizers.values()]
+        return [
+            [p.detach().clone() for group in o.param_groups for p in group["params"]]
+            for o in self._optimizers.values()
+        ]
 
     def not_finite(self) -> dict[tuple[str, str], int]:
         """Count the values that are not finite now. See ``not_finite``."""
-        return not_finite(self.models, self._optimizers.values()) if self._optimizers or any(True for _ in self.models) else {}
+        return (
+            not_finite(self.models, self._optimizers.values())
+            if self._optimizers or any(True for _ in self.models)
+            else {}
+        )
 
-    def stepped(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+    def stepped(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
         """Remember an optimizer that is about to take a step."""
         self._optimizers[id(optimizer)] = optimizer
 
 
 @contextlib.contextmanager
-def trained_parameters(trained: Trained | None = None, forwarded: Callable[[Any, Any, Any], None] | None = None) -> Iterator[Trained]:
+def trained_parameters(
+    trained: Trained | None = None, forwarded: Callable[[Any, Any, Any], None] | None = None
+) -> Iterator[Trained]:
     """Record the optimizers that step and the models that run.
 
     Args:
@@ -90,7 +107,7 @@ def trained_parameters(trained: Trained | None = None, forwarded: Callable[[Any,
     """
     found = Trained() if trained is None else trained
 
-    def ended(module: Any, args: Any, kwargs: Any) -> None:
+    def ended(module: torch.nn.Module, args: object, kwargs: object) -> None:
         found.models.remember(module)
         if forwarded is not None:
             forwarded(module, args, kwargs)
@@ -130,7 +147,9 @@ def close_with(frame: FrameType, gate: Gate) -> None:
     sys.setprofile(watch)
 
 
-@site("train.backward", "A backward pass, about to start. Payload: its root tensors.", needs="torch")
+@site(
+    "train.backward", "A backward pass, about to start. Payload: its root tensors.", needs="torch"
+)
 def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
     """Make a visit of each backward pass that Python code starts.
 
@@ -146,7 +165,7 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
     begin = controller.begin
 
     @functools.wraps(original)
-    def run_backward(*args: Any, **kwargs: Any) -> Any:
+    def run_backward(*args: object, **kwargs: object) -> Any:
         gate = begin("train.backward", args[0] if args else None) if task() == -1 else None
         if gate is None:
             return original(*args, **kwargs)
@@ -166,7 +185,11 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
     import torch
 
     recording = torch.is_grad_enabled
-    wrap_forward(patches, lambda module: module.training and recording(), lambda module: controller.begin("train.forward", module))
+    wrap_forward(
+        patches,
+        lambda module: module.training and recording(),
+        lambda module: controller.begin("train.forward", module),
+    )
 
 
 @site("model.forward", "A call of a model, in training or not. Payload: the model.", needs="torch")
@@ -175,7 +198,9 @@ def arm_any_forward(controller: Controller, patches: Patches, key: Key) -> None:
 
     It may be in training, evaluation or serving.
     """
-    wrap_forward(patches, lambda module: True, lambda module: controller.begin("model.forward", module))
+    wrap_forward(
+        patches, lambda module: True, lambda module: controller.begin("model.forward", module)
+    )
 
 
 def wrap_forward(
@@ -204,10 +229,12 @@ def wrap_forward(
     inside: set[int] = set()
     models: dict[int, weakref.ref[Any]] = {}
     original = torch.nn.Module.__call__
-    torchs_own = original is getattr(torch.nn.Module, "_wrapped_call_impl", None) and hasattr(torch.nn.Module, "_compiled_call_impl")
+    torchs_own = original is getattr(torch.nn.Module, "_wrapped_call_impl", None) and hasattr(
+        torch.nn.Module, "_compiled_call_impl"
+    )
     thread = threading.get_ident
 
-    def is_model(module: Any) -> bool:
+    def is_model(module: torch.nn.Module) -> bool:
         """Return True if a module has parameters (or ``buffers``).
 
         Cached, because this is called at each step.
@@ -215,7 +242,9 @@ def wrap_forward(
         known = models.get(id(module))
         if known is not None and known() is module:
             return True
-        found = next(module.parameters(), None) is not None or (buffers and next(module.buffers(), None) is not None)
+        found = next(module.parameters(), None) is not None or (
+            buffers and next(module.buffers(), None) is not None
+        )
         if found:
             models[id(module)] = weakref.ref(module)
         return found

@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 
 @check_arguments("visit", site=NAME)
-def visit(site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]  # None is a payload too
+# None is a payload too
+def visit(site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]
     """Visit the site ``site``. Return the payload: the same object unless a fault strikes there.
 
     The name is free, and faults name it as their ``site``. Outside of a chaos test this does

@@ -2,7 +2,8 @@
 
 from pytest_mlchaos.testing import Case, conformance
 
-test_my_faults_keep_their_promises = conformance(Case(StuckSensor(value=1.0), payload=lambda: [0.5, 0.7]))
+test_my_faults_keep_their_promises = conformance(Case(StuckSensor(value=1.0), payload=lambda: [0.5,
+0.7]))
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ VISITS = 8
 UNREACHED_VISIT = 10**6
 SEED = 1
 MIN_DELAY_SECONDS = 1e-4
-"""The smallest delay that counts as an effect, in seconds. It is longer than reading the clock takes."""
+"""The smallest delay that counts as an effect, in seconds. It is longer than reading the clock
+takes.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,9 @@ class Case:
 
     def __post_init__(self) -> None:
         if not isinstance(self.fault, Fault):
-            raise BadArgument(f"Case: fault must be an instance of a fault class, got {format_value(self.fault)}")
+            raise BadArgument(
+                f"Case: fault must be an instance of a fault class, got {format_value(self.fault)}"
+            )
 
     @property
     def due(self) -> list[int]:
@@ -72,11 +77,20 @@ class Case:
 
     def at(self, *visits: int) -> Fault:
         """Return the fault at these visits."""
-        return dataclasses.replace(self.fault, at=visits or (UNREACHED_VISIT,), p=None, times=None, where=None)
+        return dataclasses.replace(
+            self.fault, at=visits or (UNREACHED_VISIT,), p=None, times=None, where=None
+        )
 
     def strike(self, payloads: Sequence[Any], *visits: int) -> StrikeResult:
         """Return the result of these payloads if it strikes at these visits."""
-        return strike(self.at(*visits), payloads, seed=SEED, operation=self.operation, stream=self.stream, attributes=self.attributes)
+        return strike(
+            self.at(*visits),
+            payloads,
+            seed=SEED,
+            operation=self.operation,
+            stream=self.stream,
+            attributes=self.attributes,
+        )
 
     def payloads(self) -> list[Any]:
         """Return enough payloads for two strikes and visits between them."""
@@ -96,9 +110,13 @@ def exact_visits(case: Case) -> None:
 def same_object(case: Case) -> None:
     """A payload at which nothing is due stays the very same object."""
     payloads = case.payloads()
-    outcomes = strike(case.at(), payloads, seed=SEED, stream=case.stream, attributes=case.attributes).outcomes
+    outcomes = strike(
+        case.at(), payloads, seed=SEED, stream=case.stream, attributes=case.attributes
+    ).outcomes
     for number, (given, got) in enumerate(zip(payloads, outcomes, strict=True)):
-        assert got is given, f"{case.fault!r} changed the payload of visit {number}, at which it was not due"
+        assert got is given, (
+            f"{case.fault!r} changed the payload of visit {number}, at which it was not due"
+        )
 
 
 def same_seed(case: Case) -> None:
@@ -116,7 +134,9 @@ def same_elsewhere(case: Case) -> None:
     trouble = ended.error or ended.started
     assert trouble is None, f"{case.fault!r} fails in a different process: {trouble}"
     found = first_difference(ended.value, here, name="outcomes")
-    assert found is None, f"{case.fault!r} gives a different result in a different process with one seed: {found}"
+    assert found is None, (
+        f"{case.fault!r} gives a different result in a different process with one seed: {found}"
+    )
 
 
 def input_kept(case: Case) -> None:
@@ -142,9 +162,13 @@ def does_something(case: Case) -> None:
     struck = case.strike(payloads, *case.due)
     if struck.duration > MIN_DELAY_SECONDS:
         return
-    if case.stream and [id(payload) for payload in payloads] != [id(outcome) for outcome in struck.outcomes]:
+    if case.stream and [id(payload) for payload in payloads] != [
+        id(outcome) for outcome in struck.outcomes
+    ]:
         return
-    found = first_difference([_comparable(outcome) for outcome in struck.outcomes], case.outcomes(), name="outcomes")
+    found = first_difference(
+        [_comparable(outcome) for outcome in struck.outcomes], case.outcomes(), name="outcomes"
+    )
     assert found is not None, f"{case.fault!r} struck, but changed nothing"
 
 
@@ -159,21 +183,43 @@ def pickles(case: Case) -> None:
 
 def reads_back(case: Case) -> None:
     """Its ``repr`` recreates it."""
-    for fault in (case.at(1), dataclasses.replace(case.at(1), at=EVERY, times=2), dataclasses.replace(case.at(1), at=None, p=0.5)):
-        assert Schedule.parse(repr(fault)).faults == (fault,), f"{fault!r} cannot be read back from its repr"
+    for fault in (
+        case.at(1),
+        dataclasses.replace(case.at(1), at=EVERY, times=2),
+        dataclasses.replace(case.at(1), at=None, p=0.5),
+    ):
+        assert Schedule.parse(repr(fault)).faults == (fault,), (
+            f"{fault!r} cannot be read back from its repr"
+        )
 
 
 def refuses_parameters(case: Case) -> None:
     """Parameters that make no sense get an error that names the fault and the parameter."""
-    common: list[Mapping[str, Any]] = [{"at": -1}, {"at": "x"}, {"at": 1, "p": 0.5}, {"p": 2.0, "at": None}, {"times": 0}, {"where": 3}]
-    misfits = [{name: _NOTHING} for name, hint in type_hints(type(case.fault)).items() if not type_matches(_NOTHING, hint)]
+    common: list[Mapping[str, Any]] = [
+        {"at": -1},
+        {"at": "x"},
+        {"at": 1, "p": 0.5},
+        {"p": 2.0, "at": None},
+        {"times": 0},
+        {"where": 3},
+    ]
+    misfits = [
+        {name: _NOTHING}
+        for name, hint in type_hints(type(case.fault)).items()
+        if not type_matches(_NOTHING, hint)
+    ]
     for keywords in (*common, *misfits, *case.bad):
         try:
             made = dataclasses.replace(case.fault, **keywords)
         except BadArgument as error:
             text = str(error)
-            named = case.fault.name in text and any(name in text or repr(value) in text for name, value in keywords.items())
-            assert named, f"{keywords} is refused, but the error does not name the fault and the parameter: {text}"
+            named = case.fault.name in text and any(
+                name in text or repr(value) in text for name, value in keywords.items()
+            )
+            assert named, (
+                f"{keywords} is refused, but the error does not name the fault and the parameter: "
+                f"{text}"
+            )
         else:
             raise AssertionError(f"{made!r} is accepted, although {keywords} is wrong")
 
@@ -181,17 +227,30 @@ def refuses_parameters(case: Case) -> None:
 def refuses_payloads(case: Case) -> None:
     """A payload that it cannot work on gets an error that names the fault."""
     for wrong in case.wrong:
-        struck = strike(case.at(0), [wrong()], seed=SEED, operation=case.operation, stream=case.stream, attributes=case.attributes)
+        struck = strike(
+            case.at(0),
+            [wrong()],
+            seed=SEED,
+            operation=case.operation,
+            stream=case.stream,
+            attributes=case.attributes,
+        )
         outcome = next(iter(struck.outcomes), None)
         told = isinstance(outcome, PayloadMismatch) and case.fault.name in str(outcome)
-        assert told, f"{case.fault!r} got a payload that it cannot work on, and gave {outcome!r} instead of an error that names the fault"
+        assert told, (
+            f"{case.fault!r} got a payload that it cannot work on, and gave {outcome!r} instead of "
+            f"an error that names the fault"
+        )
 
 
 def neutral_is_no_strike(case: Case) -> None:
     """A visit that changed nothing does not count as a strike."""
     assert case.neutral is not None
     struck = case.strike([case.neutral() for _ in range(VISITS)], *case.due).journal
-    assert not struck, f"{case.fault!r} changed nothing, but counts as struck: {[str(strike) for strike in struck]}"
+    assert not struck, (
+        f"{case.fault!r} changed nothing, but counts as struck: "
+        f"{[str(strike) for strike in struck]}"
+    )
 
 
 PROMISES: tuple[Callable[[Case], None], ...] = (
@@ -214,12 +273,18 @@ _NEEDS: Mapping[Callable[[Case], None], Callable[[Case], object]] = {
 }
 """The part of a case without which a promise is not checked."""
 
-"""The promises of every fault, one check for each. A check raises ``AssertionError`` if the promise is broken."""
+"""The promises of every fault, one check for each. A check raises ``AssertionError`` if the promise
+is broken.
+"""
 
 
 def conformance(*cases: Case) -> Callable[..., None]:
     """Return a parametrised test of these faults. Assign it to a name that begins with ``test_``."""
-    chosen = [pytest.param(case, promise, id=f"{case.fault.name}-{promise.__name__}") for case in cases for promise in _promises_of(case)]
+    chosen = [
+        pytest.param(case, promise, id=f"{case.fault.name}-{promise.__name__}")
+        for case in cases
+        for promise in _promises_of(case)
+    ]
 
     @pytest.mark.parametrize(("case", "promise"), chosen)
     def test_conformance(case: Case, promise: Callable[[Case], None]) -> None:
@@ -229,7 +294,9 @@ def conformance(*cases: Case) -> Callable[..., None]:
 
 
 def check_fault(fault: Fault, payload: Callable[[], Any], **more: Any) -> None:
-    """Raise ``AssertionError`` unless a fault keeps every promise. The keywords are those of ``Case``."""
+    """Raise ``AssertionError`` unless a fault keeps every promise. The keywords are those of
+    ``Case``.
+    """
     case = Case(fault, payload, **more)
     for promise in _promises_of(case):
         promise(case)
@@ -246,5 +313,5 @@ def _outcomes(case: Case) -> list[Any]:
     return case.outcomes(*case.due)
 
 
-def _comparable(outcome: Any) -> Any:
+def _comparable(outcome: object) -> Any:
     return (type(outcome).__name__, str(outcome)) if isinstance(outcome, BaseException) else outcome

@@ -55,20 +55,35 @@ def strike(
             them may come out.
         attributes: The attributes of each visit.
     """
-    with Controller(Schedule((fault,), seed), VirtualClock()) as controller, controller.resources, controller.process:
+    with (
+        Controller(Schedule((fault,), seed), VirtualClock()) as controller,
+        controller.resources,
+        controller.process,
+    ):
         start = controller.clock.now()
         if stream:
-            outcomes = list(_handed_out(controller, Source(fault.key, iter(payloads).__next__, attributes)))
+            outcomes = list(
+                _handed_out(controller, Source(fault.key, iter(payloads).__next__, attributes))
+            )
         else:
-            outcomes = [_outcome(controller, fault.key, payload, attributes, operation or _itself) for payload in payloads]
+            outcomes = [
+                _outcome(controller, fault.key, payload, attributes, operation or _itself)
+                for payload in payloads
+            ]
         return StrikeResult(outcomes, controller.journal, controller.clock.now() - start)
 
 
-def _itself(payload: Any) -> Any:
+def _itself(payload: object) -> Any:
     return payload
 
 
-def _outcome(controller: Controller, key: Key, payload: Any, attributes: Mapping[str, Any], operation: Callable[[Any], Any]) -> Any:
+def _outcome(
+    controller: Controller,
+    key: Key,
+    payload: object,
+    attributes: Mapping[str, Any],
+    operation: Callable[[Any], Any],
+) -> Any:
     try:
         gate = controller.begin(key, payload, attributes)
         if gate is None:

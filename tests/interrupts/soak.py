@@ -1,7 +1,10 @@
-"""Ctrl-C at random moments: ``python tests/interrupts/soak.py [--interrupts 500] [--seed 0] [--only NAME ...]``.
+"""Ctrl-C at random moments: ``python tests/interrupts/soak.py [--interrupts 500] [--seed 0] [--only
+NAME ...]``.
 
-Each scenario has a warm process of its own, which runs pytest again and again. A thread sends SIGINT at a moment that is drawn uniformly
-from the length of an undisturbed test; in some runs a second and a third one follow. After each run, nothing may be patched, no process may
+Each scenario has a warm process of its own, which runs pytest again and again. A thread sends
+SIGINT at a moment that is drawn uniformly
+from the length of an undisturbed test; in some runs a second and a third one follow. After each
+run, nothing may be patched, no process may
 be left but the warm ones that wait for the next test, and pytest must have ended as interrupted.
 """
 
@@ -35,7 +38,8 @@ HEAVY = {"explore_fresh": 0.5, "explore_jobs": 0.5, "world": 0.5}
 _sleep, _now = time.sleep, time.perf_counter
 _OUT = os.dup(1)
 WHOLE = 0.1
-"""The share of moments that are drawn from the whole session; the others come while its test runs."""
+"""The share of moments that are drawn from the whole session; the others come while its test runs.
+"""
 OUTSIDE = "pytest's own code was interrupted"
 RENEW = 75
 """The exit code of a worker that goes on in a new process."""
@@ -68,7 +72,12 @@ def phase_of(frame):
     if ours & {"__enter__", "hold"} or ("trial.py", "_armed") in names:
         return "arming"
     if controller._active:
-        return "processes" if {file for file, _ in names} & {"subprocess_runner.py", "attempt.py", "fork_server.py"} else "armed"
+        return (
+            "processes"
+            if {file for file, _ in names}
+            & {"subprocess_runner.py", "attempt.py", "fork_server.py"}
+            else "armed"
+        )
     return "between trials" if ("test_runner.py", "__call__") in names else "outside"
 
 
@@ -128,14 +137,26 @@ class Clock:
 
 
 def session(scenario, folder, moments, *, whole=False):
-    """Run pytest on one scenario: its exit code in words, its output, and what interrupted it. ``whole``: from pytest's first moment."""
+    """Run pytest on one scenario: its exit code in words, its output, and what interrupted it.
+    ``whole``: from pytest's first moment.
+    """
     import pytest
 
     out = io.StringIO()
     interrupter = Interrupter(moments)
     clock = Clock(interrupter if moments and not whole else None)
     code: object = "?"
-    args = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short", "-c", str(folder / "pytest.ini"), f"--rootdir={folder}"]
+    args = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "--tb=short",
+        "-c",
+        str(folder / "pytest.ini"),
+        f"--rootdir={folder}",
+    ]
     args += [f"--basetemp={folder / 'temp'}", f"{folder / 'scenarios.py'}::test_{scenario}"]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -148,7 +169,8 @@ def session(scenario, folder, moments, *, whole=False):
     except KeyboardInterrupt:
         code = f"{code}, KeyboardInterrupt out of pytest.main"
     except Exception as error:
-        # pytest's own last steps are not prepared for an interrupt; nor is CPython 3.11's ast.parse, whose count
+        # pytest's own last steps are not prepared for an interrupt; nor is CPython 3.11's
+        # ast.parse, whose count
         # of its depth is wrong from then on, for the rest of the process.
         if not interrupter.sent or _is_ours(error):
             raise
@@ -204,13 +226,21 @@ def work(scenario, count, seed, folder):
         code, text, interrupter = session(scenario, folder, moments, whole=whole)
         if not interrupter.sent:
             continue
-        if interrupter.sent and code in (0,) and "passed" in text and interrupter.phase == "outside":
+        if (
+            interrupter.sent
+            and code in (0,)
+            and "passed" in text
+            and interrupter.phase == "outside"
+        ):
             continue  # it came when pytest had ended, or before it began
         landed += 1
         now = state()
         wrong = [f"left: {key}: {now.get(key)!r}"[:300] for key in changed(before, now)]
         wrong += [f"thread left: {name}" for name in threads_left()]
-        wrong += [f"directory left aside: {path}" for path in (folder / "temp").rglob("mlchaos-golden-*/aside")]
+        wrong += [
+            f"directory left aside: {path}"
+            for path in (folder / "temp").rglob("mlchaos-golden-*/aside")
+        ]
         if (more := processes.more_than(_waiting())) > 0:
             wrong.append(f"{more} processes left of {processes.told()}")
             _stop()
@@ -224,7 +254,15 @@ def work(scenario, count, seed, folder):
             sys.exit(RENEW)
     _stop()
     if (more := processes.more_than(1)) > 0:
-        tell(Landed(scenario, "outside", 0, "end", [f"{more} processes left at the end: {processes.told()}"]))
+        tell(
+            Landed(
+                scenario,
+                "outside",
+                0,
+                "end",
+                [f"{more} processes left at the end: {processes.told()}"],
+            )
+        )
 
 
 def tell(landed):
@@ -238,15 +276,25 @@ def _servers():
     servers = [fresh_processes()._server]
     world = sys.modules.get("pytest_mlchaos.ranks.api")
     if world is not None:
-        servers += [value() for value in vars(world).values() if hasattr(value, "cache_info") and value.cache_info().currsize]
+        servers += [
+            value()
+            for value in vars(world).values()
+            if hasattr(value, "cache_info") and value.cache_info().currsize
+        ]
     return [server for server in servers if hasattr(server, "fork")]
 
 
 def _waiting():
-    """Count the processes that may be there: this one, the warm ones, and idle keepers, each with the next process."""
+    """Count the processes that may be there: this one, the warm ones, and idle keepers, each with
+    the next process.
+    """
     from pytest_mlchaos.processes.subprocess_runner import fresh_processes
 
-    return 1 + sum(server._process is not None for server in _servers()) + 2 * len(fresh_processes()._idle)
+    return (
+        1
+        + sum(server._process is not None for server in _servers())
+        + 2 * len(fresh_processes()._idle)
+    )
 
 
 def _stop():
@@ -281,7 +329,10 @@ def main():
             lines += more
         found += lines
         if returncode not in (0, RENEW) or sum(line.signals > 0 for line in lines) != count:
-            failed.append(f"{name}: {len(lines)} of {count} interrupts landed, and its process ended with exit code {returncode}")
+            failed.append(
+                f"{name}: {len(lines)} of {count} interrupts landed, and its process ended with "
+                f"exit code {returncode}"
+            )
         print(f"{name}: {_figures(lines)}", flush=True)
         for line in lines:
             for text in line.wrong:
@@ -294,10 +345,23 @@ def main():
 def _worked(name, count, seed):
     """Run one scenario in a process of its own: what landed there, and its exit code."""
     with tempfile.TemporaryDirectory(prefix="mlchaos-interrupts-") as folder:
-        command = [sys.executable, __file__, "--seed", str(seed), "--worker", name, str(count), folder]
+        command = [
+            sys.executable,
+            __file__,
+            "--seed",
+            str(seed),
+            "--worker",
+            name,
+            str(count),
+            folder,
+        ]
         environment = {**os.environ, MARK: secrets.token_hex(8)}
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    return [Landed(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")], done.returncode
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=False
+        )
+    return [
+        Landed(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")
+    ], done.returncode
 
 
 def _figures(lines):

@@ -17,7 +17,18 @@ from pytest_mlchaos.engine import attribution, controller, scopes
 
 __all__ = ["Processes", "changed", "state"]
 
-NOT_OURS = ("_pytest", "pluggy", "pytest", "pytest_", "hypothesis", "scenarios", "test_", "conftest", "_hypothesis", "tests")
+NOT_OURS = (
+    "_pytest",
+    "pluggy",
+    "pytest",
+    "pytest_",
+    "hypothesis",
+    "scenarios",
+    "test_",
+    "conftest",
+    "_hypothesis",
+    "tests",
+)
 """Whose names change from session to session: the test tools themselves."""
 FUNCTIONS = (
     types.FunctionType,
@@ -34,7 +45,9 @@ _sleep = time.sleep
 
 
 def state(only=None):
-    """Name and value of all that a fault, a trial or a supervised run may have changed; ``only``: of these modules."""
+    """Name and value of all that a fault, a trial or a supervised run may have changed; ``only``:
+    of these modules.
+    """
     found = {}
     for name, module in [(name, sys.modules[name]) for name in only or list(sys.modules)]:
         if isinstance(module, types.ModuleType) and not name.startswith(NOT_OURS):
@@ -42,20 +55,50 @@ def state(only=None):
                 if isinstance(value, FUNCTIONS):
                     found[name, key] = value
                     if isinstance(value, type) and value.__module__ == name:
-                        found.update({(name, key, part): held for part, held in list(vars(value).items()) if isinstance(held, FUNCTIONS)})
-    found.update({("signal", int(number)): signal.getsignal(number) for number in signal.valid_signals()})
-    found["profile"], found["trace"], found["thread profile"] = sys.getprofile(), sys.gettrace(), threading.getprofile()
+                        found.update(
+                            {
+                                (name, key, part): held
+                                for part, held in list(vars(value).items())
+                                if isinstance(held, FUNCTIONS)
+                            }
+                        )
+    found.update(
+        {("signal", int(number)): signal.getsignal(number) for number in signal.valid_signals()}
+    )
+    found["profile"], found["trace"], found["thread profile"] = (
+        sys.getprofile(),
+        sys.gettrace(),
+        threading.getprofile(),
+    )
     if hasattr(sys, "monitoring"):
         found.update({("monitoring", tool): sys.monitoring.get_tool(tool) for tool in range(6)})
     found["cwd"] = os.getcwd()
-    found.update({("environ", key): value for key, value in os.environ.items() if not key.startswith("PYTEST")})
+    found.update(
+        {
+            ("environ", key): value
+            for key, value in os.environ.items()
+            if not key.startswith("PYTEST")
+        }
+    )
     found.update({("copyreg", kind): how for kind, how in copyreg.dispatch_table.items()})
-    found["stdout"], found["stderr"], found["meta_path"] = sys.stdout, sys.stderr, tuple(sys.meta_path)
+    found["stdout"], found["stderr"], found["meta_path"] = (
+        sys.stdout,
+        sys.stderr,
+        tuple(sys.meta_path),
+    )
     found["random"] = random.getstate()
     found["affinity"] = tuple(os.sched_getaffinity(0))
     found["controllers"], found["open contexts"] = len(controller._active), interrupts.count_open()
-    found["deferred"] = interrupts._signals.depth, len(interrupts._signals.handlers), len(interrupts._signals.pending)
-    found["listeners"], found["inside"], found["scope"] = len(audit_events._listeners), scopes.inside(), attribution._SCOPE.get()
+    found["deferred"] = (
+        interrupts._signals.depth,
+        len(interrupts._signals.handlers),
+        len(interrupts._signals.pending),
+    )
+    found["listeners"], found["inside"], found["scope"] = (
+        len(audit_events._listeners),
+        scopes.inside(),
+        attribution._SCOPE.get(),
+    )
     if "torch" in sys.modules:
         found.update(_of_torch(sys.modules["torch"]))
     return found
@@ -83,7 +126,11 @@ def changed(before, now):
         if (key in before or not (isinstance(key, tuple) and key[0] in sys.modules))
         and key in before  # what came with a module that was imported meanwhile
         and not _same(before[key], now.get(key))
-    ] + [key for key in now if isinstance(key, tuple) and key[0] in ("environ", "copyreg") and key not in before]
+    ] + [
+        key
+        for key in now
+        if isinstance(key, tuple) and key[0] in ("environ", "copyreg") and key not in before
+    ]
 
 
 def _same(one, other):
@@ -96,7 +143,11 @@ def threads_left(seconds=3.0):
     """Threads of the plugin's that should be gone by now."""
     until = time.monotonic() + seconds
     while True:
-        left = [one.name for one in threading.enumerate() if one.name.startswith("mlchaos-") and one.name != "mlchaos-timeout"]
+        left = [
+            one.name
+            for one in threading.enumerate()
+            if one.name.startswith("mlchaos-") and one.name != "mlchaos-timeout"
+        ]
         if not left or time.monotonic() > until:
             return left
         _sleep(0.01)
@@ -139,7 +190,9 @@ class Processes:
         for pid in self._found():
             try:
                 with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    lines.append(f"{pid}: {file.read()[:60].replace(bytes(1), b' ').decode(errors='replace')}")
+                    lines.append(
+                        f"{pid}: {file.read()[:60].replace(bytes(1), b' ').decode(errors='replace')}"
+                    )
             except OSError:
                 continue
         return lines

@@ -68,7 +68,9 @@ assert_type(test_bare(Mlchaos(Path()), Path()), None)
 @chaos.settings(max_trials=20, budget="5m")
 def test_called(mlchaos: Mlchaos, tmp_path: Path) -> None:
     """Decorators with arguments stack."""
-    report = mlchaos.explore_crashes(train, tmp_path, 3, durability="power", jobs=2, timeout="2m", compare=["*.pt"])
+    report = mlchaos.explore_crashes(
+        train, tmp_path, 3, durability="power", jobs=2, timeout="2m", compare=["*.pt"]
+    )
     assert_type(report, CrashReport)
     assert_type(report.states, list[CrashState])
     assert_type(report.outcomes, list[CrashOutcome])
@@ -132,7 +134,8 @@ class StuckSensor(Fault):
 
 
 assert_type(StuckSensor(at=[1], value=2.0), StuckSensor)
-StuckSensor(valu=2.0)  # type: ignore[call-arg]  # a misspelt parameter is found before the test runs
+# A misspelt parameter is found before the test runs
+StuckSensor(valu=2.0)  # type: ignore[call-arg]
 test_promises = conformance(Case(StuckSensor(value=1.0), payload=lambda: 0.5))
 assert_type(strike(StuckSensor(at=0), [1.0]), StrikeResult)
 

@@ -8,7 +8,10 @@ from torch import nn
 
 
 def augment(batch):
-    return batch * float(np.random.uniform(0.8, 1.2)) + torch.from_numpy(np.random.normal(0, 0.1, batch.shape)).float()
+    return (
+        batch * float(np.random.uniform(0.8, 1.2))
+        + torch.from_numpy(np.random.normal(0, 0.1, batch.shape)).float()
+    )
 
 
 def train(workdir, total_steps):
@@ -33,6 +36,9 @@ def train(workdir, total_steps):
         opt.step()
         step += 1
         if step % 5 == 0:
-            torch.save({"model": model.state_dict(), "rng": torch.get_rng_state(), "step": step}, path + ".tmp")
+            torch.save(
+                {"model": model.state_dict(), "rng": torch.get_rng_state(), "step": step},
+                path + ".tmp",
+            )
             os.replace(path + ".tmp", path)
     return {"model": model.state_dict(), "step": step}

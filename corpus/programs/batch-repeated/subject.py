@@ -25,6 +25,8 @@ def train(workdir, total_steps):
         loss.backward()
         opt.step()
         if step % 4 == 3:
-            torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, path + ".tmp")
+            torch.save(
+                {"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, path + ".tmp"
+            )
             os.replace(path + ".tmp", path)
     return {"model": model.state_dict(), "opt": opt.state_dict()}

@@ -28,6 +28,8 @@ def train(workdir, epochs):
             loss.backward()
             opt.step()
             if (i + 1) % 3 == 0:
-                torch.save({"model": model.state_dict(), "epoch": epoch, "batches": i + 1}, path + ".tmp")
+                torch.save(
+                    {"model": model.state_dict(), "epoch": epoch, "batches": i + 1}, path + ".tmp"
+                )
                 os.replace(path + ".tmp", path)
     return {"model": model.state_dict()}

@@ -22,4 +22,7 @@ def train(workdir, iterations):
         snapshot_interval=0,
     )
     model.fit(x, y)
-    return {"trees": model.tree_count_, "raw": np.round(model.predict(x, prediction_type="RawFormulaVal"), 9)}
+    return {
+        "trees": model.tree_count_,
+        "raw": np.round(model.predict(x, prediction_type="RawFormulaVal"), 9),
+    }

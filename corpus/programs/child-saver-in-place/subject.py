@@ -24,7 +24,9 @@ def train(workdir, steps):
         if step % 3 == 0:
             if child is not None:
                 child.join()
-            child = multiprocessing.get_context("fork").Process(target=write, args=(path, (step, w)))
+            child = multiprocessing.get_context("fork").Process(
+                target=write, args=(path, (step, w))
+            )
             child.start()
     if child is not None:
         child.join()

@@ -22,7 +22,9 @@ class Saver:
 
     def save(self, state, path):
         self.wait()
-        self.child = subprocess.Popen([sys.executable, "-S", "-c", SAVER, path], stdin=subprocess.PIPE)
+        self.child = subprocess.Popen(
+            [sys.executable, "-S", "-c", SAVER, path], stdin=subprocess.PIPE
+        )
         self.child.stdin.write(pickle.dumps(state))
         self.child.stdin.close()
 

@@ -17,7 +17,11 @@ class App:
         self.model, self.opt, self.step = model, opt, 0
 
     def state_dict(self):
-        return {"model": self.model.state_dict(), "momentum": [s["momentum_buffer"] for s in self.opt.state.values()], "step": self.step}
+        return {
+            "model": self.model.state_dict(),
+            "momentum": [s["momentum_buffer"] for s in self.opt.state.values()],
+            "step": self.step,
+        }
 
     def load_state_dict(self, state):
         self.model.load_state_dict(state["model"])
@@ -32,7 +36,10 @@ def train(workdir, total_steps):
     model = nn.Linear(4, 1)
     opt = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     app = App(model, opt)
-    complete = sorted((path.parent for path in Path(workdir).glob("step_*/.metadata")), key=lambda path: int(path.name[5:]))
+    complete = sorted(
+        (path.parent for path in Path(workdir).glob("step_*/.metadata")),
+        key=lambda path: int(path.name[5:]),
+    )
     if complete:
         for p in model.parameters():  # there must be something to load into
             opt.state[p]["momentum_buffer"] = torch.zeros_like(p)

@@ -29,5 +29,8 @@ def train(workdir, total_steps):
         opt.step()
         step += 1
         if step % 4 == 0:
-            dcp.save({"model": model.state_dict(), "step": step}, checkpoint_id=os.path.join(workdir, str(step)))
+            dcp.save(
+                {"model": model.state_dict(), "step": step},
+                checkpoint_id=os.path.join(workdir, str(step)),
+            )
     return {"model": model.state_dict(), "step": step}

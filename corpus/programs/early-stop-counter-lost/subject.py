@@ -29,6 +29,9 @@ def train(workdir, max_epochs, patience=4):
         bad_epochs = 0 if held_out < best else bad_epochs + 1
         best = min(best, held_out)
         epoch += 1
-        torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "epoch": epoch, "best": best}, path + ".tmp")
+        torch.save(
+            {"model": model.state_dict(), "opt": opt.state_dict(), "epoch": epoch, "best": best},
+            path + ".tmp",
+        )
         os.replace(path + ".tmp", path)
     return {"stopped_after": epoch, "best": best, "model": model.state_dict()}

@@ -29,6 +29,9 @@ def train(workdir, total_steps):
         scaler.update()
         step += 1
         if step % 6 == 0:
-            torch.save({"model": model.state_dict(), "optimizer": opt.state_dict(), "step": step}, path + ".tmp")
+            torch.save(
+                {"model": model.state_dict(), "optimizer": opt.state_dict(), "step": step},
+                path + ".tmp",
+            )
             os.replace(path + ".tmp", path)
     return {"model": model.state_dict(), "scale": scaler.get_scale(), "step": step}

@@ -33,6 +33,9 @@ def train(workdir, micro_steps):
             scaler.update()
             opt.zero_grad()
         if done % 4 == 0:
-            torch.save({name: part.state_dict() for name, part in everything.items()} | {"done": done}, path + ".new")
+            torch.save(
+                {name: part.state_dict() for name, part in everything.items()} | {"done": done},
+                path + ".new",
+            )
             os.replace(path + ".new", path)
     return {"model": model.state_dict(), "scaler": scaler.state_dict(), "done": done}

@@ -21,13 +21,18 @@ def train(workdir, steps):
         gen.set_state(c["gen"])
         n = c["n"]
     while n < steps:
-        for xb, i in DataLoader(data, 2, sampler=WeightedRandomSampler(weights.tolist(), 8, generator=gen)):
+        for xb, i in DataLoader(
+            data, 2, sampler=WeightedRandomSampler(weights.tolist(), 8, generator=gen)
+        ):
             loss = (net(xb) - xb.prod(1, keepdim=True)).square()
             opt.zero_grad()
             loss.mean().backward()
             opt.step()
             n += 1
             weights[i] = loss.detach()[:, 0] * 10 + 0.01
-        torch.save({"net": net.state_dict(), "opt": opt.state_dict(), "gen": gen.get_state(), "n": n}, path + ".t")
+        torch.save(
+            {"net": net.state_dict(), "opt": opt.state_dict(), "gen": gen.get_state(), "n": n},
+            path + ".t",
+        )
         os.replace(path + ".t", path)
     return net.state_dict()

@@ -24,10 +24,15 @@ def train(workdir, epochs):
     trainer = Engine(update)
     everything = {"model": model, "opt": opt, "trainer": trainer}
     saver = Checkpoint(
-        everything, DiskSaver(str(workdir), require_empty=False), n_saved=2, global_step_transform=lambda e, _: e.state.epoch
+        everything,
+        DiskSaver(str(workdir), require_empty=False),
+        n_saved=2,
+        global_step_transform=lambda e, _: e.state.epoch,
     )
     trainer.add_event_handler(Events.EPOCH_COMPLETED, saver)
-    if found := sorted(Path(workdir).glob("checkpoint_*.pt"), key=lambda path: int(path.stem.rsplit("_", 1)[1])):
+    if found := sorted(
+        Path(workdir).glob("checkpoint_*.pt"), key=lambda path: int(path.stem.rsplit("_", 1)[1])
+    ):
         Checkpoint.load_objects(everything, torch.load(found[-1], weights_only=False))
     if trainer.state.epoch < epochs:
         trainer.run(batches, max_epochs=epochs)

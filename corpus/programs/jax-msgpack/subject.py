@@ -21,7 +21,11 @@ def train(workdir, steps):
     grad = jax.jit(jax.grad(lambda p: jnp.mean((x @ p["w"] + p["b"] - y) ** 2)))
     while state["step"] < steps:
         updates, opt = optimizer.update(grad(state["params"]), state["opt"])
-        state = {"step": state["step"] + 1, "params": optax.apply_updates(state["params"], updates), "opt": opt}
+        state = {
+            "step": state["step"] + 1,
+            "params": optax.apply_updates(state["params"], updates),
+            "opt": opt,
+        }
         if state["step"] % 3 == 0:
             path.write_bytes(serialization.to_bytes(state))
     return {"params": jax.tree.map(np.asarray, state["params"]), "step": state["step"]}

@@ -16,7 +16,13 @@ def train(workdir, steps):
     target = np.linspace(-2.0, 1.0, 900)
     for step in range(len(history), steps):
         w = w + 0.3 * (target - w)
-        history.append({"step": step, "w": [round(float(v), 12) for v in w], "loss": round(float(np.abs(target - w).sum()), 12)})
+        history.append(
+            {
+                "step": step,
+                "w": [round(float(v), 12) for v in w],
+                "loss": round(float(np.abs(target - w).sum()), 12),
+            }
+        )
         with open(path, "a") as log:
             log.write(json.dumps(history[-1]) + "\n")
     return {"w": w, "losses": [row["loss"] for row in history]}

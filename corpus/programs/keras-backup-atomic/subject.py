@@ -32,5 +32,14 @@ def train(workdir, epochs):
         model.compile(optimizer=keras.optimizers.Adam(1e-2), loss="mse")
     done = int(model.optimizer.iterations.numpy()) // 4
     if done < epochs:
-        model.fit(x, y, batch_size=5, epochs=epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[Backup(path)])
+        model.fit(
+            x,
+            y,
+            batch_size=5,
+            epochs=epochs,
+            initial_epoch=done,
+            shuffle=False,
+            verbose=0,
+            callbacks=[Backup(path)],
+        )
     return {"weights": model.get_weights(), "iterations": int(model.optimizer.iterations.numpy())}

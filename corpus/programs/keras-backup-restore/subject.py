@@ -13,6 +13,8 @@ def train(workdir, epochs):
     y = x.sum(1, keepdims=True)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(optimizer=keras.optimizers.Adam(1e-2), loss="mse")
-    backup = keras.callbacks.BackupAndRestore(os.path.join(workdir, "backup"), delete_checkpoint=False)
+    backup = keras.callbacks.BackupAndRestore(
+        os.path.join(workdir, "backup"), delete_checkpoint=False
+    )
     model.fit(x, y, batch_size=5, epochs=epochs, shuffle=False, verbose=0, callbacks=[backup])
     return {"weights": model.get_weights(), "iterations": int(model.optimizer.iterations.numpy())}

@@ -15,10 +15,21 @@ def train(workdir, epochs):
     if os.path.exists(path):
         model = keras.saving.load_model(path)
     else:
-        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)])
+        model = keras.Sequential(
+            [keras.Input((6,)), keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)]
+        )
         model.compile(optimizer=keras.optimizers.Adam(1e-2), loss="mse")
     done = int(model.optimizer.iterations.numpy()) // 5
     save = keras.callbacks.ModelCheckpoint(path, save_freq="epoch")
     if done < epochs:
-        model.fit(x, y, batch_size=8, epochs=epochs, initial_epoch=done, shuffle=False, verbose=0, callbacks=[save])
+        model.fit(
+            x,
+            y,
+            batch_size=8,
+            epochs=epochs,
+            initial_epoch=done,
+            shuffle=False,
+            verbose=0,
+            callbacks=[save],
+        )
     return {"weights": model.get_weights(), "iterations": int(model.optimizer.iterations.numpy())}

@@ -5,7 +5,14 @@ import os
 import lightgbm as lgb
 import numpy as np
 
-PARAMS = {"objective": "regression", "num_leaves": 4, "min_data_in_leaf": 5, "num_threads": 1, "verbosity": -1, "deterministic": True}
+PARAMS = {
+    "objective": "regression",
+    "num_leaves": 4,
+    "min_data_in_leaf": 5,
+    "num_threads": 1,
+    "verbosity": -1,
+    "deterministic": True,
+}
 
 
 def train(workdir, rounds):
@@ -21,5 +28,7 @@ def train(workdir, rounds):
             env.model.save_model(path)
 
     if done < rounds:
-        booster = lgb.train(PARAMS, lgb.Dataset(x, y), rounds - done, init_model=booster, callbacks=[save])
+        booster = lgb.train(
+            PARAMS, lgb.Dataset(x, y), rounds - done, init_model=booster, callbacks=[save]
+        )
     return {"trees": booster.num_trees(), "predictions": np.round(booster.predict(x[:20]), 6)}

@@ -10,7 +10,9 @@ from torch.utils.data import DataLoader, TensorDataset
 def train(workdir, total_steps):
     torch.manual_seed(0)
     data = TensorDataset(torch.randn(40, 4), torch.randn(40, 1))
-    loader = DataLoader(data, batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(7))
+    loader = DataLoader(
+        data, batch_size=8, shuffle=True, generator=torch.Generator().manual_seed(7)
+    )
     model = nn.Linear(4, 1)
     opt = torch.optim.AdamW(model.parameters(), lr=0.02)
     path, step = os.path.join(workdir, "ckpt.pt"), 0
@@ -27,6 +29,14 @@ def train(workdir, total_steps):
             loss.backward()
             opt.step()
             step += 1
-        torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "step": step, "rng": torch.get_rng_state()}, path + ".tmp")
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "opt": opt.state_dict(),
+                "step": step,
+                "rng": torch.get_rng_state(),
+            },
+            path + ".tmp",
+        )
         os.replace(path + ".tmp", path)
     return {"model": model.state_dict(), "step": step}

@@ -18,7 +18,9 @@ class Noisy(Dataset):
         return len(self.x)
 
     def __getitem__(self, i):
-        return self.x[i] + 0.1 * torch.randn(4) + random.uniform(-0.1, 0.1), self.x[i].sum(0, keepdim=True)
+        return self.x[i] + 0.1 * torch.randn(4) + random.uniform(-0.1, 0.1), self.x[i].sum(
+            0, keepdim=True
+        )
 
 
 def train(workdir, epochs):
@@ -39,6 +41,9 @@ def train(workdir, epochs):
             opt.zero_grad()
             loss.backward()
             opt.step()
-        torch.save({"model": model.state_dict(), "generator": generator.get_state(), "epoch": epoch + 1}, path + ".tmp")
+        torch.save(
+            {"model": model.state_dict(), "generator": generator.get_state(), "epoch": epoch + 1},
+            path + ".tmp",
+        )
         os.replace(path + ".tmp", path)
     return {"model": model.state_dict(), "epochs": epochs}

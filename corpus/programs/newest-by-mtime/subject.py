@@ -8,7 +8,9 @@ import numpy as np
 
 
 def load(workdir):
-    paths = [path for name in ("a.npz", "b.npz") if os.path.exists(path := os.path.join(workdir, name))]
+    paths = [
+        path for name in ("a.npz", "b.npz") if os.path.exists(path := os.path.join(workdir, name))
+    ]
     for path in sorted(paths, key=os.path.getmtime, reverse=True):
         try:
             with np.load(path) as saved:

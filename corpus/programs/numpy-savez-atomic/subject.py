@@ -25,6 +25,8 @@ def train(workdir, steps):
         w = w - 0.5 * v
         step += 1
         if step % 3 == 0:
-            np.savez_compressed(temporary, w=w, v=v, step=step, rng=json.dumps(rng.bit_generator.state))
+            np.savez_compressed(
+                temporary, w=w, v=v, step=step, rng=json.dumps(rng.bit_generator.state)
+            )
             os.replace(temporary, path)
     return {"w": w, "v": v, "step": step}

@@ -27,5 +27,8 @@ def train(workdir, steps):
         history.append(round(float(np.square(w - target).sum()), 12))
         if step % 5 == 0:
             put(weights, lambda file: np.save(file, w))
-            put(progress, lambda file: file.write(json.dumps({"step": step, "history": history}).encode()))
+            put(
+                progress,
+                lambda file: file.write(json.dumps({"step": step, "history": history}).encode()),
+            )
     return {"w": w, "history": history}

@@ -21,5 +21,9 @@ def search(workdir, trials):
     else:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     if len(study.trials) < trials:
-        study.optimize(lambda trial: trial.suggest_float("x", -1, 1) ** 2, n_trials=trials - len(study.trials), callbacks=[keep])
+        study.optimize(
+            lambda trial: trial.suggest_float("x", -1, 1) ** 2,
+            n_trials=trials - len(study.trials),
+            callbacks=[keep],
+        )
     return {"values": [trial.value for trial in study.trials], "best": study.best_params}

@@ -17,4 +17,6 @@ def search(workdir, trials):
     missing = trials - len([trial for trial in study.trials if trial.state == TrialState.COMPLETE])
     if missing > 0:
         study.optimize(lambda trial: trial.suggest_float("x", 0, 1) ** 2, n_trials=missing)
-    return {"xs": [trial.params["x"] for trial in study.trials if trial.state == TrialState.COMPLETE]}
+    return {
+        "xs": [trial.params["x"] for trial in study.trials if trial.state == TrialState.COMPLETE]
+    }

@@ -20,4 +20,7 @@ def search(workdir, trials):
         study.sampler = optuna.samplers.RandomSampler(seed=100 + done)
         study.optimize(objective, n_trials=1)
     complete = study.get_trials(states=[TrialState.COMPLETE])
-    return {"values": [round(trial.value, 9) for trial in complete], "params": [trial.params for trial in complete]}
+    return {
+        "values": [round(trial.value, 9) for trial in complete],
+        "params": [trial.params for trial in complete],
+    }

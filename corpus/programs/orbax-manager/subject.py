@@ -19,7 +19,9 @@ def train(workdir, steps):
     y = x @ jnp.arange(4, dtype=jnp.float32)
     w = jnp.zeros(4, jnp.float32)
     folder = os.path.abspath(os.path.join(workdir, "orbax"))
-    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(max_to_keep=2, save_interval_steps=2)) as manager:
+    with ocp.CheckpointManager(
+        folder, options=ocp.CheckpointManagerOptions(max_to_keep=2, save_interval_steps=2)
+    ) as manager:
         step = manager.latest_step() or 0
         if step:
             w = manager.restore(step, args=ocp.args.StandardRestore({"w": w}))["w"]

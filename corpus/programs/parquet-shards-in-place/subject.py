@@ -17,4 +17,6 @@ def preprocess(workdir, shards):
             for chunk in range(3):
                 values = np.random.default_rng([i, chunk]).normal(size=10)
                 writer.write_table(pa.table({"x": np.sort(values)}, schema=schema))
-    return {"sums": [round(float(np.sum(pq.read_table(path)["x"].to_numpy())), 9) for path in paths]}
+    return {
+        "sums": [round(float(np.sum(pq.read_table(path)["x"].to_numpy())), 9) for path in paths]
+    }

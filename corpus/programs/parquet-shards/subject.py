@@ -19,5 +19,15 @@ def preprocess(workdir, shards):
         frame["scaled"] = (frame["value"] - frame["value"].mean()) / frame["value"].std()
         frame.to_parquet(path + ".tmp", index=False)
         os.rename(path + ".tmp", path)
-    table = pq.read_table([os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".parquet")])
-    return {"rows": table.num_rows, "ids": table["id"].to_numpy(), "scaled": table["scaled"].to_numpy()}
+    table = pq.read_table(
+        [
+            os.path.join(folder, name)
+            for name in sorted(os.listdir(folder))
+            if name.endswith(".parquet")
+        ]
+    )
+    return {
+        "rows": table.num_rows,
+        "ids": table["id"].to_numpy(),
+        "scaled": table["scaled"].to_numpy(),
+    }

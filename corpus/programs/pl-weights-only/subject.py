@@ -55,4 +55,7 @@ def train(workdir, epochs):
         )
         trainer.fit(model, loader)
     assert ModelCheckpoint  # not used: the callback above names files by all epochs
-    return {"model": {name: value.clone() for name, value in model.state_dict().items()}, "epochs": epochs}
+    return {
+        "model": {name: value.clone() for name, value in model.state_dict().items()},
+        "epochs": epochs,
+    }

@@ -20,7 +20,13 @@ class Rings(InMemoryDataset):
         graphs = []
         for size in range(4, 9):
             nodes = torch.arange(size)
-            graphs.append(Data(x=torch.eye(size)[:, :4], edge_index=torch.stack([nodes, nodes.roll(1)]), y=torch.tensor([float(size)])))
+            graphs.append(
+                Data(
+                    x=torch.eye(size)[:, :4],
+                    edge_index=torch.stack([nodes, nodes.roll(1)]),
+                    y=torch.tensor([float(size)]),
+                )
+            )
         self.save(graphs, self.processed_paths[0])
 
 

@@ -18,7 +18,11 @@ def run(workdir, rounds):
     done, state = root / "result.json", root / "state.json"
     if done.exists():
         return json.loads(done.read_text())
-    s = json.loads(state.read_text()) if state.exists() else {"theta": [0.1, 0.2], "history": [], "round": 0}
+    s = (
+        json.loads(state.read_text())
+        if state.exists()
+        else {"theta": [0.1, 0.2], "history": [], "round": 0}
+    )
     theta, history = np.array(s["theta"]), s["history"]
     for r in range(s["round"], rounds):
         theta = theta - 0.1 * (theta - np.array([1.0, -1.0]) / (r + 1))

@@ -29,6 +29,8 @@ def train(workdir, total_steps):
             for old in glob.glob(os.path.join(workdir, "model-*.pt")):
                 os.remove(old)
             path = os.path.join(workdir, f"model-{step:03d}.pt")
-            torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, path + ".tmp")
+            torch.save(
+                {"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, path + ".tmp"
+            )
             os.rename(path + ".tmp", path)
     return {"model": model.state_dict(), "step": step}

@@ -14,7 +14,10 @@ def train(workdir, total_steps):
     y = (x[:, :1] * x[:, 1:2] > 0).float()
     model = nn.Sequential(nn.Linear(5, 16), nn.GELU(), nn.Linear(16, 1))
     opt = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    weights, moments, state = (os.path.join(workdir, name) for name in ("model.safetensors", "optimizer.pt", "trainer_state.json"))
+    weights, moments, state = (
+        os.path.join(workdir, name)
+        for name in ("model.safetensors", "optimizer.pt", "trainer_state.json")
+    )
     step = 0
     if os.path.exists(state):
         model.load_state_dict(load_file(weights))

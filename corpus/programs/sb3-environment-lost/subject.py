@@ -17,7 +17,16 @@ def train(workdir, time_steps):
         model = PPO.load(path, env=env, device="cpu")
         model.set_random_seed(0)
     else:
-        model = PPO("MlpPolicy", env, n_steps=ROLLOUT, batch_size=16, n_epochs=2, seed=0, device="cpu", policy_kwargs={"net_arch": [8]})
+        model = PPO(
+            "MlpPolicy",
+            env,
+            n_steps=ROLLOUT,
+            batch_size=16,
+            n_epochs=2,
+            seed=0,
+            device="cpu",
+            policy_kwargs={"net_arch": [8]},
+        )
     while model.num_timesteps < time_steps:
         model.learn(ROLLOUT, reset_num_timesteps=False)
         model.save(os.path.join(workdir, "writing.zip"))

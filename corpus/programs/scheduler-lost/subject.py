@@ -27,6 +27,8 @@ def train(workdir, total_steps):
         sched.step()
         step += 1
         if step % 5 == 0:
-            torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, path + ".tmp")
+            torch.save(
+                {"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, path + ".tmp"
+            )
             os.replace(path + ".tmp", path)
     return {"model": model.state_dict(), "step": step}

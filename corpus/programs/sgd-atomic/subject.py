@@ -21,7 +21,12 @@ def train(workdir, epochs):
     x = data.normal(size=(120, 10)) * 3 + 1
     y = x @ data.normal(size=10)
     path = os.path.join(workdir, "state.joblib")
-    state = {"reg": SGDRegressor(random_state=0), "scaler": StandardScaler(), "epoch": 0, "rng": np.random.default_rng(1)}
+    state = {
+        "reg": SGDRegressor(random_state=0),
+        "scaler": StandardScaler(),
+        "epoch": 0,
+        "rng": np.random.default_rng(1),
+    }
     if os.path.exists(path):
         state = joblib.load(path)
     while state["epoch"] < epochs:

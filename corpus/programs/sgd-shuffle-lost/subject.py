@@ -11,7 +11,11 @@ def train(workdir, epochs):
     np.random.seed(0)
     x = np.random.randn(100, 8)
     y = (x[:, 0] > x[:, 1]).astype(int)
-    clf, start, path = SGDClassifier(random_state=4, learning_rate="constant", eta0=0.5), 0, os.path.join(workdir, "clf.pkl")
+    clf, start, path = (
+        SGDClassifier(random_state=4, learning_rate="constant", eta0=0.5),
+        0,
+        os.path.join(workdir, "clf.pkl"),
+    )
     if os.path.exists(path):
         with open(path, "rb") as file:
             start, clf = pickle.load(file)

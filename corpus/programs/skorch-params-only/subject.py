@@ -26,7 +26,14 @@ def train(workdir, epochs):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 5)).astype("float32")
     y = x.sum(1, keepdims=True)
-    done = max((int(name[7:-3]) for name in os.listdir(workdir) if name.startswith("params-") and name.endswith(".pt")), default=0)
+    done = max(
+        (
+            int(name[7:-3])
+            for name in os.listdir(workdir)
+            if name.startswith("params-") and name.endswith(".pt")
+        ),
+        default=0,
+    )
     net = NeuralNetRegressor(
         nn.Linear,
         module__in_features=5,

@@ -26,6 +26,8 @@ def train(workdir, total_steps):
         step += 1
         if step % 2 == 0:
             path = os.path.join(workdir, "stable.pt" if step % 10 == 0 else "recent.pt")
-            torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, path + ".tmp")
+            torch.save(
+                {"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, path + ".tmp"
+            )
             os.replace(path + ".tmp", path)
     return {"model": model.state_dict(), "step": step}

@@ -41,5 +41,14 @@ def train(workdir, total_steps):
         opt.step()
         step += 1
         if step % 4 == 0:
-            save(workdir, {"model": model.state_dict(), "opt": opt.state_dict(), "step": step, "rng": torch.get_rng_state()}, step)
+            save(
+                workdir,
+                {
+                    "model": model.state_dict(),
+                    "opt": opt.state_dict(),
+                    "step": step,
+                    "rng": torch.get_rng_state(),
+                },
+                step,
+            )
     return {"model": model.state_dict(), "opt": opt.state_dict(), "step": step}

@@ -26,7 +26,10 @@ def train(workdir, total_steps):
         step += 1
         if step % 5 == 0:
             name = f"ckpt-{step}.pt"
-            torch.save({"model": model.state_dict(), "opt": opt.state_dict(), "step": step}, os.path.join(workdir, name + ".tmp"))
+            torch.save(
+                {"model": model.state_dict(), "opt": opt.state_dict(), "step": step},
+                os.path.join(workdir, name + ".tmp"),
+            )
             os.replace(os.path.join(workdir, name + ".tmp"), os.path.join(workdir, name))
             if os.path.lexists(latest):
                 os.unlink(latest)

@@ -13,7 +13,11 @@ class Writer(threading.Thread):
 
     def __init__(self):
         super().__init__()
-        self.work, self.granted, self.written = queue.Queue(), threading.Semaphore(0), threading.Event()
+        self.work, self.granted, self.written = (
+            queue.Queue(),
+            threading.Semaphore(0),
+            threading.Event(),
+        )
 
     def run(self):
         while (item := self.work.get()) is not None:

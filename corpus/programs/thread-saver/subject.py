@@ -38,7 +38,9 @@ def train(workdir, total_steps):
             if step % 5 == 0:
                 if pending is not None:
                     pending.result()
-                state = copy.deepcopy({"model": model.state_dict(), "opt": opt.state_dict(), "step": step})
+                state = copy.deepcopy(
+                    {"model": model.state_dict(), "opt": opt.state_dict(), "step": step}
+                )
                 pending = pool.submit(write, state, path)
     if pending is not None:
         pending.result()

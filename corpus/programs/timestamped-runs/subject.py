@@ -8,7 +8,10 @@ import numpy as np
 
 
 def train(workdir, steps):
-    checkpoints = sorted(Path(workdir).glob("run-*/step-*.npy"), key=lambda path: int(path.stem.removeprefix("step-")))
+    checkpoints = sorted(
+        Path(workdir).glob("run-*/step-*.npy"),
+        key=lambda path: int(path.stem.removeprefix("step-")),
+    )
     w, step = np.ones(4), 0
     if checkpoints:
         w, step = np.load(checkpoints[-1]), int(checkpoints[-1].stem.removeprefix("step-"))

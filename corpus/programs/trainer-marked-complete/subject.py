@@ -39,7 +39,10 @@ class MarkComplete(TrainerCallback):
 
 
 def newest_complete(workdir):
-    found = sorted(Path(workdir).glob("checkpoint-*/complete"), key=lambda mark: int(mark.parent.name.partition("-")[2]))
+    found = sorted(
+        Path(workdir).glob("checkpoint-*/complete"),
+        key=lambda mark: int(mark.parent.name.partition("-")[2]),
+    )
     return str(found[-1].parent) if found else None
 
 

@@ -13,7 +13,16 @@ def fit(workdir, rounds):
     y = (x[:, 0] * x[:, 1] > 0).int()
     data = xgb.DMatrix(np.asarray(x), np.asarray(y))
     path = Path(workdir) / "model.ubj"
-    booster = xgb.Booster({"objective": "binary:logistic", "max_depth": 3, "eta": 0.3, "nthread": 1, "base_score": 0.5}, [data])
+    booster = xgb.Booster(
+        {
+            "objective": "binary:logistic",
+            "max_depth": 3,
+            "eta": 0.3,
+            "nthread": 1,
+            "base_score": 0.5,
+        },
+        [data],
+    )
     if path.exists():
         booster.load_model(path)
     for iteration in range(booster.num_boosted_rounds(), rounds):
@@ -22,4 +31,7 @@ def fit(workdir, rounds):
             temporary = path.with_name("model.part.ubj")
             booster.save_model(temporary)
             temporary.replace(path)
-    return {"rounds": booster.num_boosted_rounds(), "margin": torch.from_numpy(booster.predict(data, output_margin=True)).round(decimals=4)}
+    return {
+        "rounds": booster.num_boosted_rounds(),
+        "margin": torch.from_numpy(booster.predict(data, output_margin=True)).round(decimals=4),
+    }

@@ -18,7 +18,13 @@ class Keep(xgb.callback.TrainingCallback):
 
     def after_iteration(self, model, epoch, evals_log):
         with open(self.path + ".part", "wb") as file:
-            pickle.dump({"booster": model.save_raw("ubj"), **{name: vars(self.stopping)[name] for name in KEPT}}, file)
+            pickle.dump(
+                {
+                    "booster": model.save_raw("ubj"),
+                    **{name: vars(self.stopping)[name] for name in KEPT},
+                },
+                file,
+            )
         os.replace(self.path + ".part", self.path)
         return False
 
@@ -36,7 +42,13 @@ def train(workdir, rounds):
         previous = xgb.Booster(model_file=state.pop("booster"))
         vars(stopping).update(state)
     booster = xgb.train(
-        {"objective": "binary:logistic", "eval_metric": "logloss", "max_depth": 4, "eta": 0.2, "nthread": 1},
+        {
+            "objective": "binary:logistic",
+            "eval_metric": "logloss",
+            "max_depth": 4,
+            "eta": 0.2,
+            "nthread": 1,
+        },
         fit,
         rounds - (previous.num_boosted_rounds() if previous else 0),
         evals=[(held_out, "held_out")],

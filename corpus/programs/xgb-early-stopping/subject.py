@@ -29,7 +29,13 @@ def train(workdir, rounds):
     if done >= rounds:
         return {"rounds": done}
     booster = xgb.train(
-        {"objective": "binary:logistic", "eval_metric": "logloss", "max_depth": 4, "eta": 0.2, "nthread": 1},
+        {
+            "objective": "binary:logistic",
+            "eval_metric": "logloss",
+            "max_depth": 4,
+            "eta": 0.2,
+            "nthread": 1,
+        },
         fit,
         rounds - done,
         evals=[(held_out, "held_out")],

@@ -5,7 +5,14 @@ import os
 import numpy as np
 import xgboost as xgb
 
-PARAMS = {"objective": "binary:logistic", "max_depth": 3, "eta": 0.3, "nthread": 1, "seed": 3, "tree_method": "exact"}
+PARAMS = {
+    "objective": "binary:logistic",
+    "max_depth": 3,
+    "eta": 0.3,
+    "nthread": 1,
+    "seed": 3,
+    "tree_method": "exact",
+}
 
 
 class SaveEvery(xgb.callback.TrainingCallback):
@@ -34,5 +41,12 @@ def train(workdir, rounds):
     done = previous.num_boosted_rounds() if previous else 0
     booster = previous
     if done < rounds:
-        booster = xgb.train(PARAMS, data, rounds - done, xgb_model=previous, callbacks=[SaveEvery(path, 2)], verbose_eval=False)
+        booster = xgb.train(
+            PARAMS,
+            data,
+            rounds - done,
+            xgb_model=previous,
+            callbacks=[SaveEvery(path, 2)],
+            verbose_eval=False,
+        )
     return {"step": booster.num_boosted_rounds(), "trees": booster.get_dump(with_stats=False)}

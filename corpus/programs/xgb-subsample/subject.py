@@ -5,7 +5,15 @@ import os
 import numpy as np
 import xgboost as xgb
 
-PARAMS = {"max_depth": 3, "eta": 0.3, "subsample": 0.5, "colsample_bytree": 0.7, "nthread": 1, "seed": 11, "tree_method": "hist"}
+PARAMS = {
+    "max_depth": 3,
+    "eta": 0.3,
+    "subsample": 0.5,
+    "colsample_bytree": 0.7,
+    "nthread": 1,
+    "seed": 11,
+    "tree_method": "hist",
+}
 EVERY = 3
 
 

@@ -13,10 +13,32 @@ __all__ = ["Listener", "hear"]
 Listener = Callable[[str, tuple[Any, ...]], None]
 """Called with an event and its arguments, before the operation that they announce."""
 
-STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "_posixsubprocess.fork_exec"})
+STARTS = frozenset(
+    {
+        "subprocess.Popen",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.system",
+        "_posixsubprocess.fork_exec",
+    }
+)
 """Events that start a process, which may write as well."""
 _NAMES = frozenset(
-    f"os.{name}" for name in ("chmod", "chown", "link", "mkdir", "remove", "rename", "rmdir", "symlink", "truncate", "utime")
+    f"os.{name}"
+    for name in (
+        "chmod",
+        "chown",
+        "link",
+        "mkdir",
+        "remove",
+        "rename",
+        "rmdir",
+        "symlink",
+        "truncate",
+        "utime",
+    )
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _listeners: list[Listener] = []
@@ -35,7 +57,12 @@ def hear(listener: Listener) -> Callable[[], None]:
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if not _listeners:
         return
-    if event in _NAMES or event in STARTS or event == "mmap.__new__" or (event == "open" and _is_written(arguments)):
+    if (
+        event in _NAMES
+        or event in STARTS
+        or event == "mmap.__new__"
+        or (event == "open" and _is_written(arguments))
+    ):
         for listener in tuple(_listeners):
             listener(event, arguments)
 

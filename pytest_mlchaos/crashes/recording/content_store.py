@@ -10,14 +10,22 @@ from pathlib import Path
 
 from ..model import Content
 
-__all__ = ["BLOCK_BYTES", "EMPTY", "MAX_WHOLE_BYTES", "ContentStore", "GrowingFile", "open_plain_file"]
+__all__ = [
+    "BLOCK_BYTES",
+    "EMPTY",
+    "MAX_WHOLE_BYTES",
+    "ContentStore",
+    "GrowingFile",
+    "open_plain_file",
+]
 
 BLOCK_BYTES = 1 << 20
 """Contents share blocks of this size."""
 MAX_WHOLE_BYTES = 1 << 17
 """A changed file of at most this size is read as a whole each time."""
 _BORDER_BYTES = 1 << 12
-"""A growing file is checked for rewrites by this many bytes at its start and before its new part."""
+"""A growing file is checked for rewrites by this many bytes at its start and before its new part.
+"""
 _DIGEST_BYTES = 16
 
 
@@ -49,7 +57,11 @@ class _Digests:
         self._whole.append(digest)
 
     def blocks(self) -> tuple[bytes, ...]:
-        return (*self._whole, self._tail.digest()) if self._held or not self._whole else tuple(self._whole)
+        return (
+            (*self._whole, self._tail.digest())
+            if self._held or not self._whole
+            else tuple(self._whole)
+        )
 
 
 def _digest(blocks: tuple[bytes, ...]) -> bytes:
@@ -112,7 +124,9 @@ class ContentStore:
         """Accept contents that a different process has added."""
         self._end = os.fstat(self._fd).st_size
 
-    def put(self, fd: int, size: int, growing: GrowingFile | None = None, *, whole: bool = False) -> Content:
+    def put(
+        self, fd: int, size: int, growing: GrowingFile | None = None, *, whole: bool = False
+    ) -> Content:
         """Return the content of an open file.
 
         Args:
@@ -147,7 +161,11 @@ class ContentStore:
         """
         digest = _hash(data).digest()
         if digest not in self._known:
-            old = before.size if before.size < len(data) and _hash(data[: before.size]).digest() == before.digest else 0
+            old = (
+                before.size
+                if before.size < len(data) and _hash(data[: before.size]).digest() == before.digest
+                else 0
+            )
             pieces = _join_pieces(before.pieces if old else (), self._append(data[old:]))
             self._known[digest] = Content(len(data), digest, pieces, (digest,))
         return self._known[digest]
@@ -175,7 +193,9 @@ class ContentStore:
             done += len(block)
         return self._content(done, growing.digests.blocks(), pieces)
 
-    def _block(self, block: bytes, digest: bytes, start: int, old: Content) -> tuple[tuple[int, int], ...]:
+    def _block(
+        self, block: bytes, digest: bytes, start: int, old: Content
+    ) -> tuple[tuple[int, int], ...]:
         """Return where a block is stored.
 
         The file held ``old`` before. That content may begin with this block, or be the beginning of
@@ -184,8 +204,15 @@ class ContentStore:
         if old.blocks[start // BLOCK_BYTES : start // BLOCK_BYTES + 1] == (digest,):
             return _slice_pieces(old.pieces, start, len(block))
         if digest not in self._blocks:
-            held = old.size if start == 0 < old.size <= MAX_WHOLE_BYTES and _hash(block[: old.size]).digest() == old.digest else 0
-            self._blocks[digest] = _join_pieces(old.pieces if held else (), self._append(block[held:]))
+            held = (
+                old.size
+                if start == 0 < old.size <= MAX_WHOLE_BYTES
+                and _hash(block[: old.size]).digest() == old.digest
+                else 0
+            )
+            self._blocks[digest] = _join_pieces(
+                old.pieces if held else (), self._append(block[held:])
+            )
         return self._blocks[digest]
 
     def _grown(self, fd: int, size: int, growing: GrowingFile) -> Content:
@@ -196,10 +223,14 @@ class ContentStore:
             done += len(data)
         blocks = growing.digests.blocks()
         for place in range(growing.content.size // BLOCK_BYTES, done // BLOCK_BYTES):
-            self._blocks.setdefault(blocks[place], _slice_pieces(pieces, place * BLOCK_BYTES, BLOCK_BYTES))
+            self._blocks.setdefault(
+                blocks[place], _slice_pieces(pieces, place * BLOCK_BYTES, BLOCK_BYTES)
+            )
         return self._content(done, blocks, pieces)
 
-    def _content(self, size: int, blocks: tuple[bytes, ...], pieces: tuple[tuple[int, int], ...]) -> Content:
+    def _content(
+        self, size: int, blocks: tuple[bytes, ...], pieces: tuple[tuple[int, int], ...]
+    ) -> Content:
         digest = _digest(blocks)
         return self._known.setdefault(digest, Content(size, digest, pieces, blocks))
 
@@ -208,13 +239,31 @@ class ContentStore:
         if _slice_pieces(content.pieces, 0, start.size) == start.pieces:
             return True
         whole = start.size // BLOCK_BYTES
-        return content.blocks[:whole] == start.blocks[:whole] and self.cut(content, start.size) == start
+        return (
+            content.blocks[:whole] == start.blocks[:whole]
+            and self.cut(content, start.size) == start
+        )
 
     def cut(self, content: Content, size: int) -> Content:
         """Return the first bytes of a content."""
         pieces = _slice_pieces(content.pieces, 0, size)
-        tail = b"".join(self.blocks(Content(0, b"", _slice_pieces(pieces, size // BLOCK_BYTES * BLOCK_BYTES, size % BLOCK_BYTES))))
-        return self._content(size, (*content.blocks[: size // BLOCK_BYTES], *([_hash(tail).digest()] if tail or not size else [])), pieces)
+        tail = b"".join(
+            self.blocks(
+                Content(
+                    0,
+                    b"",
+                    _slice_pieces(pieces, size // BLOCK_BYTES * BLOCK_BYTES, size % BLOCK_BYTES),
+                )
+            )
+        )
+        return self._content(
+            size,
+            (
+                *content.blocks[: size // BLOCK_BYTES],
+                *([_hash(tail).digest()] if tail or not size else []),
+            ),
+            pieces,
+        )
 
     def zeros(self, size: int) -> Content:
         """Return that many zero bytes.
@@ -222,7 +271,9 @@ class ContentStore:
         A power loss leaves them for data that was never written back.
         """
         whole = (_hash(bytes(BLOCK_BYTES)).digest(),) * (size // BLOCK_BYTES)
-        tail = (_hash(bytes(size % BLOCK_BYTES)).digest(),) if size % BLOCK_BYTES or not size else ()
+        tail = (
+            (_hash(bytes(size % BLOCK_BYTES)).digest(),) if size % BLOCK_BYTES or not size else ()
+        )
         return self._content(size, whole + tail, ((-1, size),) if size else ())
 
     def blocks(self, content: Content) -> Iterator[bytes]:
@@ -265,14 +316,18 @@ class ContentStore:
             offset, length = offset + done, length - done
 
 
-def _join_pieces(pieces: tuple[tuple[int, int], ...], more: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+def _join_pieces(
+    pieces: tuple[tuple[int, int], ...], more: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, int], ...]:
     """Join two lists of pieces. Adjacent pieces become one."""
     if pieces and more and pieces[-1][0] >= 0 and sum(pieces[-1]) == more[0][0]:
         return (*pieces[:-1], (pieces[-1][0], pieces[-1][1] + more[0][1]), *more[1:])
     return pieces + more
 
 
-def _slice_pieces(pieces: tuple[tuple[int, int], ...], start: int, length: int) -> tuple[tuple[int, int], ...]:
+def _slice_pieces(
+    pieces: tuple[tuple[int, int], ...], start: int, length: int
+) -> tuple[tuple[int, int], ...]:
     """Return the pieces of a part of a content."""
     found, place = [], 0
     for offset, size in pieces:
@@ -304,7 +359,10 @@ def open_plain_file(path: str) -> Iterator[int]:
 
     ``O_NONBLOCK`` keeps a path that is not a plain file, such as a pipe, from blocking.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    fd = os.open(
+        path,
+        os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0),
+    )
     try:
         yield fd
     finally:

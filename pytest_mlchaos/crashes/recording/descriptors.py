@@ -61,10 +61,16 @@ class Processes:
     """The descriptors and working directories of threads, by thread ID.
 
     ``closed`` is called when the last descriptor of an open file is closed. ``parents`` has each
-    thread's and process's parent, and whether they share their descriptors and their working directory.
+    thread's and process's parent, and whether they share their descriptors and their working
+    directory.
     """
 
-    def __init__(self, directory: str, parents: dict[int, tuple[int, bool, bool]], closed: Callable[[OpenFile], object]) -> None:
+    def __init__(
+        self,
+        directory: str,
+        parents: dict[int, tuple[int, bool, bool]],
+        closed: Callable[[OpenFile], object],
+    ) -> None:
         self._parents = parents
         self._closed = closed
         self._first = _Table({}), _Directory(directory)

@@ -28,7 +28,9 @@ class Disk:
     def hold(self, tree: Tree) -> None:
         """Make the directory hold exactly this tree."""
         kept = {
-            path for path, (file, signature) in self._placed.items() if tree.get(path) == file and _signature(self._at(path)) == signature
+            path
+            for path, (file, signature) in self._placed.items()
+            if tree.get(path) == file and _signature(self._at(path)) == signature
         }
         self._clear(kept)
         self._placed = {path: placed for path, placed in self._placed.items() if path in kept}
@@ -55,7 +57,11 @@ class Disk:
                 path = name if relative == "." else f"{relative}/{name}"
                 if path not in kept and path not in above:
                     _remove(self._at(path))
-            folders[:] = [name for name in folders if (name if relative == "." else f"{relative}/{name}") in above]
+            folders[:] = [
+                name
+                for name in folders
+                if (name if relative == "." else f"{relative}/{name}") in above
+            ]
 
     def _put(self, path: str, node: Node) -> None:
         at = self._at(path)

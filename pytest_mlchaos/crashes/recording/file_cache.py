@@ -90,12 +90,18 @@ class FileCache:
             same = known.stamp == stamp
             ended = bool(known.supposed) and key not in writing
             if same and key not in self.young and not ended:
-                return known.file if known.file.mode == stat.S_IMODE(status.mode) else self._keep(known, known.file.content, status)
+                return (
+                    known.file
+                    if known.file.mode == stat.S_IMODE(status.mode)
+                    else self._keep(known, known.file.content, status)
+                )
         if not same:
             self.is_fine = self.is_fine or are_fine(known.stamp[1], status.mtime)
             known.stamp, known.since = stamp, monotonic()
         self._read(known, path, status, change, same=same, whole=key not in writing)
-        old = self.is_fine or known.read - known.since >= (_GRAIN if status.mtime % 1_000_000_000 else _COARSE)
+        old = self.is_fine or known.read - known.since >= (
+            _GRAIN if status.mtime % 1_000_000_000 else _COARSE
+        )
         (self.young.discard if old and key not in self._mapped else self.young.add)(key)
         assert known.file is not None
         return known.file
@@ -104,19 +110,29 @@ class FileCache:
         known.file = File(content, stat.S_IMODE(status.mode), status.mtime)
         return known.file
 
-    def _read(self, known: _CachedFile, path: str, status: Status, change: int, *, same: bool, whole: bool) -> None:
+    def _read(
+        self, known: _CachedFile, path: str, status: Status, change: int, *, same: bool, whole: bool
+    ) -> None:
         known.read = monotonic()
         with open_plain_file(path) as fd:
             there = os.fstat(fd)
             if (there.st_dev, there.st_ino) != status.key or there.st_size != status.size:
                 raise FileNotFoundError(path)
             before = known.file
-            if same and not whole and before is not None and status.size > MAX_WHOLE_BYTES and _looks_the_same(fd, known.growing):
+            if (
+                same
+                and not whole
+                and before is not None
+                and status.size > MAX_WHOLE_BYTES
+                and _looks_the_same(fd, known.growing)
+            ):
                 known.supposed_from = known.supposed_from if known.supposed else change
                 known.supposed.add(before.content.digest)
                 return
             content = (
-                before.content if same and before is not None and known.supposed else self._contents.put(fd, status.size, known.growing)
+                before.content
+                if same and before is not None and known.supposed
+                else self._contents.put(fd, status.size, known.growing)
             )
             if known.growing.supposed:
                 known.supposed_from = known.supposed_from if known.supposed else change
@@ -142,4 +158,8 @@ def _looks_the_same(fd: int, growing: GrowingFile) -> bool:
     """Return True if the start and the end of the file are unchanged."""
     size = growing.content.size
     at_end = os.pread(fd, len(growing.end), max(0, size - len(growing.end)))
-    return bool(growing.head) and os.pread(fd, len(growing.head), 0) == growing.head and at_end == growing.end
+    return (
+        bool(growing.head)
+        and os.pread(fd, len(growing.head), 0) == growing.head
+        and at_end == growing.end
+    )

@@ -37,7 +37,9 @@ class Names:
     def relative(self, path: str) -> str | None:
         """Return the path relative to the directory, or None if it is elsewhere."""
         root = self._history.root
-        return "" if path == root else path[len(root) + 1 :] if path.startswith(f"{root}/") else None
+        return (
+            "" if path == root else path[len(root) + 1 :] if path.startswith(f"{root}/") else None
+        )
 
     def known(self, path: str) -> Entry:
         """Return the entry at a path, or None if it is unknown."""
@@ -63,7 +65,13 @@ class Names:
             return self.folder(path)
         path = os.path.join(self.folder(above, depth), name)
         target = self._target(path) if follow and depth < _MAX_LINKS else None
-        return path if target is None else self.resolve(os.path.join(os.path.dirname(path), target), follow=True, depth=depth + 1)
+        return (
+            path
+            if target is None
+            else self.resolve(
+                os.path.join(os.path.dirname(path), target), follow=True, depth=depth + 1
+            )
+        )
 
     def folder(self, path: str, depth: int = 0) -> str:
         """Return a directory's path without links."""
@@ -92,7 +100,9 @@ class Names:
         """Rename a path."""
         origin, path, history = self.relative(source), self.relative(target), self._history
         one, other = self.known(source), self.known(target)
-        if source == target or (isinstance(one, tuple) and isinstance(other, tuple) and one[0] is other[0]):
+        if source == target or (
+            isinstance(one, tuple) and isinstance(other, tuple) and one[0] is other[0]
+        ):
             return  # rename(2) keeps both names if they are links to one file
         before = history.tree
         if origin is not None and path is not None:
@@ -130,7 +140,11 @@ class Names:
         names: Iterable[tuple[str, Entry]] = self._outside.items()
         if relative is not None:
             names = ((self._history.at(name), entry) for name, entry in self._history.tree.items())
-        return ((name, entry) for name, entry in list(names) if name == path or name.startswith(f"{path}/"))
+        return (
+            (name, entry)
+            for name, entry in list(names)
+            if name == path or name.startswith(f"{path}/")
+        )
 
     def take_out(self, path: str) -> None:
         """Remove a name and all names below it."""

@@ -11,13 +11,16 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.interrupts import deferred
 from ...core.privacy import error_text
 from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...errors import BadArgument
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 __all__ = ["Prefix", "is_ours"]
 
@@ -40,7 +43,9 @@ class Prefix:
     Pickling keeps only the arguments of the client, so a different process connects again.
     """
 
-    def __init__(self, cls: Any, args: tuple[Any, ...], options: Mapping[str, Any], path: str, name: str) -> None:
+    def __init__(
+        self, cls: Any, args: tuple[Any, ...], options: Mapping[str, Any], path: str, name: str
+    ) -> None:
         self._made_by = cls, args, dict(options), path, name
         self._path = path.rstrip("/")
         self._name = _SECRET.sub("//", name)
@@ -70,7 +75,8 @@ class Prefix:
         self._fs = None
         if self._stop is not None:
             with deferred():  # Python drops a KeyboardInterrupt in a finalizer
-                gc.collect()  # a client's finalizer closes its connections, and needs its loop for that
+                # A client's finalizer closes its connections, and needs its loop for that
+                gc.collect()
             self._stop()
             self._stop = None
 
@@ -85,7 +91,11 @@ class Prefix:
         named = {self.relative(name): info for name, info in found.items()}
         below = {name: info for name, info in named.items() if name is not None}
         above = {parent for name in below for parent in _parents(name)}
-        return {name: info for name, info in below.items() if info.get("type") != "directory" or name not in above}
+        return {
+            name: info
+            for name, info in below.items()
+            if info.get("type") != "directory" or name not in above
+        }
 
     def relative(self, name: str) -> str | None:
         """Return a path relative to the prefix, or None if it is elsewhere."""
@@ -133,7 +143,7 @@ class Prefix:
     def _at(self, path: str) -> str:
         return f"{self._path}/{path}" if path else self._path
 
-    # -- whether it may be touched ------------------------------------------------------------------------------
+    # -- whether it may be touched -----------------------------------------------------------------
 
     def check(self, caller: str, *, allow_remote: bool) -> None:
         """Raise ``BadArgument`` unless the prefix is local, can be listed, and is empty.
@@ -141,32 +151,43 @@ class Prefix:
         ``allow_remote`` permits a different machine.
         """
         if not self._path.strip("/"):
-            raise BadArgument(f"{caller}: {self} is a whole bucket or filesystem. It is emptied before each run: give a prefix of its own")
+            raise BadArgument(
+                f"{caller}: {self} is a whole bucket or filesystem. It is emptied before each run: "
+                f"give a prefix of its own"
+            )
         refused: list[str] = []
         try:
             with contextlib.nullcontext() if allow_remote else _on_this_machine(self, refused):
-                found = [name or str(self) for name, info in self.infos().items() if info.get("type") != "directory"]
+                found = [
+                    name or str(self)
+                    for name, info in self.infos().items()
+                    if info.get("type") != "directory"
+                ]
                 if refused:
                     raise ConnectionRefusedError
         except Exception as error:
-            raise BadArgument(self._unreachable(caller, ", ".join(dict.fromkeys(refused)), error)) from error
+            raise BadArgument(
+                self._unreachable(caller, ", ".join(dict.fromkeys(refused)), error)
+            ) from error
         if found:
             names = ", ".join(found[:_SHOWN_FILES]) + (", …" if len(found) > _SHOWN_FILES else "")
             raise BadArgument(
-                f"{caller}: {self} is not empty, and everything below it would be deleted ({len(found)} objects: {names}): "
+                f"{caller}: {self} is not empty, and everything below it would be deleted "
+                f"({len(found)} objects: {names}): "
                 "give an empty prefix of the test's own"
             )
 
     def _unreachable(self, caller: str, where: str, error: Exception) -> str:
         if where:
             return (
-                f"{caller}: {self} is reached at {where}, which may be a different machine, and everything below it is deleted before "
+                f"{caller}: {self} is reached at {where}, which may be a different machine, and "
+                f"everything below it is deleted before "
                 "each run: use a server on loopback, or set allow_remote=True"
             )
         return f"{caller}: {self} cannot be listed ({error_text(error)}): set the options of its client with storage_options={{...}}"
 
 
-def _strictly(fs: Any) -> dict[str, Any]:
+def _strictly(fs: AbstractFileSystem) -> dict[str, Any]:
     """Return arguments for ``find``.
 
     Without them, fsspec treats a directory that it cannot list as empty.
@@ -179,7 +200,11 @@ def _strictly(fs: Any) -> dict[str, Any]:
             raise error
 
     cls = type(fs)
-    theirs = cls._find is asyn.AsyncFileSystem._find if hasattr(cls, "_find") else cls.find is spec.AbstractFileSystem.find
+    theirs = (
+        cls._find is asyn.AsyncFileSystem._find
+        if hasattr(cls, "_find")
+        else cls.find is spec.AbstractFileSystem.find
+    )
     return {"on_error": failed} if theirs else {}
 
 

@@ -89,7 +89,7 @@ class Operations:
         created = meta.__init__
 
         @functools.wraps(created)
-        def defined(cls: Any, *args: Any, **kwargs: Any) -> None:
+        def defined(cls: object, *args: object, **kwargs: object) -> None:
             created(cls, *args, **kwargs)
             self._wrap(cls)
 
@@ -99,10 +99,15 @@ class Operations:
         self._patches.replace_everywhere(asyn.sync, _reroute(asyn.sync))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._patches.undo()
 
-    def _wrap(self, cls: Any) -> None:
+    def _wrap(self, cls: object) -> None:
         """Wrap the methods that a class itself defines. Local filesystems are left out."""
         if "file" in _protocols(cls):
             return
@@ -115,7 +120,7 @@ class Operations:
             elif name in ("_open", "open_async"):
                 self._patches.set(cls, name, self._opening(function))
 
-    # -- operations --------------------------------------------------------------------------------------------
+    # -- operations --------------------------------------------------------------------------------
 
     def _wrapped(self, function: Callable[..., Any], target: int | None) -> Any:
         names = list(inspect.signature(function).parameters)[1:]
@@ -126,7 +131,7 @@ class Operations:
             return args[target] if len(args) > target else kwargs.get(names[target])
 
         @functools.wraps(function)
-        def called(fs: Any, *args: Any, **kwargs: Any) -> Any:
+        def called(fs: object, *args: object, **kwargs: object) -> Any:
             if self._unseen():
                 return function(fs, *args, **kwargs)
             try:
@@ -136,7 +141,7 @@ class Operations:
                 self._look(target is not None).result()
 
         @functools.wraps(function)
-        async def called_async(fs: Any, *args: Any, **kwargs: Any) -> Any:
+        async def called_async(fs: object, *args: object, **kwargs: object) -> Any:
             if self._unseen():
                 return await function(fs, *args, **kwargs)
             async with self._turn(target):
@@ -205,20 +210,24 @@ class Operations:
         threading.Thread(target=look, name="mlchaos-look", daemon=True).start()
         return done
 
-    # -- open files --------------------------------------------------------------------------------------------
+    # -- open files --------------------------------------------------------------------------------
 
     def _opening(self, function: Callable[..., Any]) -> Any:
         """Wrap a method that opens a file. The file counts as being written until it is closed."""
 
         @functools.wraps(function)
-        def opened(fs: Any, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+        def opened(
+            fs: object, path: object, mode: str = "rb", *args: object, **kwargs: object
+        ) -> Any:
             if self._unseen() or not set(mode) & set("wxa+"):
                 return function(fs, path, mode, *args, **kwargs)
             with self._one(fs, path):
                 return self._opened(fs, path, function(fs, path, mode, *args, **kwargs))
 
         @functools.wraps(function)
-        async def opened_async(fs: Any, path: Any, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+        async def opened_async(
+            fs: object, path: object, mode: str = "rb", *args: object, **kwargs: object
+        ) -> Any:
             if self._unseen() or not set(mode) & set("wxa+"):
                 return await function(fs, path, mode, *args, **kwargs)
             with self._one(fs, path):
@@ -229,12 +238,17 @@ class Operations:
     def _opened(self, fs: Any, path: Any, file: Any) -> Any:
         if isinstance(path, (str, os.PathLike)):
             key, files = id(file), self._files
-            with contextlib.suppress(TypeError):  # no weak references to it, or its class cannot be changed
+            with contextlib.suppress(
+                TypeError
+            ):  # no weak references to it, or its class cannot be changed
                 self._watch(type(file))
-                files[key] = weakref.ref(file, lambda _: files.pop(key, None)), fs._strip_protocol(os.fspath(path))
+                files[key] = (
+                    weakref.ref(file, lambda _: files.pop(key, None)),
+                    fs._strip_protocol(os.fspath(path)),
+                )
         return file
 
-    def _watch(self, cls: Any) -> None:
+    def _watch(self, cls: object) -> None:
         """Wrap ``close`` and ``commit`` of a file class. They complete a file."""
         for name in ("close", "commit"):
             function = getattr(cls, name, None)
@@ -245,7 +259,7 @@ class Operations:
 
     def _ending(self, function: Callable[..., Any]) -> Any:
         @functools.wraps(function)
-        def ended(file: Any, *args: Any, **kwargs: Any) -> Any:
+        def ended(file: object, *args: object, **kwargs: object) -> Any:
             try:
                 return function(file, *args, **kwargs)
             finally:
@@ -253,7 +267,7 @@ class Operations:
                     self._look(True).result()
 
         @functools.wraps(function)
-        async def ended_async(file: Any, *args: Any, **kwargs: Any) -> Any:
+        async def ended_async(file: object, *args: object, **kwargs: object) -> Any:
             try:
                 return await function(file, *args, **kwargs)
             finally:
@@ -262,14 +276,18 @@ class Operations:
 
         return ended_async if inspect.iscoroutinefunction(function) else ended
 
-    def _done(self, file: Any, function: Callable[..., Any]) -> bool:
+    def _done(self, file: object, function: Callable[..., Any]) -> bool:
         """Return True if the call may have completed an object."""
         if self._unseen():
             return False
         known = self._files.get(id(file))
         if function.__name__ == "commit":
             return known is None or known[0]() is not file
-        return self._files.pop(id(file), None) is not None if known is not None and known[0]() is file else False
+        return (
+            self._files.pop(id(file), None) is not None
+            if known is not None and known[0]() is file
+            else False
+        )
 
 
 def _reroute(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -280,16 +298,18 @@ def _reroute(original: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(original)
-    def sync(loop: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def sync(loop: object, function: object, *args: object, **kwargs: object) -> Any:
         if inspect.ismethod(function):
             known = getattr(type(function.__self__), function.__name__, None)
-            if inspect.isfunction(known) and inspect.unwrap(known) is inspect.unwrap(function.__func__):
+            if inspect.isfunction(known) and inspect.unwrap(known) is inspect.unwrap(
+                function.__func__
+            ):
                 function = known.__get__(function.__self__)
         return original(loop, function, *args, **kwargs)
 
     return sync
 
 
-def _protocols(cls: Any) -> tuple[str, ...]:
+def _protocols(cls: object) -> tuple[str, ...]:
     protocol = getattr(cls, "protocol", ())
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)

@@ -48,9 +48,16 @@ class History:
         """Return the absolute path."""
         return os.path.join(self.root, path) if path else self.root
 
-    # -- names -------------------------------------------------------------------------------------------------
+    # -- names -------------------------------------------------------------------------------------
 
-    def note(self, kind: Kind, path: str, before: dict[str, Entry], source: str | None = None, names: frozenset[str] | None = None) -> None:
+    def note(
+        self,
+        kind: Kind,
+        path: str,
+        before: dict[str, Entry],
+        source: str | None = None,
+        names: frozenset[str] | None = None,
+    ) -> None:
         """Note the change that led to the present tree.
 
         Args:
@@ -60,7 +67,11 @@ class History:
             source: For a rename, the path before.
             names: The only names that differ, if they are known.
         """
-        self._drafts.append(Draft(kind, path, self.step, before, self.tree, source, self.unsynced, self.loose, names))
+        self._drafts.append(
+            Draft(
+                kind, path, self.step, before, self.tree, source, self.unsynced, self.loose, names
+            )
+        )
 
     def enter(self, path: str, inode: Inode) -> None:
         """Give a file a name, in place of the entry that had it."""
@@ -85,7 +96,11 @@ class History:
         if path not in self.tree:
             return
         inside = f"{path}/" if path else ""
-        gone = [path] if isinstance(self.tree[path], tuple) else [name for name in self.tree if name == path or name.startswith(inside)]
+        gone = (
+            [path]
+            if isinstance(self.tree[path], tuple)
+            else [name for name in self.tree if name == path or name.startswith(inside)]
+        )
         for name in gone:
             entry = self.tree[name]
             if isinstance(entry, tuple):
@@ -121,7 +136,7 @@ class History:
         self.unsynced = frozenset(moved_path(name, origin, path) for name in self.unsynced)
         self.loose = frozenset(moved_path(name, origin, path) for name in self.loose) | {path}
 
-    # -- contents ----------------------------------------------------------------------------------------------
+    # -- contents ----------------------------------------------------------------------------------
 
     def version(self, inode: Inode, path: str, kind: Kind, file: File | None) -> None:
         """Give a file a new content.
@@ -173,7 +188,9 @@ class History:
                     status = os.lstat(self.at(min(inode.paths)))
                 except OSError:
                     continue
-                inode.versions[-1] = dataclasses.replace(held, mode=stat.S_IMODE(status.st_mode), mtime=status.st_mtime_ns)
+                inode.versions[-1] = dataclasses.replace(
+                    held, mode=stat.S_IMODE(status.st_mode), mtime=status.st_mtime_ns
+                )
         for inode in self.closing:
             self._verify(inode)
 
@@ -214,10 +231,16 @@ class History:
         if by > written.size:
             for at, change in grown:  # not written from start to end, so a cut of it is not a state
                 self.changes[at] = dataclasses.replace(change, start=_size(change))
-            return max(0, written.calls - len(grown)) if opened.issuperset(change.path for _, change in grown) else 0
+            return (
+                max(0, written.calls - len(grown))
+                if opened.issuperset(change.path for _, change in grown)
+                else 0
+            )
         for at, change in grown:
             if by == written.size or change.path in opened:
-                self.changes[at] = dataclasses.replace(change, writes=max(1, written.calls - len(grown) + 1))
+                self.changes[at] = dataclasses.replace(
+                    change, writes=max(1, written.calls - len(grown) + 1)
+                )
         return 0
 
     def noted(self) -> int:
@@ -228,7 +251,9 @@ class History:
         """Merge the changes from that one on, because their order is unknown."""
         drafts = self._drafts[first:]
         if len(drafts) > 1:
-            self._drafts[first:] = [dataclasses.replace(drafts[-1], kind="arrived", before=drafts[0].before, names=None)]
+            self._drafts[first:] = [
+                dataclasses.replace(drafts[-1], kind="arrived", before=drafts[0].before, names=None)
+            ]
 
     def lose(self) -> None:
         """Give up on a directory that kept changing, so its content is unknown."""
@@ -238,7 +263,11 @@ class History:
 
     def inodes(self) -> list[Inode]:
         """Return the files, those that appeared first last."""
-        return list(dict.fromkeys(entry[0] for entry in reversed(self.tree.values()) if isinstance(entry, tuple)))
+        return list(
+            dict.fromkeys(
+                entry[0] for entry in reversed(self.tree.values()) if isinstance(entry, tuple)
+            )
+        )
 
     def written_back(self, path: str | None) -> None:
         """Note that a file's data, or a directory's entries, survive a power loss.
@@ -250,7 +279,9 @@ class History:
             entry[0].synced = entry[0].last
             self.unsynced -= entry[0].paths
         elif isinstance(entry, Folder):
-            self.loose -= {name for name in self.loose if os.path.dirname(name) == path and name != path}
+            self.loose -= {
+                name for name in self.loose if os.path.dirname(name) == path and name != path
+            }
         elif path is None:
             self.loose = self.unsynced = frozenset()
             for inode in self.inodes():
@@ -266,14 +297,23 @@ class History:
             return
         held = inode.versions[-1]
         read = self._read(inode, whole=True)
-        if isinstance(held, File) and isinstance(read, File) and held.content != read.content and held.content.size == read.content.size:
+        if (
+            isinstance(held, File)
+            and isinstance(read, File)
+            and held.content != read.content
+            and held.content.size == read.content.size
+        ):
             self._void(inode)
             inode.versions[-1] = read
         inode.supposed = []
 
     def _void(self, inode: Inode) -> None:
         """Void the contents that were assumed for a file and turned out to be wrong."""
-        wrong = {held.content.digest for version, _ in inode.supposed if isinstance(held := inode.versions[version], File)}
+        wrong = {
+            held.content.digest
+            for version, _ in inode.supposed
+            if isinstance(held := inode.versions[version], File)
+        }
         for version, _ in inode.supposed:
             inode.versions[version] = None
         lost = 0
@@ -311,7 +351,11 @@ class History:
     def _is(self, inode: Inode, status: os.stat_result) -> bool:
         """Return True if the status is this file's, and not that of a newer file with its name."""
         key = status.st_dev, status.st_ino
-        if inode.fresh >= 0 and inode.key is None and (status.st_nlink > 1 or key in self._keys or key in self._former or self._vanished):
+        if (
+            inode.fresh >= 0
+            and inode.key is None
+            and (status.st_nlink > 1 or key in self._keys or key in self._former or self._vanished)
+        ):
             inode.versions[inode.fresh] = None  # not a new file, but a link to a file with content
         inode.fresh = -1
         if inode.key is None and (key not in self._keys or self._keys[key] is inode):
@@ -319,7 +363,7 @@ class History:
             self._keys[key] = inode
         return inode.key is None or inode.key == key
 
-    # -- changes -----------------------------------------------------------------------------------------------
+    # -- changes -----------------------------------------------------------------------------------
 
     def _add(self, draft: Draft) -> None:
         kind, start = draft.kind, 0
@@ -327,11 +371,37 @@ class History:
         if isinstance(entry, tuple) and kind in ("created", "grew", "arrived"):
             kind, start = self._kind(kind, entry, old)
         before = self.frozen(draft.before)
-        after = self.frozen(draft.after) if draft.names is None or before is None else self._frozen_but(draft, before)
-        same_file = isinstance(entry, tuple) and isinstance(old, tuple) and draft.before is not draft.after and kind != "moved"
-        if same_file and after is not None and before is not None and after.get(draft.path) == before.get(draft.path):
+        after = (
+            self.frozen(draft.after)
+            if draft.names is None or before is None
+            else self._frozen_but(draft, before)
+        )
+        same_file = (
+            isinstance(entry, tuple)
+            and isinstance(old, tuple)
+            and draft.before is not draft.after
+            and kind != "moved"
+        )
+        if (
+            same_file
+            and after is not None
+            and before is not None
+            and after.get(draft.path) == before.get(draft.path)
+        ):
             return  # an event that did not change the content
-        self.changes.append(Change(kind, draft.path, draft.step, before, after, start, draft.source, draft.unsynced, draft.loose))
+        self.changes.append(
+            Change(
+                kind,
+                draft.path,
+                draft.step,
+                before,
+                after,
+                start,
+                draft.source,
+                draft.unsynced,
+                draft.loose,
+            )
+        )
 
     def _kind(self, kind: Kind, entry: tuple[Inode, int], old: Entry) -> tuple[Kind, int]:
         """Return the kind of a change and the length of the part that stayed.
@@ -343,13 +413,19 @@ class History:
         if isinstance(file, Link):
             return "link", 0
         if kind != "grew":
-            return ("arrived" if kind == "arrived" or (file is not None and file.content.size) else "created"), 0
+            return (
+                "arrived"
+                if kind == "arrived" or (file is not None and file.content.size)
+                else "created"
+            ), 0
         held = old[0].versions[old[1]] if isinstance(old, tuple) else None
         if file is None or not isinstance(held, File):
             return "rewritten", 0
         if file.content.size == 0:
             return "truncated", 0
-        if file.content.size > held.content.size and self._contents.begins_with(file.content, held.content):
+        if file.content.size > held.content.size and self._contents.begins_with(
+            file.content, held.content
+        ):
             return "grew", held.content.size
         return "rewritten", 0
 
@@ -399,7 +475,9 @@ def moved_path(name: str, origin: str, path: str) -> str:
 
 
 def _holds(tree: Tree | None, digests: Iterable[bytes]) -> bool:
-    return tree is not None and any(isinstance(node, File) and node.content.digest in digests for node in tree.values())
+    return tree is not None and any(
+        isinstance(node, File) and node.content.digest in digests for node in tree.values()
+    )
 
 
 def _folder(at: str) -> Folder:

@@ -9,7 +9,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from time import process_time  # by name, so that patches of the module's attributes do not affect it
+from time import (
+    process_time,  # by name, so that patches of the module's attributes do not affect it
+)
 from typing import Any, TypeAlias
 
 from ...core.interrupts import uninterruptible
@@ -25,7 +27,8 @@ __all__ = ["EXDEV", "cross_device", "install_hooks"]
 _TOOL = 4  # of sys.monitoring: 0 to 2 and 5 are for debuggers, coverage, profilers and optimisers
 EXDEV = 18  # of Linux and macOS
 _STOP_CHECK_SECONDS = 0.05
-"""The watcher thread checks at this interval whether the run is over. The run's end waits for it."""
+"""The watcher thread checks at this interval whether the run is over. The run's end waits for it.
+"""
 _LONG_CALL_SECONDS = 0.01
 """A C function that takes longer is a long call.
 
@@ -73,7 +76,9 @@ def install_hooks(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]
 
 
 @uninterruptible
-def _watcher_thread(recorder: InotifyRecorder | PollingRecorder, look: Callable[[], None], busy: threading.local) -> Iterator[None]:
+def _watcher_thread(
+    recorder: InotifyRecorder | PollingRecorder, look: Callable[[], None], busy: threading.local
+) -> Iterator[None]:
     """Drain the recorder during long C calls from a second thread.
 
     Some trainers write several times in one call. A call that sleeps may wait for a child process,
@@ -85,7 +90,9 @@ def _watcher_thread(recorder: InotifyRecorder | PollingRecorder, look: Callable[
     over, me = threading.Event(), os.getpid()
 
     def watch() -> None:
-        busy.on = True  # on Python 3.12, all threads are watched, and this one's own calls must not count
+        busy.on = (
+            True  # on Python 3.12, all threads are watched, and this one's own calls must not count
+        )
         while not over.is_set() and os.getpid() == me:
             if recorder.wait(_STOP_CHECK_SECONDS) and _is_time(recorder, over):
                 busy.on = False
@@ -114,17 +121,26 @@ def _is_time(recorder: InotifyRecorder | PollingRecorder, over: threading.Event)
     # A call that used less CPU time may only have waited for its turn on a busy machine.
     if process_time() - worked > _LONG_CALL_SECONDS / 4:
         return is_single_threaded()
-    return is_waiting_on_child() and not over.wait(_CHILD_IDLE_SECONDS) and recorder.pending() == waiting and is_waiting_on_child()
+    return (
+        is_waiting_on_child()
+        and not over.wait(_CHILD_IDLE_SECONDS)
+        and recorder.pending() == waiting
+        and is_waiting_on_child()
+    )
 
 
-def _pause_in_imports(patches: Patches, pause: Callable[[], None], resume: Callable[[], None]) -> None:
+def _pause_in_imports(
+    patches: Patches, pause: Callable[[], None], resume: Callable[[], None]
+) -> None:
     """Remove the hooks while a library's module is executed.
 
     Some imports make a million calls (a first optimizer of torch imports its compiler), and none of
     them writes checkpoints. A change that an import makes in the work directory is recorded after
     it.
     """
-    bootstrap: Any = importlib.__dict__["_bootstrap"]  # Python has no public hook around the execution of every module
+    bootstrap: Any = importlib.__dict__[
+        "_bootstrap"
+    ]  # Python has no public hook around the execution of every module
     load = bootstrap._load_unlocked
     paused = threading.local()
 
@@ -139,7 +155,8 @@ def _pause_in_imports(patches: Patches, pause: Callable[[], None], resume: Calla
             paused.on = False
             resume()
 
-    # Python removes the frames of importlib from tracebacks, unless a different file's frame is between them.
+    # Python removes the frames of importlib from tracebacks, unless a different file's frame is
+    # between them.
     _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
     patches.set(bootstrap, "_load_unlocked", _load_unlocked)
 
@@ -155,7 +172,7 @@ def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], No
     """
     over = False
 
-    def moment(frame: Any, event: str, arg: Any) -> None:
+    def moment(frame: object, event: str, arg: object) -> None:
         if over:
             sys.setprofile(None)  # this thread has outlived the run
         elif event != "call" and pending():
@@ -193,7 +210,7 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
     tool = next(tool for tool in (_TOOL, 3, 2) if monitoring.get_tool(tool) is None)
     monitoring.use_tool_id(tool, "mlchaos")
 
-    def moment(*_: Any) -> None:
+    def moment(*_: object) -> None:
         if pending():
             look()
 
@@ -215,7 +232,9 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
             monitoring.free_tool_id(tool)
 
     def pause() -> None:
-        if len(sys._current_frames()) <= 2:  # the events are global, so pause only if no thread but the watcher runs
+        if (
+            len(sys._current_frames()) <= 2
+        ):  # the events are global, so pause only if no thread but the watcher runs
             monitoring.set_events(tool, 0)
 
     def resume() -> None:
@@ -239,12 +258,18 @@ def _watch_syncs(recorder: InotifyRecorder | PollingRecorder, patches: Patches) 
     for name in ("fsync", "fdatasync", "sync"):
         original = getattr(os, name, None)
         if original is not None:
-            wrapper = _wrap_sync(original, recorder) if name == "sync" else _wrap_fsync(original, recorder)
+            wrapper = (
+                _wrap_sync(original, recorder)
+                if name == "sync"
+                else _wrap_fsync(original, recorder)
+            )
             patches.set(os, name, wrapper)
             patches.replace_everywhere(original, wrapper)
 
 
-def _wrap_sync(original: Callable[[], None], recorder: InotifyRecorder | PollingRecorder) -> Callable[[], None]:
+def _wrap_sync(
+    original: Callable[[], None], recorder: InotifyRecorder | PollingRecorder
+) -> Callable[[], None]:
     @functools.wraps(original)
     def sync() -> None:
         original()
@@ -254,13 +279,19 @@ def _wrap_sync(original: Callable[[], None], recorder: InotifyRecorder | Polling
     return sync
 
 
-def _wrap_fsync(original: Callable[[Any], None], recorder: InotifyRecorder | PollingRecorder) -> Callable[[Any], None]:
+def _wrap_fsync(
+    original: Callable[[Any], None], recorder: InotifyRecorder | PollingRecorder
+) -> Callable[[Any], None]:
     @functools.wraps(original)
     def sync(fd: Any) -> None:
         original(fd)
         number = fd if isinstance(fd, int) else fd.fileno()
         with within(INTERNAL_OPERATION), contextlib.suppress(OSError):
-            recorder.synced(recorder.path_of(number) if isinstance(recorder, PollingRecorder) else os.readlink(f"/proc/self/fd/{number}"))
+            recorder.synced(
+                recorder.path_of(number)
+                if isinstance(recorder, PollingRecorder)
+                else os.readlink(f"/proc/self/fd/{number}")
+            )
 
     return sync
 
@@ -287,14 +318,18 @@ def cross_device(root: str) -> Iterator[None]:
 
 def _wrap_rename(original: Callable[..., None], root: str) -> Callable[..., None]:
     @functools.wraps(original)
-    def move(src: Any, dst: Any, *args: Any, **keywords: Any) -> None:
-        if not keywords.get("src_dir_fd") and not keywords.get("dst_dir_fd") and _below(src, root) != _below(dst, root):
+    def move(src: Any, dst: Any, *args: object, **keywords: object) -> None:
+        if (
+            not keywords.get("src_dir_fd")
+            and not keywords.get("dst_dir_fd")
+            and _below(src, root) != _below(dst, root)
+        ):
             raise OSError(EXDEV, os.strerror(EXDEV), os.fspath(src), None, os.fspath(dst))
         original(src, dst, *args, **keywords)
 
     return move
 
 
-def _below(path: Any, root: str) -> bool:
+def _below(path: str | os.PathLike[str], root: str) -> bool:
     where = os.path.realpath(os.path.dirname(os.path.abspath(os.fsdecode(path))))
     return where == root or where.startswith(root + os.sep)

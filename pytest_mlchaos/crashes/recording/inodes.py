@@ -26,8 +26,12 @@ class Inode:
         self.versions: list[File | Link | None] = [version]
         self.key: tuple[int, int] | None = None
         self.growing: GrowingFile | None = None
-        self.supposed: list[tuple[int, int]] = []  # (version, change) of contents that were not read as a whole
-        self.fresh = -1  # its version, if it was really created and is not a link to an existing file
+        self.supposed: list[
+            tuple[int, int]
+        ] = []  # (version, change) of contents that were not read as a whole
+        self.fresh = (
+            -1
+        )  # its version, if it was really created and is not a link to an existing file
         self.synced = -1
         self.writers = 0  # a lower bound for how many times it is open
 

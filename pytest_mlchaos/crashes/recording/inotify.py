@@ -21,8 +21,22 @@ __all__ = ["Event", "Inotify", "NoInotify", "available"]
 ACCESS, MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20
 MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
 OVERFLOW, IGNORED, ISDIR = 0x4000, 0x8000, 0x40000000
-_ONLYDIR, _EXCL_UNLINK = 0x01000000, 0x04000000  # states leave out unlinked files, so their events are not needed
-_MASK = MODIFY | ATTRIB | CLOSE_WRITE | CLOSE_NOWRITE | OPEN | MOVED_FROM | MOVED_TO | CREATE | DELETE | _EXCL_UNLINK
+_ONLYDIR, _EXCL_UNLINK = (
+    0x01000000,
+    0x04000000,
+)  # states leave out unlinked files, so their events are not needed
+_MASK = (
+    MODIFY
+    | ATTRIB
+    | CLOSE_WRITE
+    | CLOSE_NOWRITE
+    | OPEN
+    | MOVED_FROM
+    | MOVED_TO
+    | CREATE
+    | DELETE
+    | _EXCL_UNLINK
+)
 _HEAD = struct.Struct("iIII")
 _BUFFER_BYTES = 1 << 18
 """Read at most this many bytes of events at a time."""
@@ -56,7 +70,11 @@ class Inotify:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fd < 0:
-            raise NoInotify(ctypes.get_errno(), "inotify_init1: the limit of user instances (fs.inotify.max_user_instances) may be reached")
+            raise NoInotify(
+                ctypes.get_errno(),
+                "inotify_init1: the limit of user instances (fs.inotify.max_user_instances) may be "
+                "reached",
+            )
         self.pending = self._asker()
 
     def wait(self, seconds: float) -> bool:
@@ -65,7 +83,10 @@ class Inotify:
 
     def _asker(self) -> Callable[[], int]:
         count = array.array("i", [0])
-        fcntl, termios = importlib.import_module("fcntl"), importlib.import_module("termios")  # not on every platform
+        fcntl, termios = (
+            importlib.import_module("fcntl"),
+            importlib.import_module("termios"),
+        )  # not on every platform
         ioctl, fd, request = fcntl.ioctl, self.fd, termios.FIONREAD
 
         def pending() -> int:
@@ -93,7 +114,11 @@ class Inotify:
         code = ctypes.get_errno()
         if code in (2, 20):  # ENOENT, ENOTDIR
             return None
-        raise NoInotify(code, f"inotify_add_watch: {os.strerror(code)} (is fs.inotify.max_user_watches too low?)", path)
+        raise NoInotify(
+            code,
+            f"inotify_add_watch: {os.strerror(code)} (is fs.inotify.max_user_watches too low?)",
+            path,
+        )
 
     def forget(self, watch: int) -> None:
         """Remove a watch."""

@@ -59,7 +59,9 @@ class InotifyRecorder(RecorderBase):
         self._account = WriteAccount()
         self._mapped: set[tuple[int, int]] = set()
         self._unseen: dict[str, bool | None] = {}
-        """New directories, with True if nothing else has happened since, or None for one that was moved here with its files."""
+        """New directories, with True if nothing else has happened since, or None for one that was
+        moved here with its files.
+        """
         self._alone = True
         self._lost = False
         try:
@@ -124,7 +126,7 @@ class InotifyRecorder(RecorderBase):
         self.drain()
         self._history.written_back(None)
 
-    # -- events ------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------
 
     def _events(self) -> list[Event]:
         """Return the events so far.
@@ -132,7 +134,9 @@ class InotifyRecorder(RecorderBase):
         A rename has two events, and an event of a different process may come between them.
         """
         events = self._read()
-        last = next((event for event in reversed(events) if not event.mask & READ_ONLY_EVENTS), None)
+        last = next(
+            (event for event in reversed(events) if not event.mask & READ_ONLY_EVENTS), None
+        )
         if last is not None and last.mask & inotify.MOVED_FROM:
             time.sleep(_RENAME_PAIR_SECONDS)
             events += self._read()
@@ -141,7 +145,11 @@ class InotifyRecorder(RecorderBase):
     def _read(self) -> list[Event]:
         """Return the events so far, without those of other entries in the parent directory."""
         name = os.path.basename(self._history.root)
-        return [event for event in self._inotify.read() if event.watch != self._watches.parent or event.name == name]
+        return [
+            event
+            for event in self._inotify.read()
+            if event.watch != self._watches.parent or event.name == name
+        ]
 
     def _drain(self, events: list[Event]) -> None:
         if all_quiet(events) and not self._lost:
@@ -153,7 +161,9 @@ class InotifyRecorder(RecorderBase):
             self._compare()
         for _ in range(MAX_READ_RETRIES):
             if any(event.mask & inotify.OVERFLOW for event in events):
-                history.hidden += max(0, sum(not event.mask & READ_ONLY_EVENTS for event in events) - 1)
+                history.hidden += max(
+                    0, sum(not event.mask & READ_ONLY_EVENTS for event in events) - 1
+                )
                 self._compare()
             else:
                 self._apply(events)
@@ -161,7 +171,10 @@ class InotifyRecorder(RecorderBase):
                 found = {path: self._looked_into(path) for path in self._unseen}
                 events = self._events()
                 if not all_quiet(events):
-                    self._unseen = {path: None if alone is None else False for path, alone in self._unseen.items()}
+                    self._unseen = {
+                        path: None if alone is None else False
+                        for path, alone in self._unseen.items()
+                    }
                     continue
                 self._apply(events)
                 self._see(found)
@@ -178,7 +191,11 @@ class InotifyRecorder(RecorderBase):
 
     def _apply(self, events: list[Event]) -> None:
         written, following, busy = ahead(events)
-        targets = {event.cookie for event in events if event.mask & inotify.MOVED_TO and self._watches.path_of(event) is not None}
+        targets = {
+            event.cookie
+            for event in events
+            if event.mask & inotify.MOVED_TO and self._watches.path_of(event) is not None
+        }
         leaving: dict[int, str] = {}
         for index, event in enumerate(events):
             path = self._watches.path_of(event)
@@ -200,7 +217,12 @@ class InotifyRecorder(RecorderBase):
         """
         entry = self._history.tree.get(path)
         if mask & inotify.CREATE:
-            self._created(path, folder=bool(mask & inotify.ISDIR), written=written, opened=bool(following & inotify.OPEN))
+            self._created(
+                path,
+                folder=bool(mask & inotify.ISDIR),
+                written=written,
+                opened=bool(following & inotify.OPEN),
+            )
         elif mask & (inotify.DELETE | inotify.MOVED_FROM):
             self._gone(path)
         elif mask & inotify.ATTRIB:
@@ -246,7 +268,9 @@ class InotifyRecorder(RecorderBase):
         if isinstance(entry, tuple):
             # No process had it open, so this event is the truncation of a file opened with O_TRUNC.
             cut = truncated and not entry[0].writers
-            self._history.version(entry[0], path, "truncated" if cut else "grew", File(EMPTY) if cut else None)
+            self._history.version(
+                entry[0], path, "truncated" if cut else "grew", File(EMPTY) if cut else None
+            )
         elif path not in self._history.tree and os.path.lexists(self._history.at(path)):
             self._came(path, None)
 
@@ -256,7 +280,9 @@ class InotifyRecorder(RecorderBase):
         if origin is not None and before.get(origin) is not None:
             history.rename(origin, path)
             self._watches.rename(origin, path)
-            self._unseen = {moved_path(name, origin, path): alone for name, alone in self._unseen.items()}
+            self._unseen = {
+                moved_path(name, origin, path): alone for name, alone in self._unseen.items()
+            }
             history.note("moved", path, before, origin)
             return
         if origin is not None:
@@ -279,9 +305,13 @@ class InotifyRecorder(RecorderBase):
         self._history.forget(path)
         inside = f"{path}/" if path else ""
         self._watches.forget(path)
-        self._unseen = {name: alone for name, alone in self._unseen.items() if name != path and not name.startswith(inside)}
+        self._unseen = {
+            name: alone
+            for name, alone in self._unseen.items()
+            if name != path and not name.startswith(inside)
+        }
 
-    # -- directories -------------------------------------------------------------------------------------------
+    # -- directories -------------------------------------------------------------------------------
 
     def _folder(self, path: str, kind: str | None) -> None:
         """Watch a new directory.
@@ -308,14 +338,18 @@ class InotifyRecorder(RecorderBase):
         history = self._history
         for path, below in found.items():
             alone, before = self._unseen.pop(path, False), history.tree
-            history.tree = {name: entry for name, entry in before.items() if name != f"{path}/{_UNSEEN}"}
+            history.tree = {
+                name: entry for name, entry in before.items() if name != f"{path}/{_UNSEEN}"
+            }
             if below is None:
                 self._gone(path)
                 continue
             if history.tree.get(path) is None:
                 history.tree = {**history.tree, path: self._watches.mode(path)}
             missing = [name for name in below if name not in history.tree]
-            one_by_one = alone and all(name.startswith(f"{above}/") for above, name in itertools.pairwise(missing))
+            one_by_one = alone and all(
+                name.startswith(f"{above}/") for above, name in itertools.pairwise(missing)
+            )
             if one_by_one:
                 before = history.tree
             for name in missing:

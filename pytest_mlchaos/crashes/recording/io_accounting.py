@@ -60,7 +60,9 @@ class WriteAccount:
     def _written(self) -> WriteCount | None:
         with contextlib.suppress(OSError, ValueError, KeyError):
             lines = os.pread(self._fd, 512, 0).decode("ascii").splitlines()
-            counts = {name: int(number) for name, _, number in (line.partition(":") for line in lines)}
+            counts = {
+                name: int(number) for name, _, number in (line.partition(":") for line in lines)
+            }
             return WriteCount(counts["wchar"], counts["syscw"])
         return None
 
@@ -69,7 +71,10 @@ def _others() -> set[int]:
     """Return the IDs of other threads and of this thread's child processes. They may write, too."""
     others = (thread for thread in list_threads() if not thread.name.startswith("mlchaos"))
     found = {thread.native_id or 0 for thread in others if thread.ident != threading.get_ident()}
-    with contextlib.suppress(OSError), open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as children:
+    with (
+        contextlib.suppress(OSError),
+        open(f"/proc/self/task/{threading.get_native_id()}/children", "rb") as children,
+    ):
         found |= set(map(int, children.read().split()))
     return found
 

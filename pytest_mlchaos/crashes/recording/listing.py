@@ -17,7 +17,9 @@ __all__ = ["OpenFiles", "Status", "are_fine", "has_fine_times", "list_tree", "st
 
 _FDS = "/dev/fd"
 _NS_PER_MS = 1_000_000
-_MIN_CLOCK_TICK_NS = 950_000  # a clock that ticks does so at most a thousand times a second, so 1 ms less 5 %
+_MIN_CLOCK_TICK_NS = (
+    950_000  # a clock that ticks does so at most a thousand times a second, so 1 ms less 5 %
+)
 _MAX_CLOCK_PROBES = 500
 """Write to a file at most this many times to find out if its times are fine."""
 _MAX_DESCRIPTORS = 256
@@ -60,7 +62,13 @@ def status_of(path: str) -> Status | None:
         status = os.lstat(path)
     except OSError:
         return None
-    return Status((status.st_dev, status.st_ino), status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return Status(
+        (status.st_dev, status.st_ino),
+        status.st_mode,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
 
 
 def list_tree(root: str) -> dict[str, Status] | None:
@@ -99,7 +107,8 @@ def are_fine(first: int, second: int) -> bool:
     """
     passed = second - first
     return 0 < passed < _MIN_CLOCK_TICK_NS or (
-        passed < 3 * _NS_PER_MS and _NS_PER_MS - _MIN_CLOCK_TICK_NS < passed % _NS_PER_MS < _MIN_CLOCK_TICK_NS
+        passed < 3 * _NS_PER_MS
+        and _NS_PER_MS - _MIN_CLOCK_TICK_NS < passed % _NS_PER_MS < _MIN_CLOCK_TICK_NS
     )
 
 
@@ -161,7 +170,9 @@ class OpenFiles:
             if key_there in missing:
                 found[key_there] = fd
         self._last = found
-        self._free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # the lowest free number, which the next open() uses
+        self._free = os.open(
+            os.devnull, os.O_RDONLY | os.O_CLOEXEC
+        )  # the lowest free number, which the next open() uses
         os.close(self._free)
         return set(found)
 

@@ -76,7 +76,7 @@ class Location(Protocol):
         """Return a recorder of the location."""
         ...
 
-    def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
+    def watched(self, recorder: object) -> contextlib.AbstractContextManager[None]:
         """Return a context in which the recorder looks whenever something may have been written."""
         ...
 

@@ -96,7 +96,9 @@ class Shadow:
             if self._fd >= 0:
                 self._held = contents.put(self._fd, self.size, self._growing)
             else:
-                self._held = self._growing.content = contents.keep(bytes(self._data), self._growing.content)
+                self._held = self._growing.content = contents.keep(
+                    bytes(self._data), self._growing.content
+                )
         return File(self._held, self.mode, self.time)
 
 

@@ -8,7 +8,10 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from time import perf_counter, sleep  # by name, so that patches of the module's attributes do not affect them
+from time import (  # by name, so that patches of the module's attributes do not affect them
+    perf_counter,
+    sleep,
+)
 from typing import Any
 
 from ...errors import BadArgument
@@ -29,7 +32,8 @@ MAX_READ_RETRIES = 10
 _CHEAP_LOOK_SECONDS = 0.001
 """A look that takes no longer than this is made before each announced operation."""
 _CHILD_POLL_SECONDS = 0.002
-"""Look this often while there are child processes, because they may soon change their files again."""
+"""Look this often while there are child processes, because they may soon change their files again.
+"""
 _POLL_SECONDS = 0.01
 """Look this often without child processes."""
 
@@ -43,7 +47,8 @@ class PollingRecorder(RecorderBase):
     is one change of the whole, and no content in between is made up.
 
     Fidelity: contents between two looks are not seen. The directory is looked at before and
-    after each operation of Python code. Writes by C++ or Rust are seen when the call ends, so a file that one call
+    after each operation of Python code. Writes by C++ or Rust are seen when the call ends, so a
+    file that one call
     overwrites is never torn. The same holds for memory mappings, which are known if Python made
     them. Other processes are polled up to 500 times per second. On a network filesystem that
     caches file status, changes may be seen late.
@@ -52,14 +57,17 @@ class PollingRecorder(RecorderBase):
     def __init__(self, root: Path, contents: ContentStore) -> None:
         if not hasattr(os, "pread"):
             raise BadArgument(
-                f"mlchaos.explore_crashes needs a POSIX system, and {sys.platform} is not one: run it on Linux or macOS "
+                f"mlchaos.explore_crashes needs a POSIX system, and {sys.platform} is not one: run "
+                f"it on Linux or macOS "
                 "(for example, under WSL)"
             )
         super().__init__()
         self._root = os.path.realpath(root)
         self._contents = contents
         self._files = FileCache(contents, self._void)
-        self._files.is_fine = _are_on_one_device(self._root, contents.path.parent) and has_fine_times(str(contents.path.parent))
+        self._files.is_fine = _are_on_one_device(
+            self._root, contents.path.parent
+        ) and has_fine_times(str(contents.path.parent))
         self._open = OpenFiles()
         self._stat_poll = StatPoll(self._root, self._has_more)
         self.pending = self._stat_poll.due
@@ -88,7 +96,7 @@ class PollingRecorder(RecorderBase):
         """Return the directory as it was last seen, or None if it has kept changing since."""
         return self._seen.tree if self._known else None
 
-    # -- when to look ------------------------------------------------------------------------------------------
+    # -- when to look ------------------------------------------------------------------------------
 
     def _has_more(self) -> bool:
         self._opened = self._opened or self._open.has_more()
@@ -106,7 +114,9 @@ class PollingRecorder(RecorderBase):
 
     def has_children(self) -> bool:
         """Return True if there may be child processes. They may write without an audit event here."""
-        return self._started or bool(getattr(sys.modules.get("multiprocessing.process"), "_children", ()))
+        return self._started or bool(
+            getattr(sys.modules.get("multiprocessing.process"), "_children", ())
+        )
 
     def listen(self, look: Callable[[], None]) -> Callable[[], None]:
         """Call ``look`` before each Python operation that may change files.
@@ -127,7 +137,7 @@ class PollingRecorder(RecorderBase):
 
         return hear(heard)
 
-    # -- looking -----------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     def _look(self, closely: bool) -> None:
         """Record the changes. ``closely`` has no effect here."""
@@ -139,7 +149,12 @@ class PollingRecorder(RecorderBase):
             listing_took = perf_counter() - began
             if listing is None:
                 continue
-            if listing == self._listing and not self._files.young and not self._unclosed and not opened:
+            if (
+                listing == self._listing
+                and not self._files.young
+                and not self._unclosed
+                and not opened
+            ):
                 self._known = True
                 break
             writing = self._written_here(listing, opened=opened)
@@ -150,7 +165,11 @@ class PollingRecorder(RecorderBase):
                 break
         else:  # still changing after MAX_READ_RETRIES reads, so try again at the next look
             self._opened = opened
-        self._stat_poll.looked(listing_took * 2, marked=not self._known or self._stat_poll.marked, young=bool(self._files.young))
+        self._stat_poll.looked(
+            listing_took * 2,
+            marked=not self._known or self._stat_poll.marked,
+            young=bool(self._files.young),
+        )
 
     def _written_here(self, listing: dict[str, Status], *, opened: bool) -> set[Key]:
         """Return the files that this process has open for writing.
@@ -158,7 +177,11 @@ class PollingRecorder(RecorderBase):
         If none was opened since the last time, only changed files and open ones are checked.
         """
         return self._open.among(
-            {status.key for path, status in listing.items() if status.is_file and (opened or status != self._listing.get(path))}
+            {
+                status.key
+                for path, status in listing.items()
+                if status.is_file and (opened or status != self._listing.get(path))
+            }
             | self._unclosed.keys()
         )
 
@@ -167,7 +190,9 @@ class PollingRecorder(RecorderBase):
         try:
             for path, status in listing.items():
                 if status.is_file:
-                    tree[path] = self._files.file(os.path.join(self._root, path), status, writing, len(self.changes))
+                    tree[path] = self._files.file(
+                        os.path.join(self._root, path), status, writing, len(self.changes)
+                    )
                 elif status.is_folder:
                     tree[path] = Folder(stat.S_IMODE(status.mode), status.mtime)
                 elif status.is_link:
@@ -176,56 +201,98 @@ class PollingRecorder(RecorderBase):
             return None
         return tree
 
-    # -- what has happened -------------------------------------------------------------------------------------
+    # -- what has happened -------------------------------------------------------------------------
 
     def _take_in(self, listing: dict[str, Status], tree: Tree, writing: set[Key]) -> None:
         before, after = self._seen, TreeSnapshot(tree, {path: listing[path].key for path in tree})
         self._close_unchanged(after, writing)
-        found = differences(before, after, self._contents, lambda path: self._is_torn(path, listing), lambda path: listing[path].ctime)
+        found = differences(
+            before,
+            after,
+            self._contents,
+            lambda path: self._is_torn(path, listing),
+            lambda path: listing[path].ctime,
+        )
         changed = [path for path in tree if not after.is_same(path, before)]
         self._unsynced.update(
-            after.keys[path] for path in changed if isinstance(tree[path], File) and tree[path] != _held(before, after.keys[path])
+            after.keys[path]
+            for path in changed
+            if isinstance(tree[path], File) and tree[path] != _held(before, after.keys[path])
         )
         self._seen = after
         self._set_loose(before, found, changed)
         tree_before = before.tree
         for difference in found:
-            self._note(difference.kind, difference.path, tree_before, difference.after, difference.start, difference.source)
+            self._note(
+                difference.kind,
+                difference.path,
+                tree_before,
+                difference.after,
+                difference.start,
+                difference.source,
+            )
             tree_before = difference.after
         self._close_ended(found, changed, writing)
-        self._stat_poll.known(listing, [path for path, status in listing.items() if status != self._listing.get(path)], writing)
+        self._stat_poll.known(
+            listing,
+            [path for path, status in listing.items() if status != self._listing.get(path)],
+            writing,
+        )
         self._listing = listing
         self._files.forget_all_but(after.keys.values())
 
     def _is_torn(self, path: str, listing: dict[str, Status]) -> bool:
         """Return True if a file was only written to, as far as times show.
 
-        Then each beginning of its new content existed at some moment. A new file must have been written after the last change
+        Then each beginning of its new content existed at some moment. A new file must have been
+        written after the last change
         of names in its directory, so that it had its name by then. For an existing file, no name
         may have changed since. For example, a journal that comes and goes may have made the write
         safe.
         """
         status, above = listing[path], os.path.dirname(path)
-        names = {folder for folder, there in listing.items() if there.is_folder and there.mtime != self._mtime_of(folder)}
+        names = {
+            folder
+            for folder, there in listing.items()
+            if there.is_folder and there.mtime != self._mtime_of(folder)
+        }
         if path in self._listing:
             return not names and self._files.is_fine
         if self.has_children():
             return False  # child processes may do several things between two looks
-        return names <= {above} and above in self._listing and listing[above].mtime < status.mtime == status.ctime
+        return (
+            names <= {above}
+            and above in self._listing
+            and listing[above].mtime < status.mtime == status.ctime
+        )
 
     def _mtime_of(self, folder: str) -> int:
         return self._listing[folder].mtime if folder in self._listing else -1
 
-    def _note(self, kind: Kind, path: str, before: Tree, after: Tree, start: int = 0, source: str | None = None) -> None:
+    def _note(
+        self,
+        kind: Kind,
+        path: str,
+        before: Tree,
+        after: Tree,
+        start: int = 0,
+        source: str | None = None,
+    ) -> None:
         unsynced = frozenset(path for path, key in self._seen.keys.items() if key in self._unsynced)
-        self.changes.append(Change(kind, path, self.step, before, after, start, source, unsynced, self._loose))
+        self.changes.append(
+            Change(kind, path, self.step, before, after, start, source, unsynced, self._loose)
+        )
 
-    def _set_loose(self, before: TreeSnapshot, found: Iterable[TreeChange], changed: Iterable[str]) -> None:
+    def _set_loose(
+        self, before: TreeSnapshot, found: Iterable[TreeChange], changed: Iterable[str]
+    ) -> None:
         keys = self._seen.keys
         for difference in found:
             if difference.source is not None:
                 source, path = difference.source, difference.path
-                self._loose = frozenset(moved_path(name, source, path) for name in self._loose) | {path}
+                self._loose = frozenset(moved_path(name, source, path) for name in self._loose) | {
+                    path
+                }
                 return
         named = {path for path in changed if before.keys.get(path) != keys[path]}
         self._loose = frozenset((self._loose & keys.keys()) | named)
@@ -237,7 +304,9 @@ class PollingRecorder(RecorderBase):
             if held is not None and _held(after, key) in (None, held):
                 self._closes(key)
 
-    def _close_ended(self, found: list[TreeChange], changed: Iterable[str], writing: set[Key]) -> None:
+    def _close_ended(
+        self, found: list[TreeChange], changed: Iterable[str], writing: set[Key]
+    ) -> None:
         """Note that files are closed, if they were open here at the last look and are not now."""
         tells = bool(found) and found[-1].kind in ("created", "grew", "truncated", "rewritten")
         for path in changed:
@@ -262,7 +331,9 @@ class PollingRecorder(RecorderBase):
         """Void contents of a large file that were assumed and turned out to be wrong."""
 
         def right(tree: Tree | None) -> Tree | None:
-            holds = tree is not None and any(isinstance(node, File) and node.content.digest in wrong for node in tree.values())
+            holds = tree is not None and any(
+                isinstance(node, File) and node.content.digest in wrong for node in tree.values()
+            )
             return None if holds else tree
 
         for index in range(first, len(self.changes)):
@@ -272,7 +343,7 @@ class PollingRecorder(RecorderBase):
                 change.unsynced, change.loose,
             )  # fmt: skip
 
-    # -- power losses ------------------------------------------------------------------------------------------
+    # -- power losses ------------------------------------------------------------------------------
 
     def path_of(self, fd: int) -> str:
         """Return the path of an open file or directory.
@@ -296,7 +367,11 @@ class PollingRecorder(RecorderBase):
         if isinstance(node, File):
             self._unsynced.discard(self._seen.keys[relative])
         elif isinstance(node, Folder):
-            self._loose -= {name for name in self._loose if os.path.dirname(name) == relative and name != relative}
+            self._loose -= {
+                name
+                for name in self._loose
+                if os.path.dirname(name) == relative and name != relative
+            }
         else:
             return
         self._note("synced", relative, self._seen.tree, self._seen.tree)

@@ -100,7 +100,9 @@ class InotifyReadLog:
 
     def _drain(self, *, counts: bool = True) -> None:
         with self._lock:
-            if self._inotify is None or os.getpid() != self._owner:  # a forked process shares the queue
+            if (
+                self._inotify is None or os.getpid() != self._owner
+            ):  # a forked process shares the queue
                 return
             for event in self._inotify.read():
                 self._overflown |= bool(event.mask & inotify.OVERFLOW)
@@ -112,7 +114,11 @@ class InotifyReadLog:
 
         All earlier reads of it are known now, and all later ones return the run's own data.
         """
-        if event != "open" or not isinstance(arguments[0], (str, bytes)) or not isinstance(arguments[2], int):
+        if (
+            event != "open"
+            or not isinstance(arguments[0], (str, bytes))
+            or not isinstance(arguments[2], int)
+        ):
             return
         if not arguments[2] & os.O_TRUNC:
             return

@@ -34,7 +34,18 @@ __all__ = ["RemotePrefix"]
 
 MAX_READ_RETRIES = 5
 """Read a prefix that keeps changing at most this many times."""
-TAGS = ("etag", "e_tag", "md5", "md5hash", "content_md5", "checksum", "crc32c", "generation", "version_id", "versionid")
+TAGS = (
+    "etag",
+    "e_tag",
+    "md5",
+    "md5hash",
+    "content_md5",
+    "checksum",
+    "crc32c",
+    "generation",
+    "version_id",
+    "versionid",
+)
 """Keys of a value that changes with an object's content, in different filesystems.
 
 Without such a value, an object must be read to find out if it changed.
@@ -82,7 +93,8 @@ class RemotePrefix:
         if ended.value is not True:
             why = f" ({error_text(ended.error)})" if ended.error is not None else ""
             raise BadArgument(
-                f"{caller}: a fresh process does not find the objects at {self}{why}. A filesystem in the memory of one process needs "
+                f"{caller}: a fresh process does not find the objects at {self}{why}. A filesystem "
+                f"in the memory of one process needs "
                 "isolation='in-process'. A server on loopback can be reached from all processes"
             )
 
@@ -95,18 +107,26 @@ class RemotePrefix:
         watched: contextlib.AbstractContextManager[None] = recorder.watched()
         return watched
 
-    def reads(self, recorder: Any) -> contextlib.AbstractContextManager[NoReadLog]:
+    def reads(self, recorder: object) -> contextlib.AbstractContextManager[NoReadLog]:
         """Return an empty log, because clients' reads are not observed."""
         return contextlib.nullcontext(NoReadLog())
 
     def holding(self, contents: ContentStore) -> _RemoteTreeHolder:
         """Return an object that restores the prefix's content."""
-        return _RemoteTreeHolder(self._prefix, contents, clear=lambda: self._prefix.clear(root=not self._rooted))
+        return _RemoteTreeHolder(
+            self._prefix, contents, clear=lambda: self._prefix.clear(root=not self._rooted)
+        )
 
     def endings(self) -> tuple[Mapping[str, bytes], Mapping[str, bytes]]:
         """Return digests of the objects by path."""
-        found = {path: self._prefix.read(path) for path, info in self._prefix.infos().items() if info.get("type") != "directory"}
-        return {path: ContentStore.digest(data) for path, data in found.items() if data is not None}, {}
+        found = {
+            path: self._prefix.read(path)
+            for path, info in self._prefix.infos().items()
+            if info.get("type") != "directory"
+        }
+        return {
+            path: ContentStore.digest(data) for path, data in found.items() if data is not None
+        }, {}
 
 
 def _found(prefix: Prefix) -> bool:
@@ -153,24 +173,30 @@ class _FsspecRecorder:
             yield
         self._look(thoroughly=True)
 
-    # -- looking -----------------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     def _look(self, *, thoroughly: bool) -> None:
         with self._lock, within(INTERNAL_OPERATION):
             for _ in range(MAX_READ_RETRIES):
                 infos = self._prefix.infos()
                 tree, read = self._read(infos, thoroughly)
-                if tree is not None and (not read or _fingerprints(self._prefix.infos()) == _fingerprints(infos)):
+                if tree is not None and (
+                    not read or _fingerprints(self._prefix.infos()) == _fingerprints(infos)
+                ):
                     self._note(tree)
                     return
 
-    def _read(self, infos: Mapping[str, dict[str, Any]], thoroughly: bool) -> tuple[dict[str, Node] | None, bool]:
+    def _read(
+        self, infos: Mapping[str, dict[str, Any]], thoroughly: bool
+    ) -> tuple[dict[str, Node] | None, bool]:
         """Return the tree, and True if an object had to be read.
 
         The tree is None if an object disappeared meanwhile.
         """
         under_way = {self._prefix.relative(path) for path in self._operations.under_way()}
-        tree: dict[str, Node] = {path: self._tree[path] for path in under_way if path is not None and path in self._tree}
+        tree: dict[str, Node] = {
+            path: self._tree[path] for path in under_way if path is not None and path in self._tree
+        }
         read = False
         for path, info in sorted(infos.items()):
             if path in under_way:
@@ -185,7 +211,10 @@ class _FsspecRecorder:
                 read = True
                 if data is None:
                     return None, True
-                known = self._known[path] = fingerprint, self._file(data, known if known and known[0] == fingerprint else None)
+                known = self._known[path] = (
+                    fingerprint,
+                    self._file(data, known if known and known[0] == fingerprint else None),
+                )
             tree[path] = known[1]
         return tree, read
 
@@ -203,13 +232,21 @@ class _FsspecRecorder:
     def _note(self, tree: dict[str, Node]) -> None:
         before, self._tree = self._tree, tree
         gone = [path for path in before if path not in tree and isinstance(before[path], File)]
-        came = [path for path in tree if isinstance(tree[path], File) and tree[path] != before.get(path)]
+        came = [
+            path for path in tree if isinstance(tree[path], File) and tree[path] != before.get(path)
+        ]
         kind: Kind = "arrived"
         if len(gone) == len(came) == 1 and before[gone[0]] == tree[came[0]]:
             change = Change("moved", came[0], self.step, before, tree, source=gone[0])
         elif gone or came:
             kind = "arrived" if came else "removed"
-            change = Change(kind, _together(came or gone, tree if kind == "removed" else before), self.step, before, tree)
+            change = Change(
+                kind,
+                _together(came or gone, tree if kind == "removed" else before),
+                self.step,
+                before,
+                tree,
+            )
         elif folders := [path for path in tree if path not in before]:
             change = Change("folder", folders[0], self.step, before, tree)
         elif folders := [path for path in before if path not in tree]:
@@ -225,7 +262,11 @@ def _together(paths: list[str], others: Mapping[str, Node]) -> str:
     if len(paths) > 1:
         folders = {path.rpartition("/")[0] for path in paths}
         folder = min(folders, key=len)
-        if folder and all(path.startswith(f"{folder}/") for path in paths) and not any(path.startswith(f"{folder}/") for path in others):
+        if (
+            folder
+            and all(path.startswith(f"{folder}/") for path in paths)
+            and not any(path.startswith(f"{folder}/") for path in others)
+        ):
             return folder
     return paths[-1]
 
@@ -245,7 +286,9 @@ def _is_tagged(info: Mapping[str, Any]) -> bool:
 class _RemoteTreeHolder:
     """Empties a prefix and fills it. Clients in this process forget their old listings."""
 
-    def __init__(self, prefix: Prefix, contents: ContentStore, *, clear: Callable[[], None]) -> None:
+    def __init__(
+        self, prefix: Prefix, contents: ContentStore, *, clear: Callable[[], None]
+    ) -> None:
         self._prefix = prefix
         self._contents = contents
         self._clear = clear
@@ -258,7 +301,9 @@ class _RemoteTreeHolder:
             if isinstance(node, Folder):
                 self._prefix.make(path)
         files = [(path, node) for path, node in tree.items() if isinstance(node, File)]
-        for path, node in sorted(files, key=lambda item: item[1].mtime):  # a subject may choose the newest
+        for path, node in sorted(
+            files, key=lambda item: item[1].mtime
+        ):  # a subject may choose the newest
             self._prefix.put(path, b"".join(self._contents.blocks(node.content)))
         _forget_listings(self._clients)
 
@@ -267,7 +312,9 @@ def _clients() -> weakref.WeakSet[Any]:
     """Return all filesystem instances, including those outside fsspec's instance cache."""
     import fsspec.spec as spec
 
-    return weakref.WeakSet(found for found in gc.get_objects() if issubclass(type(found), spec.AbstractFileSystem))
+    return weakref.WeakSet(
+        found for found in gc.get_objects() if issubclass(type(found), spec.AbstractFileSystem)
+    )
 
 
 def _forget_listings(clients: weakref.WeakSet[Any]) -> None:
@@ -275,8 +322,12 @@ def _forget_listings(clients: weakref.WeakSet[Any]) -> None:
     import fsspec.spec as spec
 
     for cls in family(spec.AbstractFileSystem):
-        for client in list(cls._cache.values()):  # type: ignore[attr-defined]  # each class of fsspec's has one
+        # Each class of fsspec's has one
+        for client in list(cls._cache.values()):  # type: ignore[attr-defined]
             clients.add(client)
     for client in list(clients):
-        with within(INTERNAL_OPERATION), contextlib.suppress(Exception):  # a foreign client may raise anything
+        with (
+            within(INTERNAL_OPERATION),
+            contextlib.suppress(Exception),
+        ):  # a foreign client may raise anything
             client.invalidate_cache()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from time import perf_counter  # by name, so that patches of the module's attributes do not affect it
+from time import (
+    perf_counter,  # by name, so that patches of the module's attributes do not affect it
+)
 
 from .listing import Status
 
@@ -71,7 +73,9 @@ class StatPoll:
             return True
         if now < self._next and took < max(_LONG_CALL_SECONDS, 2 * self._takes):
             return False
-        if took > 2 * self.cost or since > max(_INVERSE_LOOK_SHARE * self.cost, _YOUNG_LOOK_SECONDS if self.young else 0):
+        if took > 2 * self.cost or since > max(
+            _INVERSE_LOOK_SHARE * self.cost, _YOUNG_LOOK_SECONDS if self.young else 0
+        ):
             return True
         return self.differ()
 
@@ -101,7 +105,9 @@ class StatPoll:
         self._next = self._looked + _INVERSE_LOOK_SHARE * self._takes
         self.cost = _smooth(self.cost, took)
 
-    def known(self, listing: Mapping[str, Status], changed: Iterable[str], writing: set[tuple[int, int]]) -> None:
+    def known(
+        self, listing: Mapping[str, Status], changed: Iterable[str], writing: set[tuple[int, int]]
+    ) -> None:
         """Note the status of the paths to check.
 
         Args:
@@ -115,12 +121,21 @@ class StatPoll:
                 self._recent[one] = None
         kept = [path for path in self._recent if path in listing and path][-_RECENT_PATHS:]
         self._recent = dict.fromkeys(["", *kept])
-        self._watched = [self._stamped(path, listing[path]) for path in self._recent if path in listing]
-        paths = [path for path, status in listing.items() if status.is_file and status.key in writing][:_RECENT_PATHS]
+        self._watched = [
+            self._stamped(path, listing[path]) for path in self._recent if path in listing
+        ]
+        paths = [
+            path for path, status in listing.items() if status.is_file and status.key in writing
+        ][:_RECENT_PATHS]
         self._open = [self._stamped(path, listing[path]) for path in paths]
 
     def _stamped(self, path: str, status: Status) -> tuple[str, Stamp]:
-        return os.path.join(self._root, path) if path else self._root, (status.key[1], status.size, status.mtime, status.ctime)
+        return os.path.join(self._root, path) if path else self._root, (
+            status.key[1],
+            status.size,
+            status.mtime,
+            status.ctime,
+        )
 
 
 def _smooth(before: float, took: float) -> float:

@@ -13,11 +13,62 @@ from pathlib import Path
 __all__ = ["CALLS", "Call", "Descriptor", "options", "parse_calls"]
 
 CALLS = (
-    *("open", "creat", "openat", "openat2", "close", "close_range", "dup", "dup2", "dup3", "fcntl", "read", "readv", "preadv2", "lseek"),
-    *("write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile", "splice", "ioctl"),
+    *(
+        "open",
+        "creat",
+        "openat",
+        "openat2",
+        "close",
+        "close_range",
+        "dup",
+        "dup2",
+        "dup3",
+        "fcntl",
+        "read",
+        "readv",
+        "preadv2",
+        "lseek",
+    ),
+    *(
+        "write",
+        "pwrite64",
+        "writev",
+        "pwritev",
+        "pwritev2",
+        "copy_file_range",
+        "sendfile",
+        "splice",
+        "ioctl",
+    ),
     *("ftruncate", "truncate", "fallocate", "mmap", "fsync", "fdatasync", "sync", "syncfs"),
-    *("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat"),
-    *("chmod", "fchmod", "fchmodat", "utimensat", "chdir", "fchdir", "fork", "vfork", "clone", "clone3", "execve", "execveat"),
+    *(
+        "rename",
+        "renameat",
+        "renameat2",
+        "link",
+        "linkat",
+        "symlink",
+        "symlinkat",
+        "unlink",
+        "unlinkat",
+        "rmdir",
+        "mkdir",
+        "mkdirat",
+    ),
+    *(
+        "chmod",
+        "fchmod",
+        "fchmodat",
+        "utimensat",
+        "chdir",
+        "fchdir",
+        "fork",
+        "vfork",
+        "clone",
+        "clone3",
+        "execve",
+        "execveat",
+    ),
 )
 """The system calls that change a directory, or on which later writes depend.
 
@@ -106,7 +157,12 @@ def options(to: Path) -> list[str]:
     """Return strace's options, so that ``parse_calls`` can read the file that it writes."""
     return [
         *("-f", "-q", "-xx", "-ttt", "-y", "-s", str(_MAX_WRITE_BYTES), "-o", str(to)),
-        *("-e", "trace=" + ",".join(f"?{name}" for name in CALLS), "-e", "raw=" + ",".join(f"?{name}" for name in _RAW)),
+        *(
+            "-e",
+            "trace=" + ",".join(f"?{name}" for name in CALLS),
+            "-e",
+            "raw=" + ",".join(f"?{name}" for name in _RAW),
+        ),
         *("-e", "abbrev=?execve", "-e", "signal=none"),
     ]
 
@@ -142,7 +198,9 @@ def _call(thread: int, time: int, text: bytes) -> Iterator[Call]:
     found = _CALL.fullmatch(text)
     if found is None or found[3] == b"?":
         return
-    yield Call(thread, time, found[1].decode("ascii"), _split(found[2]), int(found[3], 0), _path(found[4]))
+    yield Call(
+        thread, time, found[1].decode("ascii"), _split(found[2]), int(found[3], 0), _path(found[4])
+    )
 
 
 def _split(arguments: bytes) -> list[bytes]:

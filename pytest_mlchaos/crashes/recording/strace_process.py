@@ -8,9 +8,12 @@ import os
 import select
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from time import monotonic, sleep  # by name, so that patches of the module's attributes do not affect them
+from time import (  # by name, so that patches of the module's attributes do not affect them
+    monotonic,
+    sleep,
+)
 from typing import Any
 
 from ...engine.activity import TOOL_PROCESSES
@@ -37,7 +40,8 @@ def check_strace(caller: str) -> None:
     """Raise ``BadArgument`` if strace is not installed."""
     if shutil.which("strace") is None:
         raise BadArgument(
-            f"{caller}: record='syscalls' needs the program strace (Linux), which is not on PATH: install it, or leave record='auto'"
+            f"{caller}: record='syscalls' needs the program strace (Linux), which is not on PATH: "
+            f"install it, or leave record='auto'"
         )
 
 
@@ -83,12 +87,14 @@ class TracedDirectory(LocalDirectory):
         """Return an object that marks the steps."""
         return StepMarker()
 
-    def watched(self, recorder: Any) -> contextlib.AbstractContextManager[None]:
+    def watched(self, recorder: object) -> contextlib.AbstractContextManager[None]:
         """Return an empty context, because strace records the changes."""
         return contextlib.nullcontext()
 
 
-def run_traced(function: Any, *args: Any, to: Path, timeout: float | None) -> ProcessResult:
+def run_traced(
+    function: Callable[..., Any], *args: Any, to: Path, timeout: float | None
+) -> ProcessResult:
     """Run ``function(*args, ready)`` in a fresh process under strace.
 
     ``function`` must call ``await_strace(ready)`` first.
@@ -113,10 +119,14 @@ def run_traced(function: Any, *args: Any, to: Path, timeout: float | None) -> Pr
                 if select.select([task], [], [], 10 * _POLL_SECONDS)[0]:
                     break
             else:
-                # strace ends with the process, so the result must arrive soon. If not, strace has failed.
+                # strace ends with the process, so the result must arrive soon. If not, strace has
+                # failed.
                 if not select.select([task], [], [], 1.0)[0]:
                     task.end()
-                    raise BadArgument(f"mlchaos.explore_crashes: record='syscalls' needs ptrace, and strace failed: {_said(strace)}")
+                    raise BadArgument(
+                        f"mlchaos.explore_crashes: record='syscalls' needs ptrace, and strace "
+                        f"failed: {_said(strace)}"
+                    )
             return task.wait()
     finally:
         ready.unlink(missing_ok=True)
@@ -156,7 +166,9 @@ def _said(strace: subprocess.Popen[bytes]) -> str:
 def await_strace(ready: Path) -> None:
     """Allow strace to attach to this process, and wait until it has."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_SET_PTRACER, ctypes.c_ulong(_ANY % (1 << 64)), 0, 0, 0)  # Yama may allow only parents to trace
+        ctypes.CDLL(None).prctl(
+            _SET_PTRACER, ctypes.c_ulong(_ANY % (1 << 64)), 0, 0, 0
+        )  # Yama may allow only parents to trace
     part = ready.with_name(f"{ready.name}.part")
     part.write_text(str(os.getpid()))
     part.replace(ready)

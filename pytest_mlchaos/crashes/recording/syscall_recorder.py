@@ -79,7 +79,11 @@ class SyscallRecorder:
             if call.name in _FORKS and call.result > 0:
                 flags = b",".join(call.arguments)
                 thread = call.name.startswith("clone")
-                parents[call.result] = call.thread, thread and b"CLONE_FILES" in flags, thread and b"CLONE_FS" in flags
+                parents[call.result] = (
+                    call.thread,
+                    thread and b"CLONE_FILES" in flags,
+                    thread and b"CLONE_FS" in flags,
+                )
         self._processes = Processes(self._directory, parents, self._closed)
         for call in parse_calls(written):
             self._do(call)
@@ -110,7 +114,7 @@ class SyscallRecorder:
         known.paths.add(path)
         return known, known.last
 
-    # -- calls -------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------
 
     def _do(self, call: Call) -> None:
         if call.name == "exit":
@@ -148,7 +152,7 @@ class SyscallRecorder:
     def _fchdir(self, call: Call) -> None:
         self._processes.enter(call.thread, call.descriptor(0).path)
 
-    # -- descriptors -------------------------------------------------------------------------------------------
+    # -- descriptors -------------------------------------------------------------------------------
 
     def _open(self, call: Call, at: int = 0) -> None:
         """Handle ``open(path, flags, mode)``. The arguments begin with the number ``at``."""
@@ -160,7 +164,13 @@ class SyscallRecorder:
             shadow = self._opened(path, call, flags, mode)
         else:
             shadow = self._names.shadow_at(path)
-        file = OpenFile(path, shadow, writes, call.has(flags, "O_APPEND"), call.has(flags, "O_SYNC") or call.has(flags, "O_DSYNC"))
+        file = OpenFile(
+            path,
+            shadow,
+            writes,
+            call.has(flags, "O_APPEND"),
+            call.has(flags, "O_SYNC") or call.has(flags, "O_DSYNC"),
+        )
         self._processes.open(call.thread, call.result, file, lost=call.has(flags, "O_CLOEXEC"))
 
     def _openat(self, call: Call) -> None:
@@ -170,7 +180,12 @@ class SyscallRecorder:
 
     def _creat(self, call: Call) -> None:
         made = Call(
-            call.thread, call.time, "open", (call.arguments[0], b"O_WRONLY|O_CREAT|O_TRUNC", call.arguments[1]), call.result, call.path
+            call.thread,
+            call.time,
+            "open",
+            (call.arguments[0], b"O_WRONLY|O_CREAT|O_TRUNC", call.arguments[1]),
+            call.result,
+            call.path,
         )
         self._open(made)
 
@@ -182,7 +197,9 @@ class SyscallRecorder:
         if self._names.known(path) is None:
             shadow = self._shadows.new(mode, call.time)
             if relative is None:
-                is_new = call.has(flags, "O_CREAT") and (call.has(flags, "O_EXCL") or call.has(flags, "O_TRUNC"))
+                is_new = call.has(flags, "O_CREAT") and (
+                    call.has(flags, "O_EXCL") or call.has(flags, "O_TRUNC")
+                )
                 shadow.known = is_new or call.has(flags, "O_TRUNC")
                 self._names.enter(path, (shadow.inode, 0))
                 return shadow
@@ -211,7 +228,12 @@ class SyscallRecorder:
     def _dup(self, call: Call) -> None:
         file = self._processes.file(call.thread, call.descriptor(0).number)
         if file is not None and call.result != call.descriptor(0).number:
-            self._processes.open(call.thread, call.result, file, lost=len(call.arguments) > 2 and call.has(2, "O_CLOEXEC"))
+            self._processes.open(
+                call.thread,
+                call.result,
+                file,
+                lost=len(call.arguments) > 2 and call.has(2, "O_CLOEXEC"),
+            )
         elif file is None:
             self._processes.close(call.thread, call.result)
 
@@ -261,7 +283,7 @@ class SyscallRecorder:
         if call.number(3) in (-1, (1 << 64) - 1):
             self._read(call)
 
-    # -- contents ----------------------------------------------------------------------------------------------
+    # -- contents ----------------------------------------------------------------------------------
 
     def _write(self, call: Call, at: int | None = None) -> None:
         """Handle a write, at offset ``at`` or at the file's own offset."""
@@ -298,14 +320,23 @@ class SyscallRecorder:
             self._synced(file)
 
     def _copy_file_range(self, call: Call) -> None:
-        self._copied(call, self._file(call, 0), _offset(call, 1), self._file(call, 2), _offset(call, 3))
+        self._copied(
+            call, self._file(call, 0), _offset(call, 1), self._file(call, 2), _offset(call, 3)
+        )
 
     _splice = _copy_file_range
 
     def _sendfile(self, call: Call) -> None:
         self._copied(call, self._file(call, 1), _offset(call, 2), self._file(call, 0), None)
 
-    def _copied(self, call: Call, source: OpenFile | None, start: int | None, target: OpenFile | None, at: int | None) -> None:
+    def _copied(
+        self,
+        call: Call,
+        source: OpenFile | None,
+        start: int | None,
+        target: OpenFile | None,
+        at: int | None,
+    ) -> None:
         """Copy as many bytes as the call returned.
 
         ``start`` and ``at`` are the offsets in source and target. None stands for a file's own
@@ -320,14 +351,20 @@ class SyscallRecorder:
             if start is None:
                 source.at += call.result
         if target is not None:
-            self._put(call, target, data if data is not None and len(data) == call.result else None, at)
+            self._put(
+                call, target, data if data is not None and len(data) == call.result else None, at
+            )
 
     def _ioctl(self, call: Call) -> None:
         """Handle FICLONE and FICLONERANGE, which clone a file's content."""
         if call.number(1) & 0xFFFF in (0x9409, 0x940D):
             file = self._processes.file(call.thread, call.descriptor(0).number)
             if file is not None and file.shadow is not None:
-                source = self._processes.file(call.thread, call.number(2)) if call.number(1) & 0xFFFF == 0x9409 else None
+                source = (
+                    self._processes.file(call.thread, call.number(2))
+                    if call.number(1) & 0xFFFF == 0x9409
+                    else None
+                )
                 self._cloned(call, file.shadow, source)
 
     def _cloned(self, call: Call, shadow: Shadow, source: OpenFile | None) -> None:
@@ -357,7 +394,11 @@ class SyscallRecorder:
     def _fallocate(self, call: Call) -> None:
         file = self._file(call)
         if file is None or file.shadow is None or call.has(1, "FALLOC_FL_KEEP_SIZE"):
-            if file is not None and file.shadow is not None and call.arguments[1] != b"FALLOC_FL_KEEP_SIZE":
+            if (
+                file is not None
+                and file.shadow is not None
+                and call.arguments[1] != b"FALLOC_FL_KEEP_SIZE"
+            ):
                 file.shadow.known = False
                 self._changed(file.shadow, "grew", call.time)
             return
@@ -372,12 +413,18 @@ class SyscallRecorder:
         shadow.resize(size)
         self._changed(shadow, "grew", call.time)
         self._history.settled(None)
-        for number in range(index, len(self.changes)):  # the length changed at once, so a cut is not a state
+        for number in range(
+            index, len(self.changes)
+        ):  # the length changed at once, so a cut is not a state
             self.changes[number] = dataclasses.replace(self.changes[number], start=size)
 
     def _mmap(self, call: Call) -> None:
         """Handle a shared writable mapping. No call shows later writes through it."""
-        if call.has(3, "MAP_SHARED") and call.has(2, "PROT_WRITE") and not call.has(3, "MAP_ANONYMOUS"):
+        if (
+            call.has(3, "MAP_SHARED")
+            and call.has(2, "PROT_WRITE")
+            and not call.has(3, "MAP_ANONYMOUS")
+        ):
             file = self._file(call, 4)
             if file is not None and file.shadow is not None:
                 file.shadow.known = False
@@ -423,7 +470,7 @@ class SyscallRecorder:
 
     _syncfs = _sync
 
-    # -- names -------------------------------------------------------------------------------------------------
+    # -- names -------------------------------------------------------------------------------------
 
     def _absolute(self, call: Call, index: int, at: int | None = None) -> str:
         """Return the absolute path of an argument. Relative ones start at argument ``at``."""
@@ -433,35 +480,52 @@ class SyscallRecorder:
         path = os.fsdecode(call.text(index))
         return os.path.join(base, path) if path else base
 
-    def _resolved(self, call: Call, index: int, at: int | None = None, *, follow: bool = True) -> str:
+    def _resolved(
+        self, call: Call, index: int, at: int | None = None, *, follow: bool = True
+    ) -> str:
         """Return the path of an argument without links, at its end only with ``follow``."""
         return self._names.resolve(self._absolute(call, index, at), follow=follow)
 
     def _rename(self, call: Call) -> None:
-        self._names.move(self._resolved(call, 0, follow=False), self._resolved(call, 1, follow=False))
+        self._names.move(
+            self._resolved(call, 0, follow=False), self._resolved(call, 1, follow=False)
+        )
 
     def _renameat(self, call: Call) -> None:
-        self._names.move(self._resolved(call, 1, 0, follow=False), self._resolved(call, 3, 2, follow=False))
+        self._names.move(
+            self._resolved(call, 1, 0, follow=False), self._resolved(call, 3, 2, follow=False)
+        )
 
     def _renameat2(self, call: Call) -> None:
         if call.has(4, "RENAME_EXCHANGE"):
-            self._names.exchange(self._resolved(call, 1, 0, follow=False), self._resolved(call, 3, 2, follow=False))
+            self._names.exchange(
+                self._resolved(call, 1, 0, follow=False), self._resolved(call, 3, 2, follow=False)
+            )
         else:
             self._renameat(call)
 
     def _link(self, call: Call) -> None:
-        self._names.linked(self._resolved(call, 0, follow=False), self._resolved(call, 1, follow=False))
+        self._names.linked(
+            self._resolved(call, 0, follow=False), self._resolved(call, 1, follow=False)
+        )
 
     def _linkat(self, call: Call) -> None:
         source = self._absolute(call, 1, 0)
         number = source.removeprefix("/proc/self/fd/")
-        held = call.descriptor(0).number if call.has(4, "AT_EMPTY_PATH") else int(number) if number.isdecimal() else -1
+        held = (
+            call.descriptor(0).number
+            if call.has(4, "AT_EMPTY_PATH")
+            else int(number)
+            if number.isdecimal()
+            else -1
+        )
         file = self._processes.file(call.thread, held)
         if file is not None and file.shadow is not None:
             self._names.named((file.shadow.inode, 0), self._resolved(call, 3, 2, follow=False))
         else:
             self._names.linked(
-                self._resolved(call, 1, 0, follow=call.has(4, "AT_SYMLINK_FOLLOW")), self._resolved(call, 3, 2, follow=False)
+                self._resolved(call, 1, 0, follow=call.has(4, "AT_SYMLINK_FOLLOW")),
+                self._resolved(call, 3, 2, follow=False),
             )
 
     def _symlink(self, call: Call) -> None:
@@ -499,14 +563,20 @@ class SyscallRecorder:
         self._set(call.descriptor(0).path, call.number(1), None)
 
     def _utimensat(self, call: Call) -> None:
-        path = call.descriptor(0).path if call.arguments[1] == b"NULL" else self._resolved(call, 1, 0)
+        path = (
+            call.descriptor(0).path if call.arguments[1] == b"NULL" else self._resolved(call, 1, 0)
+        )
         self._set(path, None, _modification_time(call.arguments[2], call.time))
 
     def _set(self, path: str, mode: int | None, time: int | None) -> None:
         """Set a mode or a time. States do not differ by them, but have them restored."""
         shadow, entry = self._names.shadow_at(path), self._names.known(path)
         if isinstance(entry, Folder):
-            held = dataclasses.replace(entry, mode=entry.mode if mode is None else mode, mtime=entry.mtime if time is None else time)
+            held = dataclasses.replace(
+                entry,
+                mode=entry.mode if mode is None else mode,
+                mtime=entry.mtime if time is None else time,
+            )
             relative = self._names.relative(path)
             if relative is not None:
                 self._history.tree = {**self._history.tree, relative: held}
@@ -515,16 +585,25 @@ class SyscallRecorder:
             shadow.time = shadow.time if time is None else time
             file = shadow.inode.versions[-1]
             if isinstance(file, File):
-                shadow.inode.versions[-1] = dataclasses.replace(file, mode=shadow.mode, mtime=shadow.time)
+                shadow.inode.versions[-1] = dataclasses.replace(
+                    file, mode=shadow.mode, mtime=shadow.time
+                )
 
-    # -- the end -----------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def _compare(self) -> None:
         """Compare the directory with the result of the calls. Take files that differ as they are."""
         history, before = self._history, self._history.tree
-        made = {path: entry[0].versions[entry[1]] if isinstance(entry, tuple) else entry for path, entry in before.items()}
+        made = {
+            path: entry[0].versions[entry[1]] if isinstance(entry, tuple) else entry
+            for path, entry in before.items()
+        }
         there = {path: self._there(at, made.get(path)) for path, at in self._listed()}
-        different = sorted(path for path in there.keys() | made.keys() if there.get(path) != made.get(path) or made.get(path) is None)
+        different = sorted(
+            path
+            for path in there.keys() | made.keys()
+            if there.get(path) != made.get(path) or made.get(path) is None
+        )
         self.differs = tuple(path or "." for path in different)
         if not different:
             return
@@ -533,7 +612,9 @@ class SyscallRecorder:
         for path in sorted(there):
             if path not in history.tree:
                 node = there[path]
-                self._names.enter(history.at(path), node if isinstance(node, Folder) else (_named_inode(node), 0))
+                self._names.enter(
+                    history.at(path), node if isinstance(node, Folder) else (_named_inode(node), 0)
+                )
         history.note("arrived", different[0], before)
         history.settled(None)
 
@@ -550,7 +631,9 @@ class SyscallRecorder:
             except PermissionError:
                 return made
             growing = GrowingFile()
-            growing.content = made.content if isinstance(made, File) else EMPTY  # what it shares with that is not kept again
+            growing.content = (
+                made.content if isinstance(made, File) else EMPTY
+            )  # what it shares with that is not kept again
             content = self._contents.put(file.fileno(), status.st_size, growing, whole=True)
         return File(content, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
@@ -563,7 +646,9 @@ def _named_inode(node: File | Link | None) -> Inode:
 
 def _umask() -> int:
     with contextlib.suppress(OSError), open("/proc/self/status") as status:
-        return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o022)
+        return next(
+            (int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o022
+        )
     return 0o022
 
 

@@ -28,7 +28,9 @@ class TreeSnapshot:
 
     def is_same(self, path: str, other: TreeSnapshot) -> bool:
         """Return True if a path is the same file with the same content in both."""
-        return self.keys.get(path) == other.keys.get(path) and self.tree.get(path) == other.tree.get(path)
+        return self.keys.get(path) == other.keys.get(path) and self.tree.get(
+            path
+        ) == other.tree.get(path)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +45,11 @@ class TreeChange:
 
 
 def differences(
-    before: TreeSnapshot, after: TreeSnapshot, contents: ContentStore, torn: Callable[[str], bool], newest: Callable[[str], int]
+    before: TreeSnapshot,
+    after: TreeSnapshot,
+    contents: ContentStore,
+    torn: Callable[[str], bool],
+    newest: Callable[[str], int],
 ) -> list[TreeChange]:
     """Return the changes between two snapshots.
 
@@ -62,7 +68,12 @@ def differences(
     other = {path for path in after.tree.keys() - came if not before.is_same(path, after)}
     if not gone and not came and not other:
         return []
-    if not gone and not came and len({after.keys[path] for path in other}) == 1 and _are_files(before, after, other):
+    if (
+        not gone
+        and not came
+        and len({after.keys[path] for path in other}) == 1
+        and _are_files(before, after, other)
+    ):
         return [_written(before, after, contents, min(other), torn)]
     top = _top(gone)
     source = _source(before, after, top, _top(came | other))
@@ -74,18 +85,30 @@ def differences(
     if not gone and not other and top is not None:
         return _came(before, after, contents, top, torn if len(came) == 1 else None)
     changed = [path for path in came | other if isinstance(after.tree[path], File)]
-    return [TreeChange("arrived", max(changed, key=lambda path: (newest(path), path), default=""), after.tree)]
+    return [
+        TreeChange(
+            "arrived", max(changed, key=lambda path: (newest(path), path), default=""), after.tree
+        )
+    ]
 
 
 def _are_files(before: TreeSnapshot, after: TreeSnapshot, paths: set[str]) -> bool:
     """Return True if these paths were and are the same plain files."""
     return all(
-        isinstance(before.tree[path], File) and isinstance(after.tree[path], File) and before.keys[path] == after.keys[path]
+        isinstance(before.tree[path], File)
+        and isinstance(after.tree[path], File)
+        and before.keys[path] == after.keys[path]
         for path in paths
     )
 
 
-def _written(before: TreeSnapshot, after: TreeSnapshot, contents: ContentStore, path: str, torn: Callable[[str], bool]) -> TreeChange:
+def _written(
+    before: TreeSnapshot,
+    after: TreeSnapshot,
+    contents: ContentStore,
+    path: str,
+    torn: Callable[[str], bool],
+) -> TreeChange:
     """Return the change of a file whose content changed."""
     old, new = before.tree[path], after.tree[path]
     assert isinstance(old, File)
@@ -116,7 +139,9 @@ def _top(paths: set[str]) -> str | None:
     return first if all(path == first or path.startswith(inside) for path in paths) else None
 
 
-def _source(before: TreeSnapshot, after: TreeSnapshot, origin: str | None, path: str | None) -> TreeChange | None:
+def _source(
+    before: TreeSnapshot, after: TreeSnapshot, origin: str | None, path: str | None
+) -> TreeChange | None:
     """Return the rename, if the difference is exactly one rename, or None."""
     if not origin or not path or before.keys[origin] != after.keys[path]:
         return None
@@ -124,11 +149,19 @@ def _source(before: TreeSnapshot, after: TreeSnapshot, origin: str | None, path:
     kept = {name for name in before.tree if name != path and not name.startswith(inside)}
     tree = {moved_path(name, origin, path): before.tree[name] for name in kept}
     keys = {moved_path(name, origin, path): before.keys[name] for name in kept}
-    return TreeChange("moved", path, after.tree, source=origin) if tree == after.tree and keys == after.keys else None
+    return (
+        TreeChange("moved", path, after.tree, source=origin)
+        if tree == after.tree and keys == after.keys
+        else None
+    )
 
 
 def _came(
-    before: TreeSnapshot, after: TreeSnapshot, contents: ContentStore, path: str, torn: Callable[[str], bool] | None
+    before: TreeSnapshot,
+    after: TreeSnapshot,
+    contents: ContentStore,
+    path: str,
+    torn: Callable[[str], bool] | None,
 ) -> list[TreeChange]:
     """Return the changes for a new path. ``torn`` is None if paths below it are new, too."""
     node: Node = after.tree[path]
@@ -139,5 +172,8 @@ def _came(
             return [TreeChange("created", path, after.tree)]
         if torn(path):
             empty = {**after.tree, path: dataclasses.replace(node, content=EMPTY)}
-            return [TreeChange("created", path, empty), TreeChange("grew", path, after.tree, _start(contents, node.content, 0))]
+            return [
+                TreeChange("created", path, empty),
+                TreeChange("grew", path, after.tree, _start(contents, node.content, 0)),
+            ]
     return [TreeChange("arrived", path, after.tree)]

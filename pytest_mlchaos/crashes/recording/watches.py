@@ -37,12 +37,18 @@ class Watches:
 
     def rename(self, origin: str, path: str) -> None:
         """Rename a directory."""
-        self._watches = {watch: moved_path(name, origin, path) for watch, name in self._watches.items()}
+        self._watches = {
+            watch: moved_path(name, origin, path) for watch, name in self._watches.items()
+        }
 
     def forget(self, path: str) -> None:
         """Stop watching a directory and those below it."""
         inside = f"{path}/" if path else ""
-        for watch in [watch for watch, name in self._watches.items() if name == path or name.startswith(inside)]:
+        for watch in [
+            watch
+            for watch, name in self._watches.items()
+            if name == path or name.startswith(inside)
+        ]:
             del self._watches[watch]
             self._inotify.forget(watch)
 

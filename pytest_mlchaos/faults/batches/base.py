@@ -20,16 +20,41 @@ from .samples import Field, UnclearSamples, fields_of_samples
 __all__ = ["Batch", "copy_payload", "field_name", "wanted_fields"]
 
 _LABEL_NAMES = ("labels", "label", "targets", "target", "y")
-_NO_LABELS = frozenset(("id", "ids", "idx", "index", "indices", "mask", "masks", "len", "length", "lengths", "weight", "weights"))
+_NO_LABELS = frozenset(
+    (
+        "id",
+        "ids",
+        "idx",
+        "index",
+        "indices",
+        "mask",
+        "masks",
+        "len",
+        "length",
+        "lengths",
+        "weight",
+        "weights",
+    )
+)
 """Words in the names of fields that belong to labels, or hold whole numbers, but are not labels."""
 
 
-def wanted_fields(owner: str, fields: Any) -> Any:
-    """Return the parameter ``fields`` in its normal form: None, one name or position, or a tuple of several."""
+def wanted_fields(owner: str, fields: object) -> Any:
+    """Return the parameter ``fields`` in its normal form: None, one name or position, or a tuple of
+    several.
+    """
     if fields is None or is_drawn(fields):
         return fields
-    wanted = [fields] if isinstance(fields, (str, int)) else list(fields) if isinstance(fields, Sequence) else []
-    if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
+    wanted = (
+        [fields]
+        if isinstance(fields, (str, int))
+        else list(fields)
+        if isinstance(fields, Sequence)
+        else []
+    )
+    if not wanted or not all(
+        isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted
+    ):
         raise BadArgument(f"{owner}: fields must be names or positions, got {format_value(fields)}")
     return tuple(wanted) if len(wanted) > 1 else wanted[0]
 
@@ -44,29 +69,35 @@ def _named_path(leaf: Leaf) -> tuple[Any, ...]:
     return tuple(part for part in leaf.path if not isinstance(part, Each))
 
 
-def _words(name: Any) -> list[str]:
+def _words(name: object) -> list[str]:
     return re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", str(name)).lower())
 
 
-def _is_label_name(name: Any) -> bool:
+def _is_label_name(name: object) -> bool:
     return str(name).lower() in _LABEL_NAMES
 
 
-def _has_label_name(name: Any) -> bool:
+def _has_label_name(name: object) -> bool:
     """Return True for a name such as ``label_ids`` or ``target_class``, but not ``target_mask``."""
     words = set(_words(name))
-    return bool(re.search("label|target", str(name).lower())) and not words & (_NO_LABELS - {"id", "ids", "idx", "index", "indices"})
+    return bool(re.search("label|target", str(name).lower())) and not words & (
+        _NO_LABELS - {"id", "ids", "idx", "index", "indices"}
+    )
 
 
-def _named(value: Any, rule: Callable[[Any], bool]) -> bool:
+def _named(value: object, rule: Callable[[Any], bool]) -> bool:
     """Return True if a field anywhere in the value has a matching name."""
     return any(rule(name) or _named(child, rule) for name, child in parts(value))
 
 
-def copy_payload(payload: Any) -> Any:
+def copy_payload(payload: object) -> Any:
     """Return a copy of a batch whose arrays are copies, too."""
     found = {leaf.path: leaf.copied() for leaf in leaves(payload, held=parts)}
-    return rebuilt(payload, found) if found or next(numbers(payload), None) is None else copied_record(payload)
+    return (
+        rebuilt(payload, found)
+        if found or next(numbers(payload), None) is None
+        else copied_record(payload)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,15 +114,18 @@ class Batch:
 
     def mismatch(self, problem: str, hint: str = ". Name them with fields=") -> PayloadMismatch:
         """Return the error for a batch that the fault cannot work on."""
-        return PayloadMismatch(f"{self.owner} {problem} in the batch {describe(self.payload)}{hint}")
+        return PayloadMismatch(
+            f"{self.owner} {problem} in the batch {describe(self.payload)}{hint}"
+        )
 
     def refuse(self, leaf: Leaf, problem: str) -> PayloadMismatch:
         """Return the error for a field that the fault cannot work on."""
         return PayloadMismatch(
-            f"{self.owner} cannot change the field {field_name(leaf)!r} of the batch {describe(self.payload)}: it {problem}"
+            f"{self.owner} cannot change the field {field_name(leaf)!r} of the batch "
+            f"{describe(self.payload)}: it {problem}"
         )
 
-    def named(self, fields: Any) -> list[Leaf]:
+    def named(self, fields: object) -> list[Leaf]:
         """Return the arrays with these names or positions."""
         found = self.leaves
         wanted = fields if isinstance(fields, tuple) else (fields,)
@@ -99,14 +133,25 @@ class Batch:
 
     def _under(self, name: str | int, found: list[Leaf]) -> list[Leaf]:
         path = tuple(name.split(".")) if isinstance(name, str) else (str(name),)
-        matching = [leaf for leaf in found if tuple(map(str, _named_path(leaf)))[: len(path)] == path]
+        matching = [
+            leaf for leaf in found if tuple(map(str, _named_path(leaf)))[: len(path)] == path
+        ]
         if not matching:
-            known = {".".join(map(str, _named_path(leaf)[:depth])) for leaf in found for depth in range(1, len(leaf.path) + 1)}
-            hint = did_you_mean(str(name), sorted(one for one in known if may_be_hinted(str(name), one)))
-            raise PayloadMismatch(f"{self.owner}: found no field {name!r} with numbers in the batch {describe(self.payload)}{hint}")
+            known = {
+                ".".join(map(str, _named_path(leaf)[:depth]))
+                for leaf in found
+                for depth in range(1, len(leaf.path) + 1)
+            }
+            hint = did_you_mean(
+                str(name), sorted(one for one in known if may_be_hinted(str(name), one))
+            )
+            raise PayloadMismatch(
+                f"{self.owner}: found no field {name!r} with numbers in the batch "
+                f"{describe(self.payload)}{hint}"
+            )
         return matching
 
-    def labels(self, fields: Any = None) -> list[Leaf]:
+    def labels(self, fields: object = None) -> list[Leaf]:
         """Return the fields with labels: the named ones, or those that ``told_labels`` finds."""
         if fields is not None:
             return self.named(fields)
@@ -127,7 +172,9 @@ class Batch:
             # A container may have the label name. If it holds no arrays, the batch has no labels.
             if named or _named(self.payload, rule):
                 return named or [leaf for leaf in found if any(map(rule, leaf.path))]
-        return found[-1:] if len(found) > 1 and self._looks_like_labels(found[-1], found[:-1]) else []
+        return (
+            found[-1:] if len(found) > 1 and self._looks_like_labels(found[-1], found[:-1]) else []
+        )
 
     def _looks_like_labels(self, last: Leaf, others: list[Leaf]) -> bool:
         """Return True if the last field may hold labels.
@@ -140,17 +187,26 @@ class Batch:
         shape = tuple(last.value.shape)
         single = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
         if not isinstance(last.path[-1], str):
-            return single or any((tuple(leaf.value.shape), leaf.value.dtype) != (shape, last.value.dtype) for leaf in others)
+            return single or any(
+                (tuple(leaf.value.shape), leaf.value.dtype) != (shape, last.value.dtype)
+                for leaf in others
+            )
         if _NO_LABELS & set(_words(last.path[-1])):
             return False
         values = last.numpy()
-        one_hot = len(shape) == 2 and bool(((values == 0) | (values == 1)).all()) and bool((values.sum(1) == 1).all())
+        one_hot = (
+            len(shape) == 2
+            and bool(((values == 0) | (values == 1)).all())
+            and bool((values.sum(1) == 1).all())
+        )
         return one_hot or (single and not last.is_float)
 
-    def floats(self, fields: Any = None) -> list[Leaf]:
+    def floats(self, fields: object = None) -> list[Leaf]:
         """Return the named fields, or else all fields with floating-point numbers."""
         if fields is None:
-            found = [leaf for leaf in self.leaves if leaf.is_float and leaf.size] or self._of_integers()
+            found = [
+                leaf for leaf in self.leaves if leaf.is_float and leaf.size
+            ] or self._of_integers()
         else:
             found = [_as_float(leaf) for leaf in self.named(fields)]
         if not found:
@@ -163,7 +219,11 @@ class Batch:
 
         Labels stay unchanged.
         """
-        labels = {leaf.path for leaf in self.told_labels()} if self.leaves and self.leaves[0].record else set()
+        labels = (
+            {leaf.path for leaf in self.told_labels()}
+            if self.leaves and self.leaves[0].record
+            else set()
+        )
         return [_as_float(leaf) for leaf in self.leaves if leaf.record and leaf.path not in labels]
 
     def checked(self, found: list[Leaf]) -> list[Leaf]:
@@ -181,7 +241,11 @@ class Batch:
             if (problem := leaf.layout_problem()) is not None:
                 raise self.refuse(leaf, problem)
         try:
-            found = _fields_of_record(self.payload) if self.leaves and self.leaves[0].record else fields_of_samples(self.payload)
+            found = (
+                _fields_of_record(self.payload)
+                if self.leaves and self.leaves[0].record
+                else fields_of_samples(self.payload)
+            )
         except UnclearSamples as error:
             raise self.mismatch(str(error), "") from None
         if not found:
@@ -204,17 +268,21 @@ class Batch:
                 return field, None if whole else leaf.path[depth]
         raise self.refuse(leaf, "has no axis of samples")
 
-    def taken(self, order: Any) -> Any:
+    def taken(self, order: object) -> Any:
         """Return the batch with the samples at these indices, in this order, in all fields."""
         return rebuilt(self.payload, {field.path: _reorder(field, order) for field in self.fields})
 
 
 def _as_float(leaf: Leaf) -> Leaf:
     """Return a number of a record as a float, so that it can become any other number."""
-    return Leaf(leaf.path, leaf.value.astype("float64"), record=True) if leaf.record and not leaf.is_float else leaf
+    return (
+        Leaf(leaf.path, leaf.value.astype("float64"), record=True)
+        if leaf.record and not leaf.is_float
+        else leaf
+    )
 
 
-def _fields_of_record(value: Any) -> list[Field]:
+def _fields_of_record(value: object) -> list[Field]:
     """Return the outermost lists that hold a sample in each item."""
     found = list(_lists(value, ()))
     if len({field.length for field in found}) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
@@ -14,6 +14,9 @@ from .base import Batch, field_name, wanted_fields
 from .labels import Labels
 from .pytree import Leaf, rebuilt
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = ["ClassImbalance", "DistributionShift", "LabelNoise"]
 LAYER = "Batches"
 
@@ -23,7 +26,10 @@ def _check_labels(fault: Any) -> None:
     object.__setattr__(fault, "fields", wanted_fields(fault.name, fault.fields))
     classes = getattr(fault, "classes", None)
     if classes is not None and not is_drawn(classes) and classes < 2:
-        raise BadArgument(f"{fault.name}: classes must be a number of classes, 2 or more, got {format_value(classes)}")
+        raise BadArgument(
+            f"{fault.name}: classes must be a number of classes, 2 or more, got "
+            f"{format_value(classes)}"
+        )
 
 
 def _labels(fault: Any, batch: Batch) -> Leaf:
@@ -83,7 +89,9 @@ class LabelNoise(DataFault):
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
         if not is_drawn(self.magnitude) and not 0 < self.magnitude < math.inf:
-            raise BadArgument(f"label_noise: magnitude must be above 0, got {format_value(self.magnitude)}")
+            raise BadArgument(
+                f"label_noise: magnitude must be above 0, got {format_value(self.magnitude)}"
+            )
         _check_labels(self)
 
     def apply(self, visit: Visit) -> Any:
@@ -97,7 +105,7 @@ class LabelNoise(DataFault):
         visit.note(fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
         return _replace_leaves(batch, chosen, hits)
 
-    def _noisy(self, labels: Labels, rng: Any) -> Any:
+    def _noisy(self, labels: Labels, rng: np.random.Generator) -> Any:
         places = labels.places()
         if not len(places):
             raise labels.refuse("holds only negative labels, which are ignored")
@@ -138,7 +146,10 @@ class ClassImbalance(DataFault):
     def check(self) -> None:
         """Check the parameters."""
         if not is_drawn(self.keep) and not 0 <= self.keep < 1:
-            raise BadArgument(f"class_imbalance: keep must be a share from 0 to below 1, got {format_value(self.keep)}")
+            raise BadArgument(
+                f"class_imbalance: keep must be a share from 0 to below 1, got "
+                f"{format_value(self.keep)}"
+            )
         _check_labels(self)
 
     def apply(self, visit: Visit) -> Any:
@@ -207,10 +218,14 @@ class DistributionShift(DataFault):
         """Check the parameters."""
         drawn = is_drawn(self.magnitude) or is_drawn(self.kind)
         if not drawn and (not math.isfinite(self.magnitude) or self.magnitude == 0):
-            raise BadArgument(f"distribution_shift: magnitude must be a number other than 0, got {format_value(self.magnitude)}")
+            raise BadArgument(
+                f"distribution_shift: magnitude must be a number other than 0, got "
+                f"{format_value(self.magnitude)}"
+            )
         if not drawn and self.kind == "concept" and not 0 < self.magnitude <= 1:
             raise BadArgument(
-                f"distribution_shift: kind='concept' takes a magnitude above 0 and up to 1, got {format_value(self.magnitude)}"
+                f"distribution_shift: kind='concept' takes a magnitude above 0 and up to 1, got "
+                f"{format_value(self.magnitude)}"
             )
         _check_labels(self)
 
@@ -221,12 +236,19 @@ class DistributionShift(DataFault):
         magnitude = self.scaled("magnitude")
         if self.kind == "covariate":
             chosen = self._features(batch)
-            return _replace_leaves(batch, chosen, {leaf.path: self._moved(visit, leaf, magnitude) for leaf in chosen})
+            return _replace_leaves(
+                batch, chosen, {leaf.path: self._moved(visit, leaf, magnitude) for leaf in chosen}
+            )
         if self.kind == "label":
             return self._resampled(visit, batch, magnitude)
         chosen = batch.checked(batch.labels(self.fields))
         return _replace_leaves(
-            batch, chosen, {leaf.path: Labels(batch, leaf).renamed(min(1.0, magnitude), self.classes) for leaf in chosen}
+            batch,
+            chosen,
+            {
+                leaf.path: Labels(batch, leaf).renamed(min(1.0, magnitude), self.classes)
+                for leaf in chosen
+            },
         )
 
     def _features(self, batch: Batch) -> list[Leaf]:
@@ -250,8 +272,12 @@ class DistributionShift(DataFault):
 
         samples = batch.samples()
         classes = Labels(batch, _labels(self, batch)).of_samples(samples)
-        weights = np.exp(-magnitude * (classes - (classes.min() if magnitude > 0 else classes.max())))
+        weights = np.exp(
+            -magnitude * (classes - (classes.min() if magnitude > 0 else classes.max()))
+        )
         if len(np.unique(classes)) < 2:
             raise batch.mismatch("found a single class, whose share cannot change,", "")
-        order = np.sort(np.random.default_rng(visit.seed).choice(samples, samples, p=weights / weights.sum()))
+        order = np.sort(
+            np.random.default_rng(visit.seed).choice(samples, samples, p=weights / weights.sum())
+        )
         return batch.taken(order)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import register
 from ...core.sites import Visit
 from ..data_fault import DataFault
 from .base import Batch, field_name, wanted_fields
 from .pytree import Leaf, rebuilt
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["WrongDtype", "WrongShape"]
 LAYER = "Batches"
@@ -39,7 +42,19 @@ class WrongDtype(DataFault):
     compared = True
     random = False
     dtype: Literal[
-        "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64", "str", "object"
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "complex64",
+        "str",
+        "object",
     ] = "float64"
     fields: Any = None
 
@@ -52,7 +67,9 @@ class WrongDtype(DataFault):
         batch = Batch(f"wrong_dtype(dtype={self.dtype!r})", visit.payload)
         chosen = batch.floats(self.fields)
         hits = {leaf.path: self._converted(batch, leaf) for leaf in chosen}
-        visit.note(dtype=self.dtype, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
+        visit.note(
+            dtype=self.dtype, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen}
+        )
         return rebuilt(visit.payload, hits)
 
     def _converted(self, batch: Batch, leaf: Leaf) -> Any:
@@ -95,7 +112,9 @@ class WrongShape(DataFault):
     site = "data.batch"
     compared = True
     random = False
-    kind: Literal["transposed", "extra_dim", "missing_dim", "flattened", "channels_last", "channels_first"] = "transposed"
+    kind: Literal[
+        "transposed", "extra_dim", "missing_dim", "flattened", "channels_last", "channels_first"
+    ] = "transposed"
     fields: Any = None
 
     def check(self) -> None:
@@ -107,7 +126,9 @@ class WrongShape(DataFault):
         batch = Batch(f"wrong_shape(kind={self.kind!r})", visit.payload)
         chosen = batch.floats(self.fields)
         hits = {leaf.path: self._reshaped(batch, leaf) for leaf in chosen}
-        visit.note(kind=self.kind, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
+        visit.note(
+            kind=self.kind, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen}
+        )
         return rebuilt(visit.payload, hits)
 
     def _reshaped(self, batch: Batch, leaf: Leaf) -> Any:
@@ -117,7 +138,12 @@ class WrongShape(DataFault):
         axes = len(value.shape)
         least = {"extra_dim": 0, "missing_dim": 1, "transposed": 2}.get(self.kind, 3)
         if axes < least or (self.kind == "missing_dim" and not value.shape[0]):
-            raise batch.refuse(leaf, f"has {axes} axes, but {self.kind!r} needs {least}" if axes < least else "holds no sample")
+            raise batch.refuse(
+                leaf,
+                f"has {axes} axes, but {self.kind!r} needs {least}"
+                if axes < least
+                else "holds no sample",
+            )
         if self.kind == "transposed":
             fresh = value.swapaxes(-1, -2)
         elif self.kind == "extra_dim":
@@ -134,7 +160,7 @@ class WrongShape(DataFault):
         return _own_copy(fresh, leaf)
 
 
-def _move_axis(value: Any, source: int, target: int) -> Any:
+def _move_axis(value: np.ndarray[Any, Any], source: int, target: int) -> Any:
     """Return a view with an axis moved to a different position."""
     order = list(range(len(value.shape)))
     order.insert(target if target > 0 else len(order), order.pop(source))
@@ -146,4 +172,8 @@ def _own_copy(value: Any, leaf: Leaf) -> Any:
     if not leaf.is_torch:
         return value.copy()
     torch = sys.modules["torch"]
-    return value.detach().clone(memory_format=torch.contiguous_format).requires_grad_(leaf.value.requires_grad)
+    return (
+        value.detach()
+        .clone(memory_format=torch.contiguous_format)
+        .requires_grad_(leaf.value.requires_grad)
+    )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import PayloadMismatch
 from .base import Batch
 from .pytree import Leaf
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Labels"]
 
@@ -40,7 +43,9 @@ class Labels:
         return "binary" if truth else "real"
 
     def places(self) -> Any:
-        """Return the flat indices of the labels that can be wrong. For one-hot labels, these are the rows."""
+        """Return the flat indices of the labels that can be wrong. For one-hot labels, these are
+        the rows.
+        """
         import numpy as np
 
         values = self.leaf.numpy()
@@ -58,7 +63,9 @@ class Labels:
             raise self.refuse(f"has no class for each of the {samples} samples")
         return flat.astype("int64")
 
-    def disturbed(self, hit: Any, rng: Any, classes: int | None, magnitude: float) -> Any:
+    def disturbed(
+        self, hit: Any, rng: np.random.Generator, classes: int | None, magnitude: float
+    ) -> Any:
         """Return a copy of the labels in which these are wrong."""
         values, kind = self.leaf.numpy().copy(), self.kind
         flat = values.reshape(-1)
@@ -74,7 +81,7 @@ class Labels:
             flat[hit] += rng.standard_normal(len(hit)) * magnitude * self.leaf.spread()
         return self.leaf.with_values(values)
 
-    def _others(self, old: Any, rng: Any, classes: int | None) -> Any:
+    def _others(self, old: Any, rng: np.random.Generator, classes: int | None) -> Any:
         """Return a different class for each class."""
         import numpy as np
 
@@ -88,7 +95,9 @@ class Labels:
         return known[(place + rng.integers(1, len(known), len(old))) % len(known)]
 
     def renamed(self, share: float, classes: int | None) -> Any:
-        """Return a copy of the labels in which this share of the classes has the label of the next class."""
+        """Return a copy of the labels in which this share of the classes has the label of the next
+        class.
+        """
         import numpy as np
 
         values, kind = self.leaf.numpy().copy(), self.kind
@@ -96,7 +105,13 @@ class Labels:
             return self.leaf.with_values(values + share * 2 * (values.mean() - values))
         if kind == "binary":
             return self.leaf.with_values(~values if values.dtype.kind == "b" else 1 - values)
-        number = values.shape[1] if kind == "one-hot" else classes if classes is not None else int(values.max()) + 1
+        number = (
+            values.shape[1]
+            if kind == "one-hot"
+            else classes
+            if classes is not None
+            else int(values.max()) + 1
+        )
         if number < 2:
             raise self.refuse("holds a single class. Give the number of classes with classes=")
         if kind == "class" and values.max() >= number:

@@ -58,7 +58,7 @@ class LoaderFailure(DataFault):
         visit.fail(RuntimeError(text))
 
 
-def _end_workers(iterator: Any) -> None:
+def _end_workers(iterator: object) -> None:
     """End a loader's workers now.
 
     The exception keeps the iterator alive, and the garbage collector would take 5 s for each
@@ -95,8 +95,13 @@ class StreamInterruption(DataFault):
 
     def check(self) -> None:
         """Check the parameters, and convert ``gap`` to seconds."""
-        if index(self.resume_after) == 0 or (isinstance(self.resume_after, int) and self.resume_after < 0):
-            raise BadArgument(f"stream_interruption: resume_after must be 1 or more, got {format_value(self.resume_after)}")
+        if index(self.resume_after) == 0 or (
+            isinstance(self.resume_after, int) and self.resume_after < 0
+        ):
+            raise BadArgument(
+                f"stream_interruption: resume_after must be 1 or more, got "
+                f"{format_value(self.resume_after)}"
+            )
         if not is_drawn(self.gap):
             object.__setattr__(self, "gap", parse_duration(self.gap, f"{self.name}: gap"))
 

@@ -12,14 +12,24 @@ from ...errors import BadArgument
 from ..data_fault import DataFault
 from .base import Batch, copy_payload
 
-__all__ = ["DelayBatch", "DropBatch", "DuplicateBatch", "EmptyBatch", "ReorderBatches", "ShortBatch", "StaleBatch"]
+__all__ = [
+    "DelayBatch",
+    "DropBatch",
+    "DuplicateBatch",
+    "EmptyBatch",
+    "ReorderBatches",
+    "ShortBatch",
+    "StaleBatch",
+]
 LAYER = "Batches"
 
 
 def _check_number(fault: DataFault, name: str, least: int) -> None:
     value = getattr(fault, name)
     if value is not None and not is_drawn(value) and value < least:
-        raise BadArgument(f"{fault.name}: {name} must be {least} or more, got {format_value(value)}")
+        raise BadArgument(
+            f"{fault.name}: {name} must be {least} or more, got {format_value(value)}"
+        )
 
 
 @register
@@ -125,7 +135,8 @@ class ReorderBatches(DataFault):
                 held.append(visit.stream.pull())
         except StopIteration:
             pass
-        except Exception as error:  # noqa: BLE001  # The loader may raise anything. Raise it after these batches.
+        except Exception as error:  # noqa: BLE001
+            # The loader may raise anything. Raise it after these batches.
             visit.stream.end(error)
         if len(held) < 2:
             visit.skip()
@@ -260,16 +271,29 @@ class ShortBatch(DataFault):
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
         _check_number(self, "size", 1)
-        if self.size is not None and not is_drawn(self.fraction) and (self.fraction != 0.5 or self.severity is not None):
-            raise BadArgument(f"short_batch: size={self.size!r} is the number of samples left, so give neither fraction nor severity")
+        if (
+            self.size is not None
+            and not is_drawn(self.fraction)
+            and (self.fraction != 0.5 or self.severity is not None)
+        ):
+            raise BadArgument(
+                f"short_batch: size={self.size!r} is the number of samples left, so give neither "
+                f"fraction nor severity"
+            )
 
     def apply(self, visit: Visit) -> Any:
         """Return the first samples."""
         batch = Batch(self.name, visit.payload)
         samples = batch.samples()
-        left = self.size if self.size is not None else max(1, samples - max(1, round(self.scaled("fraction") * samples)))
+        left = (
+            self.size
+            if self.size is not None
+            else max(1, samples - max(1, round(self.scaled("fraction") * samples)))
+        )
         if left >= samples:
-            raise batch.mismatch(f"cannot leave {left} of {samples} samples", ". empty_batch leaves none")
+            raise batch.mismatch(
+                f"cannot leave {left} of {samples} samples", ". empty_batch leaves none"
+            )
         visit.note(samples=samples, left=left)
         return batch.taken(range(left))
 

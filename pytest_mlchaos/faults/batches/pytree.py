@@ -8,11 +8,15 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.privacy import path_text
 from ...engine.table_types import is_frame
 from .records import Each, as_it_was, columns, is_number
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 __all__ = ["Leaf", "children", "describe", "leaves", "numbers", "parts", "rebuilt"]
 
@@ -44,7 +48,11 @@ class Leaf:
 
         torch cannot calculate with these, so they are changed as float32.
         """
-        return self.is_torch and bool(self.value.is_floating_point()) and self.value.element_size() == 1
+        return (
+            self.is_torch
+            and bool(self.value.is_floating_point())
+            and self.value.element_size() == 1
+        )
 
     @property
     def is_complex(self) -> bool:
@@ -90,7 +98,11 @@ class Leaf:
 
     def copied(self) -> Any:
         """Return a copy that shares no memory, but requires gradients if the original does."""
-        return self.value.detach().clone().requires_grad_(self.value.requires_grad) if self.is_torch else self.value.copy()
+        return (
+            self.value.detach().clone().requires_grad_(self.value.requires_grad)
+            if self.is_torch
+            else self.value.copy()
+        )
 
     def numpy(self) -> Any:
         """Return the values as a NumPy array for inspection, floats as float64."""
@@ -101,7 +113,7 @@ class Leaf:
         values = self.value.detach().resolve_conj().cpu()
         return (values.double() if values.is_floating_point() else values).numpy()
 
-    def with_values(self, values: Any) -> Any:
+    def with_values(self, values: object) -> Any:
         """Return NumPy values as a fresh array of this leaf's kind, dtype and device."""
         fresh = self.like(values)
         return fresh.requires_grad_(self.value.requires_grad) if self.is_torch else fresh
@@ -115,25 +127,41 @@ class Leaf:
         return float(finite.std()) or 1.0 if finite.size else 1.0
 
     def holds(self, number: float) -> bool:
-        """Return True if the dtype can represent the number. Some types of 8 bits lack infinity or zero."""
+        """Return True if the dtype can represent the number. Some types of 8 bits lack infinity or
+        zero.
+        """
         import numpy as np
 
-        return not self.is_narrow or bool(np.array_equal(Leaf((), self.like(np.array([number]))).numpy(), [number], equal_nan=True))
+        return not self.is_narrow or bool(
+            np.array_equal(
+                Leaf((), self.like(np.array([number]))).numpy(), [number], equal_nan=True
+            )
+        )
 
     def same_bits(self, other: Leaf) -> bool:
-        """Return True if the other leaf has the same values. The sign of zero counts, and NaN equals NaN."""
+        """Return True if the other leaf has the same values. The sign of zero counts, and NaN
+        equals NaN.
+        """
         if not self.is_torch:
             return bool(self.value.tobytes() == other.value.tobytes())
-        return self.value.dtype == other.value.dtype and bool(_bits(self.value).equal(_bits(other.value)))
+        return self.value.dtype == other.value.dtype and bool(
+            _bits(self.value).equal(_bits(other.value))
+        )
 
     def like(self, values: Any) -> Any:
         """Return NumPy values as this leaf's kind, dtype and device."""
         if not self.is_torch:
             return values.astype(self.value.dtype)
-        return sys.modules["torch"].as_tensor(values).to(device=self.value.device, dtype=self.value.dtype)
+        return (
+            sys.modules["torch"]
+            .as_tensor(values)
+            .to(device=self.value.device, dtype=self.value.dtype)
+        )
 
-    def changed(self, places: Any, change: Any) -> Any:
-        """Return a copy in which ``change`` was applied to the elements at the flat indices ``places``."""
+    def changed(self, places: np.ndarray[Any, Any], change: Any) -> Any:
+        """Return a copy in which ``change`` was applied to the elements at the flat indices
+        ``places``.
+        """
         if self.is_torch:
             torch = sys.modules["torch"]
             with torch.no_grad():
@@ -148,20 +176,29 @@ class Leaf:
         fresh.flat[places] = _cast(change(fresh.flat[places]), fresh)
         return fresh
 
-    def reordered(self, order: Any) -> Any:
+    def reordered(self, order: object) -> Any:
         """Return a copy of these entries of the first axis, in this order."""
         import numpy as np
 
         if self.is_torch:
             torch = sys.modules["torch"]
             value = self.value.view(torch.uint8) if self.is_narrow else self.value
-            return value[torch.as_tensor(np.asarray(order, dtype=np.int64), device=self.value.device)].view(self.value.dtype)
+            return value[
+                torch.as_tensor(np.asarray(order, dtype=np.int64), device=self.value.device)
+            ].view(self.value.dtype)
         return self.value[np.asarray(order, dtype=np.int64)]
 
 
-def _bits(tensor: Any) -> Any:
+def _bits(tensor: torch.Tensor) -> Any:
     """Return the bytes of a tensor."""
-    return tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(sys.modules["torch"].uint8)
+    return (
+        tensor.detach()
+        .resolve_conj()
+        .resolve_neg()
+        .contiguous()
+        .view(-1)
+        .view(sys.modules["torch"].uint8)
+    )
 
 
 def _cast(values: Any, like: Any) -> Any:
@@ -171,27 +208,29 @@ def _cast(values: Any, like: Any) -> Any:
     return values.astype(like.dtype) if hasattr(values, "astype") else values
 
 
-def is_tensor(value: Any) -> bool:
+def is_tensor(value: object) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def is_array_like(value: Any) -> bool:
+def is_array_like(value: object) -> bool:
     """Return True for an array, or for one element of an array."""
     return hasattr(value, "dtype") and hasattr(value, "shape")
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: object) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
 
 
-def _is_record(value: Any) -> bool:
+def _is_record(value: object) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def children(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the content of a container by key, position or field name. Yield nothing for other values."""
+    """Yield the content of a container by key, position or field name. Yield nothing for other
+    values.
+    """
     if isinstance(value, Mapping):
         yield from value.items()
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -203,8 +242,10 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
             yield field.name, getattr(value, field.name, None)
 
 
-def parts(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield the content of a batch: that of containers, and the attributes of objects that hold arrays."""
+def parts(value: object) -> Iterator[tuple[Any, Any]]:
+    """Yield the content of a batch: that of containers, and the attributes of objects that hold
+    arrays.
+    """
     if _is_container(value):
         yield from children(value)
         return
@@ -216,11 +257,11 @@ def parts(value: Any) -> Iterator[tuple[Any, Any]]:
             continue
 
 
-def _is_container(value: Any) -> bool:
+def _is_container(value: object) -> bool:
     return isinstance(value, (Mapping, tuple, list, collections.deque)) or _is_record(value)
 
 
-def _is_like_a_mapping(value: Any) -> bool:
+def _is_like_a_mapping(value: object) -> bool:
     return all(hasattr(type(value), name) for name in ("keys", "__getitem__", "__setitem__"))
 
 
@@ -242,14 +283,20 @@ def _attributes(value: Any) -> list[tuple[str, Any]]:
     return _variables(value)
 
 
-def _variables(value: Any) -> list[tuple[str, Any]]:
+def _variables(value: object) -> list[tuple[str, Any]]:
     """Return the names and values that an object keeps in ``__dict__`` and in slots."""
     slots = [vars(cls).get("__slots__", ()) for cls in type(value).__mro__]
-    known = itertools.chain(getattr(value, "__dict__", ()), *((one,) if isinstance(one, str) else one for one in slots))
-    return [(name, getattr(value, name, None)) for name in dict.fromkeys(known) if not name.startswith("__")]
+    known = itertools.chain(
+        getattr(value, "__dict__", ()), *((one,) if isinstance(one, str) else one for one in slots)
+    )
+    return [
+        (name, getattr(value, name, None))
+        for name in dict.fromkeys(known)
+        if not name.startswith("__")
+    ]
 
 
-def _holds_arrays(value: Any, above: frozenset[int]) -> bool:
+def _holds_arrays(value: object, above: frozenset[int]) -> bool:
     """Return True if the value contains an array at any depth.
 
     Raise ``RecursionError`` if it contains itself.
@@ -268,7 +315,9 @@ def _holds_arrays(value: Any, above: frozenset[int]) -> bool:
 
 
 def leaves(value: Any, path: Path = (), held: Any = children) -> Iterator[Leaf]:
-    """Yield every tensor and array of a batch, in order. ``held=parts`` also searches objects of any class."""
+    """Yield every tensor and array of a batch, in order. ``held=parts`` also searches objects of
+    any class.
+    """
     if is_tensor(value) or is_array(value):
         yield Leaf(path, value)
         return
@@ -276,14 +325,16 @@ def leaves(value: Any, path: Path = (), held: Any = children) -> Iterator[Leaf]:
         yield from leaves(child, (*path, name), held)
 
 
-def numbers(value: Any) -> Iterator[Leaf]:
+def numbers(value: object) -> Iterator[Leaf]:
     """Yield the numbers of a record, column by column."""
     for path, column in columns(value):
         yield Leaf(path, column, record=True)
 
 
-def rebuilt(value: Any, replaced: Mapping[Path, Any]) -> Any:
-    """Return the batch with some leaves replaced. Parts without replaced leaves stay the same objects."""
+def rebuilt(value: object, replaced: Mapping[Path, Any]) -> Any:
+    """Return the batch with some leaves replaced. Parts without replaced leaves stay the same
+    objects.
+    """
     if not replaced or () in replaced:
         new = replaced.get((), value)
         return as_it_was(value, new) if is_number(value) and is_array_like(new) else new
@@ -301,37 +352,44 @@ def rebuilt(value: Any, replaced: Mapping[Path, Any]) -> Any:
     return _with(value, fresh) if fresh else value
 
 
-def _with(value: Any, fresh: dict[Any, Any]) -> Any:
+def _with(value: object, fresh: dict[Any, Any]) -> Any:
     """Return a shallow copy of a container, of the same type, with some children replaced."""
     if isinstance(value, tuple) and hasattr(value, "_replace"):
         return value._replace(**fresh)
     if isinstance(value, tuple):
         items = [fresh.get(place, child) for place, child in enumerate(value)]
         return type(value)(items)
-    if isinstance(value, (list, collections.deque, MutableMapping)) or (not _is_container(value) and _is_like_a_mapping(value)):
+    if isinstance(value, (list, collections.deque, MutableMapping)) or (
+        not _is_container(value) and _is_like_a_mapping(value)
+    ):
         copied = _detach(value)
         for name, child in fresh.items():
             copied[name] = child
         return copied
     if isinstance(value, Mapping):
-        return type(value)({**value, **fresh})  # type: ignore[call-arg]  # a read-only mapping is made from a different one
+        # A read-only mapping is made from a different one
+        return type(value)({**value, **fresh})  # type: ignore[call-arg]
     copied = copy.copy(value)
     for name, child in fresh.items():
         object.__setattr__(copied, name, child)
     return copied
 
 
-def _detach(value: Any) -> Any:
-    """Return a shallow copy whose items can be set. Copy the inner container of a user's class, too."""
+def _detach(value: object) -> Any:
+    """Return a shallow copy whose items can be set. Copy the inner container of a user's class,
+    too.
+    """
     copied = copy.copy(value)
-    if not isinstance(value, (dict, list, collections.deque)) and not hasattr(type(value), "__copy__"):
+    if not isinstance(value, (dict, list, collections.deque)) and not hasattr(
+        type(value), "__copy__"
+    ):
         for name, child in _variables(value):
             if isinstance(child, (dict, list, collections.deque)):
                 object.__setattr__(copied, name, copy.copy(child))
     return copied
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Return the types and shapes in a batch, for example ``{x: float32[8, 3], y: int64[8]}``."""
     if is_tensor(value) or is_array(value):
         return Leaf((), value).shape_and_type()

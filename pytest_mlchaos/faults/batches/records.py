@@ -10,7 +10,10 @@ import dataclasses
 import enum
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Each", "as_it_was", "columns", "copied_record", "is_number", "is_sequence"]
 
@@ -27,21 +30,28 @@ class Each:
         return "*"
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Return True for one number of Python or NumPy.
 
     Truth values, and integers that fit no array, do not count.
     """
-    if isinstance(value, (bool, enum.Enum)) or not (isinstance(value, (int, float)) or _is_scalar(value)):
+    if isinstance(value, (bool, enum.Enum)) or not (
+        isinstance(value, (int, float)) or _is_scalar(value)
+    ):
         return False
     return not isinstance(value, int) or -MAX_INT64 <= value <= MAX_INT64
 
 
-def _is_scalar(value: Any) -> bool:
-    return getattr(value, "shape", None) == () and hasattr(value, "dtype") and hasattr(value, "item") and value.dtype.kind in "iuf"
+def _is_scalar(value: object) -> bool:
+    return (
+        getattr(value, "shape", None) == ()
+        and hasattr(value, "dtype")
+        and hasattr(value, "item")
+        and value.dtype.kind in "iuf"
+    )
 
 
-def is_sequence(value: Any) -> bool:
+def is_sequence(value: object) -> bool:
     """Return True for a list or tuple of items. A named tuple is a structure of fields instead."""
     return isinstance(value, (list, tuple)) and not hasattr(value, "_fields")
 
@@ -65,7 +75,9 @@ def columns(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
             yield from columns(child, (*path, name))
 
 
-def _of_rows(rows: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def _of_rows(
+    rows: np.ndarray[Any, Any], path: tuple[Any, ...]
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
     import numpy as np
 
     for key in dict.fromkeys(key for row in rows for key in row):
@@ -77,7 +89,7 @@ def _of_rows(rows: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...]
                 yield from columns(row[key], (*path, place, key))
 
 
-def _children(value: Any) -> Iterator[tuple[Any, Any]]:
+def _children(value: np.ndarray[Any, Any]) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         yield from value.items()
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -85,10 +97,12 @@ def _children(value: Any) -> Iterator[tuple[Any, Any]]:
     elif is_sequence(value):
         yield from enumerate(value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
+        yield from (
+            (field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value)
+        )
 
 
-def as_it_was(value: Any, new: Any) -> Any:
+def as_it_was(value: Any, new: object) -> Any:
     """Return an array of one number as a number with the type of ``value``.
 
     Return ``value`` itself if it is equal. An integer stays an integer if it can.
@@ -101,7 +115,7 @@ def as_it_was(value: Any, new: Any) -> Any:
     return value if repr(made) == repr(value) else made
 
 
-def copied_record(value: Any) -> Any:
+def copied_record(value: object) -> Any:
     """Return a record that shares no container with ``value``."""
     try:
         return copy.deepcopy(value)

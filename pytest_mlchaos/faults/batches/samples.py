@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .pytree import Leaf, is_array, is_tensor, leaves, parts
@@ -43,17 +43,24 @@ class Field:
         return f"{'.'.join(map(str, self.path)) or 'batch'} ({self.length})"
 
 
-def fields_of_samples(batch: Any) -> list[Field]:
+def fields_of_samples(batch: object) -> list[Field]:
     """Return all fields of a batch. Raise ``UnclearSamples`` if there are several readings."""
     doubts: list[str] = []
     found = list(_votes(batch, doubts))
     if not any(field.sure for field in found) and doubts:
-        raise UnclearSamples(f"cannot tell whether {doubts[0]} is a list of samples or of fields (a dict or a tuple of fields is clear),")
+        raise UnclearSamples(
+            f"cannot tell whether {doubts[0]} is a list of samples or of fields (a dict or a tuple "
+            f"of fields is clear),"
+        )
     voting = [field for field in found if field.sure] or found
     if not voting:
         return []
     samples = _common_length(voting)
-    fields = list(_fields(batch, samples, any(field.sure and not _is_sequence(field.value) for field in found)))
+    fields = list(
+        _fields(
+            batch, samples, any(field.sure and not _is_sequence(field.value) for field in found)
+        )
+    )
     _common_length(fields)
     return fields
 
@@ -61,15 +68,18 @@ def fields_of_samples(batch: Any) -> list[Field]:
 def _common_length(fields: list[Field]) -> int:
     lengths = {field.length for field in fields}
     if len(lengths) > 1:
-        raise UnclearSamples(f"cannot tell the samples, because the lengths of {', '.join(field.name for field in fields[:8])} differ,")
+        raise UnclearSamples(
+            f"cannot tell the samples, because the lengths of "
+            f"{', '.join(field.name for field in fields[:8])} differ,"
+        )
     return lengths.pop() if lengths else 0
 
 
-def _is_sequence(value: Any) -> bool:
+def _is_sequence(value: object) -> bool:
     return isinstance(value, (list, tuple, collections.deque)) and not hasattr(value, "_fields")
 
 
-def _kind(item: Any) -> str:
+def _kind(item: object) -> str:
     if is_tensor(item) or is_array(item):
         return "array"
     if _is_sequence(item):
@@ -77,34 +87,49 @@ def _kind(item: Any) -> str:
     if isinstance(item, (str, bytes, int, float, complex)):
         return "plain"
     record = dataclasses.is_dataclass(item) and not isinstance(item, type)
-    return "structure" if record or isinstance(item, (Mapping, tuple)) or any(parts(item)) else "object"
+    return (
+        "structure"
+        if record or isinstance(item, (Mapping, tuple)) or any(parts(item))
+        else "object"
+    )
 
 
-def _kinds(items: Any) -> set[str]:
+def _kinds(items: Sequence[Any]) -> set[str]:
     return {_kind(item) for item in items if item is not None}
 
 
-def _firsts(value: Any) -> set[int | None]:
+def _firsts(value: object) -> set[int | None]:
     """Return the lengths of the first axes in a value. None stands for a single number."""
-    return {leaf.length() if leaf.has_axes() and leaf.layout_problem() is None else None for leaf in leaves(value, held=parts)}
+    return {
+        leaf.length() if leaf.has_axes() and leaf.layout_problem() is None else None
+        for leaf in leaves(value, held=parts)
+    }
 
 
-def _are_images(items: Any) -> bool:
-    shapes = [tuple(item.shape) for item in items if _kind(item) == "array" and Leaf((), item).layout_problem() is None]
-    return len(shapes) == len(items) and all(len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= 8 for shape in shapes)
+def _are_images(items: Sequence[Any]) -> bool:
+    shapes = [
+        tuple(item.shape)
+        for item in items
+        if _kind(item) == "array" and Leaf((), item).layout_problem() is None
+    ]
+    return len(shapes) == len(items) and all(
+        len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= 8 for shape in shapes
+    )
 
 
-def _signature(item: Any) -> Any:
+def _signature(item: object) -> Any:
     held = dict(parts(item))
     return tuple(held) if _kind(item) == "structure" else tuple(map(_kind, held.values()))
 
 
-def _are_alike(items: Any) -> bool:
-    """Return True if containers have the same keys, or the same kinds of values at the same positions."""
+def _are_alike(items: Sequence[Any]) -> bool:
+    """Return True if containers have the same keys, or the same kinds of values at the same
+    positions.
+    """
     return len({(type(item), _signature(item)) for item in items}) == 1
 
 
-def _are_samples(items: Any) -> bool:
+def _are_samples(items: Sequence[Any]) -> bool:
     """Return True if containers of one kind cannot be fields.
 
     They cannot if they hold single numbers, or first axes that differ.
@@ -114,7 +139,9 @@ def _are_samples(items: Any) -> bool:
     return _are_alike(items) and (plain or len(firsts) > 1 or None in firsts)
 
 
-def _votes(value: Any, doubts: list[str], path: tuple[Any, ...] = (), sure: bool = True) -> Iterator[Field]:
+def _votes(
+    value: Any, doubts: list[str], path: tuple[Any, ...] = (), sure: bool = True
+) -> Iterator[Field]:
     """Yield the fields that determine the number of samples."""
     if _kind(value) == "array":
         if value.shape:
@@ -130,9 +157,17 @@ def _votes(value: Any, doubts: list[str], path: tuple[Any, ...] = (), sure: bool
     if (containers and _are_samples(value)) or (listed and len(value) > 2 and _are_images(value)):
         yield Field(path, value, len(value))
         return
-    shapes = {(tuple(item.shape), item.dtype) for item in value if item is not None} if kinds == {"array"} else set()
+    shapes = (
+        {(tuple(item.shape), item.dtype) for item in value if item is not None}
+        if kinds == {"array"}
+        else set()
+    )
     equal = len(shapes) == 1 and len(value) > 2 and listed
-    if (kinds == {"structure"} and containers and len(value) > 1 and _are_alike(value)) or equal or (listed and _are_images(value)):
+    if (
+        (kinds == {"structure"} and containers and len(value) > 1 and _are_alike(value))
+        or equal
+        or (listed and _are_images(value))
+    ):
         doubts.append(name)
     for place, child in enumerate(value):
         yield from _votes(child, doubts, (*path, place), sure and len(kinds) > 1)
@@ -156,13 +191,24 @@ def _is_list_of_samples(value: Any, samples: int, arrays: bool, path: tuple[Any,
     name = f"{'.'.join(map(str, path)) or 'the batch'} ({len(value)})"
     crossed = kinds == {"sequence"} and all(len(item) == samples for item in value)
     if len(value) != samples:
-        odd = isinstance(value, list) and len(kinds) == 1 and bool(kinds & {"object", "structure"}) and not firsts
+        odd = (
+            isinstance(value, list)
+            and len(kinds) == 1
+            and bool(kinds & {"object", "structure"})
+            and not firsts
+        )
         return odd or (kinds == {"structure"} and bool(firsts) and _are_samples(value))
-    unclear = UnclearSamples(f"cannot tell whether {name} is a list of samples or of fields of {samples} samples")
+    unclear = UnclearSamples(
+        f"cannot tell whether {name} is a list of samples or of fields of {samples} samples"
+    )
     if not firsts:
-        if crossed and not (isinstance(value, list) and all(isinstance(item, list) for item in value)):
+        if crossed and not (
+            isinstance(value, list) and all(isinstance(item, list) for item in value)
+        ):
             raise unclear
-        return len(kinds) <= 1 or not any(_is_sequence(item) and len(item) == samples for item in value)
+        return len(kinds) <= 1 or not any(
+            _is_sequence(item) and len(item) == samples for item in value
+        )
     if len(kinds) > 1:
         return False
     if crossed:
@@ -171,7 +217,9 @@ def _is_list_of_samples(value: Any, samples: int, arrays: bool, path: tuple[Any,
             raise unclear
         return not inner and _are_alike(value)
     if kinds == {"array"} and firsts == {samples}:
-        if (path or _are_images(value)) and len({tuple(item.shape) for item in value if item is not None}) == 1:
+        if (path or _are_images(value)) and len(
+            {tuple(item.shape) for item in value if item is not None}
+        ) == 1:
             if arrays or not _are_images(value):
                 raise unclear
             return True

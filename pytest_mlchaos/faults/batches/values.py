@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
@@ -12,6 +12,9 @@ from ...errors import BadArgument, PayloadMismatch
 from ..data_fault import DataFault
 from .base import Batch, field_name, wanted_fields
 from .pytree import Leaf, rebuilt
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["CorruptBatch"]
 LAYER = "Batches"
@@ -58,7 +61,9 @@ class CorruptBatch(DataFault):
 
     site = "data.batch"
     scales: ClassVar = {"fraction": (0.01, 0.05, 0.2, 0.5, 1.0)}
-    kind: Literal["nan", "inf", "zero", "saturate", "noise", "scale", "flip_sign", "shuffle_labels"] = "nan"
+    kind: Literal[
+        "nan", "inf", "zero", "saturate", "noise", "scale", "flip_sign", "shuffle_labels"
+    ] = "nan"
     fraction: float = 1.0
     fields: Any = None
     magnitude: Finite | None = None
@@ -69,9 +74,19 @@ class CorruptBatch(DataFault):
         if not is_drawn(self.fraction):
             check_share(self.name, "fraction", self.fraction)
         if self.magnitude is not None and not is_drawn(self.kind) and self.kind not in _MAGNITUDE:
-            raise BadArgument(f"corrupt_batch: kind={self.kind!r} takes no magnitude, got {format_value(self.magnitude)}")
-        if self.kind == "shuffle_labels" and not is_drawn(self.pattern) and self.pattern != "elements":
-            raise BadArgument(f"corrupt_batch: kind='shuffle_labels' moves whole samples and takes no pattern=, got {self.pattern!r}")
+            raise BadArgument(
+                f"corrupt_batch: kind={self.kind!r} takes no magnitude, got "
+                f"{format_value(self.magnitude)}"
+            )
+        if (
+            self.kind == "shuffle_labels"
+            and not is_drawn(self.pattern)
+            and self.pattern != "elements"
+        ):
+            raise BadArgument(
+                f"corrupt_batch: kind='shuffle_labels' moves whole samples and takes no pattern=, "
+                f"got {self.pattern!r}"
+            )
         object.__setattr__(self, "fields", wanted_fields(self.name, self.fields))
 
     def apply(self, visit: Visit) -> Any:
@@ -91,7 +106,9 @@ class CorruptBatch(DataFault):
                 raise batch.refuse(chosen[0], "already has these values, so nothing was changed")
             visit.skip()  # the few elements that were drawn have these values already
             return None
-        visit.note(kind=self.kind, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen})
+        visit.note(
+            kind=self.kind, fields={field_name(leaf): leaf.shape_and_type() for leaf in chosen}
+        )
         return rebuilt(visit.payload, hits)
 
     def _chosen(self, batch: Batch) -> list[Leaf]:
@@ -107,7 +124,9 @@ class CorruptBatch(DataFault):
                 raise batch.refuse(leaf, "holds complex numbers, which have no greatest value")
         return chosen
 
-    def _in_samples(self, batch: Batch, chosen: list[Leaf], rng: Any) -> tuple[list[Leaf], Any]:
+    def _in_samples(
+        self, batch: Batch, chosen: list[Leaf], rng: np.random.Generator
+    ) -> tuple[list[Leaf], Any]:
         """Return the arrays to change, and a function that changes them, if whole samples are
         struck.
 
@@ -117,24 +136,37 @@ class CorruptBatch(DataFault):
 
         held = {leaf.path: batch.places(leaf) for leaf in chosen}
         lists = {field.path: field for field, place in held.values() if place is not None}
-        drawn = {path: set(_share(self, field.length, rng).tolist()) for path, field in lists.items()}
-        hit = [leaf for leaf in chosen if held[leaf.path][1] is None or held[leaf.path][1] in drawn[held[leaf.path][0].path]]
+        drawn = {
+            path: set(_share(self, field.length, rng).tolist()) for path, field in lists.items()
+        }
+        hit = [
+            leaf
+            for leaf in chosen
+            if held[leaf.path][1] is None or held[leaf.path][1] in drawn[held[leaf.path][0].path]
+        ]
         if not hit:
             raise batch.mismatch("found no numbers in the samples that were drawn", "")
 
-        def change(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+        def change(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: np.random.Generator) -> Any:
             whole = held[leaf.path][1] is not None
-            return _change(fault, leaf, np.arange(leaf.size) if whole else _places(fault, batch, leaf, rng), rng)
+            return _change(
+                fault,
+                leaf,
+                np.arange(leaf.size) if whole else _places(fault, batch, leaf, rng),
+                rng,
+            )
 
         return hit, change
 
 
-def _corrupt(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+def _corrupt(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: np.random.Generator) -> Any:
     """Return a copy of the leaf with a share of its elements changed."""
     return _change(fault, leaf, _places(fault, batch, leaf, rng), rng)
 
 
-def _change(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
+def _change(
+    fault: CorruptBatch, leaf: Leaf, places: np.ndarray[Any, Any], rng: np.random.Generator
+) -> Any:
     """Return a copy of the leaf with these elements changed."""
     if fault.kind in _CONSTANTS:
         return leaf.changed(places, lambda _: _CONSTANTS[fault.kind])
@@ -150,7 +182,7 @@ def _change(fault: CorruptBatch, leaf: Leaf, places: Any, rng: Any) -> Any:
     return leaf.changed(places, lambda old: old + Leaf((), old).like(noise))
 
 
-def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: np.random.Generator) -> Any:
     """Return the flat indices of the struck elements, in order."""
     import numpy as np
 
@@ -163,10 +195,14 @@ def _places(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
         raise batch.refuse(leaf, f"has no axis of {fault.pattern}")
     count = leaf.size if axis is None else shape[axis]
     chosen = _share(fault, count, rng)
-    return chosen if axis is None else np.take(np.arange(leaf.size).reshape(shape), chosen, axis).ravel()
+    return (
+        chosen
+        if axis is None
+        else np.take(np.arange(leaf.size).reshape(shape), chosen, axis).ravel()
+    )
 
 
-def _share(fault: CorruptBatch, count: int, rng: Any) -> Any:
+def _share(fault: CorruptBatch, count: int, rng: np.random.Generator) -> Any:
     """Return the indices of the share of ``count`` things that is struck, in order."""
     import numpy as np
 
@@ -174,13 +210,16 @@ def _share(fault: CorruptBatch, count: int, rng: Any) -> Any:
     return np.arange(count) if hit == count else np.sort(rng.choice(count, hit, replace=False))
 
 
-def _shuffle(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: Any) -> Any:
+def _shuffle(fault: CorruptBatch, batch: Batch, leaf: Leaf, rng: np.random.Generator) -> Any:
     """Return a copy in which the chosen samples of the first axis have all moved."""
     import numpy as np
 
     samples = leaf.length()
     if samples < 2:
-        raise PayloadMismatch(f"corrupt_batch(kind='shuffle_labels') needs two samples or more, got {leaf.shape_and_type()}")
+        raise PayloadMismatch(
+            f"corrupt_batch(kind='shuffle_labels') needs two samples or more, got "
+            f"{leaf.shape_and_type()}"
+        )
     hit = max(2, round(fault.scaled("fraction") * samples))
     places = np.sort(rng.choice(samples, hit, replace=False))
     order = np.arange(samples)

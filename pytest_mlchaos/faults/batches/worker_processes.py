@@ -8,21 +8,28 @@ import os
 import re
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.sites import Visit
 from ...engine.controller import Controller
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["claim_deaths", "claim_timeout", "terminate_workers", "workers_of"]
 
 
-def workers_of(loader: Any) -> list[Any]:
-    """Return the worker processes of a DataLoader's iterator. It has none if it loads in this process."""
+def workers_of(loader: torch.utils.data.DataLoader[Any]) -> list[Any]:
+    """Return the worker processes of a DataLoader's iterator. It has none if it loads in this
+    process.
+    """
     return list(getattr(loader, "_workers", ()))
 
 
 def claim_deaths(controller: Controller, pids: set[int]) -> None:
-    """Attribute to the fault any error that a DataLoader raises because one of these processes died."""
+    """Attribute to the fault any error that a DataLoader raises because one of these processes
+    died.
+    """
 
     def is_about(error: BaseException | None) -> bool:
         while error is not None:
@@ -36,7 +43,9 @@ def claim_deaths(controller: Controller, pids: set[int]) -> None:
 
 def claim_timeout(controller: Controller) -> None:
     """Attribute to the fault any error that a DataLoader raises because its timeout has passed."""
-    controller.claims.append(lambda error: isinstance(error, RuntimeError) and "DataLoader timed out" in str(error))
+    controller.claims.append(
+        lambda error: isinstance(error, RuntimeError) and "DataLoader timed out" in str(error)
+    )
 
 
 def terminate_workers(controller: Controller, visit: Visit) -> int:

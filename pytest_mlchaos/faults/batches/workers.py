@@ -63,7 +63,10 @@ class WorkerDeath(Fault):
     def check(self) -> None:
         """Check the parameters."""
         if not is_drawn(self.worker) and self.worker < 0:
-            raise BadArgument(f"worker_death: worker must be the number of a worker (0, 1, ...), got {format_value(self.worker)}")
+            raise BadArgument(
+                f"worker_death: worker must be the number of a worker (0, 1, ...), got "
+                f"{format_value(self.worker)}"
+            )
 
     def probe(self, visit: Visit) -> None:
         """Report that any worker of the loader can be struck."""
@@ -75,11 +78,14 @@ class WorkerDeath(Fault):
         workers = workers_of(loader)
         if self.worker >= len(workers):
             of = (
-                "a DataLoader in this process alone (num_workers=0)" if loader is not None else "an iterable that is not a torch DataLoader"
+                "a DataLoader in this process alone (num_workers=0)"
+                if loader is not None
+                else "an iterable that is not a torch DataLoader"
             )
             has = f"a DataLoader with {len(workers)} workers" if workers else of
             raise PayloadMismatch(
-                f"worker_death: found no worker {self.worker}: the batch ({type(visit.payload).__name__}) comes from {has}"
+                f"worker_death: found no worker {self.worker}: the batch "
+                f"({type(visit.payload).__name__}) comes from {has}"
             )
         controller = current()
         if controller is None:
@@ -95,11 +101,16 @@ class WorkerDeath(Fault):
 
 
 def _kill(pid: int) -> None:
-    """Kill a worker and wait for its death, so that the error of torch's SIGCHLD handler is raised here."""
+    """Kill a worker and wait for its death, so that the error of torch's SIGCHLD handler is raised
+    here.
+    """
     try:
         os.kill(pid, signal.SIGKILL)
         until = _now() + _KILL_TIMEOUT_SECONDS
-        while _now() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        while (
+            _now() < until
+            and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        ):
             _sleep(0.001)
         _sleep(0)
         catch_up(signal.SIGCHLD)
@@ -118,5 +129,7 @@ def _stop_process(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(RuntimeError):  # torch's handler may raise: the loader can no longer be used
+        with contextlib.suppress(
+            RuntimeError
+        ):  # torch's handler may raise: the loader can no longer be used
             _kill(pid)

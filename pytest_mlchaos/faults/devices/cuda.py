@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from ...core.sites import Effect
@@ -41,7 +42,10 @@ def look(number: int = 0) -> Device:
     try:
         import pynvml
     except ImportError:
-        raise BadArgument("this fault works on a real GPU and must inspect it first: python -m pip install 'pytest-mlchaos[gpu]'") from None
+        raise BadArgument(
+            "this fault works on a real GPU and must inspect it first: python -m pip install "
+            "'pytest-mlchaos[gpu]'"
+        ) from None
     pynvml.nvmlInit()
     try:
         handle = _handle(pynvml, number)
@@ -67,7 +71,9 @@ def guard_device(number: int = 0) -> Iterator[Device]:
     """
     before = look(number)
     if before.others:
-        who = f"process{'es' if len(before.others) > 1 else ''} {', '.join(map(str, before.others))}"
+        who = (
+            f"process{'es' if len(before.others) > 1 else ''} {', '.join(map(str, before.others))}"
+        )
         raise BadArgument(
             f"GPU {number} ({before.name}) is used by {who}, not only by this test, so no fault "
             "strikes there. Give the test a device of its own"
@@ -76,22 +82,31 @@ def guard_device(number: int = 0) -> Iterator[Device]:
     after = look(number)
     if after.ecc is not None and before.ecc is not None and after.ecc > before.ecc:
         raise BadArgument(
-            f"GPU {number} ({before.name}) had {after.ecc - before.ecc} uncorrectable memory errors during the test: no verdict"
+            f"GPU {number} ({before.name}) had {after.ecc - before.ecc} uncorrectable memory "
+            f"errors during the test: no verdict"
         )
 
 
-def _handle(pynvml: Any, number: int) -> Any:
+def _handle(pynvml: ModuleType, number: int) -> Any:
     """Return NVML's handle. NVML counts all devices, but torch only the visible ones."""
-    shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    shown = [
+        part.strip()
+        for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        if part.strip()
+    ]
     name = shown[number] if number < len(shown) else str(number)
     if name.isdigit():
         return pynvml.nvmlDeviceGetHandleByIndex(int(name))
     return pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def _ecc(pynvml: Any, handle: Any) -> int | None:
+def _ecc(pynvml: ModuleType, handle: Any) -> int | None:
     try:
-        return int(pynvml.nvmlDeviceGetTotalEccErrors(handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC))
+        return int(
+            pynvml.nvmlDeviceGetTotalEccErrors(
+                handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+            )
+        )
     except pynvml.NVMLError:  # a device without this counter
         return None
 
@@ -140,16 +155,25 @@ def _cap(effect: Effect, total: int, device: Device) -> Any:
                 torch.cuda.set_per_process_memory_fraction(share)
                 self.now = share
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+        ) -> Any:
             active = effect.active
             self.set(share if active else _WHOLE_DEVICE)
             try:
                 return func(*args, **(kwargs or {}))
             except torch.OutOfMemoryError as error:
                 if active:
-                    effect.strike(error, operator=str(func), live=f"{size_text(torch.cuda.memory_allocated())} of {size_text(total)}")
+                    effect.strike(
+                        error,
+                        operator=str(func),
+                        live=f"{size_text(torch.cuda.memory_allocated())} of {size_text(total)}",
+                    )
                 raise
             finally:
-                effect.remark(f"the peak was {size_text(torch.cuda.max_memory_allocated())} of {size_text(total)}")
+                effect.remark(
+                    f"the peak was {size_text(torch.cuda.max_memory_allocated())} of "
+                    f"{size_text(total)}"
+                )
 
     return Cap()

@@ -10,7 +10,7 @@ __all__ = ["beneath"]
 
 
 @contextlib.contextmanager
-def beneath(mode: Any) -> Iterator[Any]:
+def beneath(mode: object) -> Iterator[Any]:
     """Keep ``mode`` at the bottom of this thread's stack of dispatch modes.
 
     A user's ``with`` that ends in between must remove its own mode, not this one.
@@ -18,7 +18,9 @@ def beneath(mode: Any) -> Iterator[Any]:
     from torch.utils import _python_dispatch as dispatch
 
     def above() -> list[Any]:
-        """Remove all modes down to ``mode`` (or to the bottom) from the stack, and return them top first."""
+        """Remove all modes down to ``mode`` (or to the bottom) from the stack, and return them top
+        first.
+        """
         taken = []
         while dispatch._len_torch_dispatch_stack():
             top = dispatch._pop_mode()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ...core.sites import Effect
 from ...core.validation import size_text
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["LiveBytes", "emulate_memory", "out_of_memory"]
 
@@ -96,11 +99,25 @@ class _Device:
         limit = min(self.largest or wanted, max(free, 0) // 2 if self.pieces else wanted)
         return "fragmented" if wanted > limit else ""
 
-    def strikes(self, func: Any, why: str, live: int, wanted: int) -> BaseException | None:
+    def strikes(self, func: object, why: str, live: int, wanted: int) -> BaseException | None:
         """Return the error to raise, and add it to the journal. In a probe, return None."""
-        error = out_of_memory(wanted, total=self.total, live=live, others=max(0, self.taken), fragmented=why == "fragmented")
-        details = {"operator": str(func), "wanted": size_text(wanted), "live": f"{size_text(live)} of {size_text(self.total)}"}
-        return error if self.effect.strike(error, **details, **({"why": why} if why != "full" else {})) else None
+        error = out_of_memory(
+            wanted,
+            total=self.total,
+            live=live,
+            others=max(0, self.taken),
+            fragmented=why == "fragmented",
+        )
+        details = {
+            "operator": str(func),
+            "wanted": size_text(wanted),
+            "live": f"{size_text(live)} of {size_text(self.total)}",
+        }
+        return (
+            error
+            if self.effect.strike(error, **details, **({"why": why} if why != "full" else {}))
+            else None
+        )
 
     def keep(self, live: LiveBytes, storages: list[Any]) -> None:
         """Count storages that fit."""
@@ -111,7 +128,15 @@ class _Device:
             self.effect.remark(f"the peak was {size_text(live.peak)} of {size_text(self.total)}")
 
 
-def emulate_memory(effect: Effect, *, total: int, largest: int | None, pieces: bool, taken: int = 0, free: bool = False) -> Any:
+def emulate_memory(
+    effect: Effect,
+    *,
+    total: int,
+    largest: int | None,
+    pieces: bool,
+    taken: int = 0,
+    free: bool = False,
+) -> Any:
     """Return a dispatch mode in which at most ``total`` bytes of tensors can be live.
 
     A different process holds ``taken`` of them. If ``free`` is true, the limit applies only to new
@@ -125,7 +150,9 @@ def emulate_memory(effect: Effect, *, total: int, largest: int | None, pieces: b
     device = _Device(effect, total, largest, pieces, taken)
 
     class Budget(TorchDispatchMode):  # type: ignore[misc]  # mypy does not check torch
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+        ) -> Any:
             kwargs = kwargs or {}
             if not effect.active:
                 return func(*args, **kwargs)
@@ -146,20 +173,30 @@ def emulate_memory(effect: Effect, *, total: int, largest: int | None, pieces: b
                 device.keep(live, new)
                 return result
             if random is not None:
-                torch.set_rng_state(random)  # the operator must have no effect, also on the random state
+                torch.set_rng_state(
+                    random
+                )  # the operator must have no effect, also on the random state
             _shrink(live, new)
             try:
                 raise error
             finally:
-                del error  # this frame must not keep the error alive, nor the frames in its traceback
+                del (
+                    error
+                )  # this frame must not keep the error alive, nor the frames in its traceback
 
     return Budget()
 
 
-def _new(live: LiveBytes, tensor: Any, result: Any, given: Iterable[Any]) -> list[Any]:
+def _new(live: LiveBytes, tensor: torch.Tensor, result: object, given: Iterable[Any]) -> list[Any]:
     """Return the storages that an operator has made, enlarged or shrunk, each once."""
-    made = {id(storage): storage for storage in _storages(tensor, result) if live.size_of(storage) is None}
-    made.update({id(storage): storage for storage in given if storage.nbytes() != live.size_of(storage)})
+    made = {
+        id(storage): storage
+        for storage in _storages(tensor, result)
+        if live.size_of(storage) is None
+    }
+    made.update(
+        {id(storage): storage for storage in given if storage.nbytes() != live.size_of(storage)}
+    )
     return list(made.values())
 
 
@@ -182,7 +219,7 @@ def _mutates(func: Any) -> bool:
     return known
 
 
-def _storages(tensor: Any, value: Any) -> Iterator[Any]:
+def _storages(tensor: torch.Tensor, value: object) -> Iterator[Any]:
     """Yield the storages of all tensors in a value. A sparse tensor has those of its parts."""
     if isinstance(value, tensor):
         try:
@@ -201,8 +238,16 @@ def _storages(tensor: Any, value: Any) -> Iterator[Any]:
             yield from _storages(tensor, part)
 
 
-def _parts(tensor: Any) -> list[Any]:
-    names = ("_indices", "_values", "crow_indices", "col_indices", "ccol_indices", "row_indices", "values")
+def _parts(tensor: torch.Tensor) -> list[Any]:
+    names = (
+        "_indices",
+        "_values",
+        "crow_indices",
+        "col_indices",
+        "ccol_indices",
+        "row_indices",
+        "values",
+    )
     found = []
     for name in names:
         try:
@@ -212,7 +257,9 @@ def _parts(tensor: Any) -> list[Any]:
     return [part for part in found if part is not tensor]
 
 
-def out_of_memory(wanted: int, *, total: int, live: int, others: int = 0, fragmented: bool = False) -> BaseException:
+def out_of_memory(
+    wanted: int, *, total: int, live: int, others: int = 0, fragmented: bool = False
+) -> BaseException:
     """Return an error like that of torch's CUDA allocator."""
     import torch
 
@@ -220,11 +267,14 @@ def out_of_memory(wanted: int, *, total: int, live: int, others: int = 0, fragme
     idle = free if fragmented else 0
     known = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
     error: BaseException = known(
-        f"CUDA out of memory. Tried to allocate {wanted / _MIB:.2f} MiB. GPU 0 has a total capacity of {total / _MIB:.2f} MiB of which "
+        f"CUDA out of memory. Tried to allocate {wanted / _MIB:.2f} MiB. GPU 0 has a total "
+        f"capacity of {total / _MIB:.2f} MiB of which "
         f"{(free - idle) / _MIB:.2f} MiB is free. "
         + (f"Process 2 has {others / _MIB:.2f} MiB memory in use. " if others else "")
         + f"Including non-PyTorch memory, this process has {(live + idle) / _MIB:.2f} MiB memory in use. Of the allocated memory "
-        f"{live / _MIB:.2f} MiB is allocated by PyTorch, and {idle / _MIB:.2f} MiB is reserved by PyTorch but unallocated. If reserved but "
-        "unallocated memory is large try setting PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation. (injected by mlchaos)"
+        f"{live / _MIB:.2f} MiB is allocated by PyTorch, and {idle / _MIB:.2f} MiB is reserved by "
+        f"PyTorch but unallocated. If reserved but "
+        "unallocated memory is large try setting PYTORCH_ALLOC_CONF=expandable_segments:True to "
+        "avoid fragmentation. (injected by mlchaos)"
     )
     return error

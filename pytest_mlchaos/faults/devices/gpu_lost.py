@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from ...core.faults import Fault, register
@@ -24,7 +24,8 @@ _ERRORS = {
     "device_assert": ("device-side assert triggered", "cudaErrorAssert"),
 }
 _READING = ("cpu", "numpy", "item", "tolist", "__array__", "__reduce_ex__")
-"""Methods that read a tensor's values without a dispatched operator, or copy them off the device."""
+"""Methods that read a tensor's values without a dispatched operator, or copy them off the device.
+"""
 
 
 @register
@@ -82,15 +83,20 @@ def _error(kind: str) -> BaseException:
     text, name = _ERRORS[kind]
     cls: type[BaseException] = getattr(torch, "AcceleratorError", RuntimeError)
     return cls(
-        f"CUDA error: {text}\nSearch for `{name}' in https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more "
-        "information.\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be "
-        "incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side "
+        f"CUDA error: {text}\nSearch for `{name}' in "
+        f"https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more "
+        "information.\nCUDA kernel errors might be asynchronously reported at some other API call, "
+        "so the stacktrace below might be "
+        "incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with "
+        "`TORCH_USE_CUDA_DSA` to enable device-side "
         "assertions.\n(injected by mlchaos)"
     )
 
 
-def _tensors(payload: Any) -> Iterator[Any]:
-    """Yield the tensors of a model, of an optimizer with its state, or of roots, with their gradients."""
+def _tensors(payload: object) -> Iterator[Any]:
+    """Yield the tensors of a model, of an optimizer with its state, or of roots, with their
+    gradients.
+    """
     import torch
 
     found: list[Any] = []
@@ -115,14 +121,20 @@ def _lost(tensors: list[Any], error: Callable[[], BaseException]) -> Iterator[No
     from torch.utils._python_dispatch import TorchDispatchMode
 
     real = any(tensor.is_cuda for tensor in tensors)
-    model = {tensor.untyped_storage()._cdata for tensor in tensors if tensor.layout is torch.strided} if not real else set()
+    model = (
+        {tensor.untyped_storage()._cdata for tensor in tensors if tensor.layout is torch.strided}
+        if not real
+        else set()
+    )
 
-    def is_there(value: Any) -> bool:
+    def is_there(value: object) -> bool:
         if not isinstance(value, torch.Tensor):
             return False
         if real:
             return bool(value.is_cuda)
-        return value.requires_grad or (value.layout is torch.strided and value.untyped_storage()._cdata in model)
+        return value.requires_grad or (
+            value.layout is torch.strided and value.untyped_storage()._cdata in model
+        )
 
     def fail() -> None:
         failure = error()
@@ -130,14 +142,18 @@ def _lost(tensors: list[Any], error: Callable[[], BaseException]) -> Iterator[No
         raise failure
 
     class Lost(TorchDispatchMode):  # type: ignore[misc]  # mypy does not check torch
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+        ) -> Any:
             leaves = torch.utils._pytree.tree_leaves((args, kwargs))
-            to_device = real and any(isinstance(leaf, torch.device) and leaf.type == "cuda" for leaf in leaves)
+            to_device = real and any(
+                isinstance(leaf, torch.device) and leaf.type == "cuda" for leaf in leaves
+            )
             if to_device or any(map(is_there, leaves)):
                 fail()
             return func(*args, **(kwargs or {}))
 
-    def guarded(original: Any) -> Any:
+    def guarded(original: Callable[..., Any]) -> Any:
         @functools.wraps(original)
         def read(self: Any, *args: Any, **kwargs: Any) -> Any:
             if is_there(self):

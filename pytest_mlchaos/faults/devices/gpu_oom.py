@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from types import ModuleType
 from typing import Any
 
 from ...core.faults import Fault, is_drawn, register
@@ -80,13 +82,24 @@ class GpuOom(Fault):
             if value is not None and not is_drawn(value):
                 parse_size(value, f"gpu_oom: {name}")
         if self.fragmentation and self.budget is None:
-            raise BadArgument("gpu_oom: fragmentation=True means that free memory is in pieces, so it needs budget=. Or give largest=")
-        if self.continuous and (any(v is not None for v in (self.at, self.p, self.where)) or self.phase != "backward" or self.op != 0):
             raise BadArgument(
-                "gpu_oom: budget= and largest= strike when memory runs out, so at=, p=, where=, phase= and op= cannot be given too"
+                "gpu_oom: fragmentation=True means that free memory is in pieces, so it needs "
+                "budget=. Or give largest="
+            )
+        if self.continuous and (
+            any(v is not None for v in (self.at, self.p, self.where))
+            or self.phase != "backward"
+            or self.op != 0
+        ):
+            raise BadArgument(
+                "gpu_oom: budget= and largest= strike when memory runs out, so at=, p=, where=, "
+                "phase= and op= cannot be given too"
             )
         if not is_drawn(self.op) and self.op < 0:
-            raise BadArgument(f"gpu_oom: op must be the number of an operator (0, 1, ...), got {format_value(self.op)}")
+            raise BadArgument(
+                f"gpu_oom: op must be the number of an operator (0, 1, ...), got "
+                f"{format_value(self.op)}"
+            )
 
     @property
     def key(self) -> Key:
@@ -101,7 +114,11 @@ class GpuOom(Fault):
     @property
     def is_pinned(self) -> bool:
         """Return True if nothing is left to draw."""
-        return not any(map(is_drawn, (self.budget, self.largest, self.times))) if self.continuous else super().is_pinned
+        return (
+            not any(map(is_drawn, (self.budget, self.largest, self.times)))
+            if self.continuous
+            else super().is_pinned
+        )
 
     def activate(self, effect: Effect) -> AbstractContextManager[Any]:
         """Watch the live bytes. On a CUDA device, limit its allocator."""
@@ -109,7 +126,9 @@ class GpuOom(Fault):
         largest = None if self.largest is None else parse_size(self.largest)
         if has_cuda() and largest is None and not self.fragmentation:
             return cap_memory(effect, total)
-        return beneath(emulate_memory(effect, total=total, largest=largest, pieces=self.fragmentation))
+        return beneath(
+            emulate_memory(effect, total=total, largest=largest, pieces=self.fragmentation)
+        )
 
     def apply(self, visit: Visit) -> None:
         """Watch the operators of this phase, and fail the chosen one."""
@@ -121,14 +140,18 @@ class GpuOom(Fault):
 
 
 def _watch(visit: Visit, fault: GpuOom | None) -> AbstractContextManager[Any]:
-    """Return a dispatch mode that counts allocating operators, and fails the one that ``fault`` chooses."""
+    """Return a dispatch mode that counts allocating operators, and fails the one that ``fault``
+    chooses.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Allocations(TorchDispatchMode):  # type: ignore[misc]  # mypy does not check torch
         count = 0
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+        ) -> Any:
             if _allocates(func):
                 number, self.count = self.count, self.count + 1
                 if fault is None:
@@ -155,14 +178,18 @@ def _allocates(func: Any) -> bool:
     return known
 
 
-def _out_of_memory(torch: Any, args: Any, kwargs: Any) -> BaseException:
+def _out_of_memory(torch: ModuleType, args: object, kwargs: object) -> BaseException:
     leaves = torch.utils._pytree.tree_leaves((args, kwargs or {}))
-    sizes = [leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    sizes = [
+        leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, torch.Tensor)
+    ]
     wanted = max([512, *sizes]) / 2**20
     cls = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
     error: BaseException = cls(
-        f"CUDA out of memory. Tried to allocate {max(wanted, 2.0):.2f} MiB. GPU 0 has a total capacity of 79.10 GiB of which "
-        f"{max(wanted, 2.0) / 2:.2f} MiB is free. Process 1 has 79.09 GiB memory in use. Of the allocated memory 78.06 GiB is allocated by "
+        f"CUDA out of memory. Tried to allocate {max(wanted, 2.0):.2f} MiB. GPU 0 has a total "
+        f"capacity of 79.10 GiB of which "
+        f"{max(wanted, 2.0) / 2:.2f} MiB is free. Process 1 has 79.09 GiB memory in use. Of the "
+        f"allocated memory 78.06 GiB is allocated by "
         "PyTorch, and 485.12 MiB is reserved by PyTorch but unallocated. (injected by mlchaos)"
     )
     return error

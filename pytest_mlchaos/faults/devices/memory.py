@@ -21,7 +21,13 @@ from .phases import SITES_OF_PHASES, Phase
 __all__ = ["GpuMemoryPressure", "HostOom"]
 LAYER = "The device and the host"
 
-_ALLOCATION = ("can't allocate memory", "bad allocation", "std::bad_alloc", "Cannot allocate memory", "cannot allocate memory")
+_ALLOCATION = (
+    "can't allocate memory",
+    "bad allocation",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "cannot allocate memory",
+)
 
 
 @register
@@ -56,9 +62,12 @@ class HostOom(Fault):
         if self.limit is None or is_drawn(self.limit):
             return
         parse_size(self.limit, "host_oom: limit")
-        if self.site != "data.batch" or any(value is not None for value in (self.at, self.p, self.times, self.where)):
+        if self.site != "data.batch" or any(
+            value is not None for value in (self.at, self.p, self.times, self.where)
+        ):
             raise BadArgument(
-                f"host_oom: limit={self.limit!r} holds for the whole process, so at=, p=, times=, where= and site= cannot be given too"
+                f"host_oom: limit={self.limit!r} holds for the whole process, so at=, p=, times=, "
+                f"where= and site= cannot be given too"
             )
 
     @property
@@ -82,7 +91,9 @@ class HostOom(Fault):
 
     def apply(self, visit: Visit) -> None:
         """Raise the error."""
-        visit.fail(MemoryError(f"out of memory at {visit.site} {visit.index} (injected by mlchaos)"))
+        visit.fail(
+            MemoryError(f"out of memory at {visit.site} {visit.index} (injected by mlchaos)")
+        )
 
 
 @contextlib.contextmanager
@@ -93,12 +104,17 @@ def _limit_memory(size: int, effect: Effect) -> Iterator[None]:
     import resource
 
     def is_about(error: BaseException) -> bool:
-        return isinstance(error, MemoryError) or (isinstance(error, (RuntimeError, OSError)) and any(t in str(error) for t in _ALLOCATION))
+        return isinstance(error, MemoryError) or (
+            isinstance(error, (RuntimeError, OSError)) and any(t in str(error) for t in _ALLOCATION)
+        )
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = _addresses()
     if hard != resource.RLIM_INFINITY and size > hard:
-        raise BadArgument(f"host_oom: limit={size_text(size)} is more than the {size_text(hard)} that this system allows a process")
+        raise BadArgument(
+            f"host_oom: limit={size_text(size)} is more than the {size_text(hard)} that this "
+            f"system allows a process"
+        )
     if size <= used:
         raise BadArgument(
             f"host_oom: the subject's process uses {size_text(used)} of address space when it "
@@ -177,7 +193,11 @@ class GpuMemoryPressure(Fault):
 
     def _taken(self, total: int) -> int:
         """Return the part of a device's memory that is taken from the subject."""
-        return int(total * self.share) if self.share is not None else max(0, total - parse_size(self.free))
+        return (
+            int(total * self.share)
+            if self.share is not None
+            else max(0, total - parse_size(self.free))
+        )
 
     def apply(self, visit: Visit) -> None:
         """Take the memory."""
@@ -188,7 +208,16 @@ class GpuMemoryPressure(Fault):
         taken = self._taken(total)
         visit.note(free=size_text(total - taken))
         visit.keep_until_exit(
-            beneath(emulate_memory(_LastingEffect(), total=total, largest=None, pieces=False, taken=taken, free=self.free is not None))
+            beneath(
+                emulate_memory(
+                    _LastingEffect(),
+                    total=total,
+                    largest=None,
+                    pieces=False,
+                    taken=taken,
+                    free=self.free is not None,
+                )
+            )
         )
 
 
@@ -200,7 +229,7 @@ class _LastingEffect:
     def __init__(self) -> None:
         self.memory: dict[Any, Any] = {}
 
-    def strike(self, error: BaseException | None = None, **_: Any) -> bool:
+    def strike(self, error: BaseException | None = None, **_: object) -> bool:
         """Return True: the fault has struck already, so its effects belong to it."""
         if error is not None:
             mark(error, own_words=True)

@@ -115,7 +115,8 @@ class CpuStarved(Fault):
 
 
 _QUOTA_SLICE_SECONDS = 0.005
-"""The part of a quota's period that the process has used when its time is over for the first time."""
+"""The part of a quota's period that the process has used when its time is over for the first time.
+"""
 
 
 @contextlib.contextmanager

@@ -5,13 +5,26 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.privacy import path_text
 from ...errors import PayloadMismatch
 from ..batches.pytree import Leaf, is_array, is_tensor, parts
 
-__all__ = ["LAYOUTS", "MIN_SIDE_PIXELS", "ImageChange", "Picture", "Range", "change_image", "fitting", "layout_of", "pictures"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "LAYOUTS",
+    "MIN_SIDE_PIXELS",
+    "ImageChange",
+    "Picture",
+    "Range",
+    "change_image",
+    "fitting",
+    "layout_of",
+    "pictures",
+]
 
 LAYOUTS = ("NCHW", "NHWC", "NHW", "CHW", "HWC", "HW")
 MIN_SIDE_PIXELS = 8
@@ -59,7 +72,11 @@ class Picture:
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape. That of a PIL image is (height, width, bands)."""
-        return (*self.value.size[::-1], len(self.value.getbands())) if self.is_pil else tuple(self.value.shape)
+        return (
+            (*self.value.size[::-1], len(self.value.getbands()))
+            if self.is_pil
+            else tuple(self.value.shape)
+        )
 
     @property
     def kind(self) -> str:
@@ -81,15 +98,19 @@ class Range:
     @property
     def plain(self) -> bool:
         """Return True if black is 0 and white is one number, so values need no mapping."""
-        return isinstance(self.high, (int, float)) and isinstance(self.low, (int, float)) and self.low == 0
+        return (
+            isinstance(self.high, (int, float))
+            and isinstance(self.low, (int, float))
+            and self.low == 0
+        )
 
 
-def _is_pil(value: Any) -> bool:
+def _is_pil(value: object) -> bool:
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
 
 
-def pictures(value: Any, path: Path = ()) -> Iterator[Picture]:
+def pictures(value: object, path: Path = ()) -> Iterator[Picture]:
     """Yield every array, tensor and PIL image in a batch, in order."""
     if is_tensor(value) or is_array(value) or _is_pil(value):
         yield Picture(path, value)
@@ -114,7 +135,7 @@ def layout_of(shape: Sequence[int], *, loose: bool) -> str | None:
     return "HW" if loose and len(shape) == 2 and all(large) else None
 
 
-def _as_nhwc(array: Any, layout: str) -> Any:
+def _as_nhwc(array: np.ndarray[Any, Any], layout: str) -> Any:
     """Return a view [n, height, width, channels] of an array."""
     for axis, name in ((0, "N"), (len(layout), "C")):
         if name not in layout:
@@ -157,7 +178,9 @@ def _changed_pil(picture: Picture, change: ImageChange) -> Any:
 
 
 def _change(given: Any, fresh: Any, scale: Range, change: ImageChange) -> None:
-    """Write the changed images into ``fresh``, some at a time. Both are [n, height, width, channels]."""
+    """Write the changed images into ``fresh``, some at a time. Both are [n, height, width,
+    channels].
+    """
     import numpy as np
 
     eight_bit = change.eight_bit if given.dtype == np.uint8 and scale == Range(0, 255) else None
@@ -201,7 +224,8 @@ def fitting(picture: Picture, scale: Range | None, owner: str) -> Range:
         return Range(0, 255)
     if scale is None and not Leaf(picture.path, picture.value).is_float:
         raise PayloadMismatch(
-            f"{owner}: {picture.name} is {picture.described()}, and which of its values are black and white is not clear. "
+            f"{owner}: {picture.name} is {picture.described()}, and which of its values are black "
+            f"and white is not clear. "
             "Give value_range=(low, high)"
         )
     scale = scale or Range(0, 1)
@@ -211,8 +235,10 @@ def fitting(picture: Picture, scale: Range | None, owner: str) -> Range:
     slack = (high - low) * 1e-3
     if not (low - slack <= least and most <= high + slack):
         raise PayloadMismatch(
-            f"{owner}: {picture.name} is {picture.described()} with values outside {low:g} to {high:g} (or not finite). Give "
-            "value_range=(low, high), the values of black and white, each a number or one for each channel"
+            f"{owner}: {picture.name} is {picture.described()} with values outside {low:g} to "
+            f"{high:g} (or not finite). Give "
+            "value_range=(low, high), the values of black and white, each a number or one for each "
+            "channel"
         )
     return scale
 

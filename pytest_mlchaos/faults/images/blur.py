@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "blur_along_line",
@@ -28,13 +31,25 @@ def cv2() -> Any:
     return opencv
 
 
-def gaussian(image: Any, sigma: float, *, truncate: float = 4.0, border: str = "BORDER_REPLICATE") -> Any:
+def gaussian(
+    image: np.ndarray[Any, Any],
+    sigma: float,
+    *,
+    truncate: float = 4.0,
+    border: str = "BORDER_REPLICATE",
+) -> Any:
     """Return an image after a Gaussian filter that ends at this number of standard deviations."""
     size = 2 * int(truncate * sigma + 0.5) + 1
-    return cv2().GaussianBlur(image, (size, size), sigmaX=sigma, borderType=getattr(cv2(), border)).reshape(image.shape)
+    return (
+        cv2()
+        .GaussianBlur(image, (size, size), sigmaX=sigma, borderType=getattr(cv2(), border))
+        .reshape(image.shape)
+    )
 
 
-def gaussian_blur(images: Any, top: float, sigma: float, rngs: Sequence[Any]) -> Any:
+def gaussian_blur(
+    images: np.ndarray[Any, Any], top: float, sigma: float, rngs: Sequence[Any]
+) -> Any:
     """Apply a Gaussian filter with this standard deviation, in pixels."""
     for image in images:
         image[:] = gaussian(image, sigma)
@@ -52,7 +67,9 @@ def _disk(radius: int, softness: float) -> Any:
     return cv2().GaussianBlur(inside / inside.sum(), (size, size), sigmaX=softness)
 
 
-def defocus_blur(images: Any, top: float, lens: tuple[int, float], rngs: Sequence[Any]) -> Any:
+def defocus_blur(
+    images: np.ndarray[Any, Any], top: float, lens: tuple[int, float], rngs: Sequence[Any]
+) -> Any:
     """Imitate a lens out of focus: (radius in pixels, softness of the rim)."""
     kernel = _disk(*lens)
     for image in images:
@@ -60,7 +77,12 @@ def defocus_blur(images: Any, top: float, lens: tuple[int, float], rngs: Sequenc
     return images
 
 
-def defocus_blur_8bit(images: Any, fresh: Any, lens: tuple[int, float], rngs: Sequence[Any]) -> None:
+def defocus_blur_8bit(
+    images: np.ndarray[Any, Any],
+    fresh: np.ndarray[Any, Any],
+    lens: tuple[int, float],
+    rngs: Sequence[Any],
+) -> None:
     """Do the same for 8-bit images: sum small disks as integers, and soften them afterwards."""
     import numpy as np
 
@@ -71,15 +93,21 @@ def defocus_blur_8bit(images: Any, fresh: Any, lens: tuple[int, float], rngs: Se
     room = np.empty((5, (height + 2 * rim) * (width + 2 * rim) * channels), np.uint16)
     for image, changed in zip(images, fresh, strict=True):
         if radius > 7:  # the softened rim is larger than the published kernel
-            changed[:] = cv2().filter2D(image.astype(np.float32), cv2().CV_8U, _disk(*lens), delta=cut_off).reshape(image.shape)
+            changed[:] = (
+                cv2()
+                .filter2D(image.astype(np.float32), cv2().CV_8U, _disk(*lens), delta=cut_off)
+                .reshape(image.shape)
+            )
             continue
         sums, count = _disk_sums(image, radius, room)
         soften = cv2().getGaussianKernel(3, softness, cv2().CV_32F)
-        soft = cv2().sepFilter2D(sums.astype(np.float32), cv2().CV_8U, soften, soften / count, delta=cut_off)
+        soft = cv2().sepFilter2D(
+            sums.astype(np.float32), cv2().CV_8U, soften, soften / count, delta=cut_off
+        )
         changed[:] = soft.reshape(sums.shape)[1:-1, 1:-1]
 
 
-def _disk_sums(image: Any, radius: int, room: Any) -> tuple[Any, int]:
+def _disk_sums(image: np.ndarray[Any, Any], radius: int, room: Any) -> tuple[Any, int]:
     """Return the sums of all values within a radius (2 to 7) for each pixel and a rim of one pixel.
 
     Also return the number of values in a sum. All values are in one line, in which a step down is a
@@ -97,7 +125,7 @@ def _disk_sums(image: Any, radius: int, room: Any) -> tuple[Any, int]:
     single[:] = wide.reshape(-1)
     whole, total = total[: rows * row].reshape(rows, -1, step), total[:length]
 
-    def at(values: Any, down: int, right: int) -> Any:
+    def at(values: np.ndarray[Any, Any], down: int, right: int) -> Any:
         """Return the values at an offset from the upper left corner of the disk's square."""
         return values[down * row + right * step :][:length]
 
@@ -116,13 +144,19 @@ def _disk_sums(image: Any, radius: int, room: Any) -> tuple[Any, int]:
             if heights[right] == height:
                 total += at(column, radius - height, radius - right)
                 total += at(column, radius - height, radius + right)
-    for part, shift in _runs(column[: len(single) - 2 * (radius - 1) * row], step, 2 * narrow + 1, room[1:3]):
+    for part, shift in _runs(
+        column[: len(single) - 2 * (radius - 1) * row], step, 2 * narrow + 1, room[1:3]
+    ):
         total += at(part[shift:], 1, radius - narrow)
-    return whole[:, : image.shape[1] + 2], sum(2 * height + 1 for height in heights[:0:-1] + heights)
+    return whole[:, : image.shape[1] + 2], sum(
+        2 * height + 1 for height in heights[:0:-1] + heights
+    )
 
 
-def _runs(values: Any, step: int, length: int, room: Any) -> list[tuple[Any, int]]:
-    """Return the sums over 1, 2, 4, ... values with shifts at which they add up to ``length`` values."""
+def _runs(values: np.ndarray[Any, Any], step: int, length: int, room: Any) -> list[tuple[Any, int]]:
+    """Return the sums over 1, 2, 4, ... values with shifts at which they add up to ``length``
+    values.
+    """
     import numpy as np
 
     runs, done, count = [], 0, 1
@@ -148,7 +182,7 @@ def _sum_up(runs: list[tuple[Any, int]], total: Any) -> None:
         total[:end] += values[shift:][:end]
 
 
-def _sources(height: int, width: int, reach: int, rng: Any) -> Any:
+def _sources(height: int, width: int, reach: int, rng: np.random.Generator) -> Any:
     """Return for each pixel the pixel that provides its value.
 
     Pixels are visited from the last to the first, and each takes the current value of a random
@@ -175,8 +209,12 @@ def _sources(height: int, width: int, reach: int, rng: Any) -> Any:
     return sources
 
 
-def glass_blur(images: Any, top: float, glass: tuple[float, int, int], rngs: Sequence[Any]) -> Any:
-    """Imitate frosted glass: (standard deviation of the blur, reach of the displaced pixels, rounds)."""
+def glass_blur(
+    images: np.ndarray[Any, Any], top: float, glass: tuple[float, int, int], rngs: Sequence[Any]
+) -> Any:
+    """Imitate frosted glass: (standard deviation of the blur, reach of the displaced pixels,
+    rounds).
+    """
     import numpy as np
 
     sigma, reach, rounds = glass
@@ -189,7 +227,7 @@ def glass_blur(images: Any, top: float, glass: tuple[float, int, int], rngs: Seq
     return images
 
 
-def blur_along_line(image: Any, radius: int, sigma: float, angle: float) -> Any:
+def blur_along_line(image: np.ndarray[Any, Any], radius: int, sigma: float, angle: float) -> Any:
     """Return a picture [height, width, ...] from a moving camera.
 
     The blur is half a Gaussian along a line, in whole pixels. ``angle`` is in degrees.
@@ -208,11 +246,18 @@ def blur_along_line(image: Any, radius: int, sigma: float, angle: float) -> Any:
     wide = cv2().copyMakeBorder(image, rim, rim, rim, rim, cv2().BORDER_REPLICATE)
     blurred = np.zeros(wide[rim : rim + height, rim : rim + width].shape, np.float32)
     for (down, right), weight in taps.items():
-        cv2().scaleAdd(wide[rim - down : rim - down + height, rim - right : rim - right + width], weight, blurred, blurred)
+        cv2().scaleAdd(
+            wide[rim - down : rim - down + height, rim - right : rim - right + width],
+            weight,
+            blurred,
+            blurred,
+        )
     return blurred.reshape(image.shape)
 
 
-def motion_blur(images: Any, top: float, motion: tuple[int, float], rngs: Sequence[Any]) -> Any:
+def motion_blur(
+    images: np.ndarray[Any, Any], top: float, motion: tuple[int, float], rngs: Sequence[Any]
+) -> Any:
     """Move the camera up to 45 degrees off the horizontal: (radius, standard deviation), in pixels."""
     for image, rng in zip(images, rngs, strict=True):
         image[:] = blur_along_line(image, *motion, angle=rng.uniform(-45, 45))
@@ -240,7 +285,9 @@ def zoom_maps(height: int, width: int, zoom: float, centred: bool = True) -> tup
     return x, y
 
 
-def zoom_blur(images: Any, top: float, zooms: tuple[float, float, float], rngs: Sequence[Any]) -> Any:
+def zoom_blur(
+    images: np.ndarray[Any, Any], top: float, zooms: tuple[float, float, float], rngs: Sequence[Any]
+) -> Any:
     """Zoom the camera: the mean of pictures at the zooms (from, below, step)."""
     import numpy as np
 
@@ -250,6 +297,10 @@ def zoom_blur(images: Any, top: float, zooms: tuple[float, float, float], rngs: 
         total = image.copy()
         for factor in factors:
             x, y = zoom_maps(height, width, float(factor))
-            total += cv2().remap(image, x, y, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE).reshape(image.shape)
+            total += (
+                cv2()
+                .remap(image, x, y, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE)
+                .reshape(image.shape)
+            )
         image[:] = total / (len(factors) + 1)
     return images

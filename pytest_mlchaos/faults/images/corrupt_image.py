@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
@@ -13,8 +13,22 @@ from ...core.validation import format_value
 from ...errors import BadArgument, MissingExtra, PayloadMismatch
 from ..batches.pytree import Leaf, describe, rebuilt
 from ..data_fault import DataFault
-from .arrays import LAYOUTS, MIN_SIDE_PIXELS, MODES, ImageChange, Picture, Range, change_image, fitting, layout_of, pictures
+from .arrays import (
+    LAYOUTS,
+    MIN_SIDE_PIXELS,
+    MODES,
+    ImageChange,
+    Picture,
+    Range,
+    change_image,
+    fitting,
+    layout_of,
+    pictures,
+)
 from .kinds import KINDS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["CorruptImage"]
 LAYER = "Images and text"
@@ -93,8 +107,13 @@ class CorruptImage(DataFault):
             object.__setattr__(self, "severity", 3)
         if self.fields is not None and not is_drawn(self.fields):
             wanted = [self.fields] if isinstance(self.fields, (str, int)) else list(self.fields)
-            if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-                raise BadArgument(f"corrupt_image: fields must be names or positions, got {format_value(self.fields)}")
+            if not wanted or not all(
+                isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted
+            ):
+                raise BadArgument(
+                    f"corrupt_image: fields must be names or positions, got "
+                    f"{format_value(self.fields)}"
+                )
             object.__setattr__(self, "fields", tuple(wanted) if len(wanted) > 1 else wanted[0])
         if self.value_range is not None and not is_drawn(self.value_range):
             object.__setattr__(self, "value_range", _checked_range(self.value_range))
@@ -103,17 +122,23 @@ class CorruptImage(DataFault):
         """Return changed copies."""
         corruption = KINDS[self.kind]
         if corruption.opencv and importlib.util.find_spec("cv2") is None:
-            raise MissingExtra(f"corrupt_image(kind={self.kind!r})", "opencv-python-headless", "images")
+            raise MissingExtra(
+                f"corrupt_image(kind={self.kind!r})", "opencv-python-headless", "images"
+            )
         chosen = list(self._chosen(visit.payload))
         constants = corruption.severities[(self.severity or 3) - 1]
         hits = {}
         with _one_thread_of_opencv(corruption.opencv):
             for place, (picture, layout) in enumerate(chosen):
                 hits[picture.path] = self._struck(picture, layout, constants, (visit.seed, place))
-        visit.note(kind=self.kind, fields={picture.name: picture.described() for picture, _ in chosen})
+        visit.note(
+            kind=self.kind, fields={picture.name: picture.described() for picture, _ in chosen}
+        )
         return rebuilt(visit.payload, hits)
 
-    def _struck(self, picture: Picture, layout: str, constants: Any, seed: tuple[int, int]) -> Any:
+    def _struck(
+        self, picture: Picture, layout: str, constants: object, seed: tuple[int, int]
+    ) -> Any:
         import numpy as np
 
         given = None if self.value_range is None else Range(*self.value_range)
@@ -122,23 +147,29 @@ class CorruptImage(DataFault):
         corruption = KINDS[self.kind]
 
         def rngs(numbers: Sequence[int]) -> list[Any]:
-            return [np.random.default_rng((*seed, number)) if corruption.random else None for number in numbers]
+            return [
+                np.random.default_rng((*seed, number)) if corruption.random else None
+                for number in numbers
+            ]
 
-        def floats(images: Any, top: float, numbers: Sequence[int]) -> Any:
+        def floats(images: object, top: float, numbers: Sequence[int]) -> Any:
             return corruption.function(images, top, constants, rngs(numbers))
 
-        def eight_bit(images: Any, fresh: Any, numbers: Sequence[int]) -> None:
+        def eight_bit(images: object, fresh: object, numbers: Sequence[int]) -> None:
             assert corruption.eight_bit is not None
             corruption.eight_bit(images, fresh, constants, rngs(numbers))
 
-        fresh = change_image(picture, layout, scale, ImageChange(floats, eight_bit if corruption.eight_bit else None))
+        fresh = change_image(
+            picture, layout, scale, ImageChange(floats, eight_bit if corruption.eight_bit else None)
+        )
         if _same(fresh, picture.value):
             raise PayloadMismatch(
-                f"corrupt_image(kind={self.kind!r}) left {picture.name}, {picture.described()}, as it was, because it shows nothing"
+                f"corrupt_image(kind={self.kind!r}) left {picture.name}, {picture.described()}, as "
+                f"it was, because it shows nothing"
             )
         return fresh
 
-    def _chosen(self, payload: Any) -> Iterator[tuple[Picture, str]]:
+    def _chosen(self, payload: object) -> Iterator[tuple[Picture, str]]:
         found = list(pictures(payload))
         if self.fields is not None:
             wanted = self.fields if isinstance(self.fields, tuple) else (self.fields,)
@@ -152,15 +183,22 @@ class CorruptImage(DataFault):
                 yield picture, self._layout(picture, payload, loose=not picture.path)
         if not some:
             raise PayloadMismatch(
-                f"corrupt_image(kind={self.kind!r}) found no images in the batch {describe(payload)} (uint8 or floats, 1 or 3 "
-                f"channels, sides of {MIN_SIDE_PIXELS} pixels or more). Name them with fields=, and give their axes with layout="
+                f"corrupt_image(kind={self.kind!r}) found no images in the batch "
+                f"{describe(payload)} (uint8 or floats, 1 or 3 "
+                f"channels, sides of {MIN_SIDE_PIXELS} pixels or more). Name them with fields=, "
+                f"and give their axes with layout="
             )
 
-    def _named(self, name: str | int, found: list[Picture], payload: Any) -> list[Picture]:
+    def _named(self, name: str | int, found: list[Picture], payload: object) -> list[Picture]:
         path = tuple(map(str, name.split("."))) if isinstance(name, str) else (str(name),)
-        matching = [picture for picture in found if tuple(map(str, picture.path))[: len(path)] == path]
+        matching = [
+            picture for picture in found if tuple(map(str, picture.path))[: len(path)] == path
+        ]
         if not matching:
-            raise PayloadMismatch(f"corrupt_image: found no field {name!r} with an array or a picture in the batch {describe(payload)}")
+            raise PayloadMismatch(
+                f"corrupt_image: found no field {name!r} with an array or a picture in the batch "
+                f"{describe(payload)}"
+            )
         return matching
 
     def _looks_like_images(self, picture: Picture) -> bool:
@@ -175,35 +213,50 @@ class CorruptImage(DataFault):
             return len(picture.shape) == len(self.layout)
         return layout_of(picture.shape, loose=not picture.path) is not None
 
-    def _layout(self, picture: Picture, payload: Any, *, loose: bool) -> str:
+    def _layout(self, picture: Picture, payload: object, *, loose: bool) -> str:
         """Return the layout of the images. Refuse images that the corruption cannot work on."""
-        layout = self.layout if not picture.is_pil and self.layout else _layout(picture, loose=loose)
+        layout = (
+            self.layout if not picture.is_pil and self.layout else _layout(picture, loose=loose)
+        )
         problem = _problem(picture, layout)
-        if problem is None and self.kind == "saturate" and (picture.kind in ("L", "LA") or _size(picture, layout, "C") == 1):
+        if (
+            problem is None
+            and self.kind == "saturate"
+            and (picture.kind in ("L", "LA") or _size(picture, layout, "C") == 1)
+        ):
             problem = "is gray, and has no saturation"
         if problem is not None:
             raise PayloadMismatch(
-                f"corrupt_image(kind={self.kind!r}) cannot work on {picture.name}, {picture.described()}, of the batch "
+                f"corrupt_image(kind={self.kind!r}) cannot work on {picture.name}, "
+                f"{picture.described()}, of the batch "
                 f"{describe(payload)}: it {problem}"
             )
         assert layout is not None
         return layout
 
 
-def _checked_range(value: Any) -> tuple[Any, Any]:
+def _checked_range(value: np.ndarray[Any, Any]) -> tuple[Any, Any]:
     """Return (low, high) as numbers or tuples of numbers."""
     import numpy as np
 
     try:
         low, high = (np.asarray(end, float) for end in value)
-        right = bool(np.all(low < high)) and bool(np.isfinite([low.sum(), high.sum()]).all()) and low.ndim < 2 and high.ndim < 2
+        right = (
+            bool(np.all(low < high))
+            and bool(np.isfinite([low.sum(), high.sum()]).all())
+            and low.ndim < 2
+            and high.ndim < 2
+        )
     except (TypeError, ValueError):
         right = False
     if not right:
         raise BadArgument(
-            f"corrupt_image: value_range must be (low, high), each a number or one for each channel, got {format_value(value)}"
+            f"corrupt_image: value_range must be (low, high), each a number or one for each "
+            f"channel, got {format_value(value)}"
         )
-    return low.tolist() if low.ndim == 0 else tuple(low.tolist()), high.tolist() if high.ndim == 0 else tuple(high.tolist())
+    return low.tolist() if low.ndim == 0 else tuple(
+        low.tolist()
+    ), high.tolist() if high.ndim == 0 else tuple(high.tolist())
 
 
 def _layout(picture: Picture, *, loose: bool) -> str | None:
@@ -236,13 +289,15 @@ def _problem(picture: Picture, layout: str | None) -> str | None:
     return None
 
 
-def _same(fresh: Any, given: Any) -> bool:
+def _same(fresh: object, given: object) -> bool:
     import numpy as np
 
     if hasattr(fresh, "equal"):
         return bool(fresh.equal(given))
     # usually the first image differs
-    return all(np.array_equal(*pair) for pair in zip(np.asarray(fresh), np.asarray(given), strict=True))
+    return all(
+        np.array_equal(*pair) for pair in zip(np.asarray(fresh), np.asarray(given), strict=True)
+    )
 
 
 @contextlib.contextmanager

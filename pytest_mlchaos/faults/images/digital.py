@@ -7,9 +7,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .blur import cv2
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "brightness",
@@ -25,7 +28,7 @@ __all__ = [
 ]
 
 
-def _brightest(images: Any) -> Any:
+def _brightest(images: np.ndarray[Any, Any]) -> Any:
     """Return the brightest channel of each pixel, which is the value of HSV."""
     import numpy as np
 
@@ -34,7 +37,7 @@ def _brightest(images: Any) -> Any:
     return np.maximum(np.maximum(images[..., :1], images[..., 1:2]), images[..., 2:])
 
 
-def brightness(images: Any, top: float, more: float, rngs: Sequence[Any]) -> Any:
+def brightness(images: np.ndarray[Any, Any], top: float, more: float, rngs: Sequence[Any]) -> Any:
     """Increase the value of HSV. Hue and saturation stay, and black becomes gray."""
     import numpy as np
 
@@ -48,7 +51,7 @@ def brightness(images: Any, top: float, more: float, rngs: Sequence[Any]) -> Any
     return images
 
 
-def contrast(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
+def contrast(images: np.ndarray[Any, Any], top: float, kept: float, rngs: Sequence[Any]) -> Any:
     """Keep this share of each value's distance from its channel's mean."""
     for image in images:
         means = cv2().mean(image)[: image.shape[-1]]
@@ -57,7 +60,9 @@ def contrast(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
     return images
 
 
-def saturate(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[Any]) -> Any:
+def saturate(
+    images: np.ndarray[Any, Any], top: float, constants: tuple[float, float], rngs: Sequence[Any]
+) -> Any:
     """Change the saturation of HSV by (factor, summand). The hue of gray counts as red."""
     import numpy as np
 
@@ -76,14 +81,20 @@ def saturate(images: Any, top: float, constants: tuple[float, float], rngs: Sequ
     return images
 
 
-def contrast_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> None:
+def contrast_8bit(
+    images: np.ndarray[Any, Any], fresh: np.ndarray[Any, Any], kept: float, rngs: Sequence[Any]
+) -> None:
     """Do the same for 8-bit images, with a table of all levels."""
     import numpy as np
 
     for image, changed in zip(images, fresh, strict=True):
         means = np.array(cv2().mean(image)[: image.shape[-1]])
         levels = (np.arange(256)[:, None] - means) * kept + means
-        changed[:] = cv2().LUT(image, (np.clip(levels, 0, 255) + 2**-10).astype(np.uint8)[None]).reshape(image.shape)
+        changed[:] = (
+            cv2()
+            .LUT(image, (np.clip(levels, 0, 255) + 2**-10).astype(np.uint8)[None])
+            .reshape(image.shape)
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -99,22 +110,33 @@ def smoothing(size: int, sigma: float, truncate: float) -> Any:
     weights = np.exp(-(offsets**2) / (2 * sigma**2))
     places = (np.arange(size)[:, None] + offsets) % (2 * size)
     matrix = np.zeros((size, size))
-    np.add.at(matrix, (np.arange(size)[:, None], np.minimum(places, 2 * size - 1 - places)), weights / weights.sum())
+    np.add.at(
+        matrix,
+        (np.arange(size)[:, None], np.minimum(places, 2 * size - 1 - places)),
+        weights / weights.sum(),
+    )
     return matrix.astype(np.float32)
 
 
-def _waves(height: int, width: int, sigma: float, rng: Any) -> Any:
+def _waves(height: int, width: int, sigma: float, rng: np.random.Generator) -> Any:
     """Return a smooth random field around 0."""
     import numpy as np
 
     field = rng.random((height, width), dtype=np.float32) * 2 - 1
     if 6 * sigma < min(height, width):
         reach = int(3 * sigma + 0.5)
-        return cv2().GaussianBlur(field, (2 * reach + 1, 2 * reach + 1), sigmaX=sigma, borderType=cv2().BORDER_REFLECT)
+        return cv2().GaussianBlur(
+            field, (2 * reach + 1, 2 * reach + 1), sigmaX=sigma, borderType=cv2().BORDER_REFLECT
+        )
     return smoothing(height, sigma, 3.0) @ field @ smoothing(width, sigma, 3.0).T
 
 
-def elastic_transform(images: Any, top: float, constants: tuple[float, float, float], rngs: Sequence[Any]) -> Any:
+def elastic_transform(
+    images: np.ndarray[Any, Any],
+    top: float,
+    constants: tuple[float, float, float],
+    rngs: Sequence[Any],
+) -> Any:
     """Apply an affine map, and waves on it: (strength, smoothness, shift of the corners).
 
     All three are parts of the shorter side.
@@ -125,20 +147,28 @@ def elastic_transform(images: Any, top: float, constants: tuple[float, float, fl
     side = min(height, width)
     strength, sigma, shift = (part * side for part in constants)
     centre, third = np.array([height // 2, width // 2], np.float32), side // 3
-    corners = np.array([centre + third, [centre[0] + third, centre[1] - third], centre - third], np.float32)
+    corners = np.array(
+        [centre + third, [centre[0] + third, centre[1] - third], centre - third], np.float32
+    )
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     for image, rng in zip(images, rngs, strict=True):
-        turned = cv2().getAffineTransform(corners, corners + rng.uniform(-shift, shift, (3, 2)).astype(np.float32))
+        turned = cv2().getAffineTransform(
+            corners, corners + rng.uniform(-shift, shift, (3, 2)).astype(np.float32)
+        )
         flat = cv2().warpAffine(image, turned, (width, height), borderMode=cv2().BORDER_REFLECT_101)
         right, down = (_waves(height, width, sigma, rng) * np.float32(strength) for _ in range(2))
-        bent = cv2().remap(flat, x + right, y + down, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REFLECT)
+        bent = cv2().remap(
+            flat, x + right, y + down, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REFLECT
+        )
         image[:] = bent.reshape(image.shape)
     return images
 
 
 @functools.lru_cache(maxsize=64)
 def _boxes(size: int, kept: float) -> tuple[Any, Any, Any]:
-    """Return the start and end of the stretches that become one coarse pixel, and the stretch of each pixel."""
+    """Return the start and end of the stretches that become one coarse pixel, and the stretch of
+    each pixel.
+    """
     import numpy as np
 
     coarse = max(int(size * kept), 1)
@@ -149,7 +179,7 @@ def _boxes(size: int, kept: float) -> tuple[Any, Any, Any]:
     return starts, ends, ((np.arange(size) + 0.5) / scale).astype(int)
 
 
-def _coarse(image: Any, kept: float) -> tuple[Any, Any, Any]:
+def _coarse(image: np.ndarray[Any, Any], kept: float) -> tuple[Any, Any, Any]:
     """Return the means over boxes of whole pixels, and the row and column of each pixel's box."""
     height, width = image.shape[:2]
     top_edge, bottom, row_of = _boxes(height, kept)
@@ -164,7 +194,7 @@ def _coarse(image: Any, kept: float) -> tuple[Any, Any, Any]:
     return boxes, row_of, column_of
 
 
-def pixelate(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
+def pixelate(images: np.ndarray[Any, Any], top: float, kept: float, rngs: Sequence[Any]) -> Any:
     """Keep this share of the pixels of each side, as means over boxes of whole pixels."""
     for image in images:
         boxes, row_of, column_of = _coarse(image, kept)
@@ -172,7 +202,9 @@ def pixelate(images: Any, top: float, kept: float, rngs: Sequence[Any]) -> Any:
     return images
 
 
-def pixelate_8bit(images: Any, fresh: Any, kept: float, rngs: Sequence[Any]) -> None:
+def pixelate_8bit(
+    images: np.ndarray[Any, Any], fresh: np.ndarray[Any, Any], kept: float, rngs: Sequence[Any]
+) -> None:
     """Do the same for 8-bit images, rounded.
 
     The images are stacked and transposed, so that whole lines are moved and summed.
@@ -243,17 +275,23 @@ def _shares(shape: tuple[int, ...], kept: float) -> Any:
     return np.repeat(((1 + 2**-20) / areas)[..., None], channels, axis=2).astype(np.float32)
 
 
-def jpeg_compression_8bit(images: Any, fresh: Any, quality: int, rngs: Sequence[Any]) -> None:
+def jpeg_compression_8bit(
+    images: np.ndarray[Any, Any], fresh: np.ndarray[Any, Any], quality: int, rngs: Sequence[Any]
+) -> None:
     """Save as JPEG of this quality, and read back."""
     color = images.shape[-1] == 3
     for image, changed in zip(images, fresh, strict=True):
         given = cv2().cvtColor(image, cv2().COLOR_RGB2BGR) if color else image
         _, written = cv2().imencode(".jpg", given, [cv2().IMWRITE_JPEG_QUALITY, quality])
         read = cv2().imdecode(written, cv2().IMREAD_COLOR if color else cv2().IMREAD_GRAYSCALE)
-        changed[:] = cv2().cvtColor(read, cv2().COLOR_BGR2RGB, dst=read) if color else read[..., None]
+        changed[:] = (
+            cv2().cvtColor(read, cv2().COLOR_BGR2RGB, dst=read) if color else read[..., None]
+        )
 
 
-def jpeg_compression(images: Any, top: float, quality: int, rngs: Sequence[Any]) -> Any:
+def jpeg_compression(
+    images: np.ndarray[Any, Any], top: float, quality: int, rngs: Sequence[Any]
+) -> Any:
     """Do the same for other images, converted to 8 bits."""
     import numpy as np
 

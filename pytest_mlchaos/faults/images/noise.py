@@ -14,19 +14,32 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["gaussian_noise", "impulse_noise", "impulse_noise_8bit", "normals", "shot_noise", "speckle_noise", "words"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "gaussian_noise",
+    "impulse_noise",
+    "impulse_noise_8bit",
+    "normals",
+    "shot_noise",
+    "speckle_noise",
+    "words",
+]
 
 LEVELS = 255
-"""The number of brightness steps in the tables of shot noise. The rest between two steps is added exactly."""
+"""The number of brightness steps in the tables of shot noise. The rest between two steps is added
+exactly.
+"""
 CELLS = 1024
 """The number of equal parts of the probabilities, to look most counts up at once."""
 UNCLEAR = 65535
 """Marks a cell with several counts. No count in the tables is as large."""
 
 
-def words(rng: Any, count: int) -> Any:
+def words(rng: np.random.Generator, count: int) -> Any:
     """Return independent, uniform 16-bit words."""
     import numpy as np
 
@@ -53,12 +66,16 @@ def _unit_quantiles() -> Any:
     return np.concatenate([-half[::-1], half]).astype(np.float32)
 
 
-def normals(rng: Any, shape: tuple[int, ...], scale: float = 1.0, mean: float = 0.0) -> Any:
+def normals(
+    rng: np.random.Generator, shape: tuple[int, ...], scale: float = 1.0, mean: float = 0.0
+) -> Any:
     """Return normal numbers of this deviation and mean, to 16 bits of their distribution."""
     return _quantiles(scale, mean).take(words(rng, math.prod(shape)), mode="wrap").reshape(shape)
 
 
-def _noise(shape: tuple[int, ...], rngs: Sequence[Any], draw: Callable[[Any, tuple[int, ...]], Any]) -> Any:
+def _noise(
+    shape: tuple[int, ...], rngs: Sequence[Any], draw: Callable[[Any, tuple[int, ...]], Any]
+) -> Any:
     import numpy as np
 
     if len(rngs) == 1:
@@ -66,13 +83,17 @@ def _noise(shape: tuple[int, ...], rngs: Sequence[Any], draw: Callable[[Any, tup
     return np.stack([draw(rng, shape[1:]) for rng in rngs])
 
 
-def gaussian_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) -> Any:
+def gaussian_noise(
+    images: np.ndarray[Any, Any], top: float, scale: float, rngs: Sequence[Any]
+) -> Any:
     """Add normal noise with this standard deviation, relative to the value of white."""
     images += _noise(images.shape, rngs, lambda rng, shape: normals(rng, shape, scale * top))
     return images
 
 
-def speckle_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) -> Any:
+def speckle_noise(
+    images: np.ndarray[Any, Any], top: float, scale: float, rngs: Sequence[Any]
+) -> Any:
     """Add normal noise in proportion to the brightness."""
     noise = _noise(images.shape, rngs, lambda rng, shape: normals(rng, shape, scale))
     noise += 1
@@ -80,7 +101,9 @@ def speckle_noise(images: Any, top: float, scale: float, rngs: Sequence[Any]) ->
     return images
 
 
-def impulse_noise(images: Any, top: float, amount: float, rngs: Sequence[Any]) -> Any:
+def impulse_noise(
+    images: np.ndarray[Any, Any], top: float, amount: float, rngs: Sequence[Any]
+) -> Any:
     """Set this share of the values to white or black, with equal probability."""
     import numpy as np
 
@@ -91,13 +114,15 @@ def impulse_noise(images: Any, top: float, amount: float, rngs: Sequence[Any]) -
     return images
 
 
-def _impulses(shape: tuple[int, ...], amount: float, rng: Any) -> tuple[Any, Any]:
+def _impulses(shape: tuple[int, ...], amount: float, rng: np.random.Generator) -> tuple[Any, Any]:
     """Return which values are changed, and which of these become white."""
     drawn = words(rng, math.prod(shape)).reshape(shape)
     return drawn < round(amount * 65536), drawn < round(amount * 32768)
 
 
-def impulse_noise_8bit(images: Any, fresh: Any, amount: float, rngs: Sequence[Any]) -> None:
+def impulse_noise_8bit(
+    images: np.ndarray[Any, Any], fresh: np.ndarray[Any, Any], amount: float, rngs: Sequence[Any]
+) -> None:
     """Do the same for 8-bit images, in which white is 255."""
     import numpy as np
 
@@ -126,11 +151,14 @@ def _poisson_tables(photons: float) -> tuple[Any, Any]:
     below = np.cumsum(np.exp(logs), axis=1)
     edges = np.arange(CELLS + 1) / CELLS
     at_edge = np.stack([np.searchsorted(row, edges, side="right") for row in below])
-    first, last = at_edge[:, :-1], np.stack([np.searchsorted(row, edges[1:], side="left") for row in below])
+    first, last = (
+        at_edge[:, :-1],
+        np.stack([np.searchsorted(row, edges[1:], side="left") for row in below]),
+    )
     return below, np.where(first == last, first, UNCLEAR).astype(np.uint16)
 
 
-def _photons(levels: Any, photons: float, rng: Any) -> Any:
+def _photons(levels: Any, photons: float, rng: np.random.Generator) -> Any:
     """Return a Poisson count for each brightness step, by the inverse of its distribution function."""
     import numpy as np
 
@@ -143,7 +171,9 @@ def _photons(levels: Any, photons: float, rng: Any) -> Any:
     return counts
 
 
-def shot_noise(images: Any, top: float, photons: float, rngs: Sequence[Any]) -> Any:
+def shot_noise(
+    images: np.ndarray[Any, Any], top: float, photons: float, rngs: Sequence[Any]
+) -> Any:
     """Replace values by photon counts. ``photons`` is the mean count for white."""
     import numpy as np
 
@@ -152,7 +182,9 @@ def shot_noise(images: Any, top: float, photons: float, rngs: Sequence[Any]) -> 
         levels = (flat + np.float32(1e-3)).astype(np.int32)
         counts = _photons(levels, photons, rng)
         rest = flat - levels
-        if rest.max(initial=0) > 2e-3:  # Poisson counts add up, so the rest between two steps is added.
+        if (
+            rest.max(initial=0) > 2e-3
+        ):  # Poisson counts add up, so the rest between two steps is added.
             counts = counts + rng.poisson(np.maximum(rest, 0) * (photons / LEVELS))
         np.multiply(counts, top / photons, out=image.reshape(-1), casting="unsafe")
     return images

@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .blur import blur_along_line, cv2, gaussian, zoom_maps
 from .noise import normals
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["LUMA", "fog", "frost", "plasma", "snow", "spatter", "spatter_8bit"]
 
@@ -18,7 +21,7 @@ FROSTS, FROST_SIZE = 6, 512
 WATER, MUD = (175 / 255, 238 / 255, 238 / 255), (63 / 255, 42 / 255, 20 / 255)
 
 
-def _gray(image: Any) -> Any:
+def _gray(image: np.ndarray[Any, Any]) -> Any:
     """Return the brightness of a picture: [height, width, 1]."""
     return image if image.shape[-1] == 1 else cv2().cvtColor(image, cv2().COLOR_RGB2GRAY)[..., None]
 
@@ -32,13 +35,17 @@ def _tint(plane: Any, color: tuple[float, float, float], channels: int) -> Any:
     return cv2().merge([plane * np.float32(part) for part in color])
 
 
-def _flakes(height: int, width: int, constants: Sequence[float], rng: Any) -> Any:
-    """Return snow before a black sky, 0 to 1: enlarged noise above a threshold, blurred by its fall."""
+def _flakes(height: int, width: int, constants: Sequence[float], rng: np.random.Generator) -> Any:
+    """Return snow before a black sky, 0 to 1: enlarged noise above a threshold, blurred by its
+    fall.
+    """
     import numpy as np
 
     mean, spread, zoom, threshold, radius, sigma, _ = constants
     part = math.ceil(height / zoom), math.ceil(width / zoom)
-    noise = normals(rng, part) * np.float32(spread) + np.float32(mean)  # only the part that the zoom will show
+    noise = normals(rng, part) * np.float32(spread) + np.float32(
+        mean
+    )  # only the part that the zoom will show
     x, y = zoom_maps(height, width, zoom, centred=False)
     layer = cv2().remap(noise, x, y, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE)
     layer[layer < threshold] = 0
@@ -46,7 +53,9 @@ def _flakes(height: int, width: int, constants: Sequence[float], rng: Any) -> An
     return blur_along_line(layer, int(radius), sigma, angle=rng.uniform(-135, -45))
 
 
-def snow(images: Any, top: float, constants: Sequence[float], rngs: Sequence[Any]) -> Any:
+def snow(
+    images: np.ndarray[Any, Any], top: float, constants: Sequence[float], rngs: Sequence[Any]
+) -> Any:
     """Add snow.
 
     The constants are the mean and spread of the noise, the zoom, the threshold, the radius and
@@ -80,7 +89,9 @@ def _frost_texture(number: int) -> Any:
     rim = 48  # a motion blur pulls the border inwards
     ice = np.zeros((FROST_SIZE + 2 * rim, FROST_SIZE + 2 * rim), np.float32)
     for _ in range(5):
-        needles = blur_along_line(rng.standard_normal(ice.shape, dtype=np.float32), 24, 14.0, angle=rng.uniform(0, 180))
+        needles = blur_along_line(
+            rng.standard_normal(ice.shape, dtype=np.float32), 24, 14.0, angle=rng.uniform(0, 180)
+        )
         np.maximum(ice, np.abs(needles) / needles.std(), out=ice)
     thickness = gaussian(rng.standard_normal(ice.shape, dtype=np.float32), 28.0)
     thickness = 1 / (1 + np.exp(-1.5 * thickness / thickness.std()))
@@ -89,10 +100,14 @@ def _frost_texture(number: int) -> Any:
     # photographs of ice differ as much in brightness, and are as uneven
     bright = 0.46 + 0.36 * number / (FROSTS - 1)
     ice = bright + 0.13 * (ice - ice.mean()) / ice.std()
-    return np.clip(ice[..., None] * np.array([0.9, 1.02, 1.08], np.float32), 0, 1).astype(np.float32)
+    return np.clip(ice[..., None] * np.array([0.9, 1.02, 1.08], np.float32), 0, 1).astype(
+        np.float32
+    )
 
 
-def frost(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[Any]) -> Any:
+def frost(
+    images: np.ndarray[Any, Any], top: float, constants: tuple[float, float], rngs: Sequence[Any]
+) -> Any:
     """Mix in a part of a picture of ice: (share of the picture, share of the ice)."""
     import numpy as np
 
@@ -101,8 +116,13 @@ def frost(images: Any, top: float, constants: tuple[float, float], rngs: Sequenc
     for image, rng in zip(images, rngs, strict=True):
         ice = _frost_texture(int(rng.integers(FROSTS)))
         if scale > 0.9:
-            ice = cv2().resize(ice, None, fx=scale * 1.1, fy=scale * 1.1, interpolation=cv2().INTER_CUBIC)
-        row, column = (int(rng.integers(have - want)) for have, want in zip(ice.shape, (height, width), strict=False))
+            ice = cv2().resize(
+                ice, None, fx=scale * 1.1, fy=scale * 1.1, interpolation=cv2().INTER_CUBIC
+            )
+        row, column = (
+            int(rng.integers(have - want))
+            for have, want in zip(ice.shape, (height, width), strict=False)
+        )
         piece = ice[row : row + height, column : column + width]
         piece = piece if channels == 3 else (piece @ np.array(LUMA, np.float32))[..., None]
         image *= constants[0]
@@ -139,7 +159,9 @@ def plasma(size: int, decay: float, rngs: Sequence[Any]) -> Any:
     return maps
 
 
-def fog(images: Any, top: float, constants: tuple[float, float], rngs: Sequence[Any]) -> Any:
+def fog(
+    images: np.ndarray[Any, Any], top: float, constants: tuple[float, float], rngs: Sequence[Any]
+) -> Any:
     """Add clouds, and darken the result to the old brightness: (thickness, decay of the roughness)."""
     height, width = images.shape[1:3]
     thickness, decay = constants
@@ -158,18 +180,24 @@ def _water(liquid: Any) -> Any:
     drops = (liquid * 255).astype(np.uint8)
     away = cv2().distanceTransform(255 - cv2().Canny(drops, 50, 150), cv2().DIST_L2, 5)
     away = cv2().blur(np.minimum(away, 20, out=away), (3, 3)).astype(np.uint8)
-    lit = cv2().filter2D(cv2().equalizeHist(away), cv2().CV_8U, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32))
+    lit = cv2().filter2D(
+        cv2().equalizeHist(away),
+        cv2().CV_8U,
+        np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32),
+    )
     return np.multiply(drops, cv2().blur(lit, (3, 3)), dtype=np.uint16)
 
 
-def _liquid(height: int, width: int, constants: Sequence[float], rng: Any) -> Any:
+def _liquid(height: int, width: int, constants: Sequence[float], rng: np.random.Generator) -> Any:
     """Return drops on the lens: smoothed noise above a threshold, else 0."""
     mean, spread, blur, threshold = constants[:4]
     noise = normals(rng, (height, width), spread, mean)
     return cv2().threshold(gaussian(noise, blur), threshold, 0, cv2().THRESH_TOZERO)[1]
 
 
-def spatter(images: Any, top: float, constants: Sequence[float], rngs: Sequence[Any]) -> Any:
+def spatter(
+    images: np.ndarray[Any, Any], top: float, constants: Sequence[float], rngs: Sequence[Any]
+) -> Any:
     """Add drops on the lens.
 
     The constants are the mean, spread and blur of the noise, the threshold, the strength (for mud,
@@ -188,11 +216,18 @@ def spatter(images: Any, top: float, constants: Sequence[float], rngs: Sequence[
             image += _tint(cover * np.float32(top), MUD, channels)
         else:
             light = _water(liquid)
-            image += _tint(light * np.float32(strength * top / max(light.max(), 1)), WATER, channels)
+            image += _tint(
+                light * np.float32(strength * top / max(light.max(), 1)), WATER, channels
+            )
     return images
 
 
-def spatter_8bit(images: Any, fresh: Any, constants: Sequence[float], rngs: Sequence[Any]) -> None:
+def spatter_8bit(
+    images: np.ndarray[Any, Any],
+    fresh: np.ndarray[Any, Any],
+    constants: Sequence[float],
+    rngs: Sequence[Any],
+) -> None:
     """Do the same for 8-bit images: the light of water is added in whole steps."""
     import numpy as np
 
@@ -205,5 +240,10 @@ def spatter_8bit(images: Any, fresh: Any, constants: Sequence[float], rngs: Sequ
     for image, changed, rng in zip(images, fresh, rngs, strict=True):
         light = _water(_liquid(height, width, constants, rng))
         brightest = constants[4] * 255 / max(int(light.max()), 1)
-        steps = {color: cv2().convertScaleAbs(light, alpha=color * brightest, beta=2**-10 - 0.5) for color in set(colors)}
-        changed[:] = cv2().add(image, cv2().merge([steps[color] for color in colors])).reshape(image.shape)
+        steps = {
+            color: cv2().convertScaleAbs(light, alpha=color * brightest, beta=2**-10 - 0.5)
+            for color in set(colors)
+        }
+        changed[:] = (
+            cv2().add(image, cv2().merge([steps[color] for color in colors])).reshape(image.shape)
+        )

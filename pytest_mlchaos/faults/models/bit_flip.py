@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Key, Visit, derive_seed
@@ -14,14 +14,33 @@ from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import leaves, rebuilt
 from .bits import Cells, Flips, flip, problem, width
 from .gradient_hooks import changing, gradients
-from .modules import LayerFault, checked_model, layer_by_layer, layers_of, name_part, names_of, tensor_at, tensors_of
+from .modules import (
+    LayerFault,
+    checked_model,
+    layer_by_layer,
+    layers_of,
+    name_part,
+    names_of,
+    tensor_at,
+    tensors_of,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["BitFlip"]
 LAYER = "The model"
 
-_SITES = {"weights": "model.forward", "activations": "model.forward", "gradients": "train.backward", "optimizer": "train.step"}
+_SITES = {
+    "weights": "model.forward",
+    "activations": "model.forward",
+    "gradients": "train.backward",
+    "optimizer": "train.step",
+}
 _known: weakref.WeakKeyDictionary[Any, dict[Any, Cells]] = weakref.WeakKeyDictionary()
-"""The elements of each model's weights. They are kept, because the search takes long in a large model."""
+"""The elements of each model's weights. They are kept, because the search takes long in a large
+model.
+"""
 
 
 @register
@@ -74,7 +93,10 @@ class BitFlip(LayerFault):
     def check(self) -> None:
         """Check the parameters."""
         if self.bit is not None and not is_drawn(self.bit) and not 0 <= self.bit < 64:
-            raise BadArgument(f"bit_flip: bit must be the number of a bit (0 to 63; 0 to 31 of float32), got {format_value(self.bit)}")
+            raise BadArgument(
+                f"bit_flip: bit must be the number of a bit (0 to 63; 0 to 31 of float32), got "
+                f"{format_value(self.bit)}"
+            )
         if not is_drawn(self.count) and self.count < 1:
             raise BadArgument(f"bit_flip: count must be 1 or more, got {format_value(self.count)}")
         if self.buffers and not is_drawn(self.part) and self.part != "weights":
@@ -96,18 +118,25 @@ def cells_of(fault: BitFlip, named: list[tuple[str, Any]], what: str) -> Cells:
     if not sound:
         detail = f": {named[0][0]} {problem(named[0][1]) or 'is empty'}" if named else ""
         raise PayloadMismatch(f"bit_flip found no bits to flip in {what}{detail}")
-    fitting = sound if fault.bit is None else [(name, tensor) for name, tensor in sound if fault.bit < width(tensor)]
+    fitting = (
+        sound
+        if fault.bit is None
+        else [(name, tensor) for name, tensor in sound if fault.bit < width(tensor)]
+    )
     if not fitting:
         name, tensor = sound[0]
         kind = str(tensor.dtype).removeprefix("torch.")
         raise PayloadMismatch(
-            f"bit_flip: found no bit {fault.bit} in {kind}, which has bits 0 to {width(tensor) - 1} ({name}: {kind}{list(tensor.shape)})"
+            f"bit_flip: found no bit {fault.bit} in {kind}, which has bits 0 to "
+            f"{width(tensor) - 1} ({name}: {kind}{list(tensor.shape)})"
         )
     cells = Cells(fitting)
     if fault.count > len(cells) and fault.count > sum(
         tensor.numel() * (width(tensor) if fault.bit is None else 1) for _, tensor in fitting
     ):
-        raise PayloadMismatch(f"bit_flip: count={fault.count}, but {what} has {len(cells)} elements")
+        raise PayloadMismatch(
+            f"bit_flip: count={fault.count}, but {what} has {len(cells)} elements"
+        )
     return cells
 
 
@@ -117,7 +146,11 @@ def _flip_kept(visit: Visit, cells: Cells, drawn: list[tuple[int, int, int]]) ->
     visit.keep_until_exit(flips)
     for place, element, bit in drawn:
         flips.flip(cells.tensors[place], element, bit)
-    visit.note(flipped=[f"bit {bit} of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]])
+    visit.note(
+        flipped=[
+            f"bit {bit} of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]
+        ]
+    )
 
 
 def _weights(fault: BitFlip, visit: Visit) -> None:
@@ -128,7 +161,11 @@ def _weights(fault: BitFlip, visit: Visit) -> None:
     drawn = [] if not cells else list(cells.drawn(visit.seed, fault.count, fault.bit))
     if cells is None or not all(_is_held(model, cells, *cell) for cell in drawn):
         named = fault.inside(model, tensors_of(model, fault.buffers), "tensor")
-        cells = known[asked] = cells_of(fault, named, type(model).__name__) if named or fault.layer is None else Cells([])
+        cells = known[asked] = (
+            cells_of(fault, named, type(model).__name__)
+            if named or fault.layer is None
+            else Cells([])
+        )
         drawn = [] if not len(cells) else list(cells.drawn(visit.seed, fault.count, fault.bit))
     if not drawn:
         visit.skip()  # a different part of the model is meant
@@ -136,23 +173,38 @@ def _weights(fault: BitFlip, visit: Visit) -> None:
     _flip_kept(visit, cells, drawn)
 
 
-def _is_held(model: Any, cells: Cells, place: int, element: int, bit: int) -> bool:
+def _is_held(model: torch.nn.Module, cells: Cells, place: int, element: int, bit: int) -> bool:
     """Return True if a tensor still belongs to the model. Its layers may have been replaced since."""
     tensor = cells.tensors[place]
-    return tensor_at(model, cells.names[place]) is tensor and element < tensor.numel() and bit < width(tensor)
+    return (
+        tensor_at(model, cells.names[place]) is tensor
+        and element < tensor.numel()
+        and bit < width(tensor)
+    )
 
 
 def _optimizer(fault: BitFlip, visit: Visit) -> None:
     optimizer = visit.payload
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state"):
-        raise PayloadMismatch(f"bit_flip(part='optimizer') strikes at an optimizer, got {type(optimizer).__name__}")
+        raise PayloadMismatch(
+            f"bit_flip(part='optimizer') strikes at an optimizer, got {type(optimizer).__name__}"
+        )
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     names = names_of(parameters) if fault.layer is not None else {}
-    held = [(names.get(id(one), f"parameter {place}"), optimizer.state.get(one, {})) for place, one in enumerate(parameters)]
+    held = [
+        (names.get(id(one), f"parameter {place}"), optimizer.state.get(one, {}))
+        for place, one in enumerate(parameters)
+    ]
     meant = fault.chosen(held, type(optimizer).__name__, "parameter")
-    found = [(f"{key} of {name}", value) for name, state in meant for key, value in state.items() if hasattr(value, "element_size")]
+    found = [
+        (f"{key} of {name}", value)
+        for name, state in meant
+        for key, value in state.items()
+        if hasattr(value, "element_size")
+    ]
     if not found:
-        visit.skip()  # before the first step, an optimizer has no state, and some optimizers never have one
+        # Before the first step, an optimizer has no state, and some optimizers never have one
+        visit.skip()
         return
     cells = cells_of(fault, found, f"the state of {type(optimizer).__name__}")
     _flip_kept(visit, cells, list(cells.drawn(visit.seed, fault.count, fault.bit)))
@@ -169,7 +221,7 @@ def _gradients(fault: BitFlip, visit: Visit) -> None:
     for place, element, bit in drawn:
         bits.setdefault(place, []).append((element, bit))
 
-    def change(gradient: Any, its: list[tuple[int, int]]) -> Any:
+    def change(gradient: torch.Tensor, its: list[tuple[int, int]]) -> Any:
         fresh = gradient.coalesce().clone() if gradient.is_sparse else gradient.clone()
         values = fresh._values() if gradient.is_sparse else fresh
         if not values.numel():
@@ -178,9 +230,17 @@ def _gradients(fault: BitFlip, visit: Visit) -> None:
             flip(values, element % values.numel(), bit)
         return fresh
 
-    changes = {id(cells.tensors[place]): (lambda gradient, its=its: change(gradient, its)) for place, its in bits.items()}
-    flipped = [f"bit {bit} of the gradient of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]]
-    visit.keep_open(changing(changes, {id(tensor): tensor for tensor in cells.tensors}, visit, flipped=flipped))
+    changes = {
+        id(cells.tensors[place]): (lambda gradient, its=its: change(gradient, its))
+        for place, its in bits.items()
+    }
+    flipped = [
+        f"bit {bit} of the gradient of {cells.names[place]}[{element}]"
+        for place, element, bit in drawn[:8]
+    ]
+    visit.keep_open(
+        changing(changes, {id(tensor): tensor for tensor in cells.tensors}, visit, flipped=flipped)
+    )
 
 
 def _activations(fault: BitFlip, visit: Visit) -> None:
@@ -192,7 +252,11 @@ def _activations(fault: BitFlip, visit: Visit) -> None:
     exact = [item for item in found if item[0] == fault.layer] or found
     name, module = exact[derive_seed(visit.seed, "layer") % len(exact)]
     whole = type(model).__name__
-    places = [(name or whole, module)] if fault.layer is not None else [(name or whole, module), (whole, model)]
+    places = (
+        [(name or whole, module)]
+        if fault.layer is not None
+        else [(name or whole, module), (whole, model)]
+    )
     visit.keep_open(_flipping(fault, visit, places))
 
 
@@ -204,21 +268,34 @@ def _flipping(fault: BitFlip, visit: Visit, places: list[tuple[str, Any]]) -> It
     """
     done = False
 
-    def hook(name: str, output: Any) -> Any:
+    def hook(name: str, output: object) -> Any:
         nonlocal done
         if done:
             return None
         done = True
         found = {leaf.path: leaf.value for leaf in leaves(output) if leaf.is_torch}
-        cells = cells_of(fault, [(".".join(map(str, (name, *path))), value) for path, value in found.items()], f"the output of {name}")
+        cells = cells_of(
+            fault,
+            [(".".join(map(str, (name, *path))), value) for path, value in found.items()],
+            f"the output of {name}",
+        )
         fresh = {id(value): value.clone() for value in cells.tensors}
         drawn = list(cells.drawn(visit.seed, fault.count, fault.bit))
         for place, element, bit in drawn:
             flip(fresh[id(cells.tensors[place])], element, bit)
-        visit.record_injection(flipped=[f"bit {bit} of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]])
-        return rebuilt(output, {path: fresh[id(value)] for path, value in found.items() if id(value) in fresh})
+        visit.record_injection(
+            flipped=[
+                f"bit {bit} of {cells.names[place]}[{element}]" for place, element, bit in drawn[:8]
+            ]
+        )
+        return rebuilt(
+            output, {path: fresh[id(value)] for path, value in found.items() if id(value) in fresh}
+        )
 
-    handles = [module.register_forward_hook(lambda _, __, output, name=name: hook(name, output)) for name, module in places]
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: hook(name, output))
+        for name, module in places
+    ]
     try:
         with layer_by_layer():
             yield
@@ -227,4 +304,9 @@ def _flipping(fault: BitFlip, visit: Visit, places: list[tuple[str, Any]]) -> It
             handle.remove()
 
 
-_PARTS: dict[str, Any] = {"weights": _weights, "activations": _activations, "gradients": _gradients, "optimizer": _optimizer}
+_PARTS: dict[str, Any] = {
+    "weights": _weights,
+    "activations": _activations,
+    "gradients": _gradients,
+    "optimizer": _optimizer,
+}

@@ -8,9 +8,12 @@ import functools
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.sites import derive_seed
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Cells", "Flips", "flip", "problem", "width"]
 
@@ -21,10 +24,14 @@ def _refused_dtypes() -> Any:
     import torch
 
     kinds = {kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
-    return {kind for kind in kinds if kind.is_complex or kind == torch.bool or str(kind).startswith("torch.q")}, torch.strided
+    return {
+        kind
+        for kind in kinds
+        if kind.is_complex or kind == torch.bool or str(kind).startswith("torch.q")
+    }, torch.strided
 
 
-def problem(tensor: Any) -> str | None:
+def problem(tensor: torch.Tensor) -> str | None:
     """Return why the bits of a tensor cannot be flipped, or None.
 
     The first flip in a large model calls this for each of its tensors, so it must be fast.
@@ -36,20 +43,34 @@ def problem(tensor: Any) -> str | None:
         return f"is a tensor of layout {tensor.layout}"
     if tensor.is_meta:
         return "is on the meta device, and holds no values"
-    return f"holds {str(tensor.dtype).removeprefix('torch.')}, of which no bits are flipped" if tensor.dtype in refused else None
+    return (
+        f"holds {str(tensor.dtype).removeprefix('torch.')}, of which no bits are flipped"
+        if tensor.dtype in refused
+        else None
+    )
 
 
-def width(tensor: Any) -> int:
+def width(tensor: torch.Tensor) -> int:
     """Return the number of bits of an element."""
     return 8 * int(tensor.element_size())
 
 
-def _cell(tensor: Any, element: int) -> Any:
-    """Return one element as an integer without axes, in the tensor's memory and unknown to autograd."""
+def _cell(tensor: torch.Tensor, element: int) -> Any:
+    """Return one element as an integer without axes, in the tensor's memory and unknown to
+    autograd.
+    """
     import torch
 
     size = tensor.element_size()
-    bits = tensor.data.view(torch.int8 if size == 1 else torch.int16 if size == 2 else torch.int32 if size == 4 else torch.int64)
+    bits = tensor.data.view(
+        torch.int8
+        if size == 1
+        else torch.int16
+        if size == 2
+        else torch.int32
+        if size == 4
+        else torch.int64
+    )
     if bits.is_contiguous():
         return bits.as_strided((), (), bits.storage_offset() + element)
     offset = bits.storage_offset()
@@ -74,7 +95,7 @@ def _fill(cell: Any, value: int) -> None:
     cell.fill_(value)
 
 
-def flip(tensor: Any, element: int, bit: int) -> tuple[int, int]:
+def flip(tensor: torch.Tensor, element: int, bit: int) -> tuple[int, int]:
     """Flip one bit of the element at a flat index, in place. Return the old and the new integer."""
     cell = _cell(tensor, element)
     before = int(cell)
@@ -92,10 +113,12 @@ class Flips(contextlib.AbstractContextManager[None]):
     def __init__(self) -> None:
         self._done: list[tuple[weakref.ref[Any], Any, int, int, int]] = []
 
-    def flip(self, tensor: Any, element: int, bit: int) -> None:
+    def flip(self, tensor: torch.Tensor, element: int, bit: int) -> None:
         """Flip one more bit."""
         before, after = flip(tensor, element, bit)
-        self._done.append((weakref.ref(tensor), (tensor.dtype, tensor.shape), element, before, after))
+        self._done.append(
+            (weakref.ref(tensor), (tensor.dtype, tensor.shape), element, before, after)
+        )
 
     def __exit__(self, *_: object) -> None:
         while self._done:
@@ -109,7 +132,9 @@ class Flips(contextlib.AbstractContextManager[None]):
 
 
 class Cells:
-    """The elements of several tensors, one after the other. Running sums find the tensor of a number."""
+    """The elements of several tensors, one after the other. Running sums find the tensor of a
+    number.
+    """
 
     def __init__(self, named: Sequence[tuple[str, Any]]) -> None:
         self.names = [name for name, _ in named]
@@ -125,7 +150,9 @@ class Cells:
         return place, number - (self._ends[place - 1] if place else 0)
 
     def drawn(self, seed: int, count: int, bit: int | None) -> Iterator[tuple[int, int, int]]:
-        """Yield distinct (tensor index, element, bit), with equal probability for each element and bit."""
+        """Yield distinct (tensor index, element, bit), with equal probability for each element and
+        bit.
+        """
         seen: set[tuple[int, int]] = set()
         total = len(self)
         for attempt in itertools.count():

@@ -1,14 +1,19 @@
-"""Find the gradients of a backward pass in the graph, and change them before any code can read them."""
+"""Find the gradients of a backward pass in the graph, and change them before any code can read
+them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.sites import Visit
 from ...errors import PayloadMismatch
 from .modules import LayerFault, differ, names_of
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["changing", "gradients"]
 
@@ -23,14 +28,24 @@ def gradients(fault: LayerFault, visit: Visit) -> list[tuple[str, Any]]:
 
     roots = visit.payload if isinstance(visit.payload, (tuple, list)) else (visit.payload,)
     if not all(isinstance(root, torch.Tensor) for root in roots):
-        raise PayloadMismatch(f"{fault.name} strikes at the root tensors of a backward pass, got {type(visit.payload).__name__}")
+        raise PayloadMismatch(
+            f"{fault.name} strikes at the root tensors of a backward pass, got "
+            f"{type(visit.payload).__name__}"
+        )
     found = [root for root in roots if root.grad_fn is None and root.requires_grad]
     found += _reachable_nodes([root.grad_fn for root in roots])
     parameters = [tensor for tensor in found if isinstance(tensor, torch.nn.Parameter)] or found
     if fault.layer is None:
-        return [(f"parameter {place} of {len(parameters)}", tensor) for place, tensor in enumerate(parameters)]
+        return [
+            (f"parameter {place} of {len(parameters)}", tensor)
+            for place, tensor in enumerate(parameters)
+        ]
     names = names_of(parameters)
-    return fault.chosen([(names[id(tensor)], tensor) for tensor in parameters if id(tensor) in names], "the model", "parameter")
+    return fault.chosen(
+        [(names[id(tensor)], tensor) for tensor in parameters if id(tensor) in names],
+        "the model",
+        "parameter",
+    )
 
 
 def _reachable_nodes(nodes: list[Any]) -> Iterator[Any]:
@@ -45,11 +60,18 @@ def _reachable_nodes(nodes: list[Any]) -> Iterator[Any]:
         variable = getattr(node, "variable", None)
         if variable is not None:
             yield variable
-        pending.extend(following for following, _ in reversed(node.next_functions) if following is not None)
+        pending.extend(
+            following for following, _ in reversed(node.next_functions) if following is not None
+        )
 
 
 @contextlib.contextmanager
-def changing(changes: Mapping[int, Callable[[Any], Any]], tensors: Mapping[int, Any], visit: Visit, **details: Any) -> Iterator[None]:
+def changing(
+    changes: Mapping[int, Callable[[Any], Any]],
+    tensors: Mapping[int, Any],
+    visit: Visit,
+    **details: Any,
+) -> Iterator[None]:
     """Replace the gradients of these tensors (by ``id``) with ``change(gradient)``.
 
     A hook on the tensor runs before ``.grad`` is set, before gradients are gathered from other
@@ -57,7 +79,7 @@ def changing(changes: Mapping[int, Callable[[Any], Any]], tensors: Mapping[int, 
     """
     told = False
 
-    def hook(change: Callable[[Any], Any], gradient: Any) -> Any:
+    def hook(change: Callable[[Any], Any], gradient: torch.Tensor) -> Any:
         nonlocal told
         changed = change(gradient)
         if changed is not None and not told and differ(changed, gradient):
@@ -67,6 +89,8 @@ def changing(changes: Mapping[int, Callable[[Any], Any]], tensors: Mapping[int, 
 
     with contextlib.ExitStack() as stack:
         for key, change in changes.items():
-            handle = tensors[key].register_hook(lambda gradient, change=change: hook(change, gradient))
+            handle = tensors[key].register_hook(
+                lambda gradient, change=change: hook(change, gradient)
+            )
             stack.callback(handle.remove)
         yield

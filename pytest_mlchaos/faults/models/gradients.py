@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit, derive_seed
@@ -12,6 +12,9 @@ from ...core.validation import check_share, format_value
 from ...errors import BadArgument
 from .gradient_hooks import changing, gradients
 from .modules import LayerFault
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ExplodingGradient", "NanGradient"]
 LAYER = "The model"
@@ -24,13 +27,18 @@ def _change_all(fault: LayerFault, visit: Visit, change: Callable[[int, Any], An
         visit.skip()
         return
 
-    def changed(place: int, gradient: Any) -> Any:
+    def changed(place: int, gradient: torch.Tensor) -> Any:
         fresh = gradient.coalesce().clone() if gradient.is_sparse else gradient.clone()
         change(place, (fresh._values() if gradient.is_sparse else fresh).detach())
         return fresh
 
-    changes = {id(one): (lambda gradient, place=place: changed(place, gradient)) for place, (_, one) in enumerate(found)}
-    visit.keep_open(changing(changes, {id(one): one for _, one in found}, visit, gradients=len(found)))
+    changes = {
+        id(one): (lambda gradient, place=place: changed(place, gradient))
+        for place, (_, one) in enumerate(found)
+    }
+    visit.keep_open(
+        changing(changes, {id(one): one for _, one in found}, visit, gradients=len(found))
+    )
 
 
 @register
@@ -77,8 +85,12 @@ class NanGradient(LayerFault):
         if self.fraction == 1:
             values.fill_(value)
         elif values.numel():
-            places = np.random.default_rng(seed).choice(values.numel(), max(1, round(self.fraction * values.numel())), replace=False)
-            values[np.unravel_index(np.sort(places), tuple(values.shape))] = torch.full((), value, dtype=values.dtype)
+            places = np.random.default_rng(seed).choice(
+                values.numel(), max(1, round(self.fraction * values.numel())), replace=False
+            )
+            values[np.unravel_index(np.sort(places), tuple(values.shape))] = torch.full(
+                (), value, dtype=values.dtype
+            )
 
 
 @register
@@ -111,7 +123,10 @@ class ExplodingGradient(LayerFault):
     def check(self) -> None:
         """Check the parameters."""
         if not is_drawn(self.factor) and (not math.isfinite(self.factor) or self.factor == 1):
-            raise BadArgument(f"exploding_gradient: factor must be a finite number other than 1, got {format_value(self.factor)}")
+            raise BadArgument(
+                f"exploding_gradient: factor must be a finite number other than 1, got "
+                f"{format_value(self.factor)}"
+            )
 
     def apply(self, visit: Visit) -> None:
         """Watch the gradients of this pass."""

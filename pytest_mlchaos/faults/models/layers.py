@@ -5,20 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit, derive_seed
 from ...core.validation import format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import leaves, rebuilt
-from .modules import LayerFault, checked_model, differ, layer_by_layer, layers_of, name_part, tensors_of
+from .modules import (
+    LayerFault,
+    checked_model,
+    differ,
+    layer_by_layer,
+    layers_of,
+    name_part,
+    tensors_of,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["QuantizationError", "StaleWeights", "StuckNeuron"]
 LAYER = "The model"
 
 
-def _inert(module: Any, inputs: Any, output: Any) -> None:
+def _inert(module: torch.nn.Module, inputs: object, output: object) -> None:
     """Do nothing. This replaces the hook of a stuck neuron in a saved model."""
 
 
@@ -38,21 +49,39 @@ class _Stuck:
     def __reduce__(self) -> tuple[Any, ...]:
         return _unstuck, ()
 
-    def __deepcopy__(self, memo: Any) -> _Stuck:
+    def __deepcopy__(self, memo: object) -> _Stuck:
         return self
 
-    def __call__(self, module: Any, inputs: Any, output: Any) -> Any:
+    def __call__(self, module: torch.nn.Module, inputs: object, output: object) -> Any:
         if self.over:
             return None
-        found = [leaf for leaf in leaves(output) if leaf.is_torch and leaf.is_float and len(leaf.value.shape)]
+        found = [
+            leaf
+            for leaf in leaves(output)
+            if leaf.is_torch and leaf.is_float and len(leaf.value.shape)
+        ]
         if not found:
-            raise PayloadMismatch(f"stuck_neuron found no floating-point values in the output of {self.name}")
+            raise PayloadMismatch(
+                f"stuck_neuron found no floating-point values in the output of {self.name}"
+            )
         leaf = found[0]
-        axis = 1 if len(leaf.value.shape) > 2 and (hasattr(module, "out_channels") or hasattr(module, "num_features")) else -1
+        axis = (
+            1
+            if len(leaf.value.shape) > 2
+            and (hasattr(module, "out_channels") or hasattr(module, "num_features"))
+            else -1
+        )
         units = leaf.value.shape[axis]
-        index = self.index if self.index is not None else derive_seed(self.seed, "index") % max(1, units)
+        index = (
+            self.index
+            if self.index is not None
+            else derive_seed(self.seed, "index") % max(1, units)
+        )
         if index >= units:
-            raise PayloadMismatch(f"stuck_neuron: found no unit {index} in the output of {self.name}: {leaf.shape_and_type()}")
+            raise PayloadMismatch(
+                f"stuck_neuron: found no unit {index} in the output of {self.name}: "
+                f"{leaf.shape_and_type()}"
+            )
         fresh = leaf.value.clone()
         fresh.select(axis, index).fill_(self.value)
         if self.visit is not None and differ(fresh, leaf.value):
@@ -97,7 +126,10 @@ class StuckNeuron(LayerFault):
     def check(self) -> None:
         """Check the parameters."""
         if self.index is not None and not is_drawn(self.index) and self.index < 0:
-            raise BadArgument(f"stuck_neuron: index must be the number of a unit (0, 1, ...), got {format_value(self.index)}")
+            raise BadArgument(
+                f"stuck_neuron: index must be the number of a unit (0, 1, ...), got "
+                f"{format_value(self.index)}"
+            )
 
     def apply(self, visit: Visit) -> None:
         """Hook the layer. The fault has struck once the layer is called."""
@@ -110,12 +142,18 @@ class StuckNeuron(LayerFault):
         visit.skip()
         if not found:
             return  # a different part of the model is meant
-        name, module = found[0] if self.layer is not None else found[derive_seed(visit.seed, "layer") % len(found)]
-        visit.keep_until_exit(_hook_layer(module, _Stuck(name or type(model).__name__, self.index, self.value, visit)))
+        name, module = (
+            found[0]
+            if self.layer is not None
+            else found[derive_seed(visit.seed, "layer") % len(found)]
+        )
+        visit.keep_until_exit(
+            _hook_layer(module, _Stuck(name or type(model).__name__, self.index, self.value, visit))
+        )
 
 
 @contextmanager
-def _hook_layer(module: Any, hook: _Stuck) -> Iterator[None]:
+def _hook_layer(module: torch.nn.Module, hook: _Stuck) -> Iterator[None]:
     handle = module.register_forward_hook(hook)
     try:
         with layer_by_layer():
@@ -184,7 +222,11 @@ class StaleWeights(LayerFault):
         model = checked_model(self, visit.payload)
         old = visit.memory.pop(visit.index - self.age, {})
         named = self.inside(model, tensors_of(model), "parameter")
-        changes = [(tensor, old[name]) for name, tensor in named if name in old and _differ(tensor, old[name])]
+        changes = [
+            (tensor, old[name])
+            for name, tensor in named
+            if name in old and _differ(tensor, old[name])
+        ]
         if changes:
             visit.keep_open(_other_weights(changes))
             visit.record_injection(age=self.age, tensors=len(changes))
@@ -192,9 +234,13 @@ class StaleWeights(LayerFault):
             visit.skip()
 
 
-def _differ(tensor: Any, old: Any) -> bool:
-    """Return True if an earlier value of a tensor differs. A different shape belongs to a different model."""
-    return tensor.shape == old.shape and tensor.dtype == old.dtype and not tensor.detach().equal(old)
+def _differ(tensor: torch.Tensor, old: Any) -> bool:
+    """Return True if an earlier value of a tensor differs. A different shape belongs to a different
+    model.
+    """
+    return (
+        tensor.shape == old.shape and tensor.dtype == old.dtype and not tensor.detach().equal(old)
+    )
 
 
 @register
@@ -235,7 +281,9 @@ class QuantizationError(LayerFault):
     def check(self) -> None:
         """Check the parameters."""
         if not is_drawn(self.bits) and not 2 <= self.bits <= 16:
-            raise BadArgument(f"quantization_error: bits must be 2 to 16, got {format_value(self.bits)}")
+            raise BadArgument(
+                f"quantization_error: bits must be 2 to 16, got {format_value(self.bits)}"
+            )
 
     def apply(self, visit: Visit) -> None:
         """Round the weights."""
@@ -244,13 +292,18 @@ class QuantizationError(LayerFault):
             visit.keep_open(self._rounding(visit, model))
             return
         named = self.inside(model, tensors_of(model), "tensor")
-        rounded = [(tensor, self.rounded(tensor.detach())) for _, tensor in named if _is_real(tensor)]
+        rounded = [
+            (tensor, self.rounded(tensor.detach())) for _, tensor in named if _is_real(tensor)
+        ]
         changes = [(tensor, fresh) for tensor, fresh in rounded if differ(fresh, tensor)]
         if (self.layer is not None and not named) or (rounded and not changes):
-            visit.skip()  # a different part of the model is meant, or all weights are on the grid already
+            # A different part of the model is meant, or all weights are on the grid already
+            visit.skip()
             return
         if not changes:
-            raise PayloadMismatch(f"quantization_error found no floating-point weights in {type(model).__name__}")
+            raise PayloadMismatch(
+                f"quantization_error found no floating-point weights in {type(model).__name__}"
+            )
         visit.keep_open(_other_weights(changes))
         visit.record_injection(bits=self.bits, tensors=len(changes))
 
@@ -263,13 +316,17 @@ class QuantizationError(LayerFault):
         return ((values.double() / step).round() * step).to(values.dtype)
 
     @contextmanager
-    def _rounding(self, visit: Visit, model: Any) -> Iterator[None]:
+    def _rounding(self, visit: Visit, model: torch.nn.Module) -> Iterator[None]:
         every = self.inside(model, layers_of(self, model, self.layer is None), "layer")
         told = False
 
-        def hook(module: Any, inputs: Any, output: Any) -> Any:
+        def hook(module: torch.nn.Module, inputs: object, output: object) -> Any:
             nonlocal told
-            found = {leaf.path: leaf.value for leaf in leaves(output) if leaf.is_torch and _is_real(leaf.value)}
+            found = {
+                leaf.path: leaf.value
+                for leaf in leaves(output)
+                if leaf.is_torch and _is_real(leaf.value)
+            }
             fresh = {path: value.clone() for path, value in found.items()}
             for value in fresh.values():
                 value.data.copy_(self.rounded(value.detach()))
@@ -287,6 +344,6 @@ class QuantizationError(LayerFault):
                 handle.remove()
 
 
-def _is_real(tensor: Any) -> bool:
+def _is_real(tensor: torch.Tensor) -> bool:
     dense = str(tensor.layout) == "torch.strided" and not (tensor.is_meta or tensor.is_nested)
     return bool(dense and tensor.is_floating_point() and tensor.numel())

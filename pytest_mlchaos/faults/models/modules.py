@@ -8,13 +8,25 @@ import fnmatch
 import gc
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.faults import Fault, OneOf, is_drawn
 from ...core.validation import did_you_mean, format_value
 from ...errors import BadArgument, PayloadMismatch
 
-__all__ = ["LayerFault", "checked_model", "layer_by_layer", "layers_of", "name_part", "names_of", "tensor_at", "tensors_of"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "LayerFault",
+    "checked_model",
+    "layer_by_layer",
+    "layers_of",
+    "name_part",
+    "names_of",
+    "tensor_at",
+    "tensors_of",
+]
 
 _WRAPPERS = ("_orig_mod", "module")
 """Attribute names by which compiled and data-parallel models refer to the model inside."""
@@ -35,7 +47,10 @@ class LayerFault(Fault):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layer is not None and not is_drawn(self.layer) and not self.layer.strip():
-            raise BadArgument(f"{self.name}: layer must be a name, such as 'encoder.*.weight', got {format_value(self.layer)}")
+            raise BadArgument(
+                f"{self.name}: layer must be a name, such as 'encoder.*.weight', got "
+                f"{format_value(self.layer)}"
+            )
 
     def matches(self, name: str) -> bool:
         """Return True if the pattern matches a layer's or tensor's name, or that of a layer around
@@ -43,14 +58,24 @@ class LayerFault(Fault):
 
         Wrappers around the model have no name.
         """
-        return self.layer is None or any(_fits(form, self.layer) for form in (name, _unwrap_name(name)))
+        return self.layer is None or any(
+            _fits(form, self.layer) for form in (name, _unwrap_name(name))
+        )
 
-    def chosen(self, named: Iterable[tuple[str, Any]], owner: str, what: str) -> list[tuple[str, Any]]:
-        """Return the chosen tensors or layers. If there are none, raise an error that names some that exist."""
+    def chosen(
+        self, named: Iterable[tuple[str, Any]], owner: str, what: str
+    ) -> list[tuple[str, Any]]:
+        """Return the chosen tensors or layers. If there are none, raise an error that names some
+        that exist.
+        """
         known = list(named)
         names = [name for name, _ in known]
         found = [item for item in known if self.matches(item[0])]
-        while not found and len({name.partition(".")[0] for name in names}) == 1 and all("." in name for name in names):
+        while (
+            not found
+            and len({name.partition(".")[0] for name in names}) == 1
+            and all("." in name for name in names)
+        ):
             # without the prefix of an outer module, for example a trainer's
             names = [name.partition(".")[2] for name in names]
             found = [item for name, item in zip(names, known, strict=True) if self.matches(name)]
@@ -58,7 +83,9 @@ class LayerFault(Fault):
             raise self._unknown([name for name, _ in known], owner, what)
         return found
 
-    def inside(self, model: Any, named: Iterable[tuple[str, Any]], what: str) -> list[tuple[str, Any]]:
+    def inside(
+        self, model: torch.nn.Module, named: Iterable[tuple[str, Any]], what: str
+    ) -> list[tuple[str, Any]]:
         """Return the chosen tensors or layers in a model, by their names in it or in the whole
         model.
 
@@ -66,7 +93,9 @@ class LayerFault(Fault):
         one by one.
         """
         known = list(named)
-        found = [item for item in known if self.layer is None or (item[0] and self.matches(item[0]))]
+        found = [
+            item for item in known if self.layer is None or (item[0] and self.matches(item[0]))
+        ]
         if found or self.layer is None:
             return found
         names, elsewhere = [name for name, _ in known if name], False
@@ -75,7 +104,11 @@ class LayerFault(Fault):
             found = [item for name, item in zip(full, known, strict=True) if self.matches(name)]
             if found:
                 return found
-            others = [name for name, _ in (*tensors_of(whole, buffers=True), *whole.named_modules()) if name]
+            others = [
+                name
+                for name, _ in (*tensors_of(whole, buffers=True), *whole.named_modules())
+                if name
+            ]
             names, elsewhere = names + others, elsewhere or any(map(self.matches, others))
         if elsewhere:
             return []
@@ -86,9 +119,12 @@ class LayerFault(Fault):
         names = list(dict.fromkeys(map(_unwrap_name, names)))
         parts = {name for full in names for name in (full, full.rpartition(".")[0]) if name}
         hint = (
-            did_you_mean(layer, sorted(parts)) or f"; there are {', '.join(names[:SHOWN_NAMES])}{' …' if len(names) > SHOWN_NAMES else ''}"
+            did_you_mean(layer, sorted(parts))
+            or f"; there are {', '.join(names[:SHOWN_NAMES])}{' …' if len(names) > SHOWN_NAMES else ''}"
         )
-        return PayloadMismatch(f"{self.name}: no {what} of {owner} is called {layer!r}{hint if names else ''}")
+        return PayloadMismatch(
+            f"{self.name}: no {what} of {owner} is called {layer!r}{hint if names else ''}"
+        )
 
 
 def _live_modules() -> tuple[list[Any], set[int]]:
@@ -97,15 +133,23 @@ def _live_modules() -> tuple[list[Any], set[int]]:
     found = [item for item in gc.get_objects() if issubclass(type(item), torch.nn.Module)]
     # a module that is being made has no _modules yet
     modules = [module for module in found if "_modules" in module.__dict__]
-    return modules, {id(child) for module in modules for child in module.__dict__["_modules"].values()}
+    return modules, {
+        id(child) for module in modules for child in module.__dict__["_modules"].values()
+    }
 
 
-def _wholes(model: Any) -> list[tuple[str, Any]]:
+def _wholes(model: torch.nn.Module) -> list[tuple[str, Any]]:
     """Return the models that contain a model, with its name in each."""
     modules, inner = _live_modules()
     if id(model) not in inner:
         return []
-    found = [(name, whole) for whole in modules if id(whole) not in inner for name, part in whole.named_modules() if part is model]
+    found = [
+        (name, whole)
+        for whole in modules
+        if id(whole) not in inner
+        for name, part in whole.named_modules()
+        if part is model
+    ]
     return sorted(found, key=lambda item: item[0])
 
 
@@ -120,15 +164,17 @@ def _unwrap_name(name: str) -> str:
     return ".".join(part for part in parts if part != "_orig_mod")
 
 
-def checked_model(fault: Fault, payload: Any) -> Any:
+def checked_model(fault: Fault, payload: object) -> Any:
     """Return the payload if it is a torch module. Else raise an error."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(payload, torch.nn.Module):
-        raise PayloadMismatch(f"{fault.name} strikes at calls of a torch module, got {type(payload).__name__}")
+        raise PayloadMismatch(
+            f"{fault.name} strikes at calls of a torch module, got {type(payload).__name__}"
+        )
     return payload
 
 
-def tensors_of(model: Any, buffers: bool = False) -> list[tuple[str, Any]]:
+def tensors_of(model: torch.nn.Module, buffers: bool = False) -> list[tuple[str, Any]]:
     """Return the parameters (and buffers) of a model with their names, as ``named_parameters``
     does.
 
@@ -144,7 +190,10 @@ def tensors_of(model: Any, buffers: bool = False) -> list[tuple[str, Any]]:
         seen.add(id(module))
         own = module.__dict__
         if not isinstance(own.get("_parameters"), dict):  # a scripted module keeps them elsewhere
-            scripted = [*module.named_parameters(prefix[:-1]), *(module.named_buffers(prefix[:-1]) if buffers else ())]
+            scripted = [
+                *module.named_parameters(prefix[:-1]),
+                *(module.named_buffers(prefix[:-1]) if buffers else ()),
+            ]
             found += [item for item in scripted if id(item[1]) not in seen]
             continue
         for held in (own["_parameters"], own["_buffers"]) if buffers else (own["_parameters"],):
@@ -153,11 +202,15 @@ def tensors_of(model: Any, buffers: bool = False) -> list[tuple[str, Any]]:
                     seen.add(id(tensor))
                     found.append((prefix + name, tensor))
         if inside := own["_modules"]:
-            pending += [(f"{prefix}{name}.", child) for name, child in reversed(inside.items()) if child is not None]
+            pending += [
+                (f"{prefix}{name}.", child)
+                for name, child in reversed(inside.items())
+                if child is not None
+            ]
     return found
 
 
-def tensor_at(model: Any, name: str) -> Any:
+def tensor_at(model: torch.nn.Module, name: str) -> Any:
     """Return the parameter or buffer with this name, or None."""
     *path, last = name.split(".")
     try:
@@ -179,19 +232,27 @@ def layer_by_layer() -> Iterator[None]:
     """
     torch = sys.modules["torch"]
     stance = getattr(torch.compiler, "set_stance", None)  # exists in torch 2.6 and newer
-    with contextlib.nullcontext() if stance is None or "torch._dynamo" not in sys.modules else stance("force_eager"):
+    with (
+        contextlib.nullcontext()
+        if stance is None or "torch._dynamo" not in sys.modules
+        else stance("force_eager")
+    ):
         yield
 
 
-def layers_of(fault: Fault, model: Any, innermost: bool) -> list[tuple[str, Any]]:
+def layers_of(fault: Fault, model: torch.nn.Module, innermost: bool) -> list[tuple[str, Any]]:
     """Return the modules inside a model, including itself, with their names.
 
     ``innermost`` selects modules that contain no others.
     """
     scripted = sys.modules["torch"].jit.ScriptModule
-    found = [(name, module) for name, module in model.named_modules() if not isinstance(module, scripted)]
+    found = [
+        (name, module) for name, module in model.named_modules() if not isinstance(module, scripted)
+    ]
     if not found:
-        raise PayloadMismatch(f"{fault.name} finds no layers in {type(model).__name__}, which runs as one graph")
+        raise PayloadMismatch(
+            f"{fault.name} finds no layers in {type(model).__name__}, which runs as one graph"
+        )
     return [item for item in found if not innermost or not item[1]._modules]
 
 
@@ -207,7 +268,11 @@ def names_of(tensors: Iterable[Any]) -> dict[int, str]:
             for name, tensor in tensors_of(module):
                 if id(tensor) in names:
                     names[id(tensor)].append(name)
-    return {key: min(known, key=lambda name: (name.count("."), name)) for key, known in names.items() if known}
+    return {
+        key: min(known, key=lambda name: (name.count("."), name))
+        for key, known in names.items()
+        if known
+    }
 
 
 def name_part(fault: Any) -> None:
@@ -217,7 +282,10 @@ def name_part(fault: Any) -> None:
     """
     if isinstance(fault.where, (str, OneOf)):
         if fault.part not in (type(fault).part, fault.where):
-            raise BadArgument(f"{fault.name}: where={fault.where!r} and part={fault.part!r} differ. Give one of them")
+            raise BadArgument(
+                f"{fault.name}: where={fault.where!r} and part={fault.part!r} differ. Give one of "
+                f"them"
+            )
         object.__setattr__(fault, "part", fault.where)
         object.__setattr__(fault, "where", None)
 
@@ -226,10 +294,16 @@ def differ(one: Any, other: Any) -> bool:
     """Return True unless two tensors of one shape hold the same bits."""
     if one.is_sparse:
         return bool(differ(one.coalesce()._values(), other.coalesce()._values()))
-    one, other = (tensor.detach().resolve_conj().resolve_neg().contiguous() for tensor in (one, other))
+    one, other = (
+        tensor.detach().resolve_conj().resolve_neg().contiguous() for tensor in (one, other)
+    )
     if one.dtype != other.dtype or one.shape != other.shape:
         return True
-    return not bool(one.view(-1).view(_bytes()).equal(other.view(-1).view(_bytes()))) if one.numel() else False
+    return (
+        not bool(one.view(-1).view(_bytes()).equal(other.view(-1).view(_bytes())))
+        if one.numel()
+        else False
+    )
 
 
 def _bytes() -> Any:

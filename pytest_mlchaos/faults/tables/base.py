@@ -7,11 +7,23 @@ import datetime
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.privacy import key_text, label_text
 
-__all__ = ["NUMBERS", "Column", "Table", "UnsupportedColumn", "ahead", "all_same", "places", "table_of"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "NUMBERS",
+    "Column",
+    "Table",
+    "UnsupportedColumn",
+    "ahead",
+    "all_same",
+    "places",
+    "table_of",
+]
 
 NUMBERS = ("float", "integer")
 SHOWN_COLUMNS = 12
@@ -48,39 +60,41 @@ class Column(abc.ABC):
         """Return numbers that sort as the values do (float64, NaN for a missing value)."""
 
     @abc.abstractmethod
-    def without(self, where: Any) -> Any:
+    def without(self, where: np.ndarray[Any, Any]) -> Any:
         """Return the column with missing values at these places."""
 
     @abc.abstractmethod
-    def with_numbers(self, where: Any, values: Any) -> Any:
+    def with_numbers(self, where: np.ndarray[Any, Any], values: object) -> Any:
         """Return the column with other numbers (or ticks) at these places, in its dtype."""
 
     @abc.abstractmethod
-    def of_type(self, dtype: Any) -> Column:
+    def of_type(self, dtype: object) -> Column:
         """Return a column of numbers in a different NumPy dtype, which can hold them."""
 
     @abc.abstractmethod
-    def texts(self, where: Any) -> list[str]:
+    def texts(self, where: np.ndarray[Any, Any]) -> list[str]:
         """Return the texts at these places."""
 
     @abc.abstractmethod
-    def with_texts(self, where: Any, texts: Sequence[str]) -> Any:
+    def with_texts(self, where: np.ndarray[Any, Any], texts: Sequence[str]) -> Any:
         """Return the column with other texts at these places."""
 
     @abc.abstractmethod
-    def with_category(self, where: Any, value: Any) -> Any:
+    def with_category(self, where: np.ndarray[Any, Any], value: object) -> Any:
         """Return the column with one value that it did not contain so far at these places."""
 
     @abc.abstractmethod
-    def holds(self, value: Any) -> bool:
+    def holds(self, value: object) -> bool:
         """Return True if the column contains a value, or has it as a category."""
 
     @abc.abstractmethod
-    def same(self, where: Any, other: Column, there: Any) -> Any:
+    def same(self, where: np.ndarray[Any, Any], other: Column, there: np.ndarray[Any, Any]) -> Any:
         """Return which values at these places equal those of ``other`` at its places."""
 
     @abc.abstractmethod
-    def replaced(self, where: Any, other: Column, there: Any) -> Any:
+    def replaced(
+        self, where: np.ndarray[Any, Any], other: Column, there: np.ndarray[Any, Any]
+    ) -> Any:
         """Return the column with values of ``other``, a column of the same dtype, at these places."""
 
     @abc.abstractmethod
@@ -95,8 +109,10 @@ class Column(abc.ABC):
         """
 
     @abc.abstractmethod
-    def recoded(self, order: Any) -> Any:
-        """Return a category with its list of values in a different order: the same values, other codes."""
+    def recoded(self, order: np.ndarray[Any, Any]) -> Any:
+        """Return a category with its list of values in a different order: the same values, other
+        codes.
+        """
 
     @abc.abstractmethod
     def category_count(self) -> int:
@@ -139,15 +155,15 @@ class Table(abc.ABC):
         """Return the table with only these columns, in this order."""
 
     @abc.abstractmethod
-    def renamed(self, place: int, name: Any) -> Any:
+    def renamed(self, place: int, name: object) -> Any:
         """Return the table with a new name for one column."""
 
     @abc.abstractmethod
-    def numbered(self, name: Any) -> Any:
+    def numbered(self, name: object) -> Any:
         """Return the table with one more column at the start, which numbers the rows from 0."""
 
     @abc.abstractmethod
-    def taken(self, rows: Any) -> Any:
+    def taken(self, rows: np.ndarray[Any, Any]) -> Any:
         """Return the table with these rows, in this order."""
 
     @abc.abstractmethod
@@ -155,12 +171,15 @@ class Table(abc.ABC):
         """Return the table as it is now, protected from later changes by its owner."""
 
     @abc.abstractmethod
-    def followed_by(self, other: Any) -> Any:
+    def followed_by(self, other: object) -> Any:
         """Return the table followed by the rows of a table with the same columns."""
 
     def schema(self) -> tuple[Any, ...]:
         """Return the names and dtypes, which tables of one kind share."""
-        return (type(self.value).__name__, *((str(name), self.dtype(place)) for place, name in enumerate(self.names)))
+        return (
+            type(self.value).__name__,
+            *((str(name), self.dtype(place)) for place, name in enumerate(self.names)),
+        )
 
     def label(self, place: int) -> str:
         """Return a column's name as reports show it."""
@@ -172,7 +191,10 @@ class Table(abc.ABC):
 
     def describe(self) -> str:
         """Return ``DataFrame[5 rows x 2 columns] (age: int64, name: str)``."""
-        columns = [f"{self.label(place)}: {self.dtype(place)}" for place in range(min(len(self.names), SHOWN_COLUMNS))]
+        columns = [
+            f"{self.label(place)}: {self.dtype(place)}"
+            for place in range(min(len(self.names), SHOWN_COLUMNS))
+        ]
         more = ["..."] if len(self.names) > SHOWN_COLUMNS else []
         return f"{type(self.value).__name__}[{self.rows} rows x {len(self.names)} columns] ({', '.join(columns + more)})"
 
@@ -184,13 +206,17 @@ def ahead(now: datetime.timedelta | None, seconds: int) -> datetime.timezone:
     """
     minutes = round(((now or datetime.timedelta()).total_seconds() + seconds) / 60)
     if not round(seconds / 60):
-        raise UnsupportedColumn(f"has whole minutes between its zone and UTC, and {seconds} s are none")
+        raise UnsupportedColumn(
+            f"has whole minutes between its zone and UTC, and {seconds} s are none"
+        )
     if abs(minutes) >= 24 * 60:
-        raise UnsupportedColumn(f"would be {minutes / 60:+g} h from UTC, and no zone is a day or more from it")
+        raise UnsupportedColumn(
+            f"would be {minutes / 60:+g} h from UTC, and no zone is a day or more from it"
+        )
     return datetime.timezone(datetime.timedelta(minutes=minutes))
 
 
-def table_of(value: Any) -> Table | None:
+def table_of(value: object) -> Table | None:
     """Return the adapter for a table, or None if the value is not a table."""
     library = type(value).__module__.partition(".")[0]
     numpy, pandas, arrow = (sys.modules.get(name) for name in ("numpy", "pandas", "pyarrow"))
@@ -206,20 +232,28 @@ def table_of(value: Any) -> Table | None:
         from .polars import PolarsTable
 
         return PolarsTable(value)
-    if numpy is not None and isinstance(value, numpy.ndarray) and not isinstance(value, numpy.ma.MaskedArray):
+    if (
+        numpy is not None
+        and isinstance(value, numpy.ndarray)
+        and not isinstance(value, numpy.ma.MaskedArray)
+    ):
         from .numpy import NumpyTable
 
         return NumpyTable(value) if value.ndim == (2 if value.dtype.names is None else 1) else None
     return None
 
 
-def all_same(column: Column, where: Any, other: Column, there: Any) -> bool:
+def all_same(
+    column: Column, where: np.ndarray[Any, Any], other: Column, there: np.ndarray[Any, Any]
+) -> bool:
     """Return True if all values equal those of ``other``. The first few usually decide."""
     first = 64
-    return bool(column.same(where[:first], other, there[:first]).all()) and bool(column.same(where, other, there).all())
+    return bool(column.same(where[:first], other, there[:first]).all()) and bool(
+        column.same(where, other, there).all()
+    )
 
 
-def places(rng: Any, size: int, count: int) -> Any:
+def places(rng: np.random.Generator, size: int, count: int) -> Any:
     """Return ``count`` distinct numbers below ``size``, ascending, each set with equal probability.
 
     Numbers are drawn until enough are distinct, and then a random part is removed. This is several
@@ -236,7 +270,9 @@ def places(rng: Any, size: int, count: int) -> Any:
     if 8 * count > size:
         found = _draw_many(rng, size, count)
         surplus = len(found) - count
-        return np.delete(found, rng.choice(len(found), surplus, replace=False)) if surplus else found
+        return (
+            np.delete(found, rng.choice(len(found), surplus, replace=False)) if surplus else found
+        )
     drawn, new = _draw_few_sorted(rng, size, count)
     distinct = np.flatnonzero(new)
     new[distinct[rng.choice(len(distinct), len(distinct) - count, replace=False)]] = False
@@ -248,8 +284,10 @@ def _draws(size: int, have: int, count: int) -> int:
     return int(-size * math.log1p(-(count - have) / size) + 2 * count**0.5) + 1
 
 
-def _draw_many(rng: Any, size: int, count: int) -> Any:
-    """Return at least ``count`` distinct numbers below ``size``, and usually few more, for large counts."""
+def _draw_many(rng: np.random.Generator, size: int, count: int) -> Any:
+    """Return at least ``count`` distinct numbers below ``size``, and usually few more, for large
+    counts.
+    """
     import numpy as np
 
     dtype = np.uint32 if size < 2**32 else np.uint64
@@ -260,7 +298,7 @@ def _draw_many(rng: Any, size: int, count: int) -> Any:
     return found
 
 
-def _draw_few_sorted(rng: Any, size: int, count: int) -> tuple[Any, Any]:
+def _draw_few_sorted(rng: np.random.Generator, size: int, count: int) -> tuple[Any, Any]:
     """Return sorted numbers below ``size``, and which differ from the one before, for small counts."""
     import numpy as np
 

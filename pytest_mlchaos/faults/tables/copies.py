@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["pick", "with_others"]
 
@@ -10,7 +13,12 @@ BLOCK_VALUES = 16_384
 """The number of values that are copied at once, so that they stay in the processor's cache."""
 
 
-def with_others(values: Any, where: Any, others: Any, dtype: Any = None) -> Any:
+def with_others(
+    values: Any,
+    where: np.ndarray[Any, Any],
+    others: Any,
+    dtype: Any = None,
+) -> Any:
     """Return a copy of an array with other values (or one value) at these places of its first axis.
 
     The copy may have a different dtype. If the places ascend, it is made block by block, so that a
@@ -19,7 +27,12 @@ def with_others(values: Any, where: Any, others: Any, dtype: Any = None) -> Any:
     import numpy as np
 
     fresh = np.empty(values.shape, dtype=dtype or values.dtype)
-    if len(values) <= BLOCK_VALUES or not isinstance(where, np.ndarray) or where.dtype.kind not in "iu" or not _ascend(where):
+    if (
+        len(values) <= BLOCK_VALUES
+        or not isinstance(where, np.ndarray)
+        or where.dtype.kind not in "iu"
+        or not _ascend(where)
+    ):
         fresh[...] = values
         fresh[where] = others
         return fresh
@@ -32,18 +45,18 @@ def with_others(values: Any, where: Any, others: Any, dtype: Any = None) -> Any:
     return fresh
 
 
-def _ascend(places: Any) -> bool:
+def _ascend(places: np.ndarray[Any, Any]) -> bool:
     """Return True if each place is above the one before."""
     return bool((places[1:] > places[:-1]).all())
 
 
-def _stretch(places: Any) -> Any:
+def _stretch(places: np.ndarray[Any, Any]) -> Any:
     """Return ascending places, as a slice if they are consecutive."""
     if len(places) and places[-1] - places[0] == len(places) - 1:
         return slice(int(places[0]), int(places[-1]) + 1)
     return places
 
 
-def pick(values: Any, places: Any) -> Any:
+def pick(values: Any, places: np.ndarray[Any, Any]) -> Any:
     """Return the values at these places. Long stretches are not copied."""
     return values[_stretch(places) if len(places) > BLOCK_VALUES and _ascend(places) else places]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...core.faults import is_drawn
 from ...core.privacy import may_be_hinted
@@ -14,6 +14,9 @@ from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import describe
 from ..data_fault import DataFault
 from .base import Column, Table, UnsupportedColumn, places, table_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["MAX_REDRAWS", "SHARES", "ColumnFault", "Spot", "TableFault", "rows_of"]
 
@@ -35,7 +38,9 @@ class Spot:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class TableFault(DataFault):
-    """A fault of a table. It strikes where tables are read, or the tables that calls of ``target`` return."""
+    """A fault of a table. It strikes where tables are read, or the tables that calls of ``target``
+    return.
+    """
 
     site = "data.table"
     compared = True
@@ -47,9 +52,20 @@ class TableFault(DataFault):
             check_share(self.name, "fraction", fraction)
         column = getattr(self, "column", None)
         if column is not None and not is_drawn(column):
-            wanted = [column] if isinstance(column, (str, int)) else list(column) if isinstance(column, (list, tuple)) else [None]
-            if not wanted or not all(isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted):
-                raise BadArgument(f"{self.name}: column must be a name or a list of names, got {format_value(column)}")
+            wanted = (
+                [column]
+                if isinstance(column, (str, int))
+                else list(column)
+                if isinstance(column, (list, tuple))
+                else [None]
+            )
+            if not wanted or not all(
+                isinstance(name, (str, int)) and not isinstance(name, bool) for name in wanted
+            ):
+                raise BadArgument(
+                    f"{self.name}: column must be a name or a list of names, got "
+                    f"{format_value(column)}"
+                )
             object.__setattr__(self, "column", tuple(wanted) if len(wanted) > 1 else wanted[0])
 
     def apply(self, visit: Visit) -> Any:
@@ -62,10 +78,14 @@ class TableFault(DataFault):
         except UnsupportedColumn as why:
             raise self.refused(table, str(why)) from None
         except NotImplementedError:  # pyarrow raises this if it lacks an operation for a type
-            raise self.refused(table, "its library has no such operation for the dtype of one of its columns") from None
+            raise self.refused(
+                table, "its library has no such operation for the dtype of one of its columns"
+            ) from None
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """Return the table with the fault, as an object of its library. Call ``visit.note`` for the journal."""
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
+        """Return the table with the fault, as an object of its library. Call ``visit.note`` for the
+        journal.
+        """
         raise NotImplementedError
 
     def refused(self, table: Table, why: str) -> PayloadMismatch:
@@ -77,7 +97,8 @@ class TableFault(DataFault):
         if table is None:
             where = "the table" if self.target is None else f"what {self.target} returns"
             raise PayloadMismatch(
-                f"{self.name}: {where} is not a table but {describe(visit.payload)}. It works on DataFrames and Series of pandas, "
+                f"{self.name}: {where} is not a table but {describe(visit.payload)}. It works on "
+                f"DataFrames and Series of pandas, "
                 "tables of pyarrow "
                 "and polars, and NumPy arrays with fields or two axes"
             )
@@ -85,16 +106,23 @@ class TableFault(DataFault):
             raise self.refused(table, "it is empty")
         return table
 
-    def wanted(self, table: Table, column: Any) -> list[int]:
+    def wanted(self, table: Table, column: object) -> list[int]:
         """Return the positions of the named columns. Refuse a name that is missing or ambiguous."""
-        return [self._place(table, name) for name in (column if isinstance(column, tuple) else (column,))]
+        return [
+            self._place(table, name)
+            for name in (column if isinstance(column, tuple) else (column,))
+        ]
 
     def _place(self, table: Table, name: Any) -> int:
         found = [place for place, known in enumerate(table.names) if known == name]
         if len(found) == 1:
             return found[0]
         if found:
-            raise self.refused(table, f"{len(found)} columns are called {name!r}. Without column=, columns are chosen by position")
+            raise self.refused(
+                table,
+                f"{len(found)} columns are called {name!r}. Without column=, columns are chosen by "
+                f"position",
+            )
         raise self.refused(table, f"it has no column {name!r}{_near(name, table.names)}")
 
 
@@ -115,8 +143,10 @@ class ColumnFault(TableFault):
 
     column: Any = None
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
-        """Change each column by itself. A named column must fit. Without names, at least one column must."""
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
+        """Change each column by itself. A named column must fit. Without names, at least one column
+        must.
+        """
         columns: dict[int, Any] = {}
         hits: dict[str, int] = {}
         for place, column in self.columns(table):
@@ -150,7 +180,9 @@ class ColumnFault(TableFault):
     def _check_kind(self, column: Column) -> None:
         fits = (*self.fits, *(self.fits_named if self.column is not None else ()))
         if fits and column.kind not in fits:
-            raise UnsupportedColumn(f"is of the dtype {column.dtype}, which is not {' or '.join(fits)}")
+            raise UnsupportedColumn(
+                f"is of the dtype {column.dtype}, which is not {' or '.join(fits)}"
+            )
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """Return the changed column, and the number of its changed values.
@@ -164,7 +196,11 @@ def _near(name: str | int, names: list[Any]) -> str:
     """Return the most similar column name, exactly or else without regard to case and type."""
     names = [known for known in names if may_be_hinted(str(name), str(known))]
     exact = did_you_mean(str(name), [known for known in names if isinstance(known, str)])
-    folded = {str(known).casefold(): known for known in names if isinstance(name, str) or isinstance(known, str)}
+    folded = {
+        str(known).casefold(): known
+        for known in names
+        if isinstance(name, str) or isinstance(known, str)
+    }
     if exact or not folded:
         return exact
     import difflib
@@ -173,7 +209,7 @@ def _near(name: str | int, names: list[Any]) -> str:
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""
 
 
-def rows_of(column: Column, fraction: float, rng: Any) -> Any:
+def rows_of(column: Column, fraction: float, rng: np.random.Generator) -> Any:
     """Return the places of this share of a column's values, drawn uniformly, at least one."""
     import numpy as np
 

@@ -5,15 +5,35 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .base import Column, Table, UnsupportedColumn
 from .copies import pick, with_others
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = ["NumpyColumn", "NumpyTable", "fit_dtype"]
 
-_KINDS = {"f": "float", "i": "integer", "u": "integer", "b": "boolean", "U": "text", "S": "text", "M": "time"}
-_SECONDS = {"W": 604800.0, "D": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_KINDS = {
+    "f": "float",
+    "i": "integer",
+    "u": "integer",
+    "b": "boolean",
+    "U": "text",
+    "S": "text",
+    "M": "time",
+}
+_SECONDS = {
+    "W": 604800.0,
+    "D": 86400.0,
+    "h": 3600.0,
+    "m": 60.0,
+    "s": 1.0,
+    "ms": 1e-3,
+    "us": 1e-6,
+    "ns": 1e-9,
+}
 
 
 def fit_dtype(values: Any, dtype: Any) -> Any:
@@ -23,7 +43,10 @@ def fit_dtype(values: Any, dtype: Any) -> Any:
     if dtype.kind not in "iu" or values.dtype.kind not in "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    lowest, highest = float(limits.min), float(np.nextafter(float(limits.max), 0)) if dtype.itemsize == 8 else float(limits.max)
+    lowest, highest = (
+        float(limits.min),
+        float(np.nextafter(float(limits.max), 0)) if dtype.itemsize == 8 else float(limits.max),
+    )
     return np.clip(np.rint(values), lowest, highest).astype(dtype)
 
 
@@ -33,17 +56,21 @@ class NumpyColumn(Column):
     A field may have an array in each row. Such a value is missing if all of its elements are.
     """
 
-    def __init__(self, name: Any, values: Any) -> None:
+    def __init__(self, name: Any, values: np.ndarray[Any, Any]) -> None:
         self.name = name
         self.values = values
         self.size = len(values)
-        self.dtype = str(values.dtype) if values.ndim == 1 else f"{values.dtype}{list(values.shape[1:])}"
+        self.dtype = (
+            str(values.dtype) if values.ndim == 1 else f"{values.dtype}{list(values.shape[1:])}"
+        )
         self.kind = _KINDS.get(values.dtype.kind, "other") if values.ndim == 1 else "other"
         if self.kind == "other" and values.dtype.kind == "O" and values.ndim == 1:
             self.kind = _kind_of_objects(values)
 
     def nulls(self) -> Any:
-        """Return which values are NaN, NaT or None. In a dtype without these, the empty text is missing."""
+        """Return which values are NaN, NaT or None. In a dtype without these, the empty text is
+        missing.
+        """
         return self._nulls
 
     @functools.cached_property
@@ -75,7 +102,9 @@ class NumpyColumn(Column):
         """Return numbers as they are, and texts by their rank."""
         import numpy as np
 
-        if self.kind in (*NUMBERS_AND_TIMES, "boolean") or (self.values.dtype.kind == "m" and self.values.ndim == 1):
+        if self.kind in (*NUMBERS_AND_TIMES, "boolean") or (
+            self.values.dtype.kind == "m" and self.values.ndim == 1
+        ):
             codes = self.numbers().astype(np.float64)
         elif self.kind == "text":
             codes = np.unique(self.values.astype(str), return_inverse=True)[1].astype(np.float64)
@@ -86,7 +115,7 @@ class NumpyColumn(Column):
             codes[nulls] = np.nan
         return codes
 
-    def without(self, where: Any) -> Any:
+    def without(self, where: np.ndarray[Any, Any]) -> Any:
         """Return the column with missing values. Integers and truth values become float64, as in a
         file with gaps.
         """
@@ -98,21 +127,25 @@ class NumpyColumn(Column):
         nothing = None if kind == "O" else "NaT" if kind in "mM" else float("nan")
         return with_others(self.values, where, nothing, "f8" if kind in "iub" else None)
 
-    def with_numbers(self, where: Any, values: Any) -> Any:
+    def with_numbers(self, where: np.ndarray[Any, Any], values: Any) -> Any:
         """Return the column with other numbers in the same dtype."""
         dtype = self.values.dtype
-        return with_others(self.values, where, values.astype(dtype) if dtype.kind == "M" else fit_dtype(values, dtype))
+        return with_others(
+            self.values,
+            where,
+            values.astype(dtype) if dtype.kind == "M" else fit_dtype(values, dtype),
+        )
 
     def of_type(self, dtype: Any) -> Column:
         """Return the column in that dtype."""
         return NumpyColumn(self.name, self.values.astype(dtype))
 
-    def texts(self, where: Any) -> list[str]:
+    def texts(self, where: np.ndarray[Any, Any]) -> list[str]:
         """Return the texts. Bytes are read as Latin-1."""
         found = self.values[where].tolist()
         return [value.decode("latin-1") if isinstance(value, bytes) else value for value in found]
 
-    def with_texts(self, where: Any, texts: Sequence[str]) -> Any:
+    def with_texts(self, where: np.ndarray[Any, Any], texts: Sequence[str]) -> Any:
         """Return the column with other texts. It is wider if a text is longer than all so far."""
         import numpy as np
 
@@ -127,7 +160,7 @@ class NumpyColumn(Column):
         fresh[where] = other
         return fresh
 
-    def with_category(self, where: Any, value: Any) -> Any:
+    def with_category(self, where: np.ndarray[Any, Any], value: Any) -> Any:
         """Return the column with a text, or with the number itself."""
         if self.kind == "text":
             return self.with_texts(where, [value] * len(where))
@@ -137,10 +170,14 @@ class NumpyColumn(Column):
 
     def holds(self, value: Any) -> bool:
         """Return True if a value is equal."""
-        wanted = value.encode("utf-8") if self.values.dtype.kind == "S" and isinstance(value, str) else value
+        wanted = (
+            value.encode("utf-8")
+            if self.values.dtype.kind == "S" and isinstance(value, str)
+            else value
+        )
         return bool((self.values == wanted).any())
 
-    def same(self, where: Any, other: Column, there: Any) -> Any:
+    def same(self, where: np.ndarray[Any, Any], other: Column, there: np.ndarray[Any, Any]) -> Any:
         """Compare element by element. NaN equals NaN."""
         assert isinstance(other, NumpyColumn)  # columns of one table are of one kind
         ours, theirs = pick(self.values, where), pick(other.values, there)
@@ -150,7 +187,9 @@ class NumpyColumn(Column):
             found = (ours == theirs) | ((ours != ours) & (theirs != theirs))
         return found.all(axis=tuple(range(1, found.ndim)))
 
-    def replaced(self, where: Any, other: Column, there: Any) -> Any:
+    def replaced(
+        self, where: np.ndarray[Any, Any], other: Column, there: np.ndarray[Any, Any]
+    ) -> Any:
         """Replace element by element."""
         assert isinstance(other, NumpyColumn)
         return with_others(self.values, where, pick(other.values, there))
@@ -171,7 +210,7 @@ class NumpyColumn(Column):
             raise UnsupportedColumn(f"of the dtype {self.dtype} is too coarse for {seconds} s")
         return self.values + ticks
 
-    def recoded(self, order: Any) -> Any:
+    def recoded(self, order: np.ndarray[Any, Any]) -> Any:
         """Refuse: NumPy has no dtype for categories."""
         raise UnsupportedColumn(f"of the dtype {self.dtype} has no list of categories")
 
@@ -194,18 +233,22 @@ class NumpyColumn(Column):
 NUMBERS_AND_TIMES = ("float", "integer", "time")
 
 
-def _missing(objects: Any) -> Any:
+def _missing(objects: np.ndarray[Any, Any]) -> Any:
     """Return which objects are None, NaN, or missing to pandas."""
     import numpy as np
 
     pandas = sys.modules.get("pandas")
     if pandas is not None:
         return pandas.isna(objects)
-    return np.fromiter((value is None or value != value for value in objects.ravel()), bool, objects.size).reshape(objects.shape)
+    return np.fromiter(
+        (value is None or value != value for value in objects.ravel()), bool, objects.size
+    ).reshape(objects.shape)
 
 
-def _same_objects(ours: Any, theirs: Any) -> Any:
-    """Return which objects are equal. Missing values are equal, and arrays are compared by identity."""
+def _same_objects(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> Any:
+    """Return which objects are equal. Missing values are equal, and arrays are compared by
+    identity.
+    """
     import numpy as np
 
     gone, lacking = _missing(ours), _missing(theirs)
@@ -213,10 +256,15 @@ def _same_objects(ours: Any, theirs: Any) -> Any:
     try:
         return np.asarray(ours == theirs, dtype=bool) | both
     except (TypeError, ValueError):
-        return np.fromiter((one is other for one, other in zip(ours, theirs, strict=True)), bool, len(ours)) | both
+        return (
+            np.fromiter(
+                (one is other for one, other in zip(ours, theirs, strict=True)), bool, len(ours)
+            )
+            | both
+        )
 
 
-def _kind_of_objects(values: Any) -> str:
+def _kind_of_objects(values: np.ndarray[Any, Any]) -> str:
     """Return the kind text if all values that are not missing are texts."""
     pandas = sys.modules.get("pandas")
     if pandas is not None:
@@ -226,7 +274,9 @@ def _kind_of_objects(values: Any) -> str:
 
 
 class NumpyTable(Table):
-    """An array with fields, or one with two axes, whose columns have numbers as names and share one dtype."""
+    """An array with fields, or one with two axes, whose columns have numbers as names and share one
+    dtype.
+    """
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -258,9 +308,18 @@ class NumpyTable(Table):
         import numpy as np
 
         if not self.named:
-            dtype = np.result_type(self.value.dtype, *columns.values()) if self.value.dtype.kind != "O" else self.value.dtype
-            if dtype.kind == "U" and self.value.dtype.kind != "U":  # else all columns would become texts
-                columns = {place: columns.get(place, self.column(place).as_text()) for place in range(len(self.names))}
+            dtype = (
+                np.result_type(self.value.dtype, *columns.values())
+                if self.value.dtype.kind != "O"
+                else self.value.dtype
+            )
+            if (
+                dtype.kind == "U" and self.value.dtype.kind != "U"
+            ):  # else all columns would become texts
+                columns = {
+                    place: columns.get(place, self.column(place).as_text())
+                    for place in range(len(self.names))
+                }
             fresh = self._like(self.value.astype(dtype))
             for place, values in columns.items():
                 fresh[:, place] = values
@@ -270,7 +329,12 @@ class NumpyTable(Table):
             for place, values in columns.items():
                 fresh[self.names[place]] = values
             return fresh
-        return self._built([(name, columns.get(place, self._values(place))) for place, name in enumerate(self.names)])
+        return self._built(
+            [
+                (name, columns.get(place, self._values(place)))
+                for place, name in enumerate(self.names)
+            ]
+        )
 
     def arranged(self, positions: Sequence[int]) -> Any:
         """Return the array with these fields or columns."""
@@ -278,23 +342,28 @@ class NumpyTable(Table):
             return self.value[:, list(positions)]
         return self._built([(self.names[place], self._values(place)) for place in positions])
 
-    def renamed(self, place: int, name: Any) -> Any:
+    def renamed(self, place: int, name: object) -> Any:
         """Return the array with a renamed field."""
         if not self.named:
             raise UnsupportedColumn("its columns have no names")
         names = [name if here == place else old for here, old in enumerate(self.names)]
         return self._built([(new, self._values(here)) for here, new in enumerate(names)])
 
-    def numbered(self, name: Any) -> Any:
+    def numbered(self, name: object) -> Any:
         """Return the array with one more field, or one more column of the same dtype."""
         import numpy as np
 
         if not self.named:
             count = np.arange(self.rows).astype(self.value.dtype)
             return self._like(np.concatenate([count[:, None], self.value], axis=1))
-        return self._built([(name, np.arange(self.rows)), *((old, self._values(here)) for here, old in enumerate(self.names))])
+        return self._built(
+            [
+                (name, np.arange(self.rows)),
+                *((old, self._values(here)) for here, old in enumerate(self.names)),
+            ]
+        )
 
-    def taken(self, rows: Any) -> Any:
+    def taken(self, rows: np.ndarray[Any, Any]) -> Any:
         """Return a copy with the rows in that order."""
         return self.value[rows]
 
@@ -302,7 +371,7 @@ class NumpyTable(Table):
         """Return a copy."""
         return self.value.copy()
 
-    def followed_by(self, other: Any) -> Any:
+    def followed_by(self, other: object) -> Any:
         """Return both arrays in one."""
         import numpy as np
 
@@ -311,13 +380,17 @@ class NumpyTable(Table):
     def _built(self, columns: list[tuple[Any, Any]]) -> Any:
         import numpy as np
 
-        fresh = np.empty(self.rows, dtype=[(name, values.dtype, values.shape[1:]) for name, values in columns])
+        fresh = np.empty(
+            self.rows, dtype=[(name, values.dtype, values.shape[1:]) for name, values in columns]
+        )
         for name, values in columns:
             fresh[name] = values
         return self._like(fresh)
 
-    def _like(self, fresh: Any) -> Any:
-        """Return the array in the same class. A recarray stays one, but a memory map becomes an array."""
+    def _like(self, fresh: np.ndarray[Any, Any]) -> Any:
+        """Return the array in the same class. A recarray stays one, but a memory map becomes an
+        array.
+        """
         import numpy as np
 
         kind = type(self.value)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .arrow import ArrowColumn
 from .base import Column, Table, UnsupportedColumn, ahead
 from .numpy import NumpyColumn, fit_dtype
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 __all__ = ["PandasTable"]
 
@@ -21,7 +25,7 @@ class _ExtensionColumn(Column):
     These are nullable numbers, categories, times with a zone, texts as objects, and sparse values.
     """
 
-    def __init__(self, name: Any, values: Any) -> None:
+    def __init__(self, name: Any, values: pd.Series) -> None:
         import pandas as pd
 
         self.name = name
@@ -43,7 +47,9 @@ class _ExtensionColumn(Column):
             dtype = dtype.subtype
         elif isinstance(dtype, (pd.PeriodDtype, pd.IntervalDtype)):
             return "other"
-        return {"f": "float", "i": "integer", "u": "integer", "b": "boolean", "M": "time"}.get(dtype.kind, "other")
+        return {"f": "float", "i": "integer", "u": "integer", "b": "boolean", "M": "time"}.get(
+            dtype.kind, "other"
+        )
 
     def nulls(self) -> Any:
         """Return the missing values as pandas reports them."""
@@ -84,24 +90,28 @@ class _ExtensionColumn(Column):
             codes[nulls] = np.nan
         return codes
 
-    def without(self, where: Any) -> Any:
+    def without(self, where: np.ndarray[Any, Any]) -> Any:
         """Return the column with pandas' own missing value."""
         import pandas as pd
 
         if self._sparse:
             dense = NumpyColumn(self.name, self.numbers()).without(where)
-            return pd.arrays.SparseArray(dense, fill_value=dense.dtype.type(self.array.dtype.fill_value))
+            return pd.arrays.SparseArray(
+                dense, fill_value=dense.dtype.type(self.array.dtype.fill_value)
+            )
         return self._set(where, pd.NA if self.kind != "time" else pd.NaT)
 
-    def _set(self, where: Any, values: Any) -> Any:
+    def _set(self, where: np.ndarray[Any, Any], values: pd.Series) -> Any:
         fresh = self.array.copy()
         try:
             fresh[where] = values
         except (TypeError, ValueError):
-            raise UnsupportedColumn(f"of the dtype {self.dtype} does not take such values") from None
+            raise UnsupportedColumn(
+                f"of the dtype {self.dtype} does not take such values"
+            ) from None
         return fresh
 
-    def with_numbers(self, where: Any, values: Any) -> Any:
+    def with_numbers(self, where: np.ndarray[Any, Any], values: pd.Series) -> Any:
         """Return the column with other numbers in the same dtype."""
         import pandas as pd
 
@@ -121,18 +131,26 @@ class _ExtensionColumn(Column):
         import pandas as pd
 
         if self._sparse:
-            return _ExtensionColumn(self.name, self.array.astype(pd.SparseDtype(dtype, dtype.type(self.array.dtype.fill_value))))
-        return _ExtensionColumn(self.name, self.array.astype(dtype.name.replace("i", "I", 1).replace("uI", "UI").replace("f", "F")))
+            return _ExtensionColumn(
+                self.name,
+                self.array.astype(pd.SparseDtype(dtype, dtype.type(self.array.dtype.fill_value))),
+            )
+        return _ExtensionColumn(
+            self.name,
+            self.array.astype(
+                dtype.name.replace("i", "I", 1).replace("uI", "UI").replace("f", "F")
+            ),
+        )
 
-    def texts(self, where: Any) -> list[str]:
+    def texts(self, where: np.ndarray[Any, Any]) -> list[str]:
         """Return the texts as Python strings."""
         return [str(text) for text in self.array[where]]
 
-    def with_texts(self, where: Any, texts: Sequence[str]) -> Any:
+    def with_texts(self, where: np.ndarray[Any, Any], texts: Sequence[str]) -> Any:
         """Return the column with other texts in the same dtype."""
         return self._set(where, list(texts))
 
-    def with_category(self, where: Any, value: Any) -> Any:
+    def with_category(self, where: np.ndarray[Any, Any], value: Any) -> Any:
         """Return the column with one more category."""
         import numpy as np
 
@@ -151,7 +169,7 @@ class _ExtensionColumn(Column):
         equal = self.array == value
         return bool((equal.fillna(False) if hasattr(equal, "fillna") else equal).any())
 
-    def same(self, where: Any, other: Column, there: Any) -> Any:
+    def same(self, where: np.ndarray[Any, Any], other: Column, there: np.ndarray[Any, Any]) -> Any:
         """Compare element by element."""
         import numpy as np
 
@@ -159,9 +177,13 @@ class _ExtensionColumn(Column):
         ours, theirs = self.array.take(where), other.array.take(there)
         missing = np.asarray(ours.isna()), np.asarray(theirs.isna())
         pairs = zip(ours, theirs, *missing, strict=True)
-        return np.fromiter((a and b if a or b else bool(one == two) for one, two, a, b in pairs), bool, len(ours))
+        return np.fromiter(
+            (a and b if a or b else bool(one == two) for one, two, a, b in pairs), bool, len(ours)
+        )
 
-    def replaced(self, where: Any, other: Column, there: Any) -> Any:
+    def replaced(
+        self, where: np.ndarray[Any, Any], other: Column, there: np.ndarray[Any, Any]
+    ) -> Any:
         """Replace element by element."""
         assert isinstance(other, _ExtensionColumn)
         if self._sparse:
@@ -179,7 +201,7 @@ class _ExtensionColumn(Column):
             raise UnsupportedColumn("has no values")
         return self.array.tz_convert(ahead(present[0].utcoffset(), seconds))
 
-    def recoded(self, order: Any) -> Any:
+    def recoded(self, order: np.ndarray[Any, Any]) -> Any:
         """Return the column with its list of categories in a different order."""
         return self.array.reorder_categories(self.array.categories.take(order))
 
@@ -206,7 +228,7 @@ class _PlainColumn(NumpyColumn):
         return _texts(self.values.astype("U").astype(object), self.nulls())
 
 
-def _texts(texts: Any, nulls: Any) -> Any:
+def _texts(texts: np.ndarray[Any, Any], nulls: np.ndarray[Any, Any]) -> Any:
     """Return texts in the dtype that pandas infers. Missing values stay missing."""
     import pandas as pd
 
@@ -220,12 +242,12 @@ def _texts(texts: Any, nulls: Any) -> Any:
 class _ArrowBacked(ArrowColumn):
     """A column that Arrow holds for pandas. A change returns an array of pandas."""
 
-    def __init__(self, name: Any, values: Any) -> None:
+    def __init__(self, name: Any, values: pd.Series) -> None:
         super().__init__(name, values.__arrow_array__())
         self.dtype = str(values.dtype)
 
 
-def _held(array: Any, values: Any) -> Any:
+def _held(array: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> Any:
     """Return the values in a container of pandas. Texts keep the dtype of the array."""
     import numpy as np
     import pandas as pd
@@ -261,7 +283,9 @@ class PandasTable(Table):
         dtype = series.dtype
         if isinstance(dtype, np.dtype):
             return _PlainColumn(name, series.to_numpy())
-        if isinstance(dtype, pd.ArrowDtype) or (isinstance(dtype, pd.StringDtype) and dtype.storage == "pyarrow"):
+        if isinstance(dtype, pd.ArrowDtype) or (
+            isinstance(dtype, pd.StringDtype) and dtype.storage == "pyarrow"
+        ):
             return _ArrowBacked(name, series.array)
         return _ExtensionColumn(name, series.array)
 
@@ -275,7 +299,9 @@ class PandasTable(Table):
 
         if self._series:
             held = _held(self.value.array, columns[0])
-            fresh = self.value._constructor(held, index=self.value.index, name=self.value.name, dtype=held.dtype)
+            fresh = self.value._constructor(
+                held, index=self.value.index, name=self.value.name, dtype=held.dtype
+            )
             return fresh.__finalize__(self.value)
         fresh = self.value.copy(deep=False)
         for place, values in columns.items():
@@ -291,7 +317,7 @@ class PandasTable(Table):
             raise UnsupportedColumn("a Series has one column")
         return self.value.iloc[:, list(positions)]
 
-    def renamed(self, place: int, name: Any) -> Any:
+    def renamed(self, place: int, name: object) -> Any:
         """Return the table with a renamed column. The values are shared."""
         import pandas as pd
 
@@ -302,7 +328,7 @@ class PandasTable(Table):
         names = [name if here == place else old for here, old in enumerate(self.names)]
         return self.value.set_axis(pd.Index(names, name=self.value.columns.name), axis=1)
 
-    def numbered(self, name: Any) -> Any:
+    def numbered(self, name: object) -> Any:
         """Return the table with one more column. The rest is shared."""
         import numpy as np
 
@@ -323,7 +349,7 @@ class PandasTable(Table):
             value.index = pd.RangeIndex(len(value), name=index.name)
         return value
 
-    def taken(self, rows: Any) -> Any:
+    def taken(self, rows: np.ndarray[Any, Any]) -> Any:
         """Return a copy with the rows in that order.
 
         A long table is copied column by column, which needs no large block of memory.
@@ -336,7 +362,9 @@ class PandasTable(Table):
         rows, index, columns = np.asarray(rows), self.value.index.take(rows), {}
         for place in range(len(self.names)):
             series = self._column(place)
-            values = (series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array).take(rows)
+            values = (
+                series.to_numpy() if isinstance(series.dtype, np.dtype) else series.array
+            ).take(rows)
             # objects must stay objects
             columns[place] = pd.Series(values, index=index, dtype=values.dtype, copy=False)
         fresh = self.value._constructor(pd.DataFrame(columns, index=index, copy=False))
@@ -347,7 +375,7 @@ class PandasTable(Table):
         """Return a copy."""
         return self.value.copy()
 
-    def followed_by(self, other: Any) -> Any:
+    def followed_by(self, other: object) -> Any:
         """Return both tables in one."""
         import pandas as pd
 

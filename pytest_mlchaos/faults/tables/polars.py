@@ -17,14 +17,14 @@ class PolarsTable(ArrowTable):
         super().__init__(value.to_arrow())
         self.value = value
 
-    def _back(self, table: Any) -> Any:
+    def _back(self, table: object) -> Any:
         return sys.modules["polars"].from_arrow(table)
 
     def kept(self) -> Any:
         """Return the table itself, because its columns never change."""
         return self.value.clone()
 
-    def followed_by(self, other: Any) -> Any:
+    def followed_by(self, other: object) -> Any:
         """Return both tables in one."""
         return sys.modules["polars"].concat([self.value, other])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
@@ -11,6 +11,9 @@ from ...core.validation import format_value, index
 from ...errors import BadArgument
 from .base import Column, Table, UnsupportedColumn, all_same, places, table_of
 from .fault import MAX_REDRAWS, SHARES, ColumnFault, Spot, TableFault
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["DuplicateRows", "LateRows", "OutOfOrderRows", "StaleFeature"]
 LAYER = "Tables"
@@ -39,7 +42,7 @@ class DuplicateRows(TableFault):
     scales = SHARES
     fraction: float = 0.1
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return all rows, and some of them again."""
         import numpy as np
 
@@ -65,7 +68,7 @@ class OutOfOrderRows(TableFault):
     scales = SHARES
     fraction: float = 0.1
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return the same rows in a different order."""
         import numpy as np
 
@@ -101,13 +104,17 @@ class LateRows(TableFault):
     scales = SHARES
     fraction: float = 0.1
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return the table without the late rows, and with those of the table before."""
         import numpy as np
 
         if table.rows < 2:
             raise self.refused(table, "it has fewer than two rows")
-        late = places(rng, table.rows, min(table.rows - 1, max(1, round(self.scaled("fraction") * table.rows))))
+        late = places(
+            rng,
+            table.rows,
+            min(table.rows - 1, max(1, round(self.scaled("fraction") * table.rows))),
+        )
         in_time = np.ones(table.rows, dtype=bool)
         in_time[late] = False
         schema = table.schema()
@@ -158,9 +165,11 @@ class StaleFeature(ColumnFault):
         """Keep the last tables of each kind."""
         table = table_of(visit.payload) if self.behind == "tables" else None
         if table is not None:
-            visit.memory.setdefault(table.schema(), collections.deque(maxlen=self.lag + 1)).append(table.kept())
+            visit.memory.setdefault(table.schema(), collections.deque(maxlen=self.lag + 1)).append(
+                table.kept()
+            )
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Look up the earlier table if needed, and change the columns."""
         if self.behind == "rows":
             if self.lag >= table.rows:
@@ -168,7 +177,11 @@ class StaleFeature(ColumnFault):
             return super().change(table, rng, visit)
         kept = visit.memory.get(table.schema(), ())
         if len(kept) <= self.lag:
-            raise self.refused(table, f"there were {max(0, len(kept) - 1)} tables of its columns before it, so none {self.lag} back")
+            raise self.refused(
+                table,
+                f"there were {max(0, len(kept) - 1)} tables of its columns before it, so none "
+                f"{self.lag} back",
+            )
         return super().change(table, rng, visit)
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
@@ -10,6 +10,9 @@ from ...core.validation import format_value
 from ...errors import BadArgument
 from .base import NUMBERS, Column, Table, UnsupportedColumn
 from .fault import TableFault
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["MissingFeature", "SchemaDrift"]
 LAYER = "Tables"
@@ -35,7 +38,7 @@ class MissingFeature(TableFault):
     column: Any = None
     mode: Literal["gone", "null"] = "gone"
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return the table without the columns, or with missing values in them."""
         chosen = self._chosen(table, rng)
         visit.note(columns=[table.label(place) for place in chosen], mode=self.mode)
@@ -44,16 +47,22 @@ class MissingFeature(TableFault):
                 return table.replaced({place: _empty_column(table, place) for place in chosen})
             if len(chosen) == len(table.names):
                 raise UnsupportedColumn("no column would be left")
-            return table.arranged([place for place in range(len(table.names)) if place not in chosen])
+            return table.arranged(
+                [place for place in range(len(table.names)) if place not in chosen]
+            )
         except UnsupportedColumn as why:
             raise self.refused(table, str(why)) from None
 
-    def _chosen(self, table: Table, rng: Any) -> list[int]:
+    def _chosen(self, table: Table, rng: np.random.Generator) -> list[int]:
         if self.column is not None:
             return self.wanted(table, self.column)
         full = range(len(table.names))
         if self.mode == "null":
-            full = [place for place in full if (nulls := table.column(place).nulls()) is None or not nulls.all()]  # type: ignore[assignment]
+            full = [
+                place
+                for place in full
+                if (nulls := table.column(place).nulls()) is None or not nulls.all()
+            ]  # type: ignore[assignment]
         if not full:
             raise self.refused(table, "no column has any values")
         return [int(rng.choice(list(full)))]
@@ -118,9 +127,17 @@ class SchemaDrift(TableFault):
     Example: ``@chaos.schema_drift(kind="units", column="distance", at=0)``
     """
 
-    kind: Literal["renamed", "reordered", "retyped", "added", "dropped", "category_codes", "units", "time_zone", "float_for_int"] = (
-        "renamed"
-    )
+    kind: Literal[
+        "renamed",
+        "reordered",
+        "retyped",
+        "added",
+        "dropped",
+        "category_codes",
+        "units",
+        "time_zone",
+        "float_for_int",
+    ] = "renamed"
     column: Any = None
     to: str | None = None
     factor: float = 1000.0
@@ -131,20 +148,44 @@ class SchemaDrift(TableFault):
         super().check()
         if is_drawn(self.kind):
             return
-        for name, default, kinds in (("to", None, ("renamed", "added")), ("factor", 1000.0, ("units",)), ("hours", 2.0, ("time_zone",))):
+        for name, default, kinds in (
+            ("to", None, ("renamed", "added")),
+            ("factor", 1000.0, ("units",)),
+            ("hours", 2.0, ("time_zone",)),
+        ):
             if getattr(self, name) != default and self.kind not in kinds:
-                raise BadArgument(f"schema_drift: kind={self.kind!r} takes no {name}, got {format_value(getattr(self, name))}")
+                raise BadArgument(
+                    f"schema_drift: kind={self.kind!r} takes no {name}, got "
+                    f"{format_value(getattr(self, name))}"
+                )
         if self.column is not None and not is_drawn(self.column):
             several = isinstance(self.column, tuple)
-            if self.kind == "added" or ((self.kind == "reordered") != several and self.kind in ("reordered", "renamed")):
-                wanted = {"added": "no column", "reordered": "a list of columns", "renamed": "one column"}[self.kind]
-                raise BadArgument(f"schema_drift: kind={self.kind!r} takes {wanted}, got {format_value(self.column)}")
-        if not is_drawn(self.factor) and (self.factor in (0, 1) or not abs(self.factor) < float("inf")):
-            raise BadArgument(f"schema_drift: factor must be finite and neither 0 nor 1, got {format_value(self.factor)}")
+            if self.kind == "added" or (
+                (self.kind == "reordered") != several and self.kind in ("reordered", "renamed")
+            ):
+                wanted = {
+                    "added": "no column",
+                    "reordered": "a list of columns",
+                    "renamed": "one column",
+                }[self.kind]
+                raise BadArgument(
+                    f"schema_drift: kind={self.kind!r} takes {wanted}, got "
+                    f"{format_value(self.column)}"
+                )
+        if not is_drawn(self.factor) and (
+            self.factor in (0, 1) or not abs(self.factor) < float("inf")
+        ):
+            raise BadArgument(
+                f"schema_drift: factor must be finite and neither 0 nor 1, got "
+                f"{format_value(self.factor)}"
+            )
         if not is_drawn(self.hours) and (not self.hours or abs(self.hours) >= 24):
-            raise BadArgument(f"schema_drift: hours must be an offset below 24 h, not 0, got {format_value(self.hours)}")
+            raise BadArgument(
+                f"schema_drift: hours must be an offset below 24 h, not 0, got "
+                f"{format_value(self.hours)}"
+            )
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return the table of a different schema version."""
         visit.note(kind=self.kind)
         try:
@@ -158,8 +199,12 @@ class SchemaDrift(TableFault):
         except UnsupportedColumn as why:
             raise self.refused(table, str(why)) from None
 
-    def _order(self, table: Table, rng: Any) -> list[int]:
-        moving = list(range(len(table.names))) if self.column is None else sorted(self.wanted(table, self.column))
+    def _order(self, table: Table, rng: np.random.Generator) -> list[int]:
+        moving = (
+            list(range(len(table.names)))
+            if self.column is None
+            else sorted(self.wanted(table, self.column))
+        )
         if len(moving) < 2:
             raise UnsupportedColumn("one column has no other order")
         drawn = rng.permutation(len(moving))
@@ -172,24 +217,37 @@ class SchemaDrift(TableFault):
 
     def _free(self, table: Table, name: str) -> str:
         if table.named and name in table.names:
-            raise UnsupportedColumn(f"there is a column {table.quoted(table.names.index(name))} already. Give a different name with to=")
+            raise UnsupportedColumn(
+                f"there is a column {table.quoted(table.names.index(name))} already. Give a "
+                f"different name with to="
+            )
         return name
 
-    def _columns(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def _columns(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return the table with a renamed or dropped column."""
-        chosen = self.wanted(table, self.column) if self.column is not None else [int(rng.integers(len(table.names)))]
+        chosen = (
+            self.wanted(table, self.column)
+            if self.column is not None
+            else [int(rng.integers(len(table.names)))]
+        )
         visit.note(columns=[table.label(place) for place in chosen])
         if self.kind == "renamed":
             if not table.named:
                 raise UnsupportedColumn("its columns have no names")
-            return table.renamed(chosen[0], self._free(table, self.to or f"{table.names[chosen[0]]}_1"))
+            return table.renamed(
+                chosen[0], self._free(table, self.to or f"{table.names[chosen[0]]}_1")
+            )
         if len(chosen) == len(table.names):
             raise UnsupportedColumn("no column would be left")
         return table.arranged([place for place in range(len(table.names)) if place not in chosen])
 
-    def _values(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def _values(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return the table with changed values or types, in the named columns or in one that fits."""
-        order = self.wanted(table, self.column) if self.column is not None else [int(place) for place in rng.permutation(len(table.names))]
+        order = (
+            self.wanted(table, self.column)
+            if self.column is not None
+            else [int(place) for place in rng.permutation(len(table.names))]
+        )
         fresh: dict[int, Any] = {}
         for place in order:
             try:
@@ -205,12 +263,14 @@ class SchemaDrift(TableFault):
         visit.note(columns=[table.label(place) for place in fresh])
         return table.replaced(fresh)
 
-    def _changed(self, column: Column, rng: Any) -> Any:
+    def _changed(self, column: Column, rng: np.random.Generator) -> Any:
         fits = _FITS[self.kind]
         if self.kind == "category_codes" and self.column is None:
             fits = ("category",)
         if column.kind not in fits:
-            raise UnsupportedColumn(f"is of the dtype {column.dtype}, which is not {' or '.join(fits)}")
+            raise UnsupportedColumn(
+                f"is of the dtype {column.dtype}, which is not {' or '.join(fits)}"
+            )
         if self.kind == "retyped":
             return column.as_text()
         if self.kind == "float_for_int":
@@ -227,7 +287,9 @@ class SchemaDrift(TableFault):
         old = column.numbers()[where]
         if not old.any():
             raise UnsupportedColumn("holds only zeros, which no factor changes")
-        new, dtype = _integers(old, self.factor) if column.kind == "integer" else _floats(old, self.factor)
+        new, dtype = (
+            _integers(old, self.factor) if column.kind == "integer" else _floats(old, self.factor)
+        )
         held = column if dtype == old.dtype.newbyteorder("=") else column.of_type(dtype)
         return held.with_numbers(where, new)
 
@@ -241,7 +303,11 @@ def _integers(old: Any, factor: float) -> tuple[Any, Any]:
 
     whole = float(factor).is_integer()
     new = None if whole else np.rint(old.astype(np.float64) * factor)
-    ends = (int(old.min()) * int(factor), int(old.max()) * int(factor)) if new is None else (int(new.min()), int(new.max()))
+    ends = (
+        (int(old.min()) * int(factor), int(old.max()) * int(factor))
+        if new is None
+        else (int(new.min()), int(new.max()))
+    )
     sign = "u" if old.dtype.kind == "u" and min(ends) >= 0 else "i"
     for dtype in (np.dtype(f"{sign}{size}") for size in (1, 2, 4, 8) if size >= old.dtype.itemsize):
         limits = np.iinfo(dtype)
@@ -264,7 +330,7 @@ def _floats(old: Any, factor: float) -> tuple[Any, Any]:
     return old.astype(dtype) * factor, dtype
 
 
-def _recode(column: Column, rng: Any) -> Any:
+def _recode(column: Column, rng: np.random.Generator) -> Any:
     """Return the categories in a different order. Integers get different codes instead."""
     import numpy as np
 
@@ -281,7 +347,7 @@ def _recode(column: Column, rng: Any) -> Any:
     return column.with_numbers(where, codes[_derangement(len(codes), rng)][inverse])
 
 
-def _derangement(count: int, rng: Any) -> Any:
+def _derangement(count: int, rng: np.random.Generator) -> Any:
     """Return a permutation that moves each element: a cycle through all of them."""
     import numpy as np
 

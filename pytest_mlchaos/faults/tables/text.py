@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import register
 from .base import Column, UnsupportedColumn, places
 from .fault import SHARES, ColumnFault, Spot, rows_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["EncodingErrors"]
 LAYER = "Tables"
@@ -41,7 +44,9 @@ class EncodingErrors(ColumnFault):
     kind: Literal["replacement", "mojibake"] = "replacement"
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
-        """Return the column with broken texts at these places, or at others if none of these can break."""
+        """Return the column with broken texts at these places, or at others if none of these can
+        break.
+        """
         where = rows_of(column, self.scaled("fraction"), spot.rng)
         texts = column.texts(where)
         hit = self._breakable(texts)
@@ -57,7 +62,9 @@ class EncodingErrors(ColumnFault):
             return [place for place, text in enumerate(texts) if not text.isascii()]
         return [place for place, text in enumerate(texts) if text and text.strip(REPLACEMENT)]
 
-    def _elsewhere(self, column: Column, rng: Any) -> tuple[Any, list[str], list[int]]:
+    def _elsewhere(
+        self, column: Column, rng: np.random.Generator
+    ) -> tuple[Any, list[str], list[int]]:
         """Return a share of all texts that can break."""
         import numpy as np
 
@@ -67,19 +74,31 @@ class EncodingErrors(ColumnFault):
         breakable = self._breakable(texts)
         if not breakable:
             ascii_alone = "holds only ASCII, which kind='mojibake' does not change"
-            raise UnsupportedColumn(ascii_alone if self.kind == "mojibake" else "holds only empty texts")
+            raise UnsupportedColumn(
+                ascii_alone if self.kind == "mojibake" else "holds only empty texts"
+            )
         count = max(1, round(self.scaled("fraction") * len(breakable)))
         hit = [breakable[place] for place in places(rng, len(breakable), count)]
         return present, texts, hit
 
-    def _broken(self, texts: list[str], rng: Any) -> list[str]:
+    def _broken(self, texts: list[str], rng: np.random.Generator) -> list[str]:
         if self.kind == "mojibake":
             return [text.encode("utf-8", "surrogatepass").decode("latin-1") for text in texts]
         import numpy as np
 
-        ends = (rng.random(len(texts)) * np.fromiter(map(len, texts), np.int64, len(texts))).astype(np.int64).tolist()
-        broken = [f"{text[:place]}{REPLACEMENT}{text[place + 1 :]}" for text, place in zip(texts, ends, strict=True)]
-        return [_other(text, place) if text == was else text for text, was, place in zip(broken, texts, ends, strict=True)]
+        ends = (
+            (rng.random(len(texts)) * np.fromiter(map(len, texts), np.int64, len(texts)))
+            .astype(np.int64)
+            .tolist()
+        )
+        broken = [
+            f"{text[:place]}{REPLACEMENT}{text[place + 1 :]}"
+            for text, place in zip(texts, ends, strict=True)
+        ]
+        return [
+            _other(text, place) if text == was else text
+            for text, was, place in zip(broken, texts, ends, strict=True)
+        ]
 
 
 def _other(text: str, place: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
@@ -11,6 +11,9 @@ from ...core.validation import format_value, parse_duration
 from ...errors import BadArgument
 from .base import NUMBERS, Column, Table, UnsupportedColumn, all_same, places
 from .fault import MAX_REDRAWS, SHARES, ColumnFault, Spot, rows_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["ClockSkew", "MissingValues", "Outliers", "SwappedValues", "UnseenCategory"]
 LAYER = "Tables"
@@ -56,7 +59,8 @@ class MissingValues(ColumnFault):
         super().check()
         if not is_drawn(self.mechanism) and (self.mechanism == "mar") != (self.given is not None):
             raise BadArgument(
-                f"missing_values: mechanism='mar' and given= go together, got {self.mechanism!r} and {format_value(self.given)}"
+                f"missing_values: mechanism='mar' and given= go together, got {self.mechanism!r} "
+                f"and {format_value(self.given)}"
             )
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
@@ -67,17 +71,24 @@ class MissingValues(ColumnFault):
             where = self._among_the_highest(spot.table, column, spot.rng)
         return column.without(where), len(where)
 
-    def _among_the_highest(self, table: Table, column: Column, rng: Any) -> Any:
+    def _among_the_highest(self, table: Table, column: Column, rng: np.random.Generator) -> Any:
         import numpy as np
 
-        judged = column if self.mechanism == "mnar" else table.column(self.wanted(table, self.given)[0])
-        codes, nulls = np.nan_to_num(judged.codes(), nan=-np.inf, posinf=np.inf, neginf=-np.inf), column.nulls()
+        judged = (
+            column if self.mechanism == "mnar" else table.column(self.wanted(table, self.given)[0])
+        )
+        codes, nulls = (
+            np.nan_to_num(judged.codes(), nan=-np.inf, posinf=np.inf, neginf=-np.inf),
+            column.nulls(),
+        )
         present = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
         if not len(present):
             raise UnsupportedColumn("has no values")
         count = max(1, round(self.scaled("fraction") * len(present)))
         window = min(len(present), 2 * count)
-        highest = np.sort(np.argpartition(codes[present], len(present) - window)[len(present) - window :])
+        highest = np.sort(
+            np.argpartition(codes[present], len(present) - window)[len(present) - window :]
+        )
         return present[highest[places(rng, window, count)]]
 
 
@@ -109,7 +120,10 @@ class Outliers(ColumnFault):
         """Check the parameters."""
         super().check()
         if not is_drawn(self.magnitude) and not 0 < self.magnitude < float("inf"):
-            raise BadArgument(f"outliers: magnitude must be above 0 and finite, got {format_value(self.magnitude)}")
+            raise BadArgument(
+                f"outliers: magnitude must be above 0 and finite, got "
+                f"{format_value(self.magnitude)}"
+            )
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """Return the column with values moved up or down."""
@@ -129,11 +143,13 @@ class Outliers(ColumnFault):
         if stuck.any():
             new[stuck] = fit_dtype(old[stuck] - moves[stuck], values.dtype)
         if (new == old).all():
-            raise UnsupportedColumn("has values that are too large, or a dtype that is too small, for outliers")
+            raise UnsupportedColumn(
+                "has values that are too large, or a dtype that is too small, for outliers"
+            )
         return column.with_numbers(where, new), len(where)
 
 
-def _spread(values: Any, nulls: Any) -> float:
+def _spread(values: np.ndarray[Any, Any], nulls: Any) -> float:
     """Return the standard deviation of the finite values, or 1 if they are equal.
 
     It is computed in blocks that stay in the processor's cache.
@@ -149,7 +165,11 @@ def _spread(values: Any, nulls: Any) -> float:
                 off = off[np.isfinite(off)]
                 centre = float(off[0]) if not count and len(off) else centre
             off -= centre
-            count, total, squares = count + len(off), total + float(off.sum()), squares + float(np.einsum("i,i->", off, off))
+            count, total, squares = (
+                count + len(off),
+                total + float(off.sum()),
+                squares + float(np.einsum("i,i->", off, off)),
+            )
     variance = squares / count - (total / count) ** 2 if count else 0.0
     return variance**0.5 if np.isfinite(variance) and variance > 0 else 1.0
 
@@ -183,8 +203,15 @@ class UnseenCategory(ColumnFault):
         where = rows_of(column, self.scaled("fraction"), spot.rng)
         try:
             return column.with_category(where, self._new(column)), len(where)
-        except (TypeError, ValueError, OverflowError):  # pyarrow's errors are ValueErrors and TypeErrors
-            raise UnsupportedColumn(f"of the dtype {column.dtype} does not take the value. Give a different one with value=") from None
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+        ):  # pyarrow's errors are ValueErrors and TypeErrors
+            raise UnsupportedColumn(
+                f"of the dtype {column.dtype} does not take the value. Give a different one with "
+                f"value="
+            ) from None
 
     def _new(self, column: Column) -> Any:
         if self.value is not None:
@@ -224,7 +251,10 @@ class ClockSkew(ColumnFault):
         """Check the parameters."""
         super().check()
         if not is_drawn(self.by) and not self._seconds():
-            raise BadArgument(f"clock_skew: by must be a duration forwards ('1h') or backwards ('-1h'), got {format_value(self.by)}")
+            raise BadArgument(
+                f"clock_skew: by must be a duration forwards ('1h') or backwards ('-1h'), got "
+                f"{format_value(self.by)}"
+            )
 
     def _seconds(self) -> float:
         if isinstance(self.by, str) and self.by.lstrip().startswith("-"):
@@ -271,10 +301,18 @@ class SwappedValues(ColumnFault):
     def check(self) -> None:
         """Check the parameters."""
         super().check()
-        if self.between == "columns" and self.column is not None and not is_drawn(self.column) and len(_as_tuple(self.column)) != 2:
-            raise BadArgument(f"swapped_values: between='columns' needs two names in column=, got {format_value(self.column)}")
+        if (
+            self.between == "columns"
+            and self.column is not None
+            and not is_drawn(self.column)
+            and len(_as_tuple(self.column)) != 2
+        ):
+            raise BadArgument(
+                f"swapped_values: between='columns' needs two names in column=, got "
+                f"{format_value(self.column)}"
+            )
 
-    def change(self, table: Table, rng: Any, visit: Visit) -> Any:
+    def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Change one column at a time, or one pair."""
         if self.between == "rows":
             return super().change(table, rng, visit)
@@ -283,15 +321,22 @@ class SwappedValues(ColumnFault):
             ours, theirs = table.column(one), table.column(other)
             try:
                 where = _where_they_differ(ours, theirs, self.scaled("fraction"), rng)
-                fresh = {one: ours.replaced(where, theirs, where), other: theirs.replaced(where, ours, where)}
+                fresh = {
+                    one: ours.replaced(where, theirs, where),
+                    other: theirs.replaced(where, ours, where),
+                }
             except UnsupportedColumn as why:
-                reason = reason if self.column is None else f"the columns {table.quoted(one)} and {table.quoted(other)}: {why}"
+                reason = (
+                    reason
+                    if self.column is None
+                    else f"the columns {table.quoted(one)} and {table.quoted(other)}: {why}"
+                )
                 continue
             visit.note(columns=[table.label(one), table.label(other)], rows=len(where))
             return table.replaced(fresh)
         raise self.refused(table, str(reason))
 
-    def _pairs(self, table: Table, rng: Any) -> Iterator[tuple[int, int]]:
+    def _pairs(self, table: Table, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
         """Yield the named pair, or else pairs of one dtype in random order."""
         if self.column is not None:
             one, other = self.wanted(table, self.column)
@@ -299,14 +344,20 @@ class SwappedValues(ColumnFault):
             return
         order = [int(place) for place in rng.permutation(len(table.names))]
         for number, one in enumerate(order):
-            yield from ((one, other) for other in order[number + 1 :] if table.dtype(one) == table.dtype(other))
+            yield from (
+                (one, other)
+                for other in order[number + 1 :]
+                if table.dtype(one) == table.dtype(other)
+            )
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """Return one column with some values swapped. Draw again while these are all equal."""
         import numpy as np
 
         for _ in range(MAX_REDRAWS):
-            where = rows_of(column, max(self.scaled("fraction"), min(1.0, 2 / column.size)), spot.rng)
+            where = rows_of(
+                column, max(self.scaled("fraction"), min(1.0, 2 / column.size)), spot.rng
+            )
             if len(where) < 2:
                 raise UnsupportedColumn("has fewer than two values")
             there = np.roll(where, int(spot.rng.integers(1, len(where))))
@@ -315,11 +366,11 @@ class SwappedValues(ColumnFault):
         raise UnsupportedColumn("has the same value in all rows that were drawn")
 
 
-def _as_tuple(column: Any) -> tuple[Any, ...]:
+def _as_tuple(column: object) -> tuple[Any, ...]:
     return column if isinstance(column, tuple) else (column,)
 
 
-def _where_they_differ(ours: Column, theirs: Column, share: float, rng: Any) -> Any:
+def _where_they_differ(ours: Column, theirs: Column, share: float, rng: np.random.Generator) -> Any:
     import numpy as np
 
     if ours.dtype != theirs.dtype:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.validation import check_share, format_value
 from ...errors import BadArgument
 from .fault import TextFault
 from .typos import add_typos, codes_of, misread, split
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Mojibake", "PromptLength", "Truncation", "Typos"]
 LAYER = "Images and text"
@@ -91,13 +94,19 @@ class Truncation(TextFault):
         """Check the parameters."""
         super().check()
         if not is_drawn(self.keep) and not 0 <= self.keep < 1:
-            raise BadArgument(f"truncation: keep must be a share from 0 to below 1, got {format_value(self.keep)}")
+            raise BadArgument(
+                f"truncation: keep must be a share from 0 to below 1, got {format_value(self.keep)}"
+            )
         if self.length is None or is_drawn(self.length):
             return
         if self.length < 0:
-            raise BadArgument(f"truncation: length must be 0 or more, got {format_value(self.length)}")
+            raise BadArgument(
+                f"truncation: length must be 0 or more, got {format_value(self.length)}"
+            )
         if self.severity is not None or self.keep != 0.5:
-            raise BadArgument("truncation: length=, keep= and severity= exclude each other. Give one of them")
+            raise BadArgument(
+                "truncation: length=, keep= and severity= exclude each other. Give one of them"
+            )
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
         """Return truncated strings."""
@@ -109,11 +118,19 @@ class Truncation(TextFault):
         return [text[: int(len(text) * keep)] for text in strings]
 
     def _cut_bytes(self, text: str | bytes) -> str | bytes:
-        raw = text if isinstance(text, bytes) or text.isascii() else text.encode("utf-8", "surrogatepass")
+        raw = (
+            text
+            if isinstance(text, bytes) or text.isascii()
+            else text.encode("utf-8", "surrogatepass")
+        )
         cut = raw[: self.length if self.length is not None else int(len(raw) * self.scaled("keep"))]
         if len(cut) == len(raw):
             return text
-        return cut.decode("utf-8", "replace") if isinstance(cut, bytes) and isinstance(text, str) else cut
+        return (
+            cut.decode("utf-8", "replace")
+            if isinstance(cut, bytes) and isinstance(text, str)
+            else cut
+        )
 
     def why_not(self) -> str:
         """Return why texts did not change."""
@@ -155,18 +172,33 @@ class Mojibake(TextFault):
         for name in ("rate", "fraction"):
             if not is_drawn(getattr(self, name)):
                 check_share(self.name, name, getattr(self, name))
-        other = {"misread": "rate", "replacement": "encoding"}.get(self.kind) if not is_drawn(self.kind) else None
-        if other is not None and getattr(self, other) != {"rate": 0.05, "encoding": "cp1252"}[other]:
-            raise BadArgument(f"mojibake: kind={self.kind!r} takes no {other}, got {format_value(getattr(self, other))}")
+        other = (
+            {"misread": "rate", "replacement": "encoding"}.get(self.kind)
+            if not is_drawn(self.kind)
+            else None
+        )
+        if (
+            other is not None
+            and getattr(self, other) != {"rate": 0.05, "encoding": "cp1252"}[other]
+        ):
+            raise BadArgument(
+                f"mojibake: kind={self.kind!r} takes no {other}, got "
+                f"{format_value(getattr(self, other))}"
+            )
         if is_drawn(self.encoding):
             return
         try:
             known = codecs.lookup(self.encoding)
-            unsuited = known.name in ("utf-8", "utf-8-sig") or not isinstance(b"a".decode(self.encoding, "replace"), str)
+            unsuited = known.name in ("utf-8", "utf-8-sig") or not isinstance(
+                b"a".decode(self.encoding, "replace"), str
+            )
         except LookupError:
             unsuited = True
         if unsuited:
-            raise BadArgument(f"mojibake: encoding must be a text encoding other than UTF-8, got {format_value(self.encoding)}")
+            raise BadArgument(
+                f"mojibake: encoding must be a text encoding other than UTF-8, got "
+                f"{format_value(self.encoding)}"
+            )
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
         """Return strings in a wrong encoding."""
@@ -174,24 +206,39 @@ class Mojibake(TextFault):
 
         rng = np.random.default_rng(seed)
         everything = self.kind == "replacement" or b"a".decode(self.encoding, "replace") != "a"
-        open_to_it = [number for number, text in enumerate(strings) if (text if everything else not text.isascii())]
+        open_to_it = [
+            number
+            for number, text in enumerate(strings)
+            if (text if everything else not text.isascii())
+        ]
         count = max(1, round(self.scaled("fraction") * len(open_to_it))) if open_to_it else 0
         if count < len(open_to_it):
             everything = self.kind == "replacement" or b"a".decode(self.encoding, "replace") != "a"
-        open_to_it = [open_to_it[place] for place in np.sort(rng.choice(len(open_to_it), count, replace=False)).tolist()]
+        open_to_it = [
+            open_to_it[place]
+            for place in np.sort(rng.choice(len(open_to_it), count, replace=False)).tolist()
+        ]
         hit = [strings[number] for number in open_to_it]
         fresh = list(strings)
-        hit_now = _lost(hit, self.rate, rng) if self.kind == "replacement" else misread(hit, self.encoding)
+        hit_now = (
+            _lost(hit, self.rate, rng)
+            if self.kind == "replacement"
+            else misread(hit, self.encoding)
+        )
         for number, text in zip(open_to_it, hit_now, strict=True):
             fresh[number] = text
         return fresh
 
     def why_not(self) -> str:
         """Return why texts did not change."""
-        return "they are empty" if self.kind == "replacement" else "they are ASCII, which only kind='replacement' changes"
+        return (
+            "they are empty"
+            if self.kind == "replacement"
+            else "they are ASCII, which only kind='replacement' changes"
+        )
 
 
-def _lost(strings: list[str], rate: float, rng: Any) -> list[str]:
+def _lost(strings: list[str], rate: float, rng: np.random.Generator) -> list[str]:
     """Return strings with U+FFFD in place of some characters, at least one in all."""
     import numpy as np
 
@@ -221,7 +268,8 @@ class PromptLength(TextFault):
     Fidelity: lengths are in characters. The number of tokens depends on the tokenizer. A repeated
     text is easier to compress, and to cache, than a real one.
 
-    Example: @chaos.prompt_length(kind="long", length=200_000, target="app:answer", side="arguments", at=0)
+    Example: @chaos.prompt_length(kind="long", length=200_000, target="app:answer",
+    side="arguments", at=0)
     """
 
     random = False
@@ -233,9 +281,17 @@ class PromptLength(TextFault):
         """Check the parameters."""
         super().check()
         if not is_drawn(self.length) and self.length < 1:
-            raise BadArgument(f"prompt_length: length must be 1 or more, got {format_value(self.length)}")
-        if not is_drawn(self.kind) and self.kind != "long" and (self.severity is not None or self.length != 100_000):
-            raise BadArgument(f"prompt_length: kind={self.kind!r} takes neither length= nor severity=")
+            raise BadArgument(
+                f"prompt_length: length must be 1 or more, got {format_value(self.length)}"
+            )
+        if (
+            not is_drawn(self.kind)
+            and self.kind != "long"
+            and (self.severity is not None or self.length != 100_000)
+        ):
+            raise BadArgument(
+                f"prompt_length: kind={self.kind!r} takes neither length= nor severity="
+            )
 
     def change(self, strings: Sequence[Any], seed: int) -> list[Any]:
         """Return strings of the requested length."""

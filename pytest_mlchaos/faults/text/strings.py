@@ -6,10 +6,14 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.privacy import path_text
 from ..batches.pytree import children, is_array
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pandas import DataFrame
 
 __all__ = ["Texts", "describe_texts", "replace_texts", "texts"]
 
@@ -34,14 +38,21 @@ class Texts:
         return path_text(self.path) or "text"
 
 
-def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = (), *, single: bool = False) -> Iterator[Texts]:
+def texts(
+    value: Any, kinds: tuple[type, ...] = (str,), path: Path = (), *, single: bool = False
+) -> Iterator[Texts]:
     """Yield every part of a value that holds strings of these types, in order.
 
     A list of strings is one part, or one part per string if ``single`` is true.
     """
     if isinstance(value, kinds):
         yield Texts(path, [value], lambda strings: strings[0])
-    elif not single and type(value) in (list, tuple) and len(value) > 1 and set(map(type, value)) <= set(kinds):
+    elif (
+        not single
+        and type(value) in (list, tuple)
+        and len(value) > 1
+        and set(map(type, value)) <= set(kinds)
+    ):
         yield Texts(path, value, type(value))
     elif is_array(value):
         yield from _of_array(value, kinds, path)
@@ -52,8 +63,10 @@ def texts(value: Any, kinds: tuple[type, ...] = (str,), path: Path = (), *, sing
             yield from texts(child, kinds, (*path, name), single=single)
 
 
-def _of_array(array: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Texts]:
-    """Yield a NumPy array of strings (also ``StringDType``), or of objects some of which are strings."""
+def _of_array(array: np.ndarray[Any, Any], kinds: tuple[type, ...], path: Path) -> Iterator[Texts]:
+    """Yield a NumPy array of strings (also ``StringDType``), or of objects some of which are
+    strings.
+    """
     import numpy as np
 
     if array.dtype.kind not in "UOTS" or not array.size:
@@ -77,19 +90,25 @@ def _of_array(array: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Texts
         yield Texts(path, [flat[place] for place in places], put)
 
 
-def _is_table(value: Any) -> bool:
+def _is_table(value: object) -> bool:
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(value, (pandas.Series, pandas.DataFrame, pandas.Index))
 
 
 def _of_series(series: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Texts]:
-    items = series.tolist() if str(series.dtype) in ("object", "str") or str(series.dtype).startswith("string") else []
+    items = (
+        series.tolist()
+        if str(series.dtype) in ("object", "str") or str(series.dtype).startswith("string")
+        else []
+    )
     places = [place for place, item in enumerate(items) if isinstance(item, kinds)]
 
     def put(strings: list[Any]) -> Any:
         for place, string in zip(places, strings, strict=True):
             items[place] = string
-        fresh = sys.modules["pandas"].Series(items, index=series.index, name=series.name, dtype=series.dtype)
+        fresh = sys.modules["pandas"].Series(
+            items, index=series.index, name=series.name, dtype=series.dtype
+        )
         fresh.attrs = dict(series.attrs)
         return fresh
 
@@ -97,8 +116,10 @@ def _of_series(series: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Tex
         yield Texts(path, [items[place] for place in places], put)
 
 
-def _of_table(table: Any, kinds: tuple[type, ...], path: Path) -> Iterator[Texts]:
-    """Yield a pandas Series, or the text columns of a DataFrame, by position: columns may share a name."""
+def _of_table(table: DataFrame, kinds: tuple[type, ...], path: Path) -> Iterator[Texts]:
+    """Yield a pandas Series, or the text columns of a DataFrame, by position: columns may share a
+    name.
+    """
     if table.ndim == 1:
         if not isinstance(table, sys.modules["pandas"].Index):
             yield from _of_series(table, kinds, path)
@@ -114,7 +135,8 @@ class _Column(str):
 
     def __new__(cls, place: int, name: str) -> _Column:
         made = super().__new__(cls, name)
-        made.place = place  # type: ignore[attr-defined]  # mypy does not see the slots of str subclasses
+        # Mypy does not see the slots of str subclasses
+        made.place = place  # type: ignore[attr-defined]
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -131,7 +153,9 @@ def replace_texts(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -
     from ..batches.pytree import rebuilt
 
     left = iter(strings)
-    fresh = {place.path: place.put(list(itertools.islice(left, len(place.strings)))) for place in chosen}
+    fresh = {
+        place.path: place.put(list(itertools.islice(left, len(place.strings)))) for place in chosen
+    }
     tables: dict[Path, list[tuple[Any, Any]]] = {}
     for path in list(fresh):
         if path and isinstance(path[-1], _Column):
@@ -147,8 +171,10 @@ def replace_texts(value: Any, chosen: Sequence[Texts], strings: Sequence[Any]) -
     return rebuilt(value, fresh)
 
 
-def describe_texts(value: Any) -> str:
+def describe_texts(value: object) -> str:
     """Return the types in a value, for example ``dict(prompt: str, n: int)``."""
-    parts = [f"{path_text([name])}: {describe_texts(child)}" for name, child in list(children(value))[:8]]
+    parts = [
+        f"{path_text([name])}: {describe_texts(child)}" for name, child in list(children(value))[:8]
+    ]
     shape = f"{list(value.shape)}" if hasattr(value, "shape") else ""
     return f"{type(value).__name__}({', '.join(parts)})" if parts else type(value).__name__ + shape

@@ -101,15 +101,23 @@ class WatchedFile:
         """Return the keys that an operation passes, with the payload and the attributes."""
         found = self._keys.get(op)
         if found is None:
-            keys = tuple(key for key, matches in self._storage.keys[op] if self._is_meant(key, matches))
+            keys = tuple(
+                key for key, matches in self._storage.keys[op] if self._is_meant(key, matches)
+            )
             more = {} if self.source is None else {"source": self.source}
-            found = self._keys[op] = keys, Operation(op, self.path, self.source), {"path": self.path, "op": op, **more}
+            found = self._keys[op] = (
+                keys,
+                Operation(op, self.path, self.source),
+                {"path": self.path, "op": op, **more},
+            )
         return found
 
     def _is_meant(self, key: Key, matches: Callable[[str], object] | None) -> bool:
         if matches is None:
             return self.own
-        return any(map(matches, self._names + self._absolute if _is_absolute(key[1]) else self._names))
+        return any(
+            map(matches, self._names + self._absolute if _is_absolute(key[1]) else self._names)
+        )
 
     @property
     def watched(self) -> bool:
@@ -123,7 +131,14 @@ class WatchedFile:
     def renamed_to(self, other: WatchedFile) -> WatchedFile:
         """Return the watched file of a rename or copy from this file to a different one."""
         names, absolute = self._names + other._names, self._absolute + other._absolute
-        return WatchedFile(self._storage, other.path, names, own=self.own or other.own, source=self.path, absolute=absolute)
+        return WatchedFile(
+            self._storage,
+            other.path,
+            names,
+            own=self.own or other.own,
+            source=self.path,
+            absolute=absolute,
+        )
 
     def together(self, others: Sequence[WatchedFile]) -> WatchedFile:
         """Return one watched file for several files of one operation.
@@ -133,9 +148,15 @@ class WatchedFile:
         if not others:
             return self
         names = tuple(name for watched_file in (self, *others) for name in watched_file._names)
-        absolute = tuple(name for watched_file in (self, *others) for name in watched_file._absolute)
+        absolute = tuple(
+            name for watched_file in (self, *others) for name in watched_file._absolute
+        )
         return WatchedFile(
-            self._storage, self.path, names, own=self.own or any(watched_file.own for watched_file in others), absolute=absolute
+            self._storage,
+            self.path,
+            names,
+            own=self.own or any(watched_file.own for watched_file in others),
+            absolute=absolute,
         )
 
 
@@ -180,9 +201,11 @@ class Passage:
         if seconds := self.operation.seconds_for(size):
             await pause(self._clock, seconds)
 
-    def cut(self, content: Any) -> Any:
+    def cut(self, content: object) -> Any:
         """Return the part of a content that is read."""
-        if self.operation.keep is None or not isinstance(content, (bytes, str, bytearray, memoryview)):
+        if self.operation.keep is None or not isinstance(
+            content, (bytes, str, bytearray, memoryview)
+        ):
             return content
         return content[: self.operation.ends_at(len(content))]
 
@@ -196,7 +219,12 @@ class Passage:
         self._stack.enter_context(within(self.operation.op))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.__exit__(kind, error, trace)
 
 
@@ -205,9 +233,17 @@ class Storage:
 
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
-        self.keys: dict[str, list[tuple[Key, Callable[[str], object] | None]]] = {op: [] for op in OPERATIONS}
+        self.keys: dict[str, list[tuple[Key, Callable[[str], object] | None]]] = {
+            op: [] for op in OPERATIONS
+        }
         self.life = 0
-        self._own = tuple(dict.fromkeys(f"{text}/" for path in controller.own for text in (path.as_posix(), path.resolve().as_posix())))
+        self._own = tuple(
+            dict.fromkeys(
+                f"{text}/"
+                for path in controller.own
+                for text in (path.as_posix(), path.resolve().as_posix())
+            )
+        )
         self._foreign = _interpreter()
         self._watched_files: dict[Any, WatchedFile] = {}
 
@@ -251,7 +287,7 @@ class Storage:
                 raise
         return None if gates is None else Passage(gates, self)
 
-    # -- files -------------------------------------------------------------------------------------------------
+    # -- files -------------------------------------------------------------------------------------
 
     def local(self, file: Any) -> WatchedFile | None:
         """Return the watched file of a local path, or None if it is not a path."""
@@ -269,18 +305,30 @@ class Storage:
         if found is None:
             own = next((root for root in self._own if path.startswith(root)), None)
             ours = (
-                own is not None and path[len(own) :].startswith(TOOL_FILE_PREFIX) and "/" not in path[len(own) :]
+                own is not None
+                and path[len(own) :].startswith(TOOL_FILE_PREFIX)
+                and "/" not in path[len(own) :]
             )  # the folder itself, not its content
             if ours or GOLDEN_COPY_PREFIX in path or (own is None and self._is_foreign(path)):
                 found = WatchedFile(self, "", (), own=False)
             else:
                 relative, last = _relative(path, own), path.rpartition("/")[2]
-                if own is None and relative == last and not path.startswith(f"{Path.cwd().as_posix()}/"):
+                if (
+                    own is None
+                    and relative == last
+                    and not path.startswith(f"{Path.cwd().as_posix()}/")
+                ):
                     found = WatchedFile(self, relative, (path, last), own=False)
                 else:
                     # The directories above belong to pytest or to the project. A pattern such as
                     # "*cache*" must not match their names.
-                    found = WatchedFile(self, relative, (relative, f"./{relative}", last), own=own is not None, absolute=(path,))
+                    found = WatchedFile(
+                        self,
+                        relative,
+                        (relative, f"./{relative}", last),
+                        own=own is not None,
+                        absolute=(path,),
+                    )
             self._remember(path, found)
         if given != path and os.path.isabs(given):
             self._watched_files[given] = found
@@ -306,21 +354,30 @@ class Storage:
         found = self._watched_files.get(key)
         if found is None:
             bare = path.lstrip("/")  # users omit the slash that a filesystem adds
-            last, urls = path.rstrip("/").rpartition("/")[2], tuple(f"{protocol}://{bare}" for protocol in protocols)
+            last, urls = (
+                path.rstrip("/").rpartition("/")[2],
+                tuple(f"{protocol}://{bare}" for protocol in protocols),
+            )
             own = next((root for root in self._own if path.startswith(root)), None)
             if own is None:
                 found = WatchedFile(self, path, (path, bare, last, *urls), own=True)
             else:  # a local directory that the filesystem wraps
                 relative = _relative(path, own)
-                found = WatchedFile(self, path, (relative, f"./{relative}", last), own=True, absolute=(path, *urls))
+                found = WatchedFile(
+                    self, path, (relative, f"./{relative}", last), own=True, absolute=(path, *urls)
+                )
             self._remember(key, found)
         return found
 
-    def _remember(self, key: Any, watched_file: WatchedFile) -> None:
+    def _remember(self, key: object, watched_file: WatchedFile) -> None:
         if len(self._watched_files) >= MAX_WATCHED_FILES:
             self._watched_files.clear()
         self._watched_files[key] = watched_file
-        if watched_file.own and not inside() and not watched_file.path.rpartition("/")[2].startswith(TOOL_FILE_PREFIX):
+        if (
+            watched_file.own
+            and not inside()
+            and not watched_file.path.rpartition("/")[2].startswith(TOOL_FILE_PREFIX)
+        ):
             names = self.controller.names.setdefault(SITE, {})
             if len(names) < MAX_SHOWN_NAMES:
                 names[watched_file.path] = None
@@ -332,7 +389,11 @@ def begin(op: str, watched_file: WatchedFile | None) -> Passage | None:
     Return None if no fault is due.
     """
     storage = active()
-    return None if storage is None or watched_file is None or inside() else storage.begin(op, watched_file)
+    return (
+        None
+        if storage is None or watched_file is None or inside()
+        else storage.begin(op, watched_file)
+    )
 
 
 def _is_absolute(pattern: str) -> bool:
@@ -346,7 +407,9 @@ def _relative(path: str, own: str | None) -> str:
     """
     if own is not None:
         below = path[len(own) :]
-        return below.partition("/")[2] or below  # the first part is the directory that pytest numbers
+        return (
+            below.partition("/")[2] or below
+        )  # the first part is the directory that pytest numbers
     here = f"{Path.cwd().as_posix()}/"
     return path[len(here) :] if path.startswith(here) else path.rpartition("/")[2]
 

@@ -23,8 +23,24 @@ __all__ = ["watch_filesystem"]
 T = TypeVar("T")
 METHODS = {
     **dict.fromkeys(("open",), "open"),
-    **dict.fromkeys(("cat", "cat_file", "get", "get_file", "download", "read_bytes", "read_text"), "read"),
-    **dict.fromkeys(("pipe", "pipe_file", "put", "put_file", "upload", "write_bytes", "write_text", "cp", "cp_file", "copy"), "write"),
+    **dict.fromkeys(
+        ("cat", "cat_file", "get", "get_file", "download", "read_bytes", "read_text"), "read"
+    ),
+    **dict.fromkeys(
+        (
+            "pipe",
+            "pipe_file",
+            "put",
+            "put_file",
+            "upload",
+            "write_bytes",
+            "write_text",
+            "cp",
+            "cp_file",
+            "copy",
+        ),
+        "write",
+    ),
     **dict.fromkeys(("mv", "move", "rename", "replace"), "rename"),
     **dict.fromkeys(("rm", "rm_file", "remove", "delete", "unlink"), "remove"),
 }
@@ -37,10 +53,17 @@ BOTH = {"cp", "cp_file", "copy", "mv", "move", "rename", "replace"}
 
 def watch_filesystem(fs: T) -> T:
     """Return ``fs`` if hooks reach it, and a proxy for it if not."""
-    if isinstance(fs, (type, str, bytes)) or not any(callable(getattr(fs, name, None)) for name in METHODS):
-        raise BadArgument(f"mlchaos.filesystem: fs must be a client with methods such as open, cat or put, got {format_value(fs)}")
+    if isinstance(fs, (type, str, bytes)) or not any(
+        callable(getattr(fs, name, None)) for name in METHODS
+    ):
+        raise BadArgument(
+            f"mlchaos.filesystem: fs must be a client with methods such as open, cat or put, got "
+            f"{format_value(fs)}"
+        )
     spec: Any = sys.modules.get("fsspec.spec")
-    proxy: Any = fs if spec is not None and isinstance(fs, spec.AbstractFileSystem) else _Filesystem(fs)
+    proxy: Any = (
+        fs if spec is not None and isinstance(fs, spec.AbstractFileSystem) else _Filesystem(fs)
+    )
     stands_for: T = proxy
     return stands_for
 
@@ -51,14 +74,18 @@ class _Filesystem(Proxy):
     __slots__ = ()
 
     def __getattribute__(self, name: str) -> Any:
-        found = object.__getattribute__(self, name) if name == "__class__" or name.startswith("_mlchaos") else getattr(self._mlchaos, name)
+        found = (
+            object.__getattribute__(self, name)
+            if name == "__class__" or name.startswith("_mlchaos")
+            else getattr(self._mlchaos, name)
+        )
         return _method(found, name) if name in METHODS and callable(found) else found
 
 
 def _method(function: Callable[..., Any], name: str) -> Any:
     """Return a method of the client with a visit before it. A coroutine function stays one."""
 
-    def watched_file(storage: Storage, owner: Any, call: Call) -> WatchedFile | None:
+    def watched_file(storage: Storage, owner: object, call: Call) -> WatchedFile | None:
         path = call[1 if name in SECOND else 0]
         if not isinstance(path, (str, os.PathLike)):
             return None
@@ -66,25 +93,31 @@ def _method(function: Callable[..., Any], name: str) -> Any:
         other = call[1] if name in BOTH else None
         return found if other is None else found.renamed_to(storage.remote(os.fspath(other)))
 
-    def trim(passage: Passage | None, owner: Any, call: Call, result: Any) -> Any:
+    def trim(passage: Passage | None, owner: object, call: Call, result: object) -> Any:
         if METHODS[name] == "open":
             path = call[0]
-            return FileProxy(result, lambda storage: storage.remote(os.fspath(path))) if isinstance(path, (str, os.PathLike)) else result
+            return (
+                FileProxy(result, lambda storage: storage.remote(os.fspath(path)))
+                if isinstance(path, (str, os.PathLike))
+                else result
+            )
         if passage is not None and name in DOWNLOADS:
             end_early(passage, call[1])
         return passage.cut(result) if passage is not None and METHODS[name] == "read" else result
 
-    def size(owner: Any, call: Call, result: Any) -> int | None:
+    def size(owner: object, call: Call, result: object) -> int | None:
         content = result if METHODS[name] == "read" else call[1] if name in WHOLE else None
         return len(content) if isinstance(content, (bytes, str, bytearray, memoryview)) else None
 
-    def run(owner: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(owner: type, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    async def run_async(owner: Any, *args: Any, **kwargs: Any) -> Any:
+    async def run_async(owner: object, *args: object, **kwargs: object) -> Any:
         return await function(*args, **kwargs)
 
     method = run_async if inspect.iscoroutinefunction(function) else run
     names = list(inspect.signature(function).parameters)
-    bound: Callable[..., Any] = wrap_method(method, Access(METHODS[name], watched_file, size, trim), names).__get__(function)
+    bound: Callable[..., Any] = wrap_method(
+        method, Access(METHODS[name], watched_file, size, trim), names
+    ).__get__(function)
     return bound

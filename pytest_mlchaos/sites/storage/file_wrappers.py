@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...engine.scopes import inside
 from ...engine.stand_ins import Proxy
 from .base import Passage, Storage, WatchedFile, active
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["FileProxy"]
 
@@ -37,15 +40,15 @@ class FileProxy(Proxy):
             return line
         raise StopIteration
 
-    def read(self, *args: Any, **kwargs: Any) -> Any:
+    def read(self, *args: object, **kwargs: object) -> Any:
         """Read the next bytes, or the rest."""
         return self._mlchaos_read("read", args, kwargs)
 
-    def read1(self, *args: Any, **kwargs: Any) -> Any:
+    def read1(self, *args: object, **kwargs: object) -> Any:
         """Read the next bytes that are available at once."""
         return self._mlchaos_read("read1", args, kwargs)
 
-    def readline(self, *args: Any, **kwargs: Any) -> Any:
+    def readline(self, *args: object, **kwargs: object) -> Any:
         """Read the next line."""
         return self._mlchaos_read("readline", args, kwargs)
 
@@ -59,11 +62,11 @@ class FileProxy(Proxy):
                 break
         return lines
 
-    def readinto(self, buffer: Any, /) -> Any:
+    def readinto(self, buffer: torch.Tensor, /) -> Any:
         """Fill a buffer."""
         return self._mlchaos_fill("readinto", buffer)
 
-    def readinto1(self, buffer: Any, /) -> Any:
+    def readinto1(self, buffer: torch.Tensor, /) -> Any:
         """Fill a buffer with the bytes that are available at once."""
         return self._mlchaos_fill("readinto1", buffer)
 
@@ -89,7 +92,9 @@ class FileProxy(Proxy):
         return None if storage is None or watched_file is None else storage.begin(op, watched_file)
 
     def _mlchaos_line(self) -> Any:
-        return self._mlchaos_read("readline" if hasattr(self._mlchaos, "readline") else "__next__", (), {})
+        return self._mlchaos_read(
+            "readline" if hasattr(self._mlchaos, "readline") else "__next__", (), {}
+        )
 
     def _mlchaos_lines(self) -> Iterator[Any]:
         while line := self._mlchaos_line():
@@ -107,7 +112,7 @@ class FileProxy(Proxy):
         passage.transferred(len(data))
         return data
 
-    def _mlchaos_fill(self, name: str, buffer: Any) -> Any:
+    def _mlchaos_fill(self, name: str, buffer: torch.Tensor) -> Any:
         passage = self._mlchaos_begin("read")
         if passage is None and self._mlchaos_end is None:
             return getattr(self._mlchaos, name)(buffer)

@@ -69,7 +69,7 @@ def _filesystems(patches: Patches) -> None:
     created = meta.__init__
 
     @functools.wraps(created)
-    def defined(cls: Any, *args: Any, **kwargs: Any) -> None:
+    def defined(cls: Any, *args: object, **kwargs: object) -> None:
         created(cls, *args, **kwargs)
         _wrap_filesystem(cls, patches)
 
@@ -91,7 +91,12 @@ def _asynchronous(patches: Patches) -> None:
     @functools.wraps(original)
     def sync(loop: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         known = _wrapper_of(function.__func__) if inspect.ismethod(function) else None
-        return original(loop, known.__get__(function.__self__) if known is not None else function, *args, **kwargs)
+        return original(
+            loop,
+            known.__get__(function.__self__) if known is not None else function,
+            *args,
+            **kwargs,
+        )
 
     patches.replace_everywhere(original, sync)
     for cls in family(asyn.AbstractAsyncStreamedFile):
@@ -103,33 +108,48 @@ def _is_transparent(cls: type) -> bool:
     known = _transparent.get(cls)
     if known is None:
         names = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__}
-        others = ("fsspec.implementations.local.LocalFileSystem", "fsspec.implementations.dirfs.DirFileSystem")
+        others = (
+            "fsspec.implementations.local.LocalFileSystem",
+            "fsspec.implementations.dirfs.DirFileSystem",
+        )
         known = _transparent[cls] = not names.isdisjoint(others)
     return known
 
 
 def _wrap_filesystem(cls: type, patches: Patches) -> None:
     if not _is_transparent(cls):
-        _wrap_methods(cls, [*METHODS, *(f"_{name}" for name in METHODS if not name.startswith("_"))], _method, patches)
+        _wrap_methods(
+            cls,
+            [*METHODS, *(f"_{name}" for name in METHODS if not name.startswith("_"))],
+            _method,
+            patches,
+        )
 
 
-def _wrap_file(cls: Any, patches: Patches) -> None:
+def _wrap_file(cls: object, patches: Patches) -> None:
     """Wrap the requests of a class of buffered files.
 
     In the base classes, ``read`` only takes fetched data.
     """
-    own_read = inspect.iscoroutinefunction(vars(cls).get("read")) and cls.__module__ != "fsspec.asyn"
+    own_read = (
+        inspect.iscoroutinefunction(vars(cls).get("read")) and cls.__module__ != "fsspec.asyn"
+    )
     _wrap_methods(cls, [name for name in REQUESTS if own_read or name != "read"], _request, patches)
 
 
-def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], patches: Patches) -> None:
+def _wrap_methods(
+    cls: Any, names: list[str], make: Callable[[Any, str], Any], patches: Patches
+) -> None:
     """Wrap the functions that the class itself defines.
 
     A wrapper is made once, and serves all trials.
     """
     for name in names:
         function = vars(cls).get(name)
-        if inspect.isfunction(function) and _wrapper_of(getattr(function, "__wrapped__", None)) is not function:
+        if (
+            inspect.isfunction(function)
+            and _wrapper_of(getattr(function, "__wrapped__", None)) is not function
+        ):
             wrapper = _wrapper_of(function)
             if wrapper is None:
                 wrapper = make(function, name)
@@ -137,7 +157,7 @@ def _wrap_methods(cls: Any, names: list[str], make: Callable[[Any, str], Any], p
             patches.wrap(cls, name, wrapper)
 
 
-def _wrapper_of(function: Any) -> Any:
+def _wrapper_of(function: object) -> Any:
     """Return the wrapper of a function.
 
     A copy of its attributes (by ``functools.wraps``) does not count.
@@ -146,7 +166,7 @@ def _wrapper_of(function: Any) -> Any:
     return known if known is not None and known.__wrapped__ is function else None
 
 
-# -- what a call does to which file --------------------------------------------------------------------------------
+# -- what a call does to which file ----------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,7 +184,9 @@ class Access:
     op: str
     watched_file: Callable[[Storage, Any, Call], WatchedFile | None]
     size: Callable[[Any, Call, Any], int | None] = lambda owner, call, result: _length(result)
-    trim: Callable[[Passage | None, Any, Call, Any], Any] = lambda passage, owner, call, result: passage.cut(result) if passage else result
+    trim: Callable[[Passage | None, Any, Call, Any], Any] = lambda passage, owner, call, result: (
+        passage.cut(result) if passage else result
+    )
     part_of: tuple[str, ...] = ("",)
 
 
@@ -188,24 +210,34 @@ def _method(function: Callable[..., Any], name: str) -> Any:
     op = METHODS[name]
     remote, local = (1, 0) if name == "put_file" else (0, 1)
 
-    def watched_file(storage: Storage, fs: Any, call: Call) -> WatchedFile | None:
+    def watched_file(storage: Storage, fs: object, call: Call) -> WatchedFile | None:
         first = None if _is_transparent(fs.__class__) else _remote(storage, fs, call[remote])
         second = _remote(storage, fs, call[1]) if first is not None and name in TWO_PATHS else None
         return first.renamed_to(second) if first is not None and second is not None else first
 
-    def size(fs: Any, call: Call, result: Any) -> int | None:
-        return _length(result if name == "cat_file" else call[1] if name == "pipe_file" else call[local] if name in COPIES else None)
+    def size(fs: object, call: Call, result: object) -> int | None:
+        return _length(
+            result
+            if name == "cat_file"
+            else call[1]
+            if name == "pipe_file"
+            else call[local]
+            if name in COPIES
+            else None
+        )
 
-    def trim(passage: Passage | None, fs: Any, call: Call, result: Any) -> Any:
+    def trim(passage: Passage | None, fs: object, call: Call, result: object) -> Any:
         if passage is not None and name == "get_file":
             end_early(passage, call[local])
         return passage.cut(result) if passage is not None and name == "cat_file" else result
 
-    def opened(passage: Passage | None, fs: Any, call: Call, result: Any) -> Any:
+    def opened(passage: Passage | None, fs: object, call: Call, result: object) -> Any:
         where = _address(fs, call[0])
         return result if where is None else _proxy_of(result, where)
 
-    return wrap_method(function, Access(op, watched_file, size, opened if op == "open" else trim), _names(function))
+    return wrap_method(
+        function, Access(op, watched_file, size, opened if op == "open" else trim), _names(function)
+    )
 
 
 def _request(function: Callable[..., Any], name: str) -> Any:
@@ -215,12 +247,22 @@ def _request(function: Callable[..., Any], name: str) -> Any:
     """
     op = REQUESTS[name]
 
-    def watched_file(storage: Storage, file: Any, call: Call) -> WatchedFile | None:
+    def watched_file(storage: Storage, file: object, call: Call) -> WatchedFile | None:
         fs = getattr(file, "fs", None)
-        return None if fs is None or _is_transparent(fs.__class__) else _remote(storage, fs, getattr(file, "path", None))
+        return (
+            None
+            if fs is None or _is_transparent(fs.__class__)
+            else _remote(storage, fs, getattr(file, "path", None))
+        )
 
     def size(file: Any, call: Call, result: Any) -> int | None:
-        return _length(result) if op == "read" else file.buffer.tell() if name == "_upload_chunk" else None
+        return (
+            _length(result)
+            if op == "read"
+            else file.buffer.tell()
+            if name == "_upload_chunk"
+            else None
+        )
 
     def trim(passage: Passage | None, file: Any, call: Call, result: Any) -> Any:
         if op != "read":
@@ -228,12 +270,16 @@ def _request(function: Callable[..., Any], name: str) -> Any:
         start = call[0] if name == "_fetch_range" else file.loc - len(result)
         if passage is not None and passage.operation.keep is not None:
             whole = getattr(file, "size", None)
-            file.__dict__["_mlchaos_end"] = passage.operation.ends_at(whole if whole is not None else start + len(result))
+            file.__dict__["_mlchaos_end"] = passage.operation.ends_at(
+                whole if whole is not None else start + len(result)
+            )
         end = file.__dict__.get("_mlchaos_end")
         return result if end is None else result[: max(0, end - start)]
 
     # A cache may fetch everything at the open.
-    return wrap_method(function, Access(op, watched_file, size, trim, ("", "open")), _names(function))
+    return wrap_method(
+        function, Access(op, watched_file, size, trim, ("", "open")), _names(function)
+    )
 
 
 def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
@@ -245,12 +291,16 @@ def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[st
         names: The names of its arguments.
     """
 
-    def find(owner: Any, call: Call) -> WatchedFile | None:
+    def find(owner: object, call: Call) -> WatchedFile | None:
         storage = active()
-        return None if storage is None or inside() not in access.part_of else access.watched_file(storage, owner, call)
+        return (
+            None
+            if storage is None or inside() not in access.part_of
+            else access.watched_file(storage, owner, call)
+        )
 
     @functools.wraps(function)
-    def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def called(self: object, *args: object, **kwargs: object) -> Any:
         call = Call(names, args, kwargs)
         watched_file = find(self, call)
         if watched_file is None:
@@ -259,14 +309,18 @@ def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[st
         with passage or within(access.op):
             if passage is not None:
                 passage.wait()
-            size = access.size(self, call, None) if passage is not None and access.op == "write" else None
+            size = (
+                access.size(self, call, None)
+                if passage is not None and access.op == "write"
+                else None
+            )
             result = access.trim(passage, self, call, function(self, *args, **kwargs))
         if passage is not None:
             passage.transferred(size if access.op == "write" else access.size(self, call, result))
         return result
 
     @functools.wraps(function)
-    async def called_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def called_async(self: object, *args: object, **kwargs: object) -> Any:
         call = Call(names, args, kwargs)
         watched_file = find(self, call)
         if watched_file is None:
@@ -275,10 +329,16 @@ def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[st
         with passage or within(access.op):
             if passage is not None:
                 await passage.wait_async()
-            size = access.size(self, call, None) if passage is not None and access.op == "write" else None
+            size = (
+                access.size(self, call, None)
+                if passage is not None and access.op == "write"
+                else None
+            )
             result = access.trim(passage, self, call, await function(self, *args, **kwargs))
         if passage is not None:
-            await passage.transferred_async(size if access.op == "write" else access.size(self, call, result))
+            await passage.transferred_async(
+                size if access.op == "write" else access.size(self, call, result)
+            )
         return result
 
     return called_async if inspect.iscoroutinefunction(function) else called
@@ -296,16 +356,18 @@ def _address(fs: Any, path: Any) -> tuple[str, tuple[str, ...]] | None:
     return fs._strip_protocol(os.fspath(path)), protocols
 
 
-def _remote(storage: Storage, fs: Any, path: Any) -> WatchedFile | None:
+def _remote(storage: Storage, fs: object, path: object) -> WatchedFile | None:
     """Return the watched file of a path of a filesystem. A list of paths is matched by each."""
     if isinstance(path, (list, tuple, set)):
-        watched_files = [found for item in path if (found := _remote(storage, fs, item)) is not None]
+        watched_files = [
+            found for item in path if (found := _remote(storage, fs, item)) is not None
+        ]
         return watched_files[0].together(watched_files[1:]) if watched_files else None
     where = _address(fs, path)
     return None if where is None else storage.remote(*where)
 
 
-def _proxy_of(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
+def _proxy_of(file: object, where: tuple[str, tuple[str, ...]]) -> Any:
     """Return a file object whose reads and writes are visits.
 
     Those of buffered files are visits already.
@@ -315,11 +377,13 @@ def _proxy_of(file: Any, where: tuple[str, tuple[str, ...]]) -> Any:
     """
     buffered = getattr(sys.modules.get("fsspec.spec"), "AbstractBufferedFile", ())
     return (
-        file if isinstance(file, buffered) or issubclass(type(file), FileProxy) else FileProxy(file, lambda storage: storage.remote(*where))
+        file
+        if isinstance(file, buffered) or issubclass(type(file), FileProxy)
+        else FileProxy(file, lambda storage: storage.remote(*where))
     )
 
 
-def _length(data: Any) -> int | None:
+def _length(data: object) -> int | None:
     """Return the number of bytes of a content, or of a local file."""
     if isinstance(data, (bytes, bytearray, memoryview)):
         return len(data)
@@ -329,7 +393,11 @@ def _length(data: Any) -> int | None:
         return None
 
 
-def end_early(passage: Passage, target: Any) -> None:
+def end_early(passage: Passage, target: object) -> None:
     """Shorten a downloaded file, as a download that stops early does."""
-    if passage.operation.keep is not None and isinstance(target, (str, os.PathLike)) and os.path.isfile(target):
+    if (
+        passage.operation.keep is not None
+        and isinstance(target, (str, os.PathLike))
+        and os.path.isfile(target)
+    ):
         os.truncate(target, passage.operation.ends_at(os.path.getsize(target)))

@@ -13,13 +13,16 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, inside, within
 from ...engine.stand_ins import unbound
 from .base import TOOL_FILE_PREFIX, Passage, Storage, WatchedFile, active, mechanism
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["CountedFileIO", "is_watched"]
 
@@ -51,9 +54,15 @@ class CountedFileIO(io.FileIO):
         return f"<_io.FileIO {io.FileIO.__repr__(self).partition(' ')[2]}"
 
     def _begin(self, op: str) -> Passage | None:
-        return self.storage.begin(op, self.watched_file) if active() is self.storage and not inside() else None
+        return (
+            self.storage.begin(op, self.watched_file)
+            if active() is self.storage and not inside()
+            else None
+        )
 
-    def _during(self, passage: Passage | None, act: Callable[[], Any], size: Callable[[Any], int]) -> Any:
+    def _during(
+        self, passage: Passage | None, act: Callable[[], Any], size: Callable[[Any], int]
+    ) -> Any:
         if passage is None:
             return act()
         position, done = self.tell() if self.seekable() else None, None
@@ -61,10 +70,16 @@ class CountedFileIO(io.FileIO):
             with passage:
                 passage.wait()
                 if passage.operation.keep is not None:
-                    self.end = passage.operation.ends_at(os.fstat(self.fileno()).st_size, position or 0)
+                    self.end = passage.operation.ends_at(
+                        os.fstat(self.fileno()).st_size, position or 0
+                    )
                 done = act()
         except BaseException:
-            if position is not None and not self.closed and (done is None or passage.operation.op != "write"):
+            if (
+                position is not None
+                and not self.closed
+                and (done is None or passage.operation.op != "write")
+            ):
                 self.seek(position)
             raise
         passage.transferred(size(done) if done is not None else None)
@@ -72,9 +87,13 @@ class CountedFileIO(io.FileIO):
 
     def _room(self) -> int:
         """Return the number of bytes before the end that a fault has set."""
-        return max(0, self.end - self.tell()) if self.end is not None and active() is self.storage else sys.maxsize
+        return (
+            max(0, self.end - self.tell())
+            if self.end is not None and active() is self.storage
+            else sys.maxsize
+        )
 
-    def readinto(self, buffer: Any, /) -> Any:
+    def readinto(self, buffer: torch.Tensor, /) -> Any:
         """Fill a buffer up to the end of the file."""
         passage = self._begin("read")
         if passage is None and self.end is None:
@@ -92,14 +111,22 @@ class CountedFileIO(io.FileIO):
 
         def act() -> Any:
             if size is None or size < 0:
-                return io.FileIO.readall(self) if self._room() == sys.maxsize else io.FileIO.read(self, self._room())
+                return (
+                    io.FileIO.readall(self)
+                    if self._room() == sys.maxsize
+                    else io.FileIO.read(self, self._room())
+                )
             return io.FileIO.read(self, min(size, self._room()))
 
         return self._during(passage, act, len)
 
     def write(self, data: Any, /) -> Any:
         """Write to the file. If its process has died since it was opened, drop the data."""
-        if self.life not in (None, self.storage.life) and self.storage.controller.crash is None and active() is self.storage:
+        if (
+            self.life not in (None, self.storage.life)
+            and self.storage.controller.crash is None
+            and active() is self.storage
+        ):
             return memoryview(data).nbytes
         passage = self._begin("write")
         if passage is None and not self.landed and self.refused is None:
@@ -112,7 +139,11 @@ class CountedFileIO(io.FileIO):
         def act() -> Any:
             nonlocal done
             landed, self.landed = self.landed, b""
-            done = len(landed) if landed and view[: len(landed)] == landed else io.FileIO.write(self, view)
+            done = (
+                len(landed)
+                if landed and view[: len(landed)] == landed
+                else io.FileIO.write(self, view)
+            )
             return done
 
         try:
@@ -127,12 +158,12 @@ class CountedFileIO(io.FileIO):
             raise
 
 
-def is_watched(file: Any) -> bool:
+def is_watched(file: object) -> bool:
     """Return True if the reads and writes of a file object are visits already."""
     return isinstance(raw_of(file), CountedFileIO)
 
 
-def raw_of(file: Any) -> Any:
+def raw_of(file: object) -> Any:
     """Return the raw file below a text file or a buffered file."""
     below = getattr(file, "buffer", file)
     return getattr(below, "raw", below)
@@ -142,7 +173,11 @@ def raw_of(file: Any) -> Any:
 def install(storage: Storage, patches: Patches) -> None:
     """Wrap ``open`` under all its names, and keep libraries from bypassing its file objects."""
     patches.replace_everywhere(io.open, unbound(_opener(io.open), io.open))
-    for shortcut in ("_USE_CP_SENDFILE", "_USE_CP_COPY_FILE_RANGE", "_HAS_FCOPYFILE"):  # copies that bypass file objects
+    for shortcut in (
+        "_USE_CP_SENDFILE",
+        "_USE_CP_COPY_FILE_RANGE",
+        "_HAS_FCOPYFILE",
+    ):  # copies that bypass file objects
         if hasattr(shutil, shortcut):
             patches.set(shutil, shortcut, False)
     _name_temporary_files(storage, patches)
@@ -207,44 +242,52 @@ def _through_file_objects(patches: Patches) -> None:
     original: Any = numpy.lib.format.isfileobj
 
     @functools.wraps(original)
-    def isfileobj(file: Any) -> Any:
+    def isfileobj(file: object) -> Any:
         return original(file) and not is_watched(file)
 
     patches.replace_everywhere(original, isfileobj)
 
 
-# -- opening -------------------------------------------------------------------------------------------------------
+# -- opening ---------------------------------------------------------------------------------------
 
 
 def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def open(  # noqa: A001  # it has the name of the original
-        file: Any,
+        file: object,
         mode: str = "r",
         buffering: int = -1,
-        encoding: Any = None,
-        errors: Any = None,
-        newline: Any = None,
+        encoding: object = None,
+        errors: object = None,
+        newline: object = None,
         closefd: bool = True,
-        opener: Any = None,
+        opener: object = None,
     ) -> Any:
         storage = active()
         if storage is None or inside():
             return original(file, mode, buffering, encoding, errors, newline, closefd, opener)
         watched_file = storage.descriptor(file) if isinstance(file, int) else storage.local(file)
         text = (encoding, errors, newline)
-        if (opener is None and (watched_file is None or not watched_file.watched)) or not _is_valid(mode, buffering, text):
+        if (opener is None and (watched_file is None or not watched_file.watched)) or not _is_valid(
+            mode, buffering, text
+        ):
             return original(file, mode, buffering, encoding, errors, newline, closefd, opener)
         if opener is not None:
             # The opener's own call counts, and may open a different file.
             watched_file = None
-        passage = storage.begin("open", watched_file) if watched_file is not None and not isinstance(file, int) else None
+        passage = (
+            storage.begin("open", watched_file)
+            if watched_file is not None and not isinstance(file, int)
+            else None
+        )
         made: Any = None
         try:
             with passage or within("open"):
                 if passage is not None:
                     passage.wait()
-                made = _built(original, storage, watched_file, (file, mode, buffering, text, closefd, opener))
+                made = _built(
+                    original, storage, watched_file, (file, mode, buffering, text, closefd, opener)
+                )
         except BaseException:
             if made is not None:
                 made.close()
@@ -254,7 +297,7 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
     return open
 
 
-def _is_valid(mode: Any, buffering: Any, text: tuple[Any, Any, Any]) -> bool:
+def _is_valid(mode: object, buffering: object, text: tuple[Any, Any, Any]) -> bool:
     """Return True if the arguments are valid.
 
     For invalid ones, the original raises the right error.
@@ -262,20 +305,37 @@ def _is_valid(mode: Any, buffering: Any, text: tuple[Any, Any, Any]) -> bool:
     if not isinstance(mode, str) or not isinstance(buffering, int):
         return False
     kinds = set(mode)
-    if len(kinds) != len(mode) or len(kinds & MODES) != 1 or not kinds <= {*MODES, "+", "b", "t"} or {"b", "t"} <= kinds:
+    if (
+        len(kinds) != len(mode)
+        or len(kinds & MODES) != 1
+        or not kinds <= {*MODES, "+", "b", "t"}
+        or {"b", "t"} <= kinds
+    ):
         return False
     return text == (None, None, None) if "b" in kinds else buffering != 0
 
 
-def _built(original: Callable[..., Any], storage: Storage, watched_file: WatchedFile | None, arguments: tuple[Any, ...]) -> Any:
+def _built(
+    original: Callable[..., Any],
+    storage: Storage,
+    watched_file: WatchedFile | None,
+    arguments: tuple[Any, ...],
+) -> Any:
     """Return the result of ``open``, on a raw file that is watched."""
     file, mode, buffering, text, closefd, opener = arguments
     file = file if isinstance(file, int) else os.fspath(file)
-    raw = CountedFileIO(file, "".join(letter for letter in mode if letter not in "bt"), closefd, opener and _wrap_opener(opener))
+    raw = CountedFileIO(
+        file,
+        "".join(letter for letter in mode if letter not in "bt"),
+        closefd,
+        opener and _wrap_opener(opener),
+    )
     watched_file = watched_file if watched_file is not None else storage.descriptor(raw.fileno())
     try:
         raw.storage, raw.life = storage, storage.life if storage.controller.supervised else None
-        raw.watched_file = watched_file if watched_file is not None else WatchedFile(storage, "", (), own=False)
+        raw.watched_file = (
+            watched_file if watched_file is not None else WatchedFile(storage, "", (), own=False)
+        )
         return _add_layers(raw, mode, buffering, text)
     except BaseException:
         raw.close()
@@ -285,7 +345,7 @@ def _built(original: Callable[..., Any], storage: Storage, watched_file: Watched
 def _wrap_opener(opener: Callable[[Any, int], int]) -> Callable[[Any, int], int]:
     """Wrap the user's opener, so that its own call counts."""
 
-    def opened(file: Any, flags: int) -> int:
+    def opened(file: object, flags: int) -> int:
         with within(""):
             return opener(file, flags)
 
@@ -303,7 +363,13 @@ def _add_layers(raw: Any, mode: str, buffering: int, text: tuple[Any, Any, Any])
     size = getattr(raw, "_blksize", 0) if buffering < 0 or by_line else buffering
     if buffering == 0:
         return raw
-    layer: Any = io.BufferedRandom if "+" in mode else io.BufferedReader if "r" in mode else io.BufferedWriter
+    layer: Any = (
+        io.BufferedRandom
+        if "+" in mode
+        else io.BufferedReader
+        if "r" in mode
+        else io.BufferedWriter
+    )
     raw.buffered = size if size > 1 else io.DEFAULT_BUFFER_SIZE
     buffer = layer(raw, raw.buffered)
     if binary:

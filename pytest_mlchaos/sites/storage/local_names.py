@@ -41,7 +41,8 @@ def install(storage: Storage, patches: Patches) -> None:
 
 def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:  # noqa: A001  # it has the name of the original
+    # It has the name of the original
+    def open(path: object, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:  # noqa: A001
         passage = begin("open", _file_at(path, flags, dir_fd))
         number: int | None = None
         try:
@@ -66,7 +67,9 @@ def _at(path: Any, dir_fd: int | None) -> WatchedFile | None:
     if dir_fd is None or os.path.isabs(path):
         return storage.local(path)
     try:
-        return storage.local(os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), os.fsdecode(path)))
+        return storage.local(
+            os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), os.fsdecode(path))
+        )
     except OSError:
         return None
 
@@ -74,23 +77,35 @@ def _at(path: Any, dir_fd: int | None) -> WatchedFile | None:
 def _file_at(path: Any, flags: int, dir_fd: int | None) -> WatchedFile | None:
     """Return the watched file of an ``os.open`` call, or None for a directory."""
     watched_file = _at(path, dir_fd)
-    if watched_file is None or not watched_file.watched or flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+    if (
+        watched_file is None
+        or not watched_file.watched
+        or flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR)
+    ):
         return watched_file
     try:
-        is_folder = os.path.isdir(path if dir_fd is None else os.path.join(f"/proc/self/fd/{dir_fd}", os.fsdecode(path)))
+        is_folder = os.path.isdir(
+            path if dir_fd is None else os.path.join(f"/proc/self/fd/{dir_fd}", os.fsdecode(path))
+        )
     except (OSError, ValueError):
         return watched_file
     return None if is_folder else watched_file
 
 
-# -- renaming and removing -----------------------------------------------------------------------------------------
+# -- renaming and removing -------------------------------------------------------------------------
 
 
 def _renamer(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def rename(src: Any, dst: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:
+    def rename(
+        src: object, dst: object, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+    ) -> None:
         source, target = _at(src, src_dir_fd), _at(dst, dst_dir_fd)
-        passage = begin("rename", source.renamed_to(target)) if source is not None and target is not None else None
+        passage = (
+            begin("rename", source.renamed_to(target))
+            if source is not None and target is not None
+            else None
+        )
         with passage or within("rename"):
             if passage is not None:
                 passage.wait()
@@ -101,7 +116,7 @@ def _renamer(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _remover(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def remove(path: Any, *, dir_fd: int | None = None) -> None:
+    def remove(path: object, *, dir_fd: int | None = None) -> None:
         passage = begin("remove", _at(path, dir_fd))
         with passage or within("remove"):
             if passage is not None:
@@ -111,7 +126,7 @@ def _remover(original: Callable[..., Any]) -> Callable[..., Any]:
     return remove
 
 
-# -- the net -------------------------------------------------------------------------------------------------------
+# -- the net ---------------------------------------------------------------------------------------
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -122,10 +137,17 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if storage is None or inside() or _is_import(sys._getframe(1).f_code.co_filename):
         return
     if op == "open":
-        watched_file = None if isinstance(arguments[0], int) else _file_at(arguments[0], arguments[2], None)
+        watched_file = (
+            None if isinstance(arguments[0], int) else _file_at(arguments[0], arguments[2], None)
+        )
     elif op == "rename":
-        source, target = (_at(path, number) for path, number in zip(arguments[:2], _numbers(arguments[2:4]), strict=True))
-        watched_file = source.renamed_to(target) if source is not None and target is not None else None
+        source, target = (
+            _at(path, number)
+            for path, number in zip(arguments[:2], _numbers(arguments[2:4]), strict=True)
+        )
+        watched_file = (
+            source.renamed_to(target) if source is not None and target is not None else None
+        )
     else:
         watched_file = _at(arguments[0], *_numbers(arguments[1:2]))
     passage = begin(op, watched_file)

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...engine.import_hooks import when_imported
@@ -51,7 +51,7 @@ def _wrap(original: Callable[..., Any], op: str, position: int, keyword: str) ->
     """Return a function that makes one visit of the open, and one of the read or write."""
 
     @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         storage = active()
         file: Any = args[position] if len(args) > position else kwargs.get(keyword)
         watched_file = None if storage is None or inside() else _watched_file(storage, file)
@@ -88,11 +88,11 @@ def _finish_open(file: Any, op: str) -> None:
         open(file, "rb" if op == "read" else "wb").close()
 
 
-def _is_object(file: Any) -> bool:
+def _is_object(file: object) -> bool:
     return not isinstance(file, (str, bytes, os.PathLike))
 
 
-def _watched_file(storage: Storage, file: Any) -> WatchedFile | None:
+def _watched_file(storage: Storage, file: object) -> WatchedFile | None:
     """Return the watched file of a path, or of a real file that was opened earlier.
 
     Other file objects make their own visits.
@@ -100,7 +100,11 @@ def _watched_file(storage: Storage, file: Any) -> WatchedFile | None:
     if not _is_object(file):
         return storage.local(file)
     raw = raw_of(file)
-    return storage.local(raw.name) if type(raw) is io.FileIO and isinstance(raw.name, (str, bytes, os.PathLike)) else None
+    return (
+        storage.local(raw.name)
+        if type(raw) is io.FileIO and isinstance(raw.name, (str, bytes, os.PathLike))
+        else None
+    )
 
 
 def _size(file: Any) -> int | None:
@@ -110,7 +114,14 @@ def _size(file: Any) -> int | None:
         return None
 
 
-def _cut(original: Callable[..., Any], passage: Passage, position: int, keyword: str, args: Any, kwargs: Any) -> Any:
+def _cut(
+    original: Callable[..., Any],
+    passage: Passage,
+    position: int,
+    keyword: str,
+    args: Sequence[Any],
+    kwargs: Any,
+) -> Any:
     """Read from a shortened copy, because the reader is C++ or Rust, and may map the file."""
     file = args[position] if len(args) > position else kwargs[keyword]
     source = raw_of(file).name if _is_object(file) else file
