@@ -1,8 +1,7 @@
-"""Measure, and report against the budgets: ``python benchmarks/run.py [--quick] [--json FILE]
-[--only NAME]``.
+"""Measure, and report against the budgets.
 
-Each benchmark runs in a fresh process, and measures what it compares in turns. Nothing fails: this
-is a report.
+``python benchmarks/run.py [--quick] [--json FILE] [--only NAME]``: each benchmark runs in a fresh
+process, and measures what it compares in turns. Nothing fails: this is a report.
 """
 
 from __future__ import annotations

@@ -546,6 +546,7 @@ def test_where_names_a_part_or_is_a_predicate():
     assert chaos.bit_flip(where=chaos.one_of("weights", "gradients"))
 
 
+@pytest.mark.slow
 def test_a_search_goes_through_the_parts(example):
     """``chaos.one_of`` decides the site, too."""
     example.with_tests("""

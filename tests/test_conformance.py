@@ -175,6 +175,7 @@ def test_the_check_of_a_payload_that_is_another_object_can_fail():
         )
 
 
+@pytest.mark.slow
 def test_authors_run_the_suite_on_their_own_faults(example):
     """One assignment makes a parametrised test of all promises."""
     pytest.importorskip("cloudpickle")

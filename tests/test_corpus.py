@@ -182,6 +182,7 @@ def test_a_name_that_matches_nothing_is_refused():
         chosen([CORPUS / "programs"], ["numpy-savz"])
 
 
+@pytest.mark.slow
 def test_the_runner_tells_right_from_wrong(tmp_path):
     """A program that is unsound, and the same one called sound: OK and WRONG, and the exit code
     says so.

@@ -76,6 +76,7 @@ def test_state_in_the_process_does_not_help_a_run_to_resume(project):
     """).run(passed=7)
 
 
+@pytest.mark.slow
 def test_a_subject_that_fresh_processes_cannot_run_is_said_to_be_unchecked(project):
     """It holds a lock, or the test has changed what it reads: a note, and no failure."""
     project("""

@@ -114,6 +114,7 @@ def test_a_sound_program_recovers_on_s3(mlchaos, bucket, options):
     assert len(report.states) == STEPS + 1
 
 
+@pytest.mark.slow
 def test_an_unsound_program_is_found_on_s3_from_fresh_processes(mlchaos, bucket, options):
     """A server is reached from them, too."""
     report = mlchaos.explore_crashes(
@@ -123,6 +124,7 @@ def test_an_unsound_program_is_found_on_s3_from_fresh_processes(mlchaos, bucket,
     assert len(report.states) == 2 * STEPS + 1
 
 
+@pytest.mark.slow
 def test_a_multipart_upload_is_not_there_until_it_is_complete(mlchaos, bucket, options):
     """Large files are sent in parts, and none of them is an object."""
 

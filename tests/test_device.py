@@ -619,6 +619,7 @@ def test_a_slow_device_takes_its_time_in_the_phase_asked_for(example, phase, ste
     ).run(fresh=True, passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="worlds need Linux")
 def test_a_straggler_is_one_rank_alone(example):
     """In a world; a limit of the device's memory holds in each rank, and a rank that is told to end

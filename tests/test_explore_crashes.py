@@ -58,6 +58,7 @@ def test_a_sound_subject_recovers_from_every_crash_state(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_changes_that_were_not_seen_are_reported_though_all_recover(project):
     """One call writes two files by turns: no run resumes from what it left in between, and the
     report says so.
@@ -146,6 +147,7 @@ def test_lines_that_single_writes_append_are_never_cut(project, append):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_power_loss_cuts_what_a_kill_does_not(project):
     """``durability="power"`` finds the line that was not written back."""
     project("""
@@ -282,6 +284,7 @@ def test_what_is_returned_is_compared(project):
     """).run(failed=1).has("different result: returned value", "['patience']: differs by")
 
 
+@pytest.mark.slow
 def test_files_are_judged_where_nothing_is_returned(project):
     """A script's result is what it leaves; files that differ from run to run are left out."""
     project("""
@@ -359,6 +362,7 @@ def test_a_second_crash_during_the_recovery_is_explored(project):
     """).run(passed=3)
 
 
+@pytest.mark.slow
 def test_tolerance_is_the_way_on_for_noise(project):
     """A subject whose runs differ is refused, with the first difference; ``rtol`` admits it."""
     outcome = project("""
@@ -689,6 +693,7 @@ def test_what_ends_an_exploration_from_outside_says_what_it_was_doing(project, f
     )
 
 
+@pytest.mark.slow
 def test_what_exists_before_is_left_out_of_garbage_collections(project):
     """Until the exploration ends, however it ends."""
     project("""

@@ -124,6 +124,7 @@ def test_what_a_checkpoint_lacks_is_the_first_diagnosis(project):
     """).run(passed=13, fresh=True)
 
 
+@pytest.mark.slow
 def test_steps_are_seen_where_a_framework_brings_its_own_optimizer(project):
     """Backward passes are the steps then, and the leaves of the graph the parameters."""
     project("""

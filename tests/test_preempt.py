@@ -279,6 +279,7 @@ def test_it_strikes_wherever_the_process_is(example, site, line):
     ).run(fresh=True, passed=1)
 
 
+@pytest.mark.slow
 def test_dataloader_workers_are_told_to_end_as_well(example):
     """They die of it, and the loader says so to a process that goes on."""
     example.with_file(

@@ -109,6 +109,7 @@ def test_an_interrupt_that_leaves_a_test_fails_it_and_no_other(example):
     assert example.with_tests(real).run(fresh=True).exit_code == 2
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_a_process_of_its_own(example):
     """Ends it, and it is started again."""
     example.with_file(
@@ -265,6 +266,7 @@ def test_a_forked_worker_is_struck_and_a_spawned_one_is_named(example):
     )
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_found_by_a_timeout_alone(example):
     """And is not left behind."""
     example.with_file("data.py", LOADER).with_tests(

@@ -859,6 +859,7 @@ async def sound(x):
 """
 
 
+@pytest.mark.slow
 def test_an_exploration_finds_the_request_that_breaks_it(example):
     """A fault that strikes outside of the judged load is allowed there."""
     outcome = (
@@ -887,6 +888,7 @@ def test_an_exploration_finds_the_request_that_breaks_it(example):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -918,6 +920,7 @@ def test_a_fault_that_nothing_matches_is_an_error(example, fault, message):
     """).run(failed=1).has(message)
 
 
+@pytest.mark.slow
 def test_the_same_schedule_gives_the_same_journal(example):
     """With many in flight, and on xdist's workers."""
     pytest.importorskip("xdist")

@@ -497,6 +497,7 @@ def test_an_app_that_always_fails_is_isolated_from_nothing(serving):
         service.drive(TEXTS).assert_isolated()
 
 
+@pytest.mark.slow
 def test_a_cache_that_one_trial_has_filled_is_empty_in_the_next(example):
     """Else the fault would strike in the first trial alone."""
     example.with_file(

@@ -348,7 +348,7 @@ def test_a_stale_feature_is_that_of_an_earlier_row_or_table():
     assert shifted == [*plain()["number"][:3], *plain()["number"][: ROWS - 3]]
     with pytest.raises(PayloadMismatch, match="there were 0 tables of its columns before it"):
         struck("stale_feature", plain(), behind="tables")
-    with pytest.raises(PayloadMismatch, match="no row 60 rows before"):
+    with pytest.raises(PayloadMismatch, match="too few rows for a lag of 60 rows"):
         struck("stale_feature", plain(), lag=60)
 
 

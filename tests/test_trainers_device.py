@@ -74,6 +74,7 @@ def test_a_trainer_that_is_told_to_end(example):
     )
 
 
+@pytest.mark.slow
 def test_a_trainer_on_a_device_that_fails(example):
     """A lost device, a lost worker and memory that runs out end the process; it is started again,
     and recovers.

@@ -281,6 +281,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_vacuous_test_is_refused_for_its_reason(example, name):
     """Every entry point: without a fault, without a judgement, with a fault that hits set-up code,

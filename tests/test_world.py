@@ -267,6 +267,7 @@ def test_a_value_that_cannot_be_sent_home_is_an_error_where_it_is_asked_for(mlch
         _ = run.ranks[0].value
 
 
+@pytest.mark.slow
 @chaos.settings(allow_quiet=True)
 def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
     """Within the world's timeout; the line is the user's."""
@@ -602,6 +603,7 @@ def saving(path, kind):
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sound", "torn", "never loads"])
 def test_a_world_inside_an_exploration_is_crashed_as_a_whole(mlchaos, tmp_path, kind):
     """Its ranks' files are the states. A rank that fails is the outcome of that state."""
@@ -843,6 +845,7 @@ def test_too_late(mlchaos):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [(), ("-n", "2", "--import-mode=importlib")], ids=["plain", "xdist"]
 )
@@ -937,6 +940,7 @@ def test_it(mlchaos, tmp_path):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_the_ranks_die_with_their_runner(tmp_path, signum):
     """After a kill or an interruption no process survives, including orphans and the fork server."""
