@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .base import Column, Table, UnsupportedColumn, ahead
+from .base import Column, Table, UnsupportedColumn, ahead, carrier
 from .numpy import fit_dtype
 
 if TYPE_CHECKING:
@@ -432,3 +433,12 @@ class ArrowTable(Table):
                 [self._table, more.replace_schema_metadata(self._table.schema.metadata)]
             )
         )
+
+
+@carrier
+def adapt_arrow(value: object) -> Table | None:
+    """Adapt a table or a record batch of Arrow."""
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None and isinstance(value, (arrow.Table, arrow.RecordBatch)):
+        return ArrowTable(value)
+    return None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import abc
 import datetime
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.privacy import key_text, label_text
@@ -21,6 +20,7 @@ __all__ = [
     "UnsupportedColumn",
     "ahead",
     "all_same",
+    "carrier",
     "places",
     "table_of",
 ]
@@ -216,31 +216,18 @@ def ahead(now: datetime.timedelta | None, seconds: int) -> datetime.timezone:
     return datetime.timezone(datetime.timedelta(minutes=minutes))
 
 
+_CARRIERS: list[Callable[[object], Table | None]] = []
+
+
+def carrier(adapt: Callable[[object], Table | None]) -> Callable[[object], Table | None]:
+    """Register a function that adapts one library's tables. It returns None for other values."""
+    _CARRIERS.append(adapt)
+    return adapt
+
+
 def table_of(value: object) -> Table | None:
     """Return the adapter for a table, or None if the value is not a table."""
-    library = type(value).__module__.partition(".")[0]
-    numpy, pandas, arrow = (sys.modules.get(name) for name in ("numpy", "pandas", "pyarrow"))
-    if pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series)):
-        from .pandas import PandasTable
-
-        return PandasTable(value)
-    if arrow is not None and isinstance(value, (arrow.Table, arrow.RecordBatch)):
-        from .arrow import ArrowTable
-
-        return ArrowTable(value)
-    if library == "polars" and type(value).__name__ == "DataFrame":
-        from .polars import PolarsTable
-
-        return PolarsTable(value)
-    if (
-        numpy is not None
-        and isinstance(value, numpy.ndarray)
-        and not isinstance(value, numpy.ma.MaskedArray)
-    ):
-        from .numpy import NumpyTable
-
-        return NumpyTable(value) if value.ndim == (2 if value.dtype.names is None else 1) else None
-    return None
+    return next((table for adapt in _CARRIERS if (table := adapt(value)) is not None), None)
 
 
 def all_same(

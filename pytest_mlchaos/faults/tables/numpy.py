@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .base import Column, Table, UnsupportedColumn
+from .base import Column, Table, UnsupportedColumn, carrier
 from .copies import pick, with_others
 
 if TYPE_CHECKING:
@@ -397,3 +397,16 @@ class NumpyTable(Table):
         if kind is np.recarray and fresh.dtype.type is not np.record:
             fresh = fresh.view(np.dtype((np.record, fresh.dtype)))
         return fresh if kind is np.memmap else fresh.view(kind)
+
+
+@carrier
+def adapt_numpy(value: object) -> Table | None:
+    """Adapt an array with two axes, or a structured one. A masked array is not a table."""
+    numpy = sys.modules.get("numpy")
+    if (
+        numpy is None
+        or not isinstance(value, numpy.ndarray)
+        or isinstance(value, numpy.ma.MaskedArray)
+    ):
+        return None
+    return NumpyTable(value) if value.ndim == (2 if value.dtype.names is None else 1) else None

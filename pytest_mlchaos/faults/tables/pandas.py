@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .arrow import ArrowColumn
-from .base import Column, Table, UnsupportedColumn, ahead
+from .base import Column, Table, UnsupportedColumn, ahead, carrier
 from .numpy import NumpyColumn, fit_dtype
 
 if TYPE_CHECKING:
@@ -380,3 +381,12 @@ class PandasTable(Table):
         import pandas as pd
 
         return self._counted(pd.concat([self.value, other])).__finalize__(self.value)
+
+
+@carrier
+def adapt_pandas(value: object) -> Table | None:
+    """Adapt a DataFrame or a Series."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series)):
+        return PandasTable(value)
+    return None

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from .arrow import ArrowTable
+from .base import Table, carrier
 
 __all__ = ["PolarsTable"]
 
@@ -31,3 +32,11 @@ class PolarsTable(ArrowTable):
     def dtype(self, place: int) -> str:
         """Return polars' name of the dtype."""
         return str(self.value.dtypes[place])
+
+
+@carrier
+def adapt_polars(value: object) -> Table | None:
+    """Adapt a DataFrame of polars."""
+    kind = type(value)
+    is_frame = kind.__module__.partition(".")[0] == "polars" and kind.__name__ == "DataFrame"
+    return PolarsTable(value) if is_frame else None
