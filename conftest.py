@@ -110,6 +110,7 @@ def _everything_is_loaded():
     import hypothesis.strategies._internal.flatmapped  # noqa: F401
     import numpy.random  # noqa: F401
 
+    import pytest_mlchaos.decorators
     import pytest_mlchaos.plugin.fixture
     import pytest_mlchaos.plugin.test_runner
     import pytest_mlchaos.reports.catalogue
