@@ -110,14 +110,16 @@ def test_a_module_of_the_users_is_followed_while_it_is_imported(exactly, tmp_pat
     """It may be the training script."""
     program, seen = importing(tmp_path / "project", monkeypatch)
     exactly(program)
-    assert seen[0]
+    assert seen[-1]
 
 
 def test_a_librarys_import_is_seen_when_it_is_over(record, tmp_path, monkeypatch):
     """A million calls of an import are not looked at one by one."""
     program, seen = importing(tmp_path / "venv" / "lib" / "python3" / "site-packages", monkeypatch)
     one = record(program)
-    assert not seen[0]
+    # From Python 3.12 on the hooks are those of all threads, and stay if there are others.
+    others = hasattr(sys, "monitoring") and len(sys._current_frames()) > 1
+    assert seen[-1] == others
     assert [tree.get("a") for tree in one.trees() if "b" not in tree][-1] == b"onetwothree"
 
 

@@ -232,9 +232,8 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
             monitoring.free_tool_id(tool)
 
     def pause() -> None:
-        if (
-            len(sys._current_frames()) <= 2
-        ):  # the events are global, so pause only if no thread but the watcher runs
+        # The events are those of all threads: pause them only if there is none but the watcher.
+        if len(sys._current_frames()) <= 2:
             monitoring.set_events(tool, 0)
 
     def resume() -> None:
