@@ -11,9 +11,8 @@ import nox
 
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.reuse_existing_virtualenvs = True
-nox.options.error_on_missing_interpreters = (
-    True  # a skipped session must not look like one that passed
-)
+# A skipped session must not look like one that passed.
+nox.options.error_on_missing_interpreters = True
 
 TORCH = "torch==2.13.0"
 """Pinned: a plain ``torch`` may fetch gigabytes of CUDA packages. The package itself accepts torch

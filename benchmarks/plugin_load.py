@@ -37,10 +37,8 @@ def _pytest(code: str, folder: Path, plugin: str) -> str:
         "pytest.ini",
         "test_empty.py",
     ]
-    env = {
-        **os.environ,
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    }  # the folder is on sys.path because of -c
+    # The folder is on sys.path because of -c.
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is not compiled at each start
     return subprocess.run(
         command, cwd=folder, env=env, check=True, capture_output=True, text=True

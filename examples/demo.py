@@ -38,11 +38,8 @@ QUIET = [
     "no:warnings",
 ]
 AT_A_TIME = 2  # pytest sessions at a time
-OF_THIS_MACHINE = {
-    str(HERE.parent),
-    tempfile.gettempdir(),
-    sys.prefix,
-}  # folders that a failure need not show
+# Folders that a failure need not show.
+OF_THIS_MACHINE = {str(HERE.parent), tempfile.gettempdir(), sys.prefix}
 
 
 WARM = ("torch", "torch._dynamo", "numpy")  # most examples import these
@@ -388,9 +385,8 @@ def replay_line(example: Example | Explored, outcome: Outcome) -> str:
 
 def broken_twice(example: Example) -> tuple[Outcome, str, Outcome]:
     """Run the unsound test as a user would, and then both tests under the schedule that breaks it."""
-    broken = pytest(
-        example.node(example.unsound), "--mlchaos-seed=0"
-    )  # the seed makes each search the same
+    # The seed makes each search the same.
+    broken = pytest(example.node(example.unsound), "--mlchaos-seed=0")
     check_broken(example, broken)
     schedule = replay_line(example, broken)
     again = pytest(

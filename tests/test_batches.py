@@ -39,11 +39,8 @@ class Plain:
     """A batch as an object of some class, as torch's documentation has them."""
 
     def __init__(self, x, y):
-        self.x, self.y, self.owner = (
-            x,
-            y,
-            self,
-        )  # a reference to itself does not belong to the batch
+        # A reference to itself does not belong to the batch.
+        self.x, self.y, self.owner = (x, y, self)
 
 
 class Slotted:

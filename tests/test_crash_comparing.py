@@ -52,9 +52,8 @@ def follow(tmp_path):
         recorder.close()
         for change in recorder.changes:
             before, after = plain(change.before, stores[-1]), plain(change.after, stores[-1])
-            assert (
-                before in really or change.kind == "grew"
-            )  # a file that was created was empty first
+            # A file that was created was empty first.
+            assert before in really or change.kind == "grew"
             assert after in really or change.kind == "created"
         assert plain(recorder.tree(), stores[-1]) == really[-1]
         return [(change.kind, change.path, change.start) for change in recorder.changes]

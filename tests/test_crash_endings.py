@@ -97,9 +97,8 @@ def test_a_log_may_say_lines_twice_and_must_have_them_all(mine, verdict, says):
     found = of({"log.csv": LOG}, {"log.csv": mine}, grown=["log.csv"])
     assert found[0] == verdict
     assert says in (found[1], *found[2])
-    assert (
-        of({"log.csv": LOG}, {"log.csv": mine})[0] == "diverged"
-    )  # it was rewritten each time, so it is not a log
+    # It was rewritten each time, so it is not a log.
+    assert of({"log.csv": LOG}, {"log.csv": mine})[0] == "diverged"
 
 
 def test_each_run_may_make_the_next_of_numbered_directories():

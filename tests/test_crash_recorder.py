@@ -1021,9 +1021,8 @@ def test_hundreds_of_files(record):
 @by_events
 def test_a_long_call_that_writes_several_times_is_looked_into(record, monkeypatch):
     """The writes of one C function are seen while it computes, not only at its end."""
-    monkeypatch.setattr(
-        hooks, "is_single_threaded", lambda: True
-    )  # whatever threads and processes other tests have here
+    # Whatever threads and processes other tests have here.
+    monkeypatch.setattr(hooks, "is_single_threaded", lambda: True)
 
     def program(root):
         compute = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500000) select count(*) from n;"
@@ -1163,10 +1162,8 @@ def test_libraries(module, write, record, by):
 
     one = record(program, lambda root: write(root))
     final = (one.root / "step1").stat().st_size
-    in_one_call = by == "comparing" and module in (
-        "safetensors",
-        "xgboost",
-    )  # which the comparison cannot look into
+    # Which the comparison cannot look into.
+    in_one_call = by == "comparing" and module in ("safetensors", "xgboost")
     assert (
         in_one_call
         or any(

@@ -96,10 +96,8 @@ def test_killed_at_every_event(name, states, killed, by):
     real = [shape(tree) for tree in killed[0]]
     made = [shape(tree) for state, tree in states if not state.torn]
     assert [tree for tree in real if tree not in made] == []
-    left = [
-        *real,
-        *map(shape, killed[1]),
-    ]  # a call that takes long, on a busy machine, is looked into
+    # A call that takes long, on a busy machine, is looked into.
+    left = [*real, *map(shape, killed[1])]
     inside = [
         state.path[:4]
         for state, tree in states
@@ -296,10 +294,8 @@ def test_prints_between_lines_do_not_make_lines_torn(noisy):
 @pytest.mark.skipif(sys.platform != "linux", reason="how Linux writes")
 def test_a_kill_inside_a_write_leaves_whole_pages(tmp_path):
     """The cuts inside one write assume that the kernel checks for fatal signals between pages."""
-    file, data = (
-        tmp_path / "file",
-        b"x" * (1 << 26),
-    )  # of memory that was never written, Linux may copy a part of a page
+    # Of memory that was never written, Linux may copy a part of a page.
+    file, data = (tmp_path / "file", b"x" * (1 << 26))
     lengths = set()
     for _ in range(20):
         file.write_bytes(b"")

@@ -53,9 +53,8 @@ def test_a_tensor_is_digested_by_its_values_wherever_they_lie():
         )
         == 5
     )
-    assert (
-        digest(torch.tensor(3)) == digest(torch.tensor([3.0])) == digest(3.0)
-    )  # a counter may be any of these
+    # A counter may be any of these.
+    assert digest(torch.tensor(3)) == digest(torch.tensor([3.0])) == digest(3.0)
 
 
 @pytest.mark.parametrize("size", [MAX_WHOLE_BYTES // 4, MAX_WHOLE_BYTES])

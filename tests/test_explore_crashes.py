@@ -382,9 +382,8 @@ def test_tolerance_is_the_way_on_for_noise(project):
         "['sum']: differs by",
         ">       mlchaos.explore_crashes(noisy, tmp_path)",
     )
-    assert (
-        "contextlib" not in outcome.text
-    )  # the failure shows the user's line, and nothing behind it
+    # The failure shows the user's line, and nothing behind it.
+    assert "contextlib" not in outcome.text
 
 
 @pytest.mark.slow

@@ -26,9 +26,8 @@ from tests.cases_images import pictures
 faults.load()
 
 LEVELS = [1, 2, 3, 4, 5]
-HARSHER = sorted(
-    set(KINDS) - {"glass_blur", "saturate", "elastic_transform", "frost", "pixelate"}
-)  # not on every picture
+# Not on every picture.
+HARSHER = sorted(set(KINDS) - {"glass_blur", "saturate", "elastic_transform", "frost", "pixelate"})
 needs_opencv = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="needs OpenCV")
 every_kind = pytest.mark.parametrize(
     "kind",

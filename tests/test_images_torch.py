@@ -132,9 +132,8 @@ def test_the_severity_that_a_loop_survives_is_found(example):
         .run(fresh=True, failed=1)
     )
     assert outcome.reproduce
-    assert (
-        "severity" not in outcome.reproduce[-1] or "severity=3" in outcome.reproduce[-1]
-    )  # 3 is the default
+    # 3 is the default.
+    assert "severity" not in outcome.reproduce[-1] or "severity=3" in outcome.reproduce[-1]
 
 
 @pytest.mark.slow

@@ -576,10 +576,8 @@ def test_a_world_is_started_again_as_torchrun_does(mlchaos, tmp_path):
     run = mlchaos.world(restarts=3).run(resumable, tmp_path)
     run.assert_finished()
     assert run.restarts == 1
-    assert [rank.value for rank in run.ranks] in (
-        [(2, 1)] * 2,
-        [(3, 1)] * 2,
-    )  # was the survivor stopped before it had saved?
+    # Was the survivor stopped before it had saved?
+    assert [rank.value for rank in run.ranks] in ([(2, 1)] * 2, [(3, 1)] * 2)
     assert [str(strike) for strike in run.faults] == [
         "rank_failure(at=2, rank=1) struck train.step 2"
     ]
@@ -751,10 +749,8 @@ def test_what_a_rank_has_not_restored_is_named(mlchaos, tmp_path, forgets, says)
         NotRecovered, match=rf"(?s)trained parameters[^\n]*\n{says}.*rank 0: 3 steps"
     ):
         run.assert_recovered()
-    assert before == (
-        (tmp_path / "checkpoint.pt").read_bytes(),
-        list(mlchaos.journal),
-    )  # the traced run leaves no traces
+    # The traced run leaves no traces.
+    assert before == ((tmp_path / "checkpoint.pt").read_bytes(), list(mlchaos.journal))
 
 
 @chaos.settings(allow_quiet=True)

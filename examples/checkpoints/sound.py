@@ -47,7 +47,6 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
             },
             unfinished,
         )
-        unfinished.replace(
-            checkpoint
-        )  # a reader finds the old checkpoint or the new one, never half of one
+        # A reader finds the old checkpoint or the new one, never half of one.
+        unfinished.replace(checkpoint)
     return model.state_dict()

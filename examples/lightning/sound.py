@@ -15,9 +15,8 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
     """Train for a few epochs. Continue from the last checkpoint if it exists."""
     pl.seed_everything(0, verbose=False)
     flowers = iris.load()
-    sampler = DistributedSampler(
-        flowers, num_replicas=1, rank=0, seed=0
-    )  # Lightning sets its epoch
+    # Lightning sets its epoch.
+    sampler = DistributedSampler(flowers, num_replicas=1, rank=0, seed=0)
     loader = DataLoader(flowers, batch_size=50, sampler=sampler)
     trainer = pl.Trainer(
         max_epochs=3,

@@ -16,9 +16,8 @@ def help_line(error: BaseException) -> str:
     """Return the line with the address of the section on an error; empty if no section is about
     it."""
     if isinstance(error, errors.MlchaosError):
-        public = next(
-            cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__
-        )  # a subclass elsewhere has no section
+        # A subclass elsewhere has no section.
+        public = next(cls for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
         return f"  help: {DOCS}/failures/#{public.__name__.lower()}"
     if any(str(note).startswith(_OWN_ERROR) for note in getattr(error, "__notes__", ())):
         return f"  help: {DOCS}/failures/#an-error-of-your-own-code"

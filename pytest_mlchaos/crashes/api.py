@@ -498,9 +498,8 @@ def explore_to(baseline: Baseline, name: str) -> list[CrashState]:
         found = [state for state in states_of(baseline, wanted) if state.id == name]
         if found:
             return found
-    return path_to(
-        states_of(baseline, ExplorationOptions()), name
-    )  # raises an error that lists close names
+    # Raises an error that lists close names.
+    return path_to(states_of(baseline, ExplorationOptions()), name)
 
 
 def _keep_state(state: CrashState, folder: Path, contents: ContentStore) -> Path:

@@ -113,9 +113,8 @@ def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
                 ]
         except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError):
             parts = [("", data)]
-        folders = {
-            name.partition("/")[0] for name, _ in parts
-        }  # torch names its only folder after the file
+        # Torch names its only folder after the file.
+        folders = {name.partition("/")[0] for name, _ in parts}
         for name, part in parts:
             yield (name.partition("/")[2] if len(folders) == 1 else name).encode()
             yield pickle_digest(part, named.told) if part.startswith(b"\x80") else part

@@ -231,9 +231,8 @@ def _different(baseline: Baseline, found: Exploration, options: ExplorationOptio
         if outcome.verdict == "recovered" and options.is_over():
             raise _BudgetExceeded
         if outcome.verdict == "hung":
-            runner.limit(
-                baseline.time_limits.short
-            )  # in a fresh process it hangs too, or ends as quickly as the others
+            # In a fresh process it hangs too, or ends as quickly as the others.
+            runner.limit(baseline.time_limits.short)
         with options.progress.doing(
             f"checking crash state {outcome.state.id} again in a fresh process"
         ):
@@ -258,9 +257,8 @@ def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
             kind = type(outcome.error).__name__ if outcome.error is not None else ""
             failed.setdefault((outcome.verdict, kind), outcome)
         else:
-            recovered[_kind(outcome.state)] = (
-                outcome  # the last of its kind has the most saved work
-            )
+            # The last of its kind has the most saved work.
+            recovered[_kind(outcome.state)] = outcome
     good = [outcome for outcome in outcomes if outcome.verdict == "recovered"]
     several = {
         outcome.state.id: outcome for outcome in (*good[:1], *good[-1:], *recovered.values())
@@ -287,9 +285,8 @@ def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
         verdict == "restarted"
     ):  # this verdict depends on all runs together, as does the meaning of markers
         verdict = "recovered" if outcome.divergence is None else "diverged"
-    is_of_files = (
-        outcome.divergence is not None and outcome.divergence.component == "files"
-    )  # files are judged after all runs
+    # Files are judged after all runs.
+    is_of_files = outcome.divergence is not None and outcome.divergence.component == "files"
     if verdict == "diverged" and (outcome.markers or is_of_files):
         verdict = "recovered"
     if verdict in ("failed", "hung"):

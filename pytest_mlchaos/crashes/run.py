@@ -130,9 +130,8 @@ def note_writes(ran: RunResult, changes: Sequence[Change], left: Tree) -> None:
         for change, file in completed
         if file.content.size and (change.step or not ran.trace.steps)
     )
-    ran.saved = tuple(
-        path for path in saved if path in left
-    )  # a run cannot resume from a lock that is gone at the end
+    # A run cannot resume from a lock that is gone at the end.
+    ran.saved = tuple(path for path in saved if path in left)
 
 
 def _replaced_paths(changes: Iterable[Change]) -> set[str]:

@@ -135,9 +135,8 @@ def _lies_plain(tensor: torch.Tensor, torch: ModuleType) -> bool:
 def _feed_any_tensor(tensor: torch.Tensor, update: _Update) -> None:
     torch = sys.modules["torch"]
     if tensor.numel() and not tensor.untyped_storage().nbytes():
-        raise RuntimeError(
-            "its storage was freed, as a sharded model's is"
-        )  # reading it would end the process
+        # Reading it would end the process.
+        raise RuntimeError("its storage was freed, as a sharded model's is")
     flat = tensor.cpu().contiguous().reshape(-1)
     if flat.is_conj() or flat.is_neg():
         flat = flat.resolve_conj().resolve_neg()

@@ -177,9 +177,8 @@ class Injector:
                 return
             if not is_meant(error, visit, scheduled.fault):
                 self._tool_error(scheduled.fault, error, "apply()")
-            visit.error = (
-                error.with_traceback(None) if isinstance(error, StopIteration) else error
-            )  # see Gate.check
+            # See Gate.check.
+            visit.error = error.with_traceback(None) if isinstance(error, StopIteration) else error
             record(visit.details)
             return
         if payload is not None:

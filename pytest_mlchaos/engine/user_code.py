@@ -441,9 +441,8 @@ def _packages_of(module: str, file: str) -> list[str]:
 
     Different projects share a namespace package. There, it is the first package below.
     """
-    parts = (
-        module.split(".") if module != "__main__" else []
-    )  # in a test run, __main__ belongs to pytest
+    # In a test run, __main__ belongs to pytest.
+    parts = module.split(".") if module != "__main__" else []
     for count in range(1, len(parts) + 1):
         names = getattr(sys.modules.get(".".join(parts[:count])), "__dict__", {})
         if isinstance(names.get("__file__"), str):

@@ -463,9 +463,8 @@ def _dense(torch: ModuleType, tensor: torch.Tensor) -> Any:
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     if tensor.numel() and not tensor.untyped_storage().nbytes():
-        raise TypeError(
-            "its storage was freed, as a sharded model's is"
-        )  # reading it would crash the process
+        # Reading it would crash the process.
+        raise TypeError("its storage was freed, as a sharded model's is")
     wide = (
         torch.complex128
         if tensor.is_complex()

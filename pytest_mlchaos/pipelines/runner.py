@@ -43,9 +43,8 @@ class Pipeline(Supervisor):
             _nothing_watched,
             workdirs,
         )
-        self._sizes: dict[
-            str, set[int]
-        ] = {}  # by path: the sizes of the files that calls have left
+        # By path: the sizes of the files that calls have left.
+        self._sizes: dict[str, set[int]] = {}
         with controller.without_faults():
             self._now: Mapping[str, FileState] = self._disk.contents()
 

@@ -69,9 +69,8 @@ class PipelineRun(Run):
         self._output = output
         self._new_golden, self._again, self._calls = golden, again, calls
         self._cleared = cleared
-        self._previous: PipelineRun | None = (
-            None  # the call before this one, on the same directories
-        )
+        # The call before this one, on the same directories.
+        self._previous: PipelineRun | None = None
 
     def _about(self) -> str:
         return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"

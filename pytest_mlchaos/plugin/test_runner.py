@@ -48,9 +48,8 @@ class Trials:
         # by declaration: the reason why a fault could not strike at a visit
         self._unfit: dict[int | None, BaseException] = {}
         self.untried: list[str] = []
-        self._judgements: dict[
-            str, bool
-        ] = {}  # by oracle: whether it could judge anything in some trial
+        # By oracle: whether it could judge anything in some trial.
+        self._judgements: dict[str, bool] = {}
         self._nodeid = self._body.nodeid
         self.declares = item.get_closest_marker("mlchaos") is not None
 
@@ -61,9 +60,8 @@ class Trials:
         except Abort as abort:
             raise abort.error from abort.error.__cause__
         finally:
-            self._body.controller = (
-                None  # pytest keeps its items, so do not keep what the last trial held
-            )
+            # Pytest keeps its items, so do not keep what the last trial held.
+            self._body.controller = None
 
     def forget(self) -> None:
         """Drop what the last trial left in memory. Call this after the fixtures are torn down."""
@@ -313,9 +311,8 @@ class Trials:
                 raise NeverStruck(
                     text.describe_never_struck([one.fault], controller.passed(), hint)
                 )
-        strikes = sum(
-            len(probe.visits) for probe in probes
-        )  # one schedule cannot contain more strikes
+        # One schedule cannot contain more strikes.
+        strikes = sum(len(probe.visits) for probe in probes)
         return Space(
             probes, max(1, min(settings.max_faults, strikes)), seed, controller.restarts
         ), controller.passed()

@@ -142,9 +142,8 @@ class Body:
 
     def _set_up(self) -> None:
         if self.runs:
-            del self._item.user_properties[
-                self._properties :
-            ]  # each trial records its own properties
+            # Each trial records its own properties.
+            del self._item.user_properties[self._properties :]
             try:
                 set_up_again(self._item, self._sweep)
             except Exception as error:  # noqa: BLE001  # a fixture may raise anything

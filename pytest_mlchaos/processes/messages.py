@@ -75,9 +75,8 @@ class Inbox:
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 return
-            message = pickle.loads(
-                memoryview(self._buffer)[_LENGTH.size : end]
-            )  # written by our own processes
+            # Written by our own processes.
+            message = pickle.loads(memoryview(self._buffer)[_LENGTH.size : end])
             del self._buffer[:end]
             yield message
 

@@ -67,10 +67,8 @@ def _pickler(cloudpickle: ModuleType) -> Callable[[io.BytesIO], pickle.Pickler]:
     base: Any = cloudpickle.Pickler
 
     def reduce_code(code: CodeType) -> tuple[Any, ...]:
-        return _code_of_file, (
-            code.co_filename,
-            *base.dispatch_table[CodeType](code),
-        )  # nested code objects pass here too
+        # Nested code objects pass here too.
+        return _code_of_file, (code.co_filename, *base.dispatch_table[CodeType](code))
 
     return type(
         "Pickler",

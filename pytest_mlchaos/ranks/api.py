@@ -19,9 +19,9 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import (
-    monotonic,  # imported by name, so that a virtual clock of the test's code does not reach it
-)
+
+# Imported by name, so that a virtual clock of the test's code does not reach it.
+from time import monotonic
 from typing import Any
 
 from ..core.faults import FAULTS

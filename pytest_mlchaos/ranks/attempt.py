@@ -14,9 +14,9 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from time import (
-    monotonic,  # imported by name, so that a virtual clock of the test's code does not reach it
-)
+
+# Imported by name, so that a virtual clock of the test's code does not reach it.
+from time import monotonic
 from types import TracebackType
 
 from ..core.interrupts import deferred, uninterruptible
@@ -229,6 +229,5 @@ class RankGroup:
         for stream, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
             for rank in self.ranks:
                 for line in rank.text(stream).splitlines():
-                    print(
-                        f"[rank {rank.number}] {line}", file=target
-                    )  # the test's output belongs on stdout
+                    # The test's output belongs on stdout.
+                    print(f"[rank {rank.number}] {line}", file=target)

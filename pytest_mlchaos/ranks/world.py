@@ -7,9 +7,9 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from time import (
-    monotonic,  # imported by name, so that a virtual clock of the test's code does not reach it
-)
+
+# Imported by name, so that a virtual clock of the test's code does not reach it.
+from time import monotonic
 from typing import Any
 
 from ..core.journal import Strike

@@ -140,9 +140,8 @@ def _container(value: Any, memo: dict[int, Any], failures: list[str]) -> Any:
     if isinstance(value, tuple):
         return tuple(_copy(item, memo, failures) for item in value)
     fresh = memo[id(value)] = type(value)()
-    memo.setdefault(id(memo), []).append(
-        value
-    )  # like copy.deepcopy: objects in the memo must stay alive
+    # Like copy.deepcopy: objects in the memo must stay alive.
+    memo.setdefault(id(memo), []).append(value)
     if isinstance(value, list):
         fresh.extend(_copy(item, memo, failures) for item in value)
     else:

@@ -127,9 +127,8 @@ def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> I
 
     Nested imports are part of it.
     """
-    bootstrap: Any = importlib.__dict__[
-        "_bootstrap"
-    ]  # no public hook surrounds the execution of each module
+    # No public hook surrounds the execution of each module.
+    bootstrap: Any = importlib.__dict__["_bootstrap"]
     load = bootstrap._load_unlocked
     watching = threading.local()
 

@@ -20,10 +20,8 @@ from ..errors import SimulatedCrash
 
 __all__ = ["Notice", "notice", "raise_signal"]
 
-_real_time, _real_sleep = (
-    time.time,
-    time.sleep,
-)  # not the replaced functions, because file times are real
+# Not the replaced functions, because file times are real.
+_real_time, _real_sleep = (time.time, time.sleep)
 _MTIME_TICK_SECONDS = 0.012
 """The time after which a file's modification time has surely changed."""
 _MARKS = ("tmp", "temp", "part", "partial", "incomplete", "new", "writing", "bak~")

@@ -73,9 +73,8 @@ class _Steps:
         optimizer._global_optimizer_pre_hooks.move_to_end(before.id, last=False)
         patches.on_undo(before.remove)
         after = optimizer.register_optimizer_step_post_hook(self._after_step)
-        optimizer._global_optimizer_post_hooks.move_to_end(
-            after.id, last=False
-        )  # a fault after the step may raise
+        # A fault after the step may raise.
+        optimizer._global_optimizer_post_hooks.move_to_end(after.id, last=False)
         patches.on_undo(after.remove)
         patches.set(
             torch.autograd,
@@ -207,9 +206,8 @@ def _norm(grad: torch.Tensor) -> float:
     largest = float(abs(values).max()) if values.size else 0.0
     if 1e-15 < largest < 1e15:
         return math.sqrt(values.dot(values))
-    values = values.astype("d") / (
-        largest or 1.0
-    )  # their squares would overflow or underflow float32
+    # Their squares would overflow or underflow float32.
+    values = values.astype("d") / (largest or 1.0)
     return largest * math.sqrt(values.dot(values))
 
 

@@ -107,9 +107,8 @@ class _Tracer:
         self._watch_backward(torch, patches)
         watch_batches(patches, self._on_batch, self._on_epoch, self._on_seeded)
         _remember(patches, lr_scheduler.LRScheduler, self._schedulers)
-        _remember(
-            patches, torch.nn.Module, self._copies, "__setstate__"
-        )  # called by a deep copy, and by unpickling
+        # Called by a deep copy, and by unpickling.
+        _remember(patches, torch.nn.Module, self._copies, "__setstate__")
         scaler = getattr(torch.amp, "GradScaler", None)
         if scaler is not None:
             _remember(patches, scaler, self._scalers)

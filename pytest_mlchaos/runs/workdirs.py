@@ -281,9 +281,8 @@ def _is_closed(content: bytes, *, complete: bool) -> bool | None:
         return True
     looks_like_json = complete and text.lstrip()[:1] in ("{", "[")
     last = text.rstrip("\n").rpartition("\n")[2]
-    return text.endswith("\n") and (
-        not looks_like_json or _is_json(last)
-    )  # or the last of several records, one per line
+    # Or the last of several records, one per line.
+    return text.endswith("\n") and (not looks_like_json or _is_json(last))
 
 
 def _is_json(text: str) -> bool:

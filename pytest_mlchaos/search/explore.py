@@ -224,9 +224,8 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
         if cause is not None:
             raise types.setdefault(cause, type("_Failed", (_TrialFailed,), {}))
 
-    check.__name__ = check.__qualname__ = re.sub(
-        r"\W", "_", name
-    )  # the key in the example database
+    # The key in the example database.
+    check.__name__ = check.__qualname__ = re.sub(r"\W", "_", name)
     profile = hypothesis.settings.default or hypothesis.settings()
     options: dict[str, Any] = (
         {"database": None, "derandomize": False} if settings.seed is not None else {}

@@ -129,9 +129,8 @@ class Lifespan:
         self._to_app: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._said: dict[str, asyncio.Future[str | None]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._heard = (
-            False  # if the app fails before it receives a message, it does not support the protocol
-        )
+        # If the app fails before it receives a message, it does not support the protocol.
+        self._heard = False
         self._strange = False
 
     async def start(self) -> dict[str, Any]:

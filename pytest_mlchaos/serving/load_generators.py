@@ -114,9 +114,8 @@ class AsyncDriver:
                 raise CrashSwallowed(place) from None
             raise
         except MlchaosError as error:
-            raise error.with_traceback(
-                None
-            ) from error.__cause__  # the frames of the loop do not help
+            # The frames of the loop do not help.
+            raise error.with_traceback(None) from error.__cause__
         except BaseException as error:  # for example, the test's time is over
             in_flight = ", ".join(self._places())
             error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")

@@ -41,9 +41,8 @@ class Patience:
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Check each time before the loop waits."""
         inner: Any = loop
-        run_once = getattr(
-            loop, "_run_once", None
-        )  # all waits of asyncio's loops go through this method
+        # All waits of asyncio's loops go through this method.
+        run_once = getattr(loop, "_run_once", None)
         if run_once is None or not hasattr(getattr(loop, "_selector", None), "get_map"):
             return
 

@@ -119,9 +119,8 @@ def _broken_values(tensor: torch.Tensor) -> int:
         if tensor.numel() and not tensor.untyped_storage().nbytes():
             # Its storage was freed, as in a sharded model: reading it would end the process.
             return 0
-        finite = torch.isfinite(
-            tensor if tensor.element_size() > 1 else tensor.float()
-        )  # isfinite is not defined for types of one byte
+        # Isfinite is not defined for types of one byte.
+        finite = torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())
         return 0 if finite.all() else int((~finite).sum())
     except Exception:  # noqa: BLE001  # a subclass may raise anything
         return 0

@@ -9,9 +9,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from time import (
-    process_time,  # by name, so that patches of the module's attributes do not affect it
-)
+
+# By name, so that patches of the module's attributes do not affect it.
+from time import process_time
 from typing import Any, TypeAlias
 
 from ...core.interrupts import uninterruptible
@@ -90,9 +90,8 @@ def _watcher_thread(
     over, me = threading.Event(), os.getpid()
 
     def watch() -> None:
-        busy.on = (
-            True  # on Python 3.12, all threads are watched, and this one's own calls must not count
-        )
+        # On Python 3.12, all threads are watched, and this one's own calls must not count.
+        busy.on = True
         while not over.is_set() and os.getpid() == me:
             if recorder.wait(_STOP_CHECK_SECONDS) and _is_time(recorder, over):
                 busy.on = False
@@ -138,9 +137,8 @@ def _pause_in_imports(
     them writes checkpoints. A change that an import makes in the work directory is recorded after
     it.
     """
-    bootstrap: Any = importlib.__dict__[
-        "_bootstrap"
-    ]  # Python has no public hook around the execution of every module
+    # Python has no public hook around the execution of every module.
+    bootstrap: Any = importlib.__dict__["_bootstrap"]
     load = bootstrap._load_unlocked
     paused = threading.local()
 

@@ -26,12 +26,10 @@ class Inode:
         self.versions: list[File | Link | None] = [version]
         self.key: tuple[int, int] | None = None
         self.growing: GrowingFile | None = None
-        self.supposed: list[
-            tuple[int, int]
-        ] = []  # (version, change) of contents that were not read as a whole
-        self.fresh = (
-            -1
-        )  # its version, if it was really created and is not a link to an existing file
+        # (version, change) of contents that were not read as a whole.
+        self.supposed: list[tuple[int, int]] = []
+        # Its version, if it was really created and is not a link to an existing file.
+        self.fresh = -1
         self.synced = -1
         self.writers = 0  # a lower bound for how many times it is open
 

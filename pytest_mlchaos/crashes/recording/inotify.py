@@ -21,10 +21,8 @@ __all__ = ["Event", "Inotify", "NoInotify", "available"]
 ACCESS, MODIFY, ATTRIB, CLOSE_WRITE, CLOSE_NOWRITE, OPEN = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20
 MOVED_FROM, MOVED_TO, CREATE, DELETE = 0x40, 0x80, 0x100, 0x200
 OVERFLOW, IGNORED, ISDIR = 0x4000, 0x8000, 0x40000000
-_ONLYDIR, _EXCL_UNLINK = (
-    0x01000000,
-    0x04000000,
-)  # states leave out unlinked files, so their events are not needed
+# States leave out unlinked files, so their events are not needed.
+_ONLYDIR, _EXCL_UNLINK = (0x01000000, 0x04000000)
 _MASK = (
     MODIFY
     | ATTRIB
@@ -83,10 +81,8 @@ class Inotify:
 
     def _asker(self) -> Callable[[], int]:
         count = array.array("i", [0])
-        fcntl, termios = (
-            importlib.import_module("fcntl"),
-            importlib.import_module("termios"),
-        )  # not on every platform
+        # Not on every platform.
+        fcntl, termios = (importlib.import_module("fcntl"), importlib.import_module("termios"))
         ioctl, fd, request = fcntl.ioctl, self.fd, termios.FIONREAD
 
         def pending() -> int:

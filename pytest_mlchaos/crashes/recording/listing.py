@@ -17,9 +17,8 @@ __all__ = ["OpenFiles", "Status", "are_fine", "has_fine_times", "list_tree", "st
 
 _FDS = "/dev/fd"
 _NS_PER_MS = 1_000_000
-_MIN_CLOCK_TICK_NS = (
-    950_000  # a clock that ticks does so at most a thousand times a second, so 1 ms less 5 %
-)
+# A clock that ticks does so at most a thousand times a second, so 1 ms less 5 %.
+_MIN_CLOCK_TICK_NS = 950_000
 _MAX_CLOCK_PROBES = 500
 """Write to a file at most this many times to find out if its times are fine."""
 _MAX_DESCRIPTORS = 256
@@ -170,9 +169,8 @@ class OpenFiles:
             if key_there in missing:
                 found[key_there] = fd
         self._last = found
-        self._free = os.open(
-            os.devnull, os.O_RDONLY | os.O_CLOEXEC
-        )  # the lowest free number, which the next open() uses
+        # The lowest free number, which the next open() uses.
+        self._free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         os.close(self._free)
         return set(found)
 

@@ -8,10 +8,9 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from time import (  # by name, so that patches of the module's attributes do not affect them
-    perf_counter,
-    sleep,
-)
+
+# By name, so that patches of the module's attributes do not affect them.
+from time import perf_counter, sleep
 from typing import Any
 
 from ...errors import BadArgument

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from time import (
-    perf_counter,  # by name, so that patches of the module's attributes do not affect it
-)
+
+# By name, so that patches of the module's attributes do not affect it.
+from time import perf_counter
 
 from .listing import Status
 

@@ -10,10 +10,9 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from time import (  # by name, so that patches of the module's attributes do not affect them
-    monotonic,
-    sleep,
-)
+
+# By name, so that patches of the module's attributes do not affect them.
+from time import monotonic, sleep
 from typing import Any
 
 from ...engine.activity import TOOL_PROCESSES
@@ -166,9 +165,8 @@ def _said(strace: subprocess.Popen[bytes]) -> str:
 def await_strace(ready: Path) -> None:
     """Allow strace to attach to this process, and wait until it has."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(
-            _SET_PTRACER, ctypes.c_ulong(_ANY % (1 << 64)), 0, 0, 0
-        )  # Yama may allow only parents to trace
+        # Yama may allow only parents to trace.
+        ctypes.CDLL(None).prctl(_SET_PTRACER, ctypes.c_ulong(_ANY % (1 << 64)), 0, 0, 0)
     part = ready.with_name(f"{ready.name}.part")
     part.write_text(str(os.getpid()))
     part.replace(ready)

@@ -631,9 +631,8 @@ class SyscallRecorder:
             except PermissionError:
                 return made
             growing = GrowingFile()
-            growing.content = (
-                made.content if isinstance(made, File) else EMPTY
-            )  # what it shares with that is not kept again
+            # What it shares with that is not kept again.
+            growing.content = made.content if isinstance(made, File) else EMPTY
             content = self._contents.put(file.fileno(), status.st_size, growing, whole=True)
         return File(content, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 

@@ -173,16 +173,14 @@ def emulate_memory(
                 device.keep(live, new)
                 return result
             if random is not None:
-                torch.set_rng_state(
-                    random
-                )  # the operator must have no effect, also on the random state
+                # The operator must have no effect, also on the random state.
+                torch.set_rng_state(random)
             _shrink(live, new)
             try:
                 raise error
             finally:
-                del (
-                    error
-                )  # this frame must not keep the error alive, nor the frames in its traceback
+                # This frame must not keep the error alive, nor the frames in its traceback.
+                del error
 
     return Budget()
 

@@ -43,9 +43,8 @@ def _flakes(height: int, width: int, constants: Sequence[float], rng: np.random.
 
     mean, spread, zoom, threshold, radius, sigma, _ = constants
     part = math.ceil(height / zoom), math.ceil(width / zoom)
-    noise = normals(rng, part) * np.float32(spread) + np.float32(
-        mean
-    )  # only the part that the zoom will show
+    # Only the part that the zoom will show.
+    noise = normals(rng, part) * np.float32(spread) + np.float32(mean)
     x, y = zoom_maps(height, width, zoom, centred=False)
     layer = cv2().remap(noise, x, y, cv2().INTER_LINEAR, borderMode=cv2().BORDER_REPLICATE)
     layer[layer < threshold] = 0

@@ -138,17 +138,15 @@ def add_typos(
     ends = np.cumsum(lengths)
     after = np.minimum(hits + 1, len(given) - 1)
     at_end = ends[np.searchsorted(ends, hits, side="right")] == hits + 1
-    next_too = np.append(
-        np.diff(hits) == 1, False
-    )  # two swaps of adjacent characters would undo each other
+    # Two swaps of adjacent characters would undo each other.
+    next_too = np.append(np.diff(hits) == 1, False)
     swaps = (which == 1) & ~at_end & ~next_too & (struck != given[after])
     slips = (which == 0) & (near != struck)
     codes = given.copy()
     codes[hits[swaps]], codes[after[swaps]] = given[after[swaps]], struck[swaps]
     codes[hits[slips]] = near[slips]
-    twice = (which == 3) | (
-        (which < 2) & ~swaps & ~slips
-    )  # a character without an adjacent key is typed twice
+    # A character without an adjacent key is typed twice.
+    twice = (which == 3) | ((which < 2) & ~swaps & ~slips)
     gone = hits[which == 2]
     typed = _retype(codes, gone, hits[twice], near[twice])
     longer = np.searchsorted(hits[twice], ends) - np.searchsorted(gone, ends)

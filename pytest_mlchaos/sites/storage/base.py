@@ -407,9 +407,8 @@ def _relative(path: str, own: str | None) -> str:
     """
     if own is not None:
         below = path[len(own) :]
-        return (
-            below.partition("/")[2] or below
-        )  # the first part is the directory that pytest numbers
+        # The first part is the directory that pytest numbers.
+        return below.partition("/")[2] or below
     here = f"{Path.cwd().as_posix()}/"
     return path[len(here) :] if path.startswith(here) else path.rpartition("/")[2]
 
