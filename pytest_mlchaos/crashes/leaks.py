@@ -18,7 +18,8 @@ from typing import Any
 
 from ..core.privacy import command_text
 from ..engine.activity import TOOL_PROCESSES, is_alive
-from ..runs.module_globals import GlobalContainers, user_modules, watched_imports
+from ..engine.import_hooks import watch_imports
+from ..runs.module_globals import GlobalContainers, user_modules
 
 __all__ = ["Leftovers"]
 
@@ -47,7 +48,7 @@ class Leftovers:
         before: list[_State] = []
         with (
             self._containers.following_imports(),
-            watched_imports(
+            watch_imports(
                 lambda: before.append(_State()), lambda: self._state.take_over(before.pop())
             ),
         ):

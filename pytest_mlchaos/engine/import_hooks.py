@@ -1,16 +1,19 @@
-"""Run an action as soon as a module has been imported."""
+"""Run actions when modules are imported."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.abc
 import importlib.machinery
 import sys
+import threading
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from .patching import Patches
 
-__all__ = ["when_imported"]
+__all__ = ["watch_imports", "when_imported"]
 
 
 def when_imported(name: str, patches: Patches, action: Callable[[], object]) -> None:
@@ -31,6 +34,42 @@ def when_imported(name: str, patches: Patches, action: Callable[[], object]) -> 
     finder = _Finder(name, action)
     sys.meta_path.insert(0, finder)
     patches.on_undo(finder.leave)
+
+
+@contextlib.contextmanager
+def watch_imports(
+    begin: Callable[[], object],
+    end: Callable[[], object],
+    of: Callable[[importlib.machinery.ModuleSpec], bool] = lambda spec: True,
+) -> Iterator[None]:
+    """Call ``begin`` before a new module is executed, and ``end`` after it.
+
+    Args:
+        begin: Called before the module.
+        end: Called after the module, however it ends.
+        of: Returns True for the modules that count. What such a module imports is part of it.
+    """
+    # Python has no public hook around the execution of every module.
+    bootstrap: Any = importlib.__dict__["_bootstrap"]
+    load = bootstrap._load_unlocked
+    watching = threading.local()
+
+    def _load_unlocked(spec: importlib.machinery.ModuleSpec) -> Any:
+        if getattr(watching, "on", False) or not of(spec):
+            return load(spec)
+        watching.on = True
+        begin()
+        try:
+            return load(spec)
+        finally:
+            end()
+            watching.on = False
+
+    # Python leaves the frames of importlib out of tracebacks, if nothing is between them.
+    _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
+    with Patches() as patches:
+        patches.set(bootstrap, "_load_unlocked", _load_unlocked)
+        yield
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import importlib
 import operator
 import sys
-import threading
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..core.interrupts import deferred, uninterruptible
-from ..engine.patching import Patches
+from ..engine.import_hooks import watch_imports
 from ..engine.user_code import is_users
 
-__all__ = ["GlobalContainers", "user_modules", "watched_imports"]
+__all__ = ["GlobalContainers", "user_modules"]
 
 _MAPPINGS = (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)
 _CONTAINERS = frozenset((*_MAPPINGS, list, set, collections.deque))
@@ -103,7 +101,7 @@ class GlobalContainers:
             self._take_over(before)
             before.clear()
 
-        with watched_imports(begin, end):
+        with watch_imports(begin, end):
             yield
 
     def _now(self) -> dict[int, tuple[Any, list[Any]]]:
@@ -119,35 +117,6 @@ class GlobalContainers:
                     container,
                     _with_changes(container, self._kept[key][1], before[key][1], content),
                 )
-
-
-@contextlib.contextmanager
-def watched_imports(begin: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
-    """Call ``begin`` before the import of a new module runs, and ``end`` after it.
-
-    Nested imports are part of it.
-    """
-    # No public hook surrounds the execution of each module.
-    bootstrap: Any = importlib.__dict__["_bootstrap"]
-    load = bootstrap._load_unlocked
-    watching = threading.local()
-
-    def _load_unlocked(spec: object) -> Any:
-        if getattr(watching, "on", False):
-            return load(spec)
-        watching.on = True
-        begin()
-        try:
-            return load(spec)
-        finally:
-            end()
-            watching.on = False
-
-    # Python leaves the frames of importlib out of tracebacks, if nothing is between them.
-    _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
-    with Patches() as patches:
-        patches.set(bootstrap, "_load_unlocked", _load_unlocked)
-        yield
 
 
 def user_modules() -> Iterator[types.ModuleType]:

@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..engine.activity import TOOLS
+from ..engine.import_hooks import watch_imports
 from ..engine.user_code import Project, current_project, is_users
-from ..runs.module_globals import user_modules, watched_imports
+from ..runs.module_globals import user_modules
 
 __all__ = ["UserState"]
 
@@ -121,7 +122,7 @@ class UserState:
         def begin() -> None:
             before[:] = self.contents()
 
-        with watched_imports(begin, lambda: self.adopt(before)):
+        with watch_imports(begin, lambda: self.adopt(before)):
             yield
 
     def restore(self, contents: list[Any] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
+import importlib.machinery
 import os
 import sys
 import threading
@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from ...core.interrupts import uninterruptible
 from ...engine.activity import is_single_threaded, is_waiting_on_child
+from ...engine.import_hooks import watch_imports
 from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.user_code import is_users
@@ -68,8 +69,10 @@ def install_hooks(recorder: InotifyRecorder | PollingRecorder) -> Iterator[None]
             patches.on_undo(recorder.listen(look))
         hooks = _monitor if hasattr(sys, "monitoring") else _profile
         pause, resume = hooks(patches, pending, look)
-        _pause_in_imports(patches, pause, resume)
-        with _watcher_thread(recorder, look, busy):
+        with (
+            watch_imports(pause, resume, of=_is_librarys),
+            _watcher_thread(recorder, look, busy),
+        ):
             yield
     with within(INTERNAL_OPERATION):
         drain(closely=True)
@@ -128,35 +131,14 @@ def _is_time(recorder: InotifyRecorder | PollingRecorder, over: threading.Event)
     )
 
 
-def _pause_in_imports(
-    patches: Patches, pause: Callable[[], None], resume: Callable[[], None]
-) -> None:
-    """Remove the hooks while a library's module is executed.
+def _is_librarys(spec: importlib.machinery.ModuleSpec) -> bool:
+    """Return True for a module of a library.
 
-    Some imports make a million calls (a first optimizer of torch imports its compiler), and none of
-    them writes checkpoints. A change that an import makes in the work directory is recorded after
-    it.
+    The hooks pause while it is executed. Some imports make a million calls (a first optimizer of
+    torch imports its compiler), and none of them writes checkpoints. A change that an import makes
+    in the work directory is recorded after it.
     """
-    # Python has no public hook around the execution of every module.
-    bootstrap: Any = importlib.__dict__["_bootstrap"]
-    load = bootstrap._load_unlocked
-    paused = threading.local()
-
-    def _load_unlocked(spec: Any) -> Any:
-        if getattr(paused, "on", False) or is_users(str(spec.origin)):
-            return load(spec)
-        paused.on = True
-        pause()
-        try:
-            return load(spec)
-        finally:
-            paused.on = False
-            resume()
-
-    # Python removes the frames of importlib from tracebacks, unless a different file's frame is
-    # between them.
-    _load_unlocked.__code__ = _load_unlocked.__code__.replace(co_filename=load.__code__.co_filename)
-    patches.set(bootstrap, "_load_unlocked", _load_unlocked)
+    return not is_users(str(spec.origin))
 
 
 _Pair: TypeAlias = tuple[Callable[[], None], Callable[[], None]]
