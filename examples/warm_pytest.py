@@ -1,9 +1,7 @@
-"""A process that forks one pytest per request, so that what takes seconds to import is imported
-once.
+"""Fork one pytest per request from a process that has imported what takes seconds to import.
 
 The demo and the tests use it. A forked pytest has a few large libraries loaded, and nothing else of
-an
-earlier run. pytest itself, Hypothesis and pytest-mlchaos must not be among these libraries: pytest
+an earlier run. pytest itself, Hypothesis and pytest-mlchaos must not be among these libraries: pytest
 rewrites the asserts of a plugin while it is imported.
 """
 

@@ -1,7 +1,6 @@
 """Compare pickles by value, without loading them: a small symbolic unpickler.
 
-A round trip through pickle changes which values are shared (NumPy's dtypes, for example), and so
-the
+A round trip through pickle changes which values are shared (for example NumPy's dtypes), and so the
 bytes. Here every shared value is written out where it is used. Nothing is imported or called.
 """
 
@@ -140,19 +139,15 @@ class _Machine:
         (state,) = self._popped(1)
         owner = self._stack[-1]
         owner.parts.append(_Node("state", [state]))
-        if self._with_arrays and state.kind == "dict":
-            fields = {
-                key.leaf: value
-                for key, value in zip(state.parts[::2], state.parts[1::2], strict=True)
-            }
-            if fields.keys() >= _ARRAY_FIELDS:
-                owner.parts.append(_Node("bytes", leaf=self._array(fields)))
-                state.parts = [
-                    part
-                    for pair in _pairs(state)
-                    if pair[0].leaf != _PADDING_FIELD
-                    for part in pair
-                ]
+        if not self._with_arrays or state.kind != "dict":
+            return
+        pairs = list(zip(state.parts[::2], state.parts[1::2], strict=True))
+        fields = {key.leaf: value for key, value in pairs}
+        if fields.keys() >= _ARRAY_FIELDS:
+            owner.parts.append(_Node("bytes", leaf=self._array(fields)))
+            state.parts = [
+                part for key, value in pairs if key.leaf != _PADDING_FIELD for part in (key, value)
+            ]
 
     def _array(self, fields: dict[object, _Node]) -> bytes:
         """Read the raw bytes of an array from the file."""
@@ -167,10 +162,6 @@ class _Machine:
         if len(data) < size:
             raise ValueError("the array is cut")
         return data
-
-
-def _pairs(state: _Node) -> Iterator[tuple[_Node, _Node]]:
-    return zip(state.parts[::2], state.parts[1::2], strict=True)
 
 
 def _dtype_name(node: _Node) -> str:
