@@ -208,26 +208,13 @@ class WorldRun(Result):
                 "optimizer step. Return the final state"
             )
         first, *others = finished
+        compare = functools.partial(first_difference, rtol=rtol, atol=atol, across_ranks=True)
         for rank in others:
             found = None
             if trained:
-                found = first_difference(
-                    rank.parameters,
-                    first.parameters,
-                    rtol=rtol,
-                    atol=atol,
-                    name="trained parameters",
-                    across_ranks=True,
-                )
+                found = compare(rank.parameters, first.parameters, name="trained parameters")
             if found is None and (values or not trained):
-                found = first_difference(
-                    rank.value,
-                    first.value,
-                    rtol=rtol,
-                    atol=atol,
-                    name="returned value",
-                    across_ranks=True,
-                )
+                found = compare(rank.value, first.value, name="returned value")
             if found is not None:
                 why = from_each_other(self._traces(faults=True), rank.rank, first.rank)
                 raise OutOfSync(
