@@ -757,9 +757,8 @@ def test_an_unmodified_trainer_meets_them_all(example, library):
     """Broken, short, empty, dropped, duplicated, shifted, late, interrupted, and a loader that
     fails; with workers too.
     """
-    if (
-        importlib.util.find_spec(library) is None
-    ):  # not imported here: pytester would forget half of it
+    if importlib.util.find_spec(library) is None:
+        # Not imported here: pytester would forget half of it.
         pytest.skip(f"needs {library}")
     example.with_file("subject.py", textwrap.dedent(TRAINERS[library])).with_tests("""
         import pytest

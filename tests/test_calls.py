@@ -203,7 +203,8 @@ def test_the_error_may_be_a_class_an_instance_or_a_name(pkg):
         with (
             failing("feature_store:fetch", error=error),
             pytest.raises(OSError) as caught,
-        ):  # its arguments are compared
+        ):
+            # Its arguments are compared.
             pkg.fetch(1)
         assert caught.value.args == expected
 

@@ -350,9 +350,8 @@ def test_an_undo_that_is_interrupted_is_finished(example):
                 pass
     """)
     before = state(WATCHED)
-    with pytest.raises(
-        KeyboardInterrupt
-    ):  # pytester raises it again where pytest has ended as interrupted
+    with pytest.raises(KeyboardInterrupt):
+        # Pytester raises it again where pytest has ended as interrupted.
         project.run()
     assert not changed(before, state(WATCHED))
 

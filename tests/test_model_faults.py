@@ -361,9 +361,8 @@ def test_an_unmodified_trainer_meets_them_all(example, library):
     """In weights, activations, gradients and optimizer state; what the trainer does with bad
     gradients is its own affair.
     """
-    if (
-        importlib.util.find_spec(library) is None
-    ):  # not imported here: pytester would forget half of it
+    if importlib.util.find_spec(library) is None:
+        # Not imported here: pytester would forget half of it.
         pytest.skip(f"needs {library}")
     source = (
         TRAINERS[library]

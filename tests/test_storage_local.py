@@ -815,7 +815,8 @@ def test_what_a_full_disk_refused_is_not_written_by_closing(tmp_path):
         with (
             pytest.raises(OSError, match="No space left"),
             (tmp_path / "a.json").open("w") as file,
-        ):  # closing raises
+        ):
+            # Closing raises.
             json.dump({"step": 1}, file)
         assert (tmp_path / "a.json").read_bytes() == b""
         (tmp_path / "a.json").write_text("whole")

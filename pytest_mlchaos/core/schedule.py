@@ -112,7 +112,8 @@ def _calls(text: str) -> list[ast.expr]:
         ValueError,
         MemoryError,
         RecursionError,
-    ):  # the last two come from deep nesting
+    ):
+        # The last two come from deep nesting.
         raise BadArgument(
             f"a schedule must be faults such as 'gpu_oom(at=7); crash(at=9)', got "
             f"{format_value(text)}"

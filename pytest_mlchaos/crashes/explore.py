@@ -281,9 +281,8 @@ def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
     completed.
     """
     verdict = outcome.verdict
-    if (
-        verdict == "restarted"
-    ):  # this verdict depends on all runs together, as does the meaning of markers
+    if verdict == "restarted":
+        # This verdict depends on all runs together, as does the meaning of markers.
         verdict = "recovered" if outcome.divergence is None else "diverged"
     # Files are judged after all runs.
     is_of_files = outcome.divergence is not None and outcome.divergence.component == "files"

@@ -102,9 +102,8 @@ def _feed_tensor(tensor: torch.Tensor, update: _Update) -> None:
             or tensor.is_meta
         ):
             update(repr((tensor.layout, tensor.dtype)).encode())
-        elif (
-            tensor.numel() == 1
-        ):  # one value: a counter may be a number in one run, and a tensor in the other
+        elif tensor.numel() == 1:
+            # One value: a counter may be a number in one run, and a tensor in the other.
             value = tensor.item()
             update(repr(value).encode() if isinstance(value, complex) else _DOUBLE(value))
         elif _lies_plain(tensor, torch) and (address := tensor.data_ptr()):
@@ -114,7 +113,8 @@ def _feed_tensor(tensor: torch.Tensor, update: _Update) -> None:
     except (
         RuntimeError,
         NotImplementedError,
-    ):  # the tensor holds no data of its own, for example under torch.func
+    ):
+        # The tensor holds no data of its own, for example under torch.func.
         update(repr((tensor.layout, tensor.dtype)).encode())
 
 

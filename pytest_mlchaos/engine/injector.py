@@ -112,9 +112,8 @@ class Injector:
         try:
             yield claimed
         finally:
-            if (
-                claimed and self._claims.scheduled is scheduled
-            ):  # it has not struck, at least not yet
+            if claimed and self._claims.scheduled is scheduled:
+                # It has not struck, at least not yet.
                 forks.release(scheduled.index)
             self._claims.scheduled = None
 

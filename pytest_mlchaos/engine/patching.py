@@ -80,7 +80,8 @@ class Patches:
         except (
             AttributeError,
             TypeError,
-        ):  # for example a type written in C: there is nothing to undo
+        ):
+            # For example a type written in C: there is nothing to undo.
             self._undo.pop()
             raise
         self._made.append((owner, name, value, before))

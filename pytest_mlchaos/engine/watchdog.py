@@ -45,9 +45,8 @@ class _Watcher:
     def start(self, seconds: float) -> None:
         """Signal after this many seconds, and again each second until ``stop``."""
         with self._changed:
-            if (
-                self._thread is None or not self._thread.is_alive()
-            ):  # the first call, or a forked child
+            if self._thread is None or not self._thread.is_alive():
+                # The first call, or a forked child.
                 self._thread = threading.Thread(
                     target=self._watch,
                     args=(threading.get_ident(),),

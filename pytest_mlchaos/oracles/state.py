@@ -170,9 +170,8 @@ class _Comparison:
             yield from self._sequences(list(a), list(b), path)
         elif callable(getattr(a, "state_dict", None)) and not isinstance(a, type):
             yield from self.differences(a.state_dict(), b.state_dict(), path)
-            if callable(
-                getattr(a, "named_buffers", None)
-            ):  # include the buffers that no checkpoint holds
+            if callable(getattr(a, "named_buffers", None)):
+                # Include the buffers that no checkpoint holds.
                 yield from self.differences(
                     dict(a.named_buffers()), dict(b.named_buffers()), f"{path}.buffers"
                 )
@@ -242,9 +241,8 @@ class _Comparison:
             if key not in b:
                 yield f"{path}[{key_text(key, place, len(a))}]: not expected"
         for place, key in enumerate(b):
-            if key in a and not _is_same_leaf(
-                x := a[key], y := b[key]
-            ):  # the text of a key takes longer than most values
+            if key in a and not _is_same_leaf(x := a[key], y := b[key]):
+                # The text of a key takes longer than most values.
                 yield from self.differences(
                     x, y, f"{path}[{key_text(key, place, len(b), names=names)}]"
                 )

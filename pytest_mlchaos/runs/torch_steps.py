@@ -216,9 +216,8 @@ def _norms_by_torch(grads: list[Any]) -> Any:
     from torch.utils._python_dispatch import _disable_current_modes
 
     with contextlib.ExitStack() as stack:
-        if (
-            torch._C._len_torch_dispatch_stack()
-        ):  # the measurement must not reach the user's dispatch modes
+        if torch._C._len_torch_dispatch_stack():
+            # The measurement must not reach the user's dispatch modes.
             stack.enter_context(_disable_current_modes())
         try:
             with torch.no_grad():
@@ -232,5 +231,6 @@ def _norms_by_torch(grads: list[Any]) -> Any:
         except (
             RuntimeError,
             NotImplementedError,
-        ):  # sparse gradients, several devices, several types
+        ):
+            # Sparse gradients, several devices, several types.
             return None

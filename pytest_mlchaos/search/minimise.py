@@ -64,9 +64,8 @@ def _move_strike(schedule: Schedule, fault: Fault, visit: int, to: int | None) -
 
 def _fewer(schedule: Schedule, space: Space, fails: Callable[[Schedule], bool]) -> Schedule:
     strikes = list(_strikes(schedule, space))
-    for fault, visit in (
-        reversed(strikes) if len(strikes) > 1 else ()
-    ):  # keep the earliest strike that fails alone
+    for fault, visit in reversed(strikes) if len(strikes) > 1 else ():
+        # Keep the earliest strike that fails alone.
         smaller = _move_strike(schedule, fault, visit, None)
         if smaller.faults and fails(smaller):
             return _fewer(smaller, space, fails)

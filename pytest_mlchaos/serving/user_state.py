@@ -135,9 +135,8 @@ class UserState:
                 isinstance(value, types.ModuleType) for _, value in [*was, *kept.content()]
             ):
                 continue  # This is a registry of imported modules, and imports are not reverted.
-            with contextlib.suppress(
-                AttributeError, TypeError
-            ):  # an attribute may be read-only by now
+            with contextlib.suppress(AttributeError, TypeError):
+                # An attribute may be read-only by now.
                 kept.put_back([(key, _fresh(value, copies)) for key, value in was])
 
     @contextlib.contextmanager
@@ -218,9 +217,8 @@ def _with_changes(
     start: list[tuple[Any, Any]], before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]
 ) -> list[tuple[Any, Any]]:
     """Return the start with the changes between ``before`` and ``now``."""
-    if not all(
-        key is not None for key, _ in [*start, *before, *now]
-    ):  # items without keys are those of a list
+    if not all(key is not None for key, _ in [*start, *before, *now]):
+        # Items without keys are those of a list.
         return [*start, *now[len(before) :]] if _same(now[: len(before)], before) else now
     found, old, new = dict(start), dict(before), dict(now)
     for key in old.keys() - new.keys():

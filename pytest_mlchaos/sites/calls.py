@@ -165,7 +165,8 @@ def alike(wrapper: object, function: object) -> Any:
         "cache_info",
         "cache_clear",
         "cache_parameters",
-    ):  # the methods of functools.lru_cache
+    ):
+        # The methods of functools.lru_cache.
         if hasattr(function, name):
             setattr(wrapper, name, getattr(function, name))
     return wrapper

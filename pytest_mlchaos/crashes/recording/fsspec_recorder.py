@@ -238,9 +238,8 @@ class Operations:
     def _opened(self, fs: Any, path: Any, file: Any) -> Any:
         if isinstance(path, (str, os.PathLike)):
             key, files = id(file), self._files
-            with contextlib.suppress(
-                TypeError
-            ):  # no weak references to it, or its class cannot be changed
+            with contextlib.suppress(TypeError):
+                # No weak references to it, or its class cannot be changed.
                 self._watch(type(file))
                 files[key] = (
                     weakref.ref(file, lambda _: files.pop(key, None)),

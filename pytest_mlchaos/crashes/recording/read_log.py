@@ -100,9 +100,8 @@ class InotifyReadLog:
 
     def _drain(self, *, counts: bool = True) -> None:
         with self._lock:
-            if (
-                self._inotify is None or os.getpid() != self._owner
-            ):  # a forked process shares the queue
+            if self._inotify is None or os.getpid() != self._owner:
+                # A forked process shares the queue.
                 return
             for event in self._inotify.read():
                 self._overflown |= bool(event.mask & inotify.OVERFLOW)

@@ -301,9 +301,8 @@ class _RemoteTreeHolder:
             if isinstance(node, Folder):
                 self._prefix.make(path)
         files = [(path, node) for path, node in tree.items() if isinstance(node, File)]
-        for path, node in sorted(
-            files, key=lambda item: item[1].mtime
-        ):  # a subject may choose the newest
+        for path, node in sorted(files, key=lambda item: item[1].mtime):
+            # A subject may choose the newest.
             self._prefix.put(path, b"".join(self._contents.blocks(node.content)))
         _forget_listings(self._clients)
 
@@ -329,5 +328,6 @@ def _forget_listings(clients: weakref.WeakSet[Any]) -> None:
         with (
             within(INTERNAL_OPERATION),
             contextlib.suppress(Exception),
-        ):  # a foreign client may raise anything
+        ):
+            # A foreign client may raise anything.
             client.invalidate_cache()

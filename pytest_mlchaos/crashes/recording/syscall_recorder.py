@@ -413,9 +413,8 @@ class SyscallRecorder:
         shadow.resize(size)
         self._changed(shadow, "grew", call.time)
         self._history.settled(None)
-        for number in range(
-            index, len(self.changes)
-        ):  # the length changed at once, so a cut is not a state
+        for number in range(index, len(self.changes)):
+            # The length changed at once, so a cut is not a state.
             self.changes[number] = dataclasses.replace(self.changes[number], start=size)
 
     def _mmap(self, call: Call) -> None:

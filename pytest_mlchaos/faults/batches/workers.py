@@ -129,7 +129,6 @@ def _stop_process(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(
-            RuntimeError
-        ):  # torch's handler may raise: the loader can no longer be used
+        with contextlib.suppress(RuntimeError):
+            # Torch's handler may raise: the loader can no longer be used.
             _kill(pid)

@@ -182,9 +182,8 @@ def shot_noise(
         levels = (flat + np.float32(1e-3)).astype(np.int32)
         counts = _photons(levels, photons, rng)
         rest = flat - levels
-        if (
-            rest.max(initial=0) > 2e-3
-        ):  # Poisson counts add up, so the rest between two steps is added.
+        if rest.max(initial=0) > 2e-3:
+            # Poisson counts add up, so the rest between two steps is added.
             counts = counts + rng.poisson(np.maximum(rest, 0) * (photons / LEVELS))
         np.multiply(counts, top / photons, out=image.reshape(-1), casting="unsafe")
     return images

@@ -334,7 +334,8 @@ def _rename_in_metadata(metadata: Any, old: str, new: str) -> Any:
         KeyError,
         ValueError,
         AttributeError,
-    ):  # metadata is missing, or not in pandas' format
+    ):
+        # Metadata is missing, or not in pandas' format.
         return metadata
     return {**metadata, b"pandas": json.dumps(notes).encode()}
 

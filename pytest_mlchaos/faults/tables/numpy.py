@@ -313,9 +313,8 @@ class NumpyTable(Table):
                 if self.value.dtype.kind != "O"
                 else self.value.dtype
             )
-            if (
-                dtype.kind == "U" and self.value.dtype.kind != "U"
-            ):  # else all columns would become texts
+            if dtype.kind == "U" and self.value.dtype.kind != "U":
+                # Else all columns would become texts.
                 columns = {
                     place: columns.get(place, self.column(place).as_text())
                     for place in range(len(self.names))

@@ -207,7 +207,8 @@ class UnseenCategory(ColumnFault):
             TypeError,
             ValueError,
             OverflowError,
-        ):  # pyarrow's errors are ValueErrors and TypeErrors
+        ):
+            # Pyarrow's errors are ValueErrors and TypeErrors.
             raise UnsupportedColumn(
                 f"of the dtype {column.dtype} does not take the value. Give a different one with "
                 f"value="

@@ -98,9 +98,8 @@ class TextFault(DataFault):
         wanted = self.fields if isinstance(self.fields, tuple) else (self.fields,)
         single = any(part.isdigit() for name in wanted for part in str(name).split("."))
         roots: list[tuple[tuple[Any, ...], Any]] = [((), payload)]
-        if (
-            self.side == "arguments"
-        ):  # several texts among the arguments are separate values, not one list
+        if self.side == "arguments":
+            # Several texts among the arguments are separate values, not one list.
             roots = [
                 ((side, name), given)
                 for side, held in enumerate(payload)

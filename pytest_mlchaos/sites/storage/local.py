@@ -177,7 +177,8 @@ def install(storage: Storage, patches: Patches) -> None:
         "_USE_CP_SENDFILE",
         "_USE_CP_COPY_FILE_RANGE",
         "_HAS_FCOPYFILE",
-    ):  # copies that bypass file objects
+    ):
+        # Copies that bypass file objects.
         if hasattr(shutil, shortcut):
             patches.set(shutil, shortcut, False)
     _name_temporary_files(storage, patches)
