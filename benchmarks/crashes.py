@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
+from sessions import run_test_file
 from timing import Figure, Spread, real_seconds
 
 HERE = Path(__file__).parent
@@ -166,28 +166,9 @@ def in_a_test(folder: Path, measured: Callable[[Callable[..., Any]], list[Found]
     global wanted  # the test is a separate module
     found: list[Found] = []
     wanted = lambda explore: found.extend(measured(explore))  # noqa: E731
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / f"{MODULE}.py").write_text(TESTS)
-    arguments = [
-        "-q",
-        "-p",
-        "mlchaos",
-        "-p",
-        "no:cacheprovider",
-        "--mlchaos-timeout",
-        "none",
-        "-c",
-        str(folder / "pytest.ini"),
-    ]
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        sys.modules.pop(MODULE, None)
-        code = pytest.main(
-            [*arguments, "--basetemp", str(folder / "pytest"), str(folder / f"{MODULE}.py")]
-        )
-    if code:
-        raise RuntimeError(output.getvalue())
+    sys.modules.pop(MODULE, None)
+    run_test_file(folder, MODULE, "--mlchaos-timeout", "none", "--basetemp", str(folder / "pytest"))
     return found
 
 

@@ -4,15 +4,12 @@ killed rank.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-import pytest
+from sessions import run_test_file
 from timing import Figure, Spread
 
 NEEDS = "psutil"
@@ -62,36 +59,14 @@ def test_killed(mlchaos):
 """
 
 
-class _Failures:
-    """A pytest plugin that raises if a test fails."""
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Raise."""
-        if report.failed:
-            raise RuntimeError(report.longreprtext)
-
-
 def measure(quick: bool) -> list[Figure]:
     """Measure both, one world after the other, in one process."""
     if importlib.util.find_spec("torch") is None:
         return []
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "pytest.ini").write_text("[pytest]\n")
         (folder / f"{MODULE}.py").write_text(TESTS.replace("ROUNDS", "10" if quick else "50"))
-        arguments = [
-            "-q",
-            "-p",
-            "mlchaos",
-            "-p",
-            "no:cacheprovider",
-            "-c",
-            str(folder / "pytest.ini"),
-            str(folder / f"{MODULE}.py"),
-        ]
-        with contextlib.redirect_stdout(io.StringIO()):
-            pytest.main(arguments, plugins=[_Failures()])
+        run_test_file(folder, MODULE)
     seconds = sys.modules[MODULE].seconds
     return [
         _figure("world of 2 ranks (DDP, gloo), up and down", seconds["up and down"], 250),
