@@ -56,7 +56,7 @@ class Environment:
 
 
 def group(programs: Iterable[Program]) -> list[Environment]:
-    """As few environments as the pins allow. What needs no torch is kept where there is none."""
+    """Return as few environments as the pins allow. Programs without torch get one without it."""
     left = list(programs)
     environments: list[Environment] = []
     generation = 0
@@ -105,12 +105,12 @@ class Interpreter:
         return cls(python, *json.loads(said))
 
     def has(self, requirement: Requirement) -> bool:
-        """Whether it meets a requirement; a local version (``+cpu``) does not matter."""
+        """Return True if it meets a requirement. A local version (``+cpu``) does not matter."""
         installed = self.versions.get(requirement.name)
         return installed is not None and requirement.version in ("", installed.partition("+")[0])
 
     def suits(self, program: Program) -> bool:
-        """Whether it has all that a program requires."""
+        """Return True if it has all that a program requires."""
         return all(map(self.has, program.requires))
 
 

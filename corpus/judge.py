@@ -72,7 +72,7 @@ class Judged:
 
     @property
     def problems(self) -> list[str]:
-        """What is not as expected."""
+        """Return the differences from what is expected."""
         return problems(self.program, self.facts)
 
 
@@ -85,7 +85,7 @@ def explore(program: Program, environment: str, interpreter: Interpreter, timeou
 
 
 def _facts(program: Program, interpreter: Interpreter, folder: Path, timeout: float) -> Facts:
-    """What the session reported, or why it did not."""
+    """Return what the session reported, or why it did not report."""
     said = folder / "facts.json"
     text = TEST.format(
         env=dict(program.env),
@@ -128,7 +128,7 @@ def _facts(program: Program, interpreter: Interpreter, folder: Path, timeout: fl
 def _output(
     command: Sequence[str | Path], folder: Path, environ: dict[str, str], timeout: float
 ) -> str:
-    """What a session printed; it ends with all that it started."""
+    """Return what a session printed. The session ends with all processes that it started."""
     with (folder / "output").open("w+b") as output:
         session = subprocess.Popen(
             command,
@@ -324,7 +324,7 @@ def main() -> int:
 
 
 def _all_judged(places: Sequence[Place], jobs: int, timeout: float) -> Iterator[Judged]:
-    """In order; whoever ends this early ends the sessions that run."""
+    """Yield the results in order. If the caller stops early, the running sessions end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     pool = concurrent.futures.ThreadPoolExecutor(jobs)
     try:

@@ -59,7 +59,7 @@ class Requirement:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What to run, and what must come of it."""
+    """A program to run, and the verdict that it must get."""
 
     folder: Path
     requires: tuple[Requirement, ...]
@@ -78,7 +78,7 @@ class Program:
         return self.folder.name
 
     def needs(self, package: str) -> bool:
-        """Whether it requires a package of that name."""
+        """Return True if it requires a package with this name."""
         return any(requirement.name == package for requirement in self.requires)
 
 

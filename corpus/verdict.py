@@ -1,4 +1,4 @@
-"""Whether an exploration said of a program what its ``expected.toml`` expects."""
+"""Compare the report on a program with its ``expected.toml``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Facts", "problems"]
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What one exploration reported, as plain data; ``error`` where there is no report at all."""
+    """The report of one exploration as plain data, or ``error`` if there is not a report."""
 
     outcomes: tuple[dict[str, Any], ...] = ()
     """Each with ``state`` (text), ``verdict``, and ``step``, ``component``, ``detail``, ``error``, None where there is none."""

@@ -1,6 +1,6 @@
-"""Reject phrases that readers stumble over: ``python docs/prose.py [PATH ...]`` names the lines;
-nox's ``lint`` runs it.
+"""Reject phrases that readers stumble over.
 
+``python docs/prose.py [PATH ...]`` names the lines. The session ``lint`` runs it.
 Markdown is checked as text. In Python, docstrings, comments and string literals are; code is not.
 """
 
@@ -23,6 +23,8 @@ CHECKED = (
     "pytest_mlchaos",
     "tests",
     "benchmarks",
+    "corpus",
+    "conftest.py",
     "noxfile.py",
 )
 PHRASES = {
@@ -34,7 +36,7 @@ PHRASES = {
     r"\bso often\b": "say 'at most N times'",
     r", say[,)]": "say 'for example'",
 }
-FIRST = re.compile(r"(?:What|Whether|Where|Who)\b")
+FIRST = re.compile(r"(?:What|Whether|Where|Who|Of|So|As)\b")
 
 
 def main(paths: list[str]) -> int:

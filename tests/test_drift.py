@@ -48,7 +48,7 @@ def test_ks_of_two_samples_that_are_apart_is_one_in_so_many_orders():
 
 
 def test_ks_with_ties_counts_orders_by_hand():
-    """Of the 6 splits of 1, 1, 2, 2, only the two that separate them reach the distance 1: p = 1/3."""
+    """Two of the 6 splits of 1, 1, 2, 2 separate them and reach the distance 1: p = 1/3."""
     assert ks([1, 1], [2, 2]) == (1.0, pytest.approx(1 / 3))
     assert ks([1, 2], [1, 2]) == (0.0, pytest.approx(1.0))
 
@@ -498,9 +498,7 @@ def test_a_run_is_held_against_its_golden_run(example):
 
 @pytest.mark.parametrize("current", [2**62 + 100, 2**62 + 2**40])
 def test_whole_numbers_closer_than_floats_of_their_size_are_told_apart(current):
-    """As floats, the reference is constant. The report has no unit for the moves, but it still
-    fails.
-    """
+    """Converted to floats, the reference is constant. The report has no unit, but still fails."""
     steps = np.arange(50, dtype="i8")
     with pytest.raises(Drifted, match="less than the precision of floats"):
         assert_no_drift(2**62 + steps, current + steps)

@@ -11,7 +11,7 @@ warnings.filterwarnings("ignore", module="torch.distributed")
 
 
 class App:
-    """What is saved, in the way of the tutorial."""
+    """The saved state, in the way of the tutorial."""
 
     def __init__(self, model, opt):
         self.model, self.opt, self.step = model, opt, 0

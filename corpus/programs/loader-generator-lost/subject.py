@@ -1,4 +1,4 @@
-"""A generator that nobody saved."""
+"""A generator that is not saved."""
 
 import os
 

@@ -7,7 +7,7 @@ import numpy as np
 import xgboost as xgb
 
 KEPT = ("current_rounds", "best_scores", "stopping_history")
-"""What early stopping counts."""
+"""The attributes in which early stopping counts."""
 
 
 class Keep(xgb.callback.TrainingCallback):
