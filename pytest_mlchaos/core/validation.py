@@ -348,7 +348,6 @@ def check_arguments(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Cal
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            __tracebackhide__ = True
             for name, value in signature.bind(*args, **kwargs).arguments.items():
                 if name in rules and not rules[name].holds(value):
                     given = data_text(value) if rules[name].holds in _DATA else format_value(value)
