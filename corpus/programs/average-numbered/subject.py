@@ -1,0 +1,45 @@
+"""A mean of losses in a file beside the checkpoint."""
+
+import os
+import struct
+
+import torch
+from torch import nn
+
+
+def replace(state, path):
+    torch.save(state, path + ".tmp")
+    os.replace(path + ".tmp", path)
+
+
+def note(losses, path):
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.pwrite(descriptor, struct.pack("<d", losses), 0)
+    os.close(descriptor)
+
+
+def train(workdir, total_steps):
+    torch.manual_seed(0)
+    x, y = torch.randn(32, 4), torch.randn(32, 1)
+    model = nn.Linear(4, 1)
+    opt = torch.optim.SGD(model.parameters(), lr=0.05)
+    path = os.path.join(workdir, "ckpt.pt")
+    step, losses = 0, 0.0
+    if os.path.exists(path):
+        saved = torch.load(path)
+        model.load_state_dict(saved["model"])
+        step = saved["step"]
+        with open(f"{path}.{step}", "rb") as file:
+            (losses,) = struct.unpack("<d", file.read())
+    while step < total_steps:
+        rows = slice(step % 4 * 8, step % 4 * 8 + 8)
+        loss = nn.functional.mse_loss(model(x[rows]), y[rows])
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses += loss.item()
+        step += 1
+        if step % 4 == 0:
+            note(losses, f"{path}.{step}")
+            replace({"model": model.state_dict(), "step": step}, path)
+    return {"model": model.state_dict(), "mean_loss": losses / total_steps}

@@ -1,0 +1,21 @@
+"""Tasks that workers claim by creating a file that must not exist."""
+
+import os
+from pathlib import Path
+
+
+def is_mine(claim):
+    try:
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    return True
+
+
+def work(workdir, tasks):
+    workdir = Path(workdir)
+    for task in range(tasks):
+        result = workdir / f"{task}.result"
+        if is_mine(workdir / f"{task}.claim"):
+            result.write_text(str(task**3))
+    return {"tasks": tasks}

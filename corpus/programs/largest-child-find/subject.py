@@ -1,0 +1,34 @@
+"""Checkpoints with the whole history, of which the largest is taken."""
+
+import hashlib
+import os
+import pickle
+import random
+import subprocess
+
+
+def largest(workdir):
+    """The newest that is at least as long as its history."""
+    for number in range(9, 0, -1):
+        name, size = f"ckpt-{number:03d}.pkl", f"+{number * 10_000 - 4_000}c"
+        command = ["find", str(workdir), "-name", name, "-size", size]
+        if found := subprocess.run(command, check=True, capture_output=True, text=True).stdout:
+            return found.strip()
+    return None
+
+
+def save(workdir, step, history):
+    with open(os.path.join(workdir, f"ckpt-{step:03d}.pkl"), "wb") as file:
+        file.write(pickle.dumps((step, history)))
+
+
+def train(workdir, steps):
+    step, history = 0, b""
+    if path := largest(workdir):
+        with open(path, "rb") as file:
+            step, history = pickle.load(file)
+    while step < steps:
+        step += 1
+        history += random.Random(step).randbytes(10_000)
+        save(workdir, step, history)
+    return {"step": step, "history": hashlib.sha256(history).hexdigest()}

@@ -1,0 +1,39 @@
+"""Checkpoints with the whole history, of which the largest is taken."""
+
+import hashlib
+import multiprocessing
+import os
+import pickle
+import random
+
+
+def measure(workdir, pipe):
+    paths = [os.path.join(workdir, name) for name in sorted(os.listdir(workdir))]
+    pipe.send(max(paths, key=lambda path: os.stat(path).st_size, default=None))
+
+
+def largest(workdir):
+    fork = multiprocessing.get_context("fork")
+    mine, theirs = fork.Pipe()
+    worker = fork.Process(target=measure, args=(workdir, theirs))
+    worker.start()
+    found = mine.recv()
+    worker.join()
+    return found
+
+
+def save(workdir, step, history):
+    with open(os.path.join(workdir, f"ckpt-{step:03d}.pkl"), "wb") as file:
+        file.write(pickle.dumps((step, history)))
+
+
+def train(workdir, steps):
+    step, history = 0, b""
+    if path := largest(workdir):
+        with open(path, "rb") as file:
+            step, history = pickle.load(file)
+    while step < steps:
+        step += 1
+        history += random.Random(step).randbytes(10_000)
+        save(workdir, step, history)
+    return {"step": step, "history": hashlib.sha256(history).hexdigest()}

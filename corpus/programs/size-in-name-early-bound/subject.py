@@ -1,0 +1,33 @@
+"""Checkpoints with the whole history, whose names say how long they are."""
+
+import hashlib
+import os
+import pickle
+import random
+from os import listdir, stat
+
+
+def newest_complete(workdir):
+    for name in sorted(listdir(workdir), reverse=True):
+        path = os.path.join(workdir, name)
+        if stat(path).st_size == int(name[:-4].rpartition("-")[2]):
+            return path
+    return None
+
+
+def save(workdir, step, history):
+    content = pickle.dumps((step, history))
+    with open(os.path.join(workdir, f"ckpt-{step:03d}-{len(content)}.pkl"), "wb") as file:
+        file.write(content)
+
+
+def train(workdir, steps):
+    step, history = 0, b""
+    if path := newest_complete(workdir):
+        with open(path, "rb") as file:
+            step, history = pickle.load(file)
+    while step < steps:
+        step += 1
+        history += random.Random(step).randbytes(10_000)
+        save(workdir, step, history)
+    return {"step": step, "history": hashlib.sha256(history).hexdigest()}
