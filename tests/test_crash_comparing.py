@@ -356,8 +356,8 @@ def test_everything_can_be_imported_without_what_only_posix_has():
             sys.modules[name] = None
         import pytest_mlchaos
         root = pathlib.Path(pytest_mlchaos.__file__).parent
-        for path in sorted((root / "engine" / "crashes").glob("*.py")):
-            importlib.import_module(f"pytest_mlchaos.engine.crashes.{path.stem}")
+        for path in sorted((root / "crashes" / "recording").glob("*.py")):
+            importlib.import_module(f"pytest_mlchaos.crashes.recording.{path.stem}")
         import pytest_mlchaos.plugin, pytest_mlchaos.crashes.explore
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

@@ -13,7 +13,7 @@ from pytest_mlchaos.crashes.model import CrashState, RunResult
 from pytest_mlchaos.crashes.report import CrashReport
 from pytest_mlchaos.crashes.verdicts import CrashJudge
 from pytest_mlchaos.errors import BadArgument, NotRecovered
-from pytest_mlchaos.runs.diagnosis import align, first_divergence, matching
+from pytest_mlchaos.runs.diagnosis import align, first_divergence
 from pytest_mlchaos.runs.traces import GeneratorMark, StepRecord, Trace
 
 
@@ -245,12 +245,6 @@ def test_parameters_that_never_were_are_said_with_what_is_known_of_them():
     )
     assert found.component == "parameters"
     assert "optimizer state from before step 6" in found.detail
-
-
-def test_matching_steps_are_counted_from_the_last():
-    """Matching steps end a run at its horizon. A generator that no code draws from may differ."""
-    assert matching(GOLDEN, trace(*(step(n, **{"rng.python": b"y"}) for n in range(3, 8)))) == 5
-    assert matching(GOLDEN, trace(step(3), step(4, data=(b"x",)), step(5))) == 1
 
 
 def test_verdicts_of_single_runs():

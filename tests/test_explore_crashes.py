@@ -495,7 +495,7 @@ def test_fresh_processes_and_several_jobs_find_the_same(project):
             "durability='fire'",
             "durability must be 'process' or 'power', got 'fire' (str)",
         ),
-        ("return train(workdir)", "jobs=0", "jobs must be 1 or more, got 0 (int)"),
+        ("return train(workdir)", "jobs=0", "jobs must be 1 or more, or 'auto', got 0 (int)"),
         ("return train(workdir)", "jobs=2, isolation='in-process'", "needs fresh processes"),
         ("return train(workdir)", "horizon=-1", "horizon must be 1 or more"),
         ("return train(workdir)", "timeout=0", "timeout must be positive, got 0"),
@@ -562,18 +562,51 @@ TICKS = """
 """
 
 
-def test_a_budget_that_runs_out_leaves_no_verdict(project):
-    """The report and a warning say how many states were not tried. It does not count as a pass."""
+def test_a_budget_passes_by_what_was_tried(project):
+    """The report and a warning say how many states of which kinds were not tried."""
     project(f"""{TICKS}
         def test_it(mlchaos, tmp_path):
-            with pytest.warns(UserWarning, match="crash states were not tried"):
-                report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process")
+            with pytest.warns(UserWarning, match="crash states were tried"):
+                report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process", exhaustive=True)
             tried, states, untried = len(report.outcomes), len(report.states), len(report.untried)
             assert 3 < tried < states and tried + untried == states and not report.failures
-            assert f"{{untried}} of {{states}} crash states were not tried: the setting budget=6 (seconds) ran out" in str(report)
+            assert f"{{tried}} of {{states}} crash states were tried, at least one of each kind; not tried: {{untried}} (" in str(report)
+            assert "the setting budget=6 (seconds) ran out" in str(report)
             assert f"{{tried}} of {{states}} crash states in" in str(report) and "these recover" in str(report)
             report.assert_recovers()
-    """).run("--mlchaos-budget=6", failed=1).has("Inconclusive", "crash states were not tried")
+    """).run("--mlchaos-budget=6", passed=1)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "why"),
+    [
+        ("max_states=4, require_all=True", "inconclusive, because require_all is set"),
+        ("max_states=1", "inconclusive, because none of a kind was tried: torn files, complete"),
+        ("budget='1us'", "inconclusive, because none of a kind was tried: torn files, complete"),
+    ],
+)
+def test_too_few_states_are_inconclusive(project, keywords, why):
+    """A kind of state that was not tried allows no pass, nor does a single state if all are
+    required.
+    """
+    project(f"""
+        @pytest.mark.filterwarnings("ignore:mlchaos")
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process", torn_writes=False, {keywords})
+            report.assert_recovers()
+    """).run(failed=1).has("Inconclusive", "not tried", why)
+
+
+def test_the_settings_limit_the_number_of_states(project):
+    """The lower one of the setting and the keyword holds."""
+    project("""
+        @pytest.mark.filterwarnings("ignore:mlchaos")
+        @pytest.mark.parametrize(("most", "tried"), [(None, 4), (3, 3), (9, 4)])
+        def test_it(mlchaos, tmp_path, most, tried):
+            report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process", max_states=most)
+            assert len(report.outcomes) == tried
+            assert f"max_states={tried}" in str(report)
+    """).run("--mlchaos-max-states=4", passed=3)
 
 
 def test_a_failure_within_the_budget_is_a_failure(project):
@@ -584,7 +617,7 @@ def test_a_failure_within_the_budget_is_a_failure(project):
                 report = mlchaos.explore_crashes(in_place, tmp_path, isolation="in-process")
             report.assert_recovers()
     """).run("--mlchaos-budget=8", failed=1).has(
-        "NotRecovered", "EOFError", "crash states were not tried"
+        "NotRecovered", "UnpicklingError", "crash states were tried"
     )
 
 

@@ -37,6 +37,14 @@ def _count(name: str, value: object) -> int:
     return number
 
 
+def _limit(name: str, value: object) -> int | None:
+    return None if value is None or value == "none" else _count(name, value)
+
+
+def _jobs(name: str, value: object) -> int | str:
+    return "auto" if value == "auto" else _count(name, value)
+
+
 def _seed(name: str, value: object) -> int | None:
     number = parse_whole(value)
     if value is not None and number is None:
@@ -117,6 +125,19 @@ class Settings:
     )
     budget: float | None = _setting(
         None, "the time limit for the search or exploration of one test, or none", _duration, "TIME"
+    )
+    max_states: int | None = _setting(
+        None, "the largest number of crash states to try for one exploration, or none", _limit, "N"
+    )
+    jobs: int | str = _setting(
+        "auto", "crash states to resume at a time: a number, or auto", _jobs, "N"
+    )
+    require_all: bool = _setting(
+        False,
+        "true: an exploration that did not try all crash states is inconclusive",
+        _truth,
+        "BOOL",
+        "true",
     )
     allow_quiet: bool = _setting(
         False,

@@ -44,14 +44,14 @@ from ..engine.process_state import ProcessState
 from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from ..engine.user_code import user_place
 from ..engine.watchdog import no_time_limit
-from ..errors import BadArgument, TrialTimeout
+from ..errors import BadArgument, MlchaosError, TrialTimeout
 from ..runs.supervisor import Watch, check_subject, not_finite_of
 from ..runs.torch_trace import trace_steps
 from ..runs.verdicts import Run
 from .baseline import Baseline, RunnerChoice, establish_baseline, replicate_baseline
+from .budget import LeftOut, describe_left_out
 from .explore import (
     Exploration,
-    ExplorationOptions,
     confirm_in_subprocess,
     explore,
     path_to,
@@ -66,6 +66,7 @@ from .report import CrashReport
 from .run import RunOptions, Subject, ends_the_test, freeze_heap
 from .runners import InProcessRunner, SubprocessRunner, open_store
 from .states import completed_writes
+from .sweep import ExplorationOptions
 from .urls import check_shared, prefix_of, remote_at
 from .verdicts import CrashJudge
 
@@ -122,8 +123,8 @@ class CrashOptions:
     torn_writes: bool = True
     durability: str = "process"
     isolation: str = "auto"
-    jobs: int = 1
-    horizon: int | None = None
+    jobs: int | str = "auto"
+    horizon: int | str | None = "auto"
     cross_device: bool = False
     depth: int = 1
     timeout: Any = None
@@ -133,6 +134,10 @@ class CrashOptions:
     allow_remote: bool = False
     compare: str | Sequence[str] | None = None
     record: str = "auto"
+    budget: Any = None
+    max_states: int | None = None
+    require_all: bool | None = None
+    exhaustive: bool = False
 
     def __post_init__(self) -> None:
         choices_of = {
@@ -146,15 +151,25 @@ class CrashOptions:
                     f"{CALLER}: {name} must be {' or '.join(map(repr, choices))}, got "
                     f"{format_value(getattr(self, name))}"
                 )
-        for name in ("jobs", "depth", *(["horizon"] if self.horizon is not None else [])):
-            if not index(getattr(self, name)):
+        for name in ("jobs", "depth", "horizon", "max_states"):
+            value = getattr(self, name)
+            if (value is None and name != "depth") or (value == "auto" and name in _AUTOMATIC):
+                continue
+            if not index(value):
+                or_auto = ", or 'auto'" if name in _AUTOMATIC else ""
                 raise BadArgument(
-                    f"{CALLER}: {name} must be 1 or more, got {format_value(getattr(self, name))}"
+                    f"{CALLER}: {name} must be 1 or more{or_auto}, got {format_value(value)}"
                 )
-        if self.jobs > 1 and self.isolation == "in-process":
+        if self.parallel > 1 and self.isolation == "in-process":
             raise BadArgument(
                 f"{CALLER}: jobs={self.jobs} needs fresh processes, but isolation is 'in-process'"
             )
+        for name in ("exhaustive", "require_all"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and (value is not None or name == "exhaustive"):
+                raise BadArgument(
+                    f"{CALLER}: {name} must be True or False, got {format_value(value)}"
+                )
         if self.record == "syscalls":
             if self.isolation == "in-process":
                 raise BadArgument(
@@ -162,14 +177,31 @@ class CrashOptions:
                     f"'in-process'"
                 )
             check_strace(CALLER)
-        if self.timeout is not None and not parse_duration(self.timeout, "timeout"):
-            raise BadArgument(
-                f"{CALLER}: timeout must be positive, got {format_value(self.timeout)}"
-            )
-        if self.timeout is not None:
-            object.__setattr__(self, "timeout", parse_duration(self.timeout, "timeout"))
+        for name in ("timeout", "budget"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not parse_duration(value, name):
+                raise BadArgument(f"{CALLER}: {name} must be positive, got {format_value(value)}")
+            object.__setattr__(self, name, parse_duration(value, name))
 
-    def exploration(self, only: str | None, is_over: Callable[[], bool]) -> ExplorationOptions:
+    def with_settings(self, settings: Settings) -> CrashOptions:
+        """Return the options, with those of the settings that no keyword gives.
+
+        Of two limits, the lower one holds.
+        """
+        limits = [one for one in (self.max_states, settings.max_states) if one is not None]
+        jobs = settings.jobs if self.jobs == "auto" else self.jobs
+        return dataclasses.replace(
+            self,
+            jobs=self.jobs if self.isolation == "in-process" else jobs,
+            max_states=min(limits, default=None),
+            require_all=settings.require_all if self.require_all is None else self.require_all,
+        )
+
+    def exploration(
+        self, only: str | None, is_over: Callable[[], bool], seed: int | None = None
+    ) -> ExplorationOptions:
         """Return the options of the search.
 
         A state that was asked for is tried even after the budget.
@@ -177,7 +209,10 @@ class CrashOptions:
         return ExplorationOptions(
             torn_writes=self.torn_writes,
             power=self.durability == "power",
-            horizon=self.horizon,
+            horizon=self.horizon,  # type: ignore[arg-type]  # checked above
+            exhaustive=self.exhaustive,
+            max_states=self.max_states if only is None else None,
+            seed=seed or 0,
             depth=self.depth,
             only=only,
             is_over=is_over if only is None else lambda: False,
@@ -195,13 +230,41 @@ class CrashOptions:
         )
 
     @property
-    def workers(self) -> int:
-        """Return the number of parallel runs: ``jobs``, but at most one per processor."""
-        return min(self.jobs, _processors())
+    def parallel(self) -> int:
+        """Return the number of runs at a time that was asked for, or 1 for ``"auto"``."""
+        return self.jobs if isinstance(self.jobs, int) else 1
+
+    def workers(self, first: Baseline) -> int:
+        """Return the number of parallel runs, at most one per processor.
+
+        ``"auto"`` uses the processors if the runs are so long that they gain more time than one
+        golden run per worker takes. ``first`` has the golden run.
+        """
+        if self.jobs != "auto":
+            return min(self.parallel, _processors())
+        return _processors() if first.runner.is_fresh and self.gains(first) else 1
+
+    def gains(self, first: Baseline) -> bool:
+        """Return True if runs at a time gain more time than their golden runs take."""
+        if self.jobs != "auto" or first.golden.ran.duration < WORTHWHILE_SECONDS:
+            return False
+        states = states_of(first, self.exploration(None, lambda: False))
+        return _processors() > 1 and len(states) >= WORTHWHILE_STATES
+
+
+_AUTOMATIC = ("jobs", "horizon")
+WORTHWHILE_SECONDS = 1.0
+"""With ``jobs="auto"``, states are only resumed at a time if a run takes this long."""
+WORTHWHILE_STATES = 20
+"""With ``jobs="auto"``, states are only resumed at a time if there are so many."""
 
 
 def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return this process's share of the processors."""
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(1, count // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def explore_crashes(
@@ -232,8 +295,9 @@ def explore_crashes(
         NonDeterministicSubject: Two runs without a crash differ.
     """
     check_subject(subject, CALLER)
-    is_over, progress = test_info.is_over(settings.budget), Progress()
+    options, progress = options.with_settings(settings), Progress()
     start = perf_counter()
+    is_over = _is_over(test_info.is_over(settings.budget), start, options.budget)
     asked = asked_state(controller)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_telling(progress))
@@ -242,11 +306,17 @@ def explore_crashes(
             stack, controller, subject, workdir, args, options, scratch, _most(settings), progress
         )
         wanted = dataclasses.replace(
-            options.exploration(asked and asked[1], is_over), progress=progress
+            options.exploration(asked and asked[1], is_over, settings.seed), progress=progress
         )
         baseline, found = confirm_in_subprocess(workers, explore(workers, wanted), wanted)
         baseline.runner.leave(baseline.golden.end)
-        left_out = _left_out(found, settings, progress)
+        left_out = describe_left_out(
+            found,
+            is_over=is_over(),
+            budget=_budget(options, settings),
+            tried=progress.tried,
+            max_states=options.max_states,
+        )
         report = _report(
             found,
             baseline,
@@ -254,6 +324,7 @@ def explore_crashes(
             "" if asked else test_info.test,
             os.path.abspath(str(workdir)),
             left_out,
+            require_all=bool(options.require_all),
         )
         if test_info.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
@@ -264,7 +335,7 @@ def explore_crashes(
     if asked is not None:
         controller.note(asked[0], state=asked[1])
     if left_out:
-        warnings.warn(f"{CALLER}: {left_out}", stacklevel=4)
+        warnings.warn(f"{CALLER}: {left_out.text}", stacklevel=4)
     return report
 
 
@@ -274,6 +345,22 @@ def _most(settings: Settings) -> float:
     The default of ``timeout`` is not the user's decision, so it limits nothing.
     """
     return math.inf if settings.timeout in (None, Settings().timeout) else settings.timeout
+
+
+def _is_over(
+    of_the_test: Callable[[], bool], start: float, budget: float | None
+) -> Callable[[], bool]:
+    """Return a function that returns True once one of the two budgets is used up."""
+    if budget is None:
+        return of_the_test
+    return lambda: of_the_test() or perf_counter() > start + budget
+
+
+def _budget(options: CrashOptions, settings: Settings) -> str:
+    """Return the time limit of this exploration in words."""
+    if options.budget is not None and options.budget <= (settings.budget or math.inf):
+        return f"budget={options.budget:g} (seconds)"
+    return f"the setting budget={settings.budget or 0:g} (seconds)"
 
 
 @contextlib.contextmanager
@@ -288,24 +375,6 @@ def _telling(progress: Progress) -> Iterator[None]:
                 f"mlchaos: {CALLER} was {progress}{f'; the code was at {place}' if place else ''}"
             )
         raise
-
-
-def _left_out(found: Exploration, settings: Settings, progress: Progress) -> str:
-    """Return which states the budget left out, in words."""
-    parts = [
-        *(
-            [f"{len(found.untried)} of {len(found.states)} crash states were not tried"]
-            if found.untried
-            else []
-        ),
-        *([f"no second crash was tried after {found.unlisted} of them"] if found.unlisted else []),
-    ]
-    return (
-        f"{', and '.join(parts)}: the setting budget={settings.budget:g} (seconds) ran out; raise "
-        f"it ({progress.tried})"
-        if parts
-        else ""
-    )
 
 
 def _baselines(
@@ -355,11 +424,30 @@ def _baselines(
         return made if progress is None else dataclasses.replace(made, progress=progress)
 
     first = establish_baseline(choice(0, root))
-    others = [_beside(home / str(job) / root.name) for job in range(1, options.workers)]
+    if remote is not None:  # all runs share the URL
+        return [first]
+    first = _for_parallel_runs(first, options)
+    count = options.workers(first)
+    others = [_beside(home / str(job) / root.name) for job in range(1, count)]
     return [
         first,
         *(replicate_baseline(first, choice(job, folder)) for job, folder in enumerate(others, 1)),
     ]
+
+
+def _for_parallel_runs(first: Baseline, options: CrashOptions) -> Baseline:
+    """Return a baseline in fresh processes if runs at a time gain time, else the given one."""
+    if first.runner.is_fresh or first.rerun_in_subprocess is None or not options.gains(first):
+        return first
+    try:
+        fresh = first.rerun_in_subprocess()
+        if first.judge.agrees(fresh.golden.ran):
+            return dataclasses.replace(
+                fresh, why="several runs at a time take less time (jobs='auto')"
+            )
+    except MlchaosError:  # for example, the subject cannot be pickled
+        pass
+    return first
 
 
 def _runner_choice(
@@ -379,7 +467,7 @@ def _runner_choice(
             syscalls=options.record == "syscalls",
         )
 
-    is_here = options.isolation != "process" and options.jobs == 1 and options.record == "auto"
+    is_here = options.isolation != "process" and options.parallel == 1 and options.record == "auto"
     return RunnerChoice(
         in_process=functools.partial(InProcessRunner, subject, runs, contents) if is_here else None,
         in_subprocess=fresh if options.isolation != "in-process" else None,
@@ -551,7 +639,14 @@ def _home(scratch: Path) -> Iterator[Path]:
 
 
 def _report(
-    found: Exploration, baseline: Baseline, duration: float, test: str, root: str, left_out: str
+    found: Exploration,
+    baseline: Baseline,
+    duration: float,
+    test: str,
+    root: str,
+    left_out: LeftOut | None,
+    *,
+    require_all: bool,
 ) -> CrashReport:
     completed = completed_writes(baseline.golden.changes)
     notes = [f"each run in a fresh process: {baseline.why}"] if baseline.why else []
@@ -566,6 +661,7 @@ def _report(
             f"{', '.join(baseline.golden.kept[:3])}"
         )
     notes += baseline.judge.notes
+    notes += found.doubts
     if found.unchecked:
         notes.append(f"{UNCHECKED}: {found.unchecked}")
     if baseline.golden.compared:
@@ -585,7 +681,8 @@ def _report(
         test=test,
         root=root,
         untried=found.untried,
-        left_out=left_out,
+        left_out=left_out.text if left_out else "",
+        inconclusive=left_out.why_inconclusive(require_all) if left_out else "",
         unseen=found.unseen,
         traced=baseline.golden.traced,
     )

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ..core.privacy import error_text
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, NonDeterministicSubject
-from ..runs.traces import Divergence, Trace
+from ..runs.traces import Divergence
 from .model import CrashOutcome, CrashState, RunResult
 from .progress import Progress
 from .runners import GoldenRun, Runner
@@ -67,8 +67,8 @@ class Judge(Protocol):
         """Judge a divergence again with these tolerances."""
         ...
 
-    def matching(self, trace: Trace) -> int:
-        """Return how many of the last steps match the golden run."""
+    def follow(self, outcome: CrashOutcome, state: CrashState) -> CrashOutcome:
+        """Return the outcome of a state from which a run goes as the one of this outcome did."""
         ...
 
 

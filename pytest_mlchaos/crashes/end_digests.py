@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .pickle_values import pickle_digest
 
-__all__ = ["endings"]
+__all__ = ["digest_of_values", "endings"]
 
 MAX_TEXT_BYTES = 1 << 16
 """Texts of at most this many bytes are kept as a whole."""
@@ -49,6 +49,14 @@ def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
                 ):
                     texts[relative] = data
     return found, texts
+
+
+def digest_of_values(path: str) -> bytes:
+    """Return a digest of a file that is equal for equal values, as those of ``endings``.
+
+    File names in it are compared as they are.
+    """
+    return _digest(path, _Named(()))
 
 
 class _Named:

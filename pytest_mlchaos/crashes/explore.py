@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from ..core.interrupts import deferred
 from ..core.validation import did_you_mean
 from ..errors import BadArgument, MlchaosError
-from ..processes.subprocess_runner import fresh_processes
-from ..runs.traces import Trace
 from .baseline import Baseline, Judge
 from .model import CrashOutcome, CrashState, RunResult
-from .progress import Progress
-from .run import Stop
 from .saves import with_saves
 from .states import CrashStates
+from .sweep import ExplorationOptions, kind_of, resume_all
 
 __all__ = [
     "Exploration",
-    "ExplorationOptions",
     "confirm_in_subprocess",
     "explore",
     "path_to",
     "states_of",
 ]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExplorationOptions:
-    """Options of the search.
-
-    Attributes:
-        torn_writes: True to include files that are cut while they are written in place.
-        power: True to include states after a power loss.
-        horizon: The number of matching steps after which a resumed run is ended, or None.
-        depth: The number of crashes in a row.
-        only: The id of the only state to try.
-        lenient: True if a missing state ``only`` is not an error.
-        progress: The phases of the exploration.
-        is_over: Returns True after the time budget. No further run is started then.
-    """
-
-    torn_writes: bool = True
-    power: bool = False
-    horizon: int | None = None
-    depth: int = 1
-    only: str | None = None
-    lenient: bool = False
-
-    progress: Progress = dataclasses.field(default_factory=Progress)
-    is_over: Callable[[], bool] = lambda: False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +33,7 @@ class Exploration:
         unlisted: The number of states for which the budget left out second crashes.
         unchecked: The reason why runs in fresh processes could not confirm these, or an empty text.
         unseen: The number of changes with an unseen content, one number per call that made several.
+        doubts: The reasons why states were run in full that would have followed or ended early.
     """
 
     states: Sequence[CrashState]
@@ -73,21 +42,7 @@ class Exploration:
     unlisted: int = 0
     unchecked: str = ""
     unseen: Sequence[int] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class HorizonReached:
-    """End a run after it has matched the golden run for ``horizon`` steps.
-
-    The remaining steps must match, too.
-    """
-
-    judge: Judge
-    horizon: int
-
-    def __call__(self, trace: Trace) -> None:
-        if self.judge.matching(trace) >= self.horizon:
-            raise Stop
+    doubts: Sequence[str] = ()
 
 
 def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Exploration:
@@ -117,21 +72,10 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
         states if options.only is None else path_to(states, options.only, lenient=options.lenient)
     )
     by_name = [{state.id: state for state in found} for found in others]
-    seen = {"start#0": first.second}
-    outcomes = _resume_all(workers, wanted, by_name, options, seen)
-    if (
-        options.only is not None
-        and ">" not in options.only
-        and any(_needs_others(outcome) for outcome in outcomes)
-    ):
-        judged = with_saves(
-            first.golden, first.judge.finish(_resume_all(workers, states, by_name, options, seen))
-        )
-        return Exploration(
-            wanted,
-            [outcome for outcome in judged if outcome.state.id == options.only],
-            unseen=first.golden.unseen,
-        )
+    search = _Search(workers, by_name, options, {"start#0": first.second})
+    if options.only is not None and ">" not in options.only:
+        return _only(search, states, wanted)
+    outcomes = search.resume(wanted)
     unlisted, unseen = 0, list(first.golden.unseen)
     for level in range(1, max(options.depth, 1 + (options.only or "").count(">"))):
         deeper: list[CrashState] = []
@@ -143,11 +87,153 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
                 deeper += _behind(first, makers[0], state, known, unseen)
         if options.only is not None:
             deeper, outcomes = path_to(deeper, options.only, level, lenient=options.lenient), []
-        outcomes += _resume_all(workers[:1], deeper, [], options, {})
+        if options.max_states is not None:
+            search.options = dataclasses.replace(
+                options, max_states=max(0, options.max_states - len(outcomes))
+            )
+        outcomes += search.resume(deeper, alone=True)
         states, wanted = [*states, *deeper], deeper
-    judged = with_saves(first.golden, first.judge.finish(outcomes))
+    judged, doubts = search.judge(outcomes)
     found = _sorted_out(states if options.only is None else wanted, judged, first.judge, unlisted)
-    return dataclasses.replace(found, unseen=unseen)
+    return dataclasses.replace(found, unseen=unseen, doubts=doubts)
+
+
+def _only(
+    search: _Search, states: Sequence[CrashState], wanted: Sequence[CrashState]
+) -> Exploration:
+    """Try one state. If its verdict depends on the runs from the others, try all."""
+    outcomes = search.resume(wanted)
+    if any(_needs_others(outcome) for outcome in outcomes):
+        outcomes = search.resume(states)
+    judged, doubts = search.judge(outcomes)
+    ids = {state.id for state in wanted}
+    return Exploration(
+        wanted,
+        [outcome for outcome in judged if outcome.state.id in ids],
+        unseen=search.first.golden.unseen,
+        doubts=doubts,
+    )
+
+
+class _Search:
+    """Resumes from states, and judges the outcomes.
+
+    If a check shows that an outcome does not follow from another, or that a run must not end early,
+    all states concerned are run in full.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[Baseline],
+        others: Sequence[Mapping[str, CrashState]],
+        options: ExplorationOptions,
+        known: Mapping[str, RunResult],
+    ) -> None:
+        self.first = workers[0]
+        self.options = options
+        self._workers = workers
+        self._others = others
+        self._known = known
+
+    def resume(self, states: Sequence[CrashState], *, alone: bool = False) -> list[CrashOutcome]:
+        """Return the outcomes of the states that the budget allows, in the order of time.
+
+        ``alone`` leaves all of them to the first worker.
+        """
+        if alone:
+            return resume_all(self._workers[:1], states, [], self.options, {})
+        return resume_all(self._workers, states, self._others, self.options, self._known)
+
+    def judge(self, outcomes: Sequence[CrashOutcome]) -> tuple[list[CrashOutcome], list[str]]:
+        """Return the verdicts, and the doubts that made it run states in full."""
+        judged, doubts = self._judged(outcomes), []
+        for doubt in (_doubtful_ends, _doubtful_follows):
+            why, again = doubt(judged)
+            if not again:
+                continue
+            doubts.append(why)
+            self.options = dataclasses.replace(
+                self.options,
+                max_states=None,
+                horizon=None,
+                exhaustive=self.options.exhaustive or doubt is _doubtful_follows,
+            )
+            mine = [state for state in again if state.parent is None]
+            more = [state for state in again if state.parent is not None]
+            new = [*self.resume(mine), *self.resume(more, alone=True)]
+            by_id = {outcome.state.id: outcome for outcome in new}
+            redone = {state.id for state in again}
+            outcomes = [
+                by_id.get(outcome.state.id, outcome)
+                for outcome in outcomes
+                if outcome.state.id not in redone or outcome.state.id in by_id
+            ]
+            judged = self._judged(outcomes)
+        return judged, doubts
+
+    def _judged(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        return with_saves(self.first.golden, self.first.judge.finish(outcomes))
+
+
+def _doubtful_ends(judged: Sequence[CrashOutcome]) -> tuple[str, list[CrashState]]:
+    """Return the states whose runs ended early, if a run that could have done so went wrong.
+
+    The first part is the reason, in words.
+    """
+    wrong = next(
+        (
+            outcome
+            for outcome in judged
+            if outcome.could_end_early and outcome.verdict not in ("recovered", "restarted")
+        ),
+        None,
+    )
+    if wrong is None:
+        return "", []
+    early = [outcome.state for outcome in judged if outcome.ended_early]
+    why = (
+        f"no run was ended early: the run from {wrong.state.id} went as the run without a crash "
+        f"does, and {_in_words(wrong)} later"
+    )
+    return why, early
+
+
+def _doubtful_follows(judged: Sequence[CrashOutcome]) -> tuple[str, list[CrashState]]:
+    """Return the states that were not run, if a check shows that they may go a different way.
+
+    The first part is the reason, in words.
+    """
+    by_id = {outcome.state.id: outcome for outcome in judged}
+    for outcome in judged:
+        source = by_id.get(outcome.checks or "")
+        if source is not None and _differ(outcome, source):
+            why = (
+                f"all states were run: the run from {outcome.state.id} found all that the run from "
+                f"{source.state.id} had read, and {_in_words(outcome)}, while that one "
+                f"{_in_words(source)}"
+            )
+            return why, [one.state for one in judged if one.follows is not None]
+    return "", []
+
+
+def _differ(one: CrashOutcome, other: CrashOutcome) -> bool:
+    """Return True if two runs went different ways."""
+    # A run that ended early has fewer steps than one that went on.
+    same_end = one.ended_early == other.ended_early
+    return _facts(one) != _facts(other) or (same_end and one.steps != other.steps)
+
+
+def _facts(outcome: CrashOutcome) -> tuple[object, ...]:
+    """Return what is equal for two runs that cannot tell their states apart."""
+    found = outcome.divergence
+    return (
+        "recovered" if outcome.verdict == "restarted" else outcome.verdict,
+        outcome.resumed_at,
+        outcome.completed,
+        type(outcome.error).__name__,
+        outcome.place,
+        None if found is None else (found.step, found.component),
+    )
 
 
 def _sorted_out(
@@ -258,20 +344,12 @@ def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
             failed.setdefault((outcome.verdict, kind), outcome)
         else:
             # The last of its kind has the most saved work.
-            recovered[_kind(outcome.state)] = outcome
+            recovered[kind_of(outcome.state)] = outcome
     good = [outcome for outcome in outcomes if outcome.verdict == "recovered"]
     several = {
         outcome.state.id: outcome for outcome in (*good[:1], *good[-1:], *recovered.values())
     }
     return [*failed.values(), *several.values()]
-
-
-def _kind(state: CrashState) -> str:
-    """Return what happened to the file, without names and numbers.
-
-    Examples are ``cut at``, ``just renamed`` and ``complete``.
-    """
-    return " ".join(state.what.replace(state.path, "").split()[:2])
 
 
 def _comparable(outcome: CrashOutcome) -> tuple[object, ...]:
@@ -310,82 +388,6 @@ def states_of(baseline: Baseline, options: ExplorationOptions) -> list[CrashStat
     return maker.states(
         baseline.golden.start, baseline.golden.changes, set(), steps=baseline.judge.steps
     )
-
-
-def _resume_all(
-    workers: Sequence[Baseline],
-    states: Sequence[CrashState],
-    others: Sequence[Mapping[str, CrashState]],
-    options: ExplorationOptions,
-    known: Mapping[str, RunResult],
-) -> list[CrashOutcome]:
-    """Return an outcome for each state that the budget allows, in their order.
-
-    The workers run in parallel.
-    """
-    found: list[CrashOutcome | None] = [None] * len(states)
-    failures: list[BaseException] = []
-    stop = threading.Event()
-
-    def work(worker: int) -> None:
-        baseline = workers[worker]
-        on_step = (
-            None if options.horizon is None else HorizonReached(baseline.judge, options.horizon)
-        )
-        try:
-            for index in range(len(states)):
-                mine = states[index] if not worker else others[worker - 1].get(states[index].id)
-                if mine is None or _owner(states[index], index, workers, others) != worker:
-                    continue
-                ran = known.get(mine.id) if not worker else None
-                if stop.is_set() or (ran is None and options.is_over()):
-                    return
-                phase = f"resuming from crash state {mine.id}, number {index + 1} of {len(states)}"
-                with options.progress.doing(phase, mine.id):
-                    ran = ran or baseline.time_limits.resume(
-                        baseline.runner, mine.tree, index + 2, on_step
-                    )
-                    found[index] = baseline.judge.outcome(states[index], ran)
-        except BaseException as error:  # noqa: BLE001  # raised again in the main thread
-            failures.append(error)
-            stop.set()
-
-    threads = [
-        threading.Thread(target=work, args=(worker,), name=f"mlchaos-job-{worker}")
-        for worker in range(1, len(workers))
-    ]
-    try:
-        for thread in threads:
-            thread.start()
-        work(0)
-    except BaseException as error:  # noqa: BLE001  # raised again below
-        failures.append(error)
-    finally:
-        with deferred():
-            if failures:
-                stop.set()
-            if not all(isinstance(failure, Exception) for failure in failures):
-                fresh_processes().stop()  # an interruption: do not wait for runs in progress
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
-    if failures:
-        raise failures[0]
-    return [outcome for outcome in found if outcome is not None]
-
-
-def _owner(
-    state: CrashState,
-    index: int,
-    workers: Sequence[Baseline],
-    others: Sequence[Mapping[str, CrashState]],
-) -> int:
-    """Return the worker that resumes from a state. Workers take turns.
-
-    The first worker takes states that did not occur in a later worker's golden run.
-    """
-    worker = index % len(workers)
-    return worker if worker == 0 or state.id in others[worker - 1] else 0
 
 
 def _behind(

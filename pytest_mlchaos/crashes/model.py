@@ -18,6 +18,7 @@ __all__ = [
     "Folder",
     "Link",
     "Node",
+    "Observed",
     "RunResult",
     "Tree",
     "Verdict",
@@ -155,6 +156,24 @@ class CrashState:
     parent: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Observed:
+    """Hold what a run can have learned about the directory that it started from.
+
+    All paths are relative, and those at the start of the run.
+
+    Attributes:
+        read: The files that were opened. Their content may matter.
+        asked: The paths whose size or times may have been asked for, or None for all of them. The
+            root is an empty text.
+        kept: The files that still existed at the end, as the run found them or written in part.
+    """
+
+    read: frozenset[str]
+    asked: frozenset[str] | None
+    kept: frozenset[str]
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RunResult:
     """One run of a subject: its result and its effects.
@@ -174,6 +193,7 @@ class RunResult:
             first step, if it takes steps.
         read: The files of an earlier process that it read, by their paths at its start, or None if
             this cannot be seen.
+        observed: What it can have learned about the directory, or None if this cannot be seen.
         place: The user's line that raised the error.
         files: Digests of the files in the work directory at the end.
         texts: The bytes of short texts among them.
@@ -190,6 +210,7 @@ class RunResult:
     completed: tuple[tuple[str, bytes], ...] = ()
     saved: tuple[str, ...] = ()
     read: frozenset[str] | None = None
+    observed: Observed | None = None
     place: str = ""
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
@@ -220,6 +241,13 @@ class CrashOutcome:
         finished: True if the job had finished, and was started again.
         left: Digests of the files at its end, or None if it was cut off.
         texts: The bytes of short texts.
+        steps: The steps that it took.
+        follows: The id of the state whose run decided this outcome, because a run could not tell
+            the two states apart. None if this state was run itself.
+        checks: The id of a state from which this outcome would follow. This state was run to check
+            that, and None if it was not.
+        ended_early: True if the run ended at its horizon.
+        could_end_early: True if the run went on to its end to check the horizon.
     """
 
     state: CrashState
@@ -243,3 +271,13 @@ class CrashOutcome:
     finished: bool = False
     left: Mapping[str, bytes] | None = dataclasses.field(default=None, repr=False, compare=False)
     texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    steps: int = 0
+    follows: str | None = None
+    checks: str | None = None
+    ended_early: bool = False
+    could_end_early: bool = False
+
+    @property
+    def verified(self) -> bool:
+        """Return True if this state was only run to check that its outcome follows from another."""
+        return self.checks is not None

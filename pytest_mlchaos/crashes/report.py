@@ -31,7 +31,7 @@ class CrashReport(Result):
         steps: The steps of the run without a crash.
         states: The crash states, in the order of time.
         outcomes: One result for each state that was tried.
-        untried: The states that were not tried, because the setting ``budget`` ended it.
+        untried: The states that were not tried, because ``budget`` or ``max_states`` ended it.
         unseen: A lower bound for the changes of the directory whose content was not seen, because
             one call made several. No run resumed from them.
         notes: Further facts, for example why the runs were made in fresh processes.
@@ -52,6 +52,7 @@ class CrashReport(Result):
         root: str = "",
         untried: Sequence[CrashState] = (),
         left_out: str = "",
+        inconclusive: str = "",
         unseen: Sequence[int] = (),
         traced: bool = False,
     ) -> None:
@@ -66,6 +67,7 @@ class CrashReport(Result):
         self._root = root
         self.untried = list(untried)
         self._left_out = left_out
+        self._inconclusive = inconclusive
         self.unseen = sum(unseen)
         self._blind = len(unseen)
         self._traced = traced
@@ -140,7 +142,8 @@ class CrashReport(Result):
 
         Raises:
             NotRecovered: A state does not recover.
-            Inconclusive: All states that were tried recover, and the budget ended before the rest.
+            Inconclusive: All states that were tried recover, but no state of some kind was tried.
+                With ``require_all``, a single state that was not tried is enough.
         """
         outcomes = self.outcomes
         if (rtol or atol) and self._rejudged is not None:
@@ -156,8 +159,8 @@ class CrashReport(Result):
         ]
         if slow or any(outcome.verdict != "recovered" for outcome in outcomes):
             raise NotRecovered(self.text(outcomes, slow, max_lost_steps))
-        if self._left_out:
-            raise Inconclusive(self.text(outcomes))
+        if self._inconclusive:
+            raise Inconclusive(f"{self.text(outcomes)}\n  {self._inconclusive}")
 
     # -- in words ----------------------------------------------------------------------------------
 
@@ -178,6 +181,7 @@ class CrashReport(Result):
         lines = [
             self._head(outcomes, failures),
             *([f"  {self._left_out}"] if self._left_out else []),
+            *self._runs(outcomes),
             *self._not_seen(),
         ]
         for group in groups[:SHOWN_GROUPS]:
@@ -223,6 +227,21 @@ class CrashReport(Result):
         tried = f"{len(outcomes)} of " if self.untried else ""
         states = _count_text(len(self.states), "crash state")
         return f"mlchaos: {tried}{states} in {over}, checked in {self.duration:.1f} s: {verdict}"
+
+    def _runs(self, outcomes: Sequence[CrashOutcome]) -> list[str]:
+        """Return how many states were run, if not all were run to their end."""
+        follow = sum(outcome.follows is not None for outcome in outcomes)
+        checked = sum(outcome.verified for outcome in outcomes)
+        own = [outcome for outcome in outcomes if outcome.follows is None]
+        early = sum(outcome.ended_early for outcome in own)
+        parts = [f"{len(own)} run"]
+        if checked:
+            parts.append(f"{checked} of them to check those that follow")
+        if early:
+            parts.append(f"{early} ended early, as the run without a crash went on")
+        if follow:
+            parts.append(f"{follow} follow, because no run could tell them from one of these")
+        return [f"  states: {'; '.join(parts)}"] if follow or early else []
 
     def _not_seen(self) -> list[str]:
         if not self.unseen:

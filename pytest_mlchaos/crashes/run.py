@@ -33,11 +33,13 @@ from ..errors import GoldenRunFailed, MlchaosError, NonDeterministicSubject, Tri
 from ..runs.inputs import Inputs
 from ..runs.supervisor import snapshot_value
 from ..runs.traces import Trace
+from .early_end import Stop
 from .model import WORKER, Change, File, RunResult, Tree
 from .recording.hooks import cross_device
-from .recording.location import LocalDirectory, Location, Recorder
+from .recording.location import LocalDirectory, Location, ReadLog, Recorder
 
 __all__ = [
+    "OnStep",
     "RunOptions",
     "Subject",
     "Traced",
@@ -50,6 +52,8 @@ __all__ = [
 
 Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[Trace]]
 """A context manager that traces a run's steps, and calls the given function after each."""
+OnStep = Callable[[Trace, ReadLog], None]
+"""Called after each step, with the trace so far and the files that the run has read."""
 _TORCH_SEED = 67280421310721  # torch seeds each new process with it (c10's default_rng_seed_val)
 _MAX_OUTPUT_CHARACTERS = 20_000
 _JUDGEMENTS = (Verdict, GoldenRunFailed, NonDeterministicSubject)
@@ -77,10 +81,6 @@ class RunOptions:
         return self.elsewhere or LocalDirectory(self.root)
 
 
-class Stop(BaseException):
-    """Ends a run that has matched the golden run for long enough."""
-
-
 class Subject:
     """A callable with its arguments. Each run receives fresh copies of them."""
 
@@ -104,7 +104,7 @@ def run_recorded(
         number: The number of its process, which seeds its generators.
     """
 
-    def on_step(trace: Trace) -> None:
+    def on_step(trace: Trace, reads: ReadLog) -> None:
         recorder.drain(closely=True)
         recorder.step = len(trace.steps)
 
@@ -170,7 +170,7 @@ def run_resumed(
     call: Callable[[], Any],
     options: RunOptions,
     number: int,
-    on_step: Callable[[Trace], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> RunResult:
     """Run the subject without recording.
 
@@ -178,19 +178,19 @@ def run_resumed(
         call: The subject with its arguments.
         options: The options of its runs.
         number: The number of its process, which seeds its generators.
-        on_step: Called after each step.
+        on_step: Called after each step, with the trace and what the run has read.
     """
     return _run(call, options, number, on_step or _nothing)
 
 
-def _nothing(trace: Trace) -> None: ...
+def _nothing(trace: Trace, reads: ReadLog) -> None: ...
 
 
 def _run(
     call: Callable[[], Any],
     options: RunOptions,
     number: int,
-    on_step: Callable[[Trace], None],
+    on_step: OnStep,
     recorder: Recorder | None = None,
 ) -> RunResult:
     ran, output = RunResult(), io.StringIO()
@@ -200,7 +200,7 @@ def _run(
     with (
         _run_environment(options, output, quiet=number > 0),
         options.location.reads(recorder) as reads,
-        options.traced(on_step) as ran.trace,
+        options.traced(lambda trace: on_step(trace, reads)) as ran.trace,
     ):
         try:
             with time_limit(options.timeout, current() or Controller(Schedule()), "the run"):
@@ -218,7 +218,7 @@ def _run(
                 raise  # an error of the test or of mlchaos says nothing about the subject
             ran.error = error
         ran.duration = perf_counter() - start
-    ran.read = reads.files
+    ran.read, ran.observed = reads.files, reads.observed
     ran.output = output.getvalue()[-_MAX_OUTPUT_CHARACTERS:]
     ran.trace.random = {
         name: (before[name], state) for name, state in random_states() if name in before

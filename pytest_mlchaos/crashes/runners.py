@@ -20,18 +20,24 @@ from ..errors import BadArgument, MlchaosError
 from ..processes import stack_dumps
 from ..processes.subject_pickling import PickledOnce
 from ..processes.subprocess_runner import ProcessResult, fresh_processes
-from ..runs.traces import Trace
 from .leaks import Leftovers
 from .model import Change, RunResult, Tree
 from .recording.content_store import ContentStore
+from .recording.location import Location
 from .recording.polling_recorder import PollingRecorder
 from .recording.strace_process import TracedDirectory, await_strace, run_traced
 from .recording.syscall_recorder import SyscallRecorder
-from .run import RunOptions, Subject, collect_garbage, note_writes, run_recorded, run_resumed
+from .run import (
+    OnStep,
+    RunOptions,
+    Subject,
+    collect_garbage,
+    note_writes,
+    run_recorded,
+    run_resumed,
+)
 
-__all__ = ["GoldenRun", "InProcessRunner", "OnStep", "Runner", "SubprocessRunner"]
-
-OnStep = Callable[[Trace], None]
+__all__ = ["GoldenRun", "InProcessRunner", "Runner", "SubprocessRunner"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Runner(Protocol):
     """Runs a subject from any content of its directory."""
 
     contents: ContentStore
+    location: Location
     is_fresh: bool
     start: Tree | None
     follow: bool
@@ -100,6 +107,7 @@ class InProcessRunner:
 
     def __init__(self, subject: Subject, options: RunOptions, contents: ContentStore) -> None:
         self.contents = contents
+        self.location = options.location
         self.start: Tree | None = None
         self.follow = False
         self._subject = subject
@@ -165,6 +173,7 @@ class SubprocessRunner:
     ) -> None:
         self._syscalls = syscalls
         self.contents = contents
+        self.location = options.location
         self.start: Tree | None = None
         self.follow = False
         self._order: Any = PickledOnce(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from .model import RunResult, Tree
-from .runners import OnStep, Runner
+from .run import OnStep
+from .runners import Runner
 
 __all__ = ["TimeLimits"]
 

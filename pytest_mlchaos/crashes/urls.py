@@ -90,7 +90,7 @@ def remote_at(prefix: Prefix | Path | None, options: Any) -> Iterator[RemotePref
             options.record != "auto",
             "object operations are recorded there, not system calls",
         ),
-        ("jobs", options.jobs > 1, "the runs share one URL, so they take place one at a time"),
+        ("jobs", options.parallel > 1, "the runs share one URL, so they take place one at a time"),
     ):
         if given:
             raise BadArgument(

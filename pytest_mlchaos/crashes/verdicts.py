@@ -9,8 +9,8 @@ from typing import Any
 from ..core.privacy import error_text
 from ..errors import BadArgument
 from ..oracles.state import first_difference
-from ..runs.diagnosis import align, first_divergence, lost_generator, matching
-from ..runs.traces import Divergence, Trace
+from ..runs.diagnosis import align, first_divergence, lost_generator
+from ..runs.traces import Divergence
 from .compare_files import Endings
 from .model import CrashOutcome, CrashState, RunResult
 from .resumption import mark_restarted, never_resumes
@@ -84,10 +84,6 @@ class CrashJudge:
             and self._endings.difference(self.steps, ran) is None
         )
 
-    def matching(self, trace: Trace) -> int:
-        """Return how many of the last steps match the golden run in everything that is traced."""
-        return matching(self._golden.trace, trace)
-
     def outcome(self, state: CrashState, ran: RunResult) -> CrashOutcome:
         """Return the verdict on one resumed run alone."""
         at = self._resumed_at(ran)
@@ -102,6 +98,9 @@ class CrashJudge:
             place=ran.place,
             completed=ran.completed,
             read=ran.read,
+            steps=len(ran.trace.steps),
+            ended_early=ran.trace.stopped,
+            could_end_early=ran.trace.matched_from is not None and not ran.trace.stopped,
         )
         if ran.hung is not None:
             early = (
@@ -114,9 +113,7 @@ class CrashJudge:
             )
         if ran.error is not None:
             return dataclasses.replace(found, verdict="failed", error=ran.error)
-        again = len(ran.trace.steps) - (self.steps - state.until)
-        lost = max(0, again if at is None else state.until - at) if self.steps else None
-        found = dataclasses.replace(found, lost_steps=lost)
+        found = dataclasses.replace(found, lost_steps=self._lost(found, state))
         if ran.trace.stopped:
             return found
         found = dataclasses.replace(found, left=ran.files, texts=ran.texts)
@@ -136,6 +133,23 @@ class CrashJudge:
         if markers and self._difference(_without(ran.value, markers), ran) is None:
             return dataclasses.replace(diverged, markers=markers)
         return diverged
+
+    def _lost(self, outcome: CrashOutcome, state: CrashState) -> int | None:
+        """Return the steps that a run from this state takes again."""
+        if not self.steps:
+            return None
+        again = outcome.steps - (self.steps - state.until)
+        return max(0, again if outcome.resumed_at is None else state.until - outcome.resumed_at)
+
+    def follow(self, outcome: CrashOutcome, state: CrashState) -> CrashOutcome:
+        """Return the outcome of a state from which a run goes as the one of this outcome did."""
+        ends = outcome.verdict not in ("failed", "hung")
+        return dataclasses.replace(
+            outcome,
+            state=state,
+            follows=outcome.state.id,
+            lost_steps=self._lost(outcome, state) if ends else outcome.lost_steps,
+        )
 
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """Return the verdicts on all runs, in order of time, after comparing them with each other."""

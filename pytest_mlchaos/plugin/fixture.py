@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 
@@ -226,8 +226,12 @@ class Mlchaos:
         torn_writes: bool = True,
         durability: str = "process",
         isolation: str = "auto",
-        jobs: int = 1,
-        horizon: int | None = None,
+        jobs: int | Literal["auto"] = "auto",
+        horizon: int | Literal["auto"] | None = "auto",
+        budget: float | str | None = None,
+        max_states: int | None = None,
+        require_all: bool | None = None,
+        exhaustive: bool = False,
         cross_device: bool = False,
         depth: int = 1,
         timeout: float | str | None = None,
@@ -256,9 +260,21 @@ class Mlchaos:
                 without a crash differ there or leave something running, or a fresh process comes to
                 a different verdict on an example of each kind of state.
             jobs: The number of states that are resumed at a time, in processes, at most one for
-                each processor.
+                each processor. ``"auto"``: the setting ``jobs``, or several if runs take so long
+                that this gains time.
             horizon: End a resumed run as recovered once this many steps in a row equal the golden
-                run's.
+                run's. ``"auto"``: after an epoch and the interval between two saves, if the
+                directory is the golden run's, too. Then one run for each checkpoint, the first, the
+                last and a share of the others go on to their end. If one of those ends differently,
+                all do. ``None``: each run goes on to its end.
+            budget: The time limit for this exploration (seconds, or ``"30s"``), besides the setting
+                of that name. The likely failures are tried first.
+            max_states: The largest number of states to try.
+            require_all: If true, an exploration that did not try all states is inconclusive. None:
+                the setting of that name.
+            exhaustive: If true, run each state to its end. Otherwise a state is not run if a run
+                could not tell it from an earlier one, because it opens no file that differs. A
+                share of them is run to check that. If one ends differently, all are run.
             cross_device: If true, a rename into ``workdir`` from outside fails, as from a temporary
                 directory on a different filesystem.
             depth: 2 also crashes the runs that resume.
@@ -277,8 +293,8 @@ class Mlchaos:
                 a fresh process.
 
         Returns:
-            A ``CrashReport``. If the setting ``budget`` ends it first, it says which states were
-            not tried.
+            A ``CrashReport``. If a budget ends it first, it says which states were not tried. If
+            none of a kind was tried, its assertions raise ``Inconclusive``.
 
         Raises:
             BadArgument: An argument is wrong, or the subject writes nothing there, takes no step,
@@ -292,7 +308,8 @@ class Mlchaos:
         Fidelity: files outside of ``workdir`` do not belong to a state. Steps are those of torch's
         optimizers, or else its backward passes. In process, libraries keep their state. Writes of a
         different process are seen soon after, those of ``mmap`` at steps, and an ``fsync`` of C++
-        not at all.
+        not at all. C++ code and programs of the subject may ask for a file's size without opening
+        it, which is not seen: ``exhaustive=True`` does not rely on that.
 
         Source: ALICE (Pillai et al., OSDI 2014), CrashMonkey (Mohan et al., OSDI 2018).
         """
@@ -302,6 +319,10 @@ class Mlchaos:
             isolation=isolation,
             jobs=jobs,
             horizon=horizon,
+            budget=budget,
+            max_states=max_states,
+            require_all=require_all,
+            exhaustive=exhaustive,
             cross_device=cross_device,
             depth=depth,
             timeout=timeout,

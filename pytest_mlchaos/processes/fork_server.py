@@ -29,8 +29,10 @@ from ..engine.user_code import PACKAGE
 from ..errors import MlchaosError
 from .messages import read_message, write_message
 
-__all__ = ["ForkServer", "import_modules", "serve", "threads"]
+__all__ = ["FORK_EVENT", "ForkServer", "import_modules", "serve", "threads"]
 
+FORK_EVENT = "mlchaos.fork"
+"""The audit event before a process is forked. It is not a child of this process."""
 IMPORT_TIMEOUT_SECONDS = 180.0
 """The time limit for the imports. A cold disk takes long."""
 MAX_FDS = 250
@@ -98,6 +100,7 @@ class ForkServer:
 
     def fork(self, fds: Sequence[int]) -> None:
         """Fork a process that holds these file descriptors and runs the entry with them."""
+        sys.audit(FORK_EVENT)
         with self._lock:
             with contextlib.suppress(OSError):
                 self._send(fds)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Container, Sequence
 
 from .traces import Divergence, StepRecord, Trace
 
-__all__ = ["align", "first_divergence", "lost_generator", "matching"]
+__all__ = ["align", "first_divergence", "lost_generator", "step_keys", "unused_generators"]
 
 RNGS = ("rng.torch", "rng.numpy", "rng.python")
 SETTINGS = ("learning rate", "hyperparameters", "gradient scaler", "ema")
@@ -151,27 +152,30 @@ def _given(step: StepRecord) -> tuple[bytes, ...]:
     return step.data or step.batches
 
 
-def matching(golden: Trace, resumed: Trace) -> int:
-    """Return the number of last steps that equal those of the golden run.
+def unused_generators(golden: Trace) -> frozenset[str]:
+    """Return the generators that the golden run does not use. Their states need not be equal."""
+    return frozenset(name for name in RNGS if not _is_used(golden, name))
 
-    Generators that the golden run does not use are not compared.
+
+def step_keys(steps: Sequence[StepRecord], unused: Container[str]) -> list[bytes]:
+    """Return for each step a key that is equal if all that is traced is equal.
+
+    Args:
+        steps: The steps.
+        unused: The generators to leave out.
     """
-    at, count = align(golden, resumed), 0
-    if at is None or at + len(resumed.steps) > len(golden.steps):
-        return 0
-    unused = {name for name in RNGS if not _is_used(golden, name)}
-    for mine, theirs in zip(
-        reversed(resumed.steps), reversed(golden.steps[: at + len(resumed.steps)]), strict=False
-    ):
-        same = all(
-            theirs.digests.get(name) == digest
-            for name, digest in mine.digests.items()
-            if name not in unused
-        )
-        if not same or mine.data != theirs.data:
-            break
-        count += 1
-    return count
+    return [_step_key(step, unused) for step in steps]
+
+
+def _step_key(step: StepRecord, unused: Container[str]) -> bytes:
+    told = hashlib.blake2b(digest_size=16)
+    for name in sorted(step.digests):
+        if name not in unused:
+            told.update(name.encode())
+            told.update(step.digests[name])
+    for one in step.data:
+        told.update(one)
+    return told.digest()
 
 
 def _never_existed(golden: Trace, resumed: Trace) -> Divergence:

@@ -87,6 +87,7 @@ class _Tracer:
         self._looking = False
         self._just_read: set[tuple[str, bytes]] = set()
         self._unused: list[Any] = []
+        self._starts: dict[tuple[str, int], list[int]] = {}
 
     def install(self, patches: Patches) -> None:
         """Watch torch's optimizers, models and loaders, and other objects with a state."""
@@ -115,6 +116,7 @@ class _Tracer:
 
     def finish(self) -> None:
         """Record the trained state after the run has returned."""
+        self.trace.epoch_steps = self._longest_epoch()
         if self._optimizers or self._leaves:
             self.trace.final = self._digests(list(self._optimizers.values()))
         else:
@@ -267,10 +269,22 @@ class _Tracer:
         if not used:
             self._random = self._states().get(TORCH)
 
-    def _on_epoch(self) -> None:
+    def _on_epoch(self, loader: Any) -> None:
+        # A loader may be made anew for each epoch, over the same dataset.
+        for key in ("loader", id(loader)), ("dataset", id(getattr(loader, "dataset", loader))):
+            self._starts.setdefault(key, []).append(len(self.trace.steps))
         self._look(self._states())
         if not self.trace.epochs or self.trace.epochs[-1] != len(self.trace.steps):
             self.trace.epochs.append(len(self.trace.steps))
+
+    def _longest_epoch(self) -> int | None:
+        """Return the steps between two starts of one loader, or of loaders of one dataset."""
+        end = len(self.trace.steps)
+        lengths = {"loader": 0, "dataset": 0}
+        for (kind, _), starts in self._starts.items():
+            gaps = [later - start for start, later in zip(starts, [*starts[1:], end], strict=True)]
+            lengths[kind] = max(lengths[kind], *gaps)
+        return min(lengths.values()) if self._starts else None
 
     def _watch_forward(self, torch: Any, patches: Patches) -> None:
         """Record the inputs of the outermost module in training, which is the model."""

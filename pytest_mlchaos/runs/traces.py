@@ -50,6 +50,8 @@ class Trace:
     final: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     epochs: list[int] = dataclasses.field(default_factory=list)
     """The numbers of steps before which a loader was started."""
+    epoch_steps: int | None = None
+    """The number of steps of the longest epoch of a loader, or None if no loader was started."""
     passes: int = 0
     """The number of forward passes of models in training."""
     random: Mapping[str, tuple[bytes, bytes]] = dataclasses.field(default_factory=dict)
@@ -61,6 +63,8 @@ class Trace:
     """
     stopped: bool = False
     """True if the run was stopped at its horizon."""
+    matched_from: frozenset[str] | None = None
+    """The files that the run had opened when its horizon could end it, or None before that."""
     marks: set[GeneratorMark] = dataclasses.field(default_factory=set)
     """The states of generators that the subject read or set."""
     restored: dict[str, bytes] = dataclasses.field(default_factory=dict)

@@ -96,7 +96,7 @@ def _on_reset(patches: Patches, forget: Callable[[Any], object]) -> None:
 def watch_batches(
     patches: Patches,
     on_batch: Callable[[Any], Any],
-    on_epoch: Callable[[], object] = lambda: None,
+    on_epoch: Callable[[Any], object] = lambda loader: None,
     on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
     """Call ``on_batch`` with each batch of a DataLoader, and return its result instead.
@@ -104,7 +104,7 @@ def watch_batches(
     Args:
         patches: The patches of the trial or run.
         on_batch: A function that returns the new batch.
-        on_epoch: A function that is called before an iterator is made.
+        on_epoch: A function that is called with the loader before an iterator is made.
         on_seeded: A function that is called when an iterator has drawn its seed. Its argument is
             True if the iterator has workers, which are the only users of the seed.
     """
@@ -116,7 +116,7 @@ def watch_batches(
 def _wrap_iterators(
     patches: Patches,
     on_next: Callable[[Any, Callable[[Any], Any]], Any],
-    on_epoch: Callable[[], object] = lambda: None,
+    on_epoch: Callable[[Any], object] = lambda loader: None,
     on_seeded: Callable[[bool], object] = lambda used: None,
 ) -> None:
     """Call ``on_next(iterator, its own __next__)`` for each batch, and return its result.
@@ -163,7 +163,7 @@ def _wrap_iterators(
     @functools.wraps(construct)
     def constructed(self: object, *args: object, **kwargs: object) -> None:
         wrap_family(type(self))
-        on_epoch()
+        on_epoch(args[0] if args else kwargs.get("loader"))
         construct(self, *args, **kwargs)
         on_seeded(bool(getattr(self, "_num_workers", 1)))
 

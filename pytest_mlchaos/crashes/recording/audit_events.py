@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ...processes.fork_server import FORK_EVENT
+
 __all__ = ["Listener", "hear"]
 
 Listener = Callable[[str, tuple[Any, ...]], None]
@@ -22,6 +24,7 @@ STARTS = frozenset(
         "os.spawn",
         "os.system",
         "_posixsubprocess.fork_exec",
+        FORK_EVENT,
     }
 )
 """Events that start a process, which may write as well."""
@@ -41,21 +44,37 @@ _NAMES = frozenset(
     )
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+LISTINGS = frozenset({"os.listdir", "os.scandir"})
+"""Events that list a directory."""
 _listeners: list[Listener] = []
+_list_listeners: list[Listener] = []
 
 
-def hear(listener: Listener) -> Callable[[], None]:
+def hear(listener: Listener, *, listings: bool = False) -> Callable[[], None]:
     """Report operations that may change files, mappings, and new processes to the listener.
 
-    The returned function removes the listener.
+    With ``listings``, report listed and opened directories, too. The returned function removes the
+    listener.
     """
     _install()
     _listeners.append(listener)
-    return lambda: _listeners.remove(listener)
+    if listings:
+        _list_listeners.append(listener)
+
+    def remove() -> None:
+        _listeners.remove(listener)
+        if listings:
+            _list_listeners.remove(listener)
+
+    return remove
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if not _listeners:
+        return
+    if _list_listeners and (event in LISTINGS or (event == "open" and not _is_written(arguments))):
+        for listener in tuple(_list_listeners):
+            listener(event, arguments)
         return
     if (
         event in _NAMES

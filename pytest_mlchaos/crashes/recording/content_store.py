@@ -16,6 +16,7 @@ __all__ = [
     "MAX_WHOLE_BYTES",
     "ContentStore",
     "GrowingFile",
+    "digest_of_file",
     "open_plain_file",
 ]
 
@@ -67,6 +68,15 @@ class _Digests:
 def _digest(blocks: tuple[bytes, ...]) -> bytes:
     """Return a content's digest. A content of one block has that block's digest."""
     return blocks[0] if len(blocks) == 1 else _hash(b"".join(blocks)).digest()
+
+
+def digest_of_file(path: str) -> bytes:
+    """Return the digest that the content of a file has in a store."""
+    digests = _Digests()
+    with open_plain_file(path) as fd:
+        for block in _read(fd, 0, os.fstat(fd).st_size):
+            digests.add(block)
+    return _digest(digests.blocks())
 
 
 EMPTY = Content(0, _digest((_hash().digest(),)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..model import File, Folder, Link, Node, Tree
 from .content_store import BLOCK_BYTES, ContentStore
+from .observer import reserve_far_block
 
 __all__ = ["Disk"]
 
@@ -74,6 +75,7 @@ class Disk:
             fd = os.open(at, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._contents.write(node.content, fd)
+                reserve_far_block(fd)
                 os.fchmod(fd, node.mode)
                 os.utime(fd, ns=(node.mtime, node.mtime))
             finally:

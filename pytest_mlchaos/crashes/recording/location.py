@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..end_digests import endings
-from ..model import Change, Tree
+from ..model import Change, Observed, Tree
 from . import inotify
 from .content_store import ContentStore
 from .directory import Disk
@@ -56,10 +56,20 @@ class Recorder(Protocol):
 class ReadLog(Protocol):
     """Notes which files of an earlier process are read.
 
-    ``files`` has their paths afterwards, or None if reads cannot be seen.
+    ``files`` has their paths afterwards, or None if reads cannot be seen. ``observed`` has all that
+    the run can have learned, or None.
     """
 
     files: frozenset[str] | None
+    observed: Observed | None
+
+    def opened(self) -> frozenset[str]:
+        """Return the files that were opened so far."""
+        ...
+
+    def unseen(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context whose reads do not count."""
+        ...
 
 
 class TreeHolder(Protocol):
@@ -97,6 +107,15 @@ class NoReadLog:
     """A read log for a location whose reads cannot be seen."""
 
     files: frozenset[str] | None = None
+    observed: Observed | None = None
+
+    def opened(self) -> frozenset[str]:
+        """Return nothing, because nothing can be seen."""
+        return frozenset()
+
+    def unseen(self) -> contextlib.AbstractContextManager[None]:
+        """Return an empty context."""
+        return contextlib.nullcontext()
 
 
 class LocalDirectory:
@@ -104,6 +123,11 @@ class LocalDirectory:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+
+    @property
+    def root(self) -> Path:
+        """Return the directory."""
+        return self._root
 
     def __str__(self) -> str:
         return str(self._root)

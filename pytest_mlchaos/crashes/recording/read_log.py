@@ -12,20 +12,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..model import Observed
 from . import inotify
-from .audit_events import hear
+from .audit_events import STARTS, hear
 from .inotify import Event, Inotify
+from .observer import Observer
+from .stat_log import note_stats
 
 __all__ = ["InotifyReadLog"]
 
 _NEW = inotify.CREATE | inotify.DELETE | inotify.MOVED_TO
+_LOOKS = inotify.ACCESS | inotify.OPEN | inotify.CLOSE_NOWRITE
+_WRITES = os.O_WRONLY | os.O_RDWR
+_CHANGES = frozenset({"os.rename", "os.remove", "os.truncate", "os.link"})
+"""Events before which it must be known which files were truncated."""
 
 
 class InotifyReadLog:
     """Follows reads below a directory.
 
     ``files`` has the files that existed at the start and were read, or None if reads cannot be
-    seen.
+    seen. ``observed`` has all that the run can have learned about them, or None (``observer.py``).
+    It is stricter: each open counts, and sizes and times, too.
 
     A file counts as read from its first read access. It also counts if it was opened and neither
     read nor written, because a memory mapping looks like that. It stops counting once the run
@@ -47,27 +55,42 @@ class InotifyReadLog:
         self._mapped: set[str] = set()
         self._read: set[str] = set()
         self._overflown = False
+        self._recorded = False
+        self._observer: Observer | None = None
         self.files: frozenset[str] | None = None
+        self.observed: Observed | None = None
         if inotify.available():
             with contextlib.suppress(OSError):  # the limits of instances or watches are reached
                 self._inotify = Inotify()
+                self._observer = Observer(self._root)
                 self._watch(str(root), "", self._inotify)
+                tuple(self._inotify.read())  # the listings of the directories above
 
     @classmethod
     @contextlib.contextmanager
     def of(cls, root: Path) -> Iterator[InotifyReadLog]:
         """Follow the directory while the context is entered."""
         reads = cls(root)
-        deaf = hear(reads._on_opening)
-        try:
+        if reads._observer is None:
             yield reads
+            return
+        deaf = hear(reads._on_audit, listings=True)
+        try:
+            with note_stats(reads._observer.on_stat):
+                yield reads
         finally:
             deaf()
             reads._close()
 
+    def opened(self) -> frozenset[str]:
+        """Return the files that were opened so far."""
+        self._drain()
+        return self._observer.read if self._observer is not None else frozenset()
+
     @contextlib.contextmanager
     def unseen(self) -> Iterator[None]:
         """Ignore reads in this context, because they are the recorder's."""
+        self._recorded = True
         self._drain()
         try:
             yield
@@ -82,21 +105,33 @@ class InotifyReadLog:
         watch = events.add(folder, reads=True)
         if watch is None:
             return
+        assert self._observer is not None
+        self._observer.add_folder(watch, folder)
         for entry in os.scandir(folder):
             inside = f"{path}/{entry.name}" if path else entry.name
             if entry.is_dir(follow_symlinks=False):
                 self._watch(entry.path, inside, events)
-            elif entry.is_file() and entry.stat().st_size:
-                self._left[watch, entry.name] = inside
+            elif entry.is_file():
+                status = entry.stat()
+                if status.st_size:
+                    self._left[watch, entry.name] = inside
+                if not entry.is_symlink():
+                    self._observer.add_file((watch, entry.name), inside, status)
 
     def _close(self) -> None:
-        if self._inotify is None:
+        if self._inotify is None or self._observer is None:
             return
         self._drain()
         with self._lock:
             self._inotify.close()
             self._inotify = None
-        self.files = None if self._overflown else frozenset(self._read | self._mapped)
+        observed = self._observer.finish()
+        # The recorder's own reads hide those that a process makes at the same time.
+        unsure = self._recorded and self._observer.has_started_processes
+        self._observer.close()
+        if not self._overflown:
+            self.files = frozenset(self._read | self._mapped)
+            self.observed = None if unsure else observed
 
     def _drain(self, *, counts: bool = True) -> None:
         with self._lock:
@@ -105,25 +140,30 @@ class InotifyReadLog:
                 return
             for event in self._inotify.read():
                 self._overflown |= bool(event.mask & inotify.OVERFLOW)
-                if counts or not event.mask & (inotify.ACCESS | inotify.OPEN):
+                if counts or not event.mask & _LOOKS:
                     self._on(event)
+                    assert self._observer is not None
+                    self._observer.on_event(event)
+            if self._observer is not None:
+                self._observer.settle()
 
-    def _on_opening(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Drop a file that Python is about to truncate by opening it.
+    def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Note what Python is about to do.
 
-        All earlier reads of it are known now, and all later ones return the run's own data.
+        A file that it is about to truncate by opening it is dropped. All earlier reads of it are
+        known now, and all later ones return the run's own data.
         """
-        if (
-            event != "open"
-            or not isinstance(arguments[0], (str, bytes))
-            or not isinstance(arguments[2], int)
-        ):
+        assert self._observer is not None
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES
+        if event not in STARTS and (writes or event in _CHANGES):
+            self._drain()
+        self._observer.on_audit(event, arguments)
+        if not writes or not isinstance(arguments[0], (str, bytes)):
             return
         if not arguments[2] & os.O_TRUNC:
             return
         path = os.path.relpath(os.path.realpath(os.fsdecode(arguments[0])), self._root)
         with self._lock:
-            self._drain()
             for key in [key for key, left in self._left.items() if left == path]:
                 self._forget(key)
 

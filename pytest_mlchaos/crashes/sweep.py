@@ -1,0 +1,314 @@
+"""Resume from crash states: which ones first, which ones not at all, and until when.
+
+The likely failures come first, one of each kind. A state that looks to a run as an earlier state
+did is not run: its outcome follows from that of the earlier one (``observations.py``). A run that
+has matched the golden run for long enough ends early (``early_end.py``). A share of both is checked
+by complete runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from ..core.interrupts import deferred
+from ..core.sites import derive_seed
+from ..processes.subprocess_runner import fresh_processes
+from .baseline import Baseline
+from .early_end import EarlyEnd, GoldenSteps, automatic_horizon, golden_steps
+from .model import CrashOutcome, CrashState, Node, RunResult, tree_key
+from .observations import Observations, contents_of
+from .progress import Progress
+from .recording.location import LocalDirectory
+
+__all__ = ["ExplorationOptions", "in_order", "kind_of", "resume_all"]
+
+CHECKED_SHARE = 16
+"""One in so many of the states that follow from others is run, too, to check that."""
+WHOLE_SHARE = 16
+"""One in so many of the runs that could end early goes on to its end."""
+_DIGITS = re.compile(r"\d+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplorationOptions:
+    """Options of the search.
+
+    Attributes:
+        torn_writes: True to include files that are cut while they are written in place.
+        power: True to include states after a power loss.
+        horizon: The number of matching steps after which a resumed run is ended, ``"auto"`` to
+            derive it from the golden run, or None.
+        exhaustive: True to run each state, and each to its end.
+        max_states: The largest number of states to try, or None.
+        seed: Selects the states that are checked.
+        depth: The number of crashes in a row.
+        only: The id of the only state to try.
+        lenient: True if a missing state ``only`` is not an error.
+        progress: The phases of the exploration.
+        is_over: Returns True after the time budget. No further run is started then.
+    """
+
+    torn_writes: bool = True
+    power: bool = False
+    horizon: int | Literal["auto"] | None = None
+    exhaustive: bool = False
+    max_states: int | None = None
+    seed: int = 0
+    depth: int = 1
+    only: str | None = None
+    lenient: bool = False
+
+    progress: Progress = dataclasses.field(default_factory=Progress)
+    is_over: Callable[[], bool] = lambda: False
+
+
+# -- the order -------------------------------------------------------------------------------------
+
+
+def kind_of(state: CrashState) -> str:
+    """Return what happened to the file, without names and numbers.
+
+    Examples are ``cut at``, ``just renamed`` and ``complete``.
+    """
+    return " ".join(state.what.removeprefix(state.path).split()[:2])
+
+
+def in_order(states: Sequence[CrashState]) -> list[int]:
+    """Return the places of the states in the order in which they are tried.
+
+    The first are one of each kind, for each file whose name differs in more than a number. It is
+    the one in the middle, because it has both earlier work and work to do. Then come the last state
+    and the others, spread over the run.
+    """
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for place, state in enumerate(states):
+        kinds.setdefault((kind_of(state), _DIGITS.sub("0", state.path)), []).append(place)
+    # A kind that no other file has shown comes before a further file of a known kind.
+    firsts: dict[str, list[int]] = {}
+    for (kind, _), places in kinds.items():
+        firsts.setdefault(kind, []).append(places[len(places) // 2])
+    first = [place for found in firsts.values() for place in found[:1]]
+    first += [place for found in firsts.values() for place in found[1:]]
+    rest = _spread(len(states))
+    return list(dict.fromkeys([*first, *([len(states) - 1] if states else []), *rest]))
+
+
+def _spread(count: int) -> list[int]:
+    """Return all numbers below ``count``. The first few are far from each other."""
+    found: list[int] = []
+    step = 1 << max(0, count.bit_length() - 1)
+    while step:
+        found += range(step - 1, count, step)
+        step //= 2
+    return list(dict.fromkeys(found))
+
+
+# -- the runs --------------------------------------------------------------------------------------
+
+
+class _Lane:
+    """The runs of one worker, one after the other."""
+
+    def __init__(
+        self, baseline: Baseline, options: ExplorationOptions, ends: Sequence[str]
+    ) -> None:
+        self._baseline = baseline
+        self._options = options
+        self._ends = ends
+        self._observations = Observations(baseline.golden.ran.files)
+        self._outcomes: list[CrashOutcome] = []
+        self._numbers: list[int] = []
+        self._followed: dict[int, list[tuple[int, CrashState, CrashState]]] = {}
+        self._checked = False
+        self._done: set[frozenset[tuple[str, Node]]] = set()
+        self._horizon, self._golden = self._early_end()
+
+    def _early_end(self) -> tuple[int | None, GoldenSteps | None]:
+        """Return the horizon, and what runs are compared with, or None if all run to their end."""
+        golden, horizon, root = self._baseline.golden, self._options.horizon, None
+        if horizon == "auto":
+            location = self._baseline.runner.location
+            root = location.root if isinstance(location, LocalDirectory) else None
+            wanted = root is not None and self._options.only is None
+            horizon = automatic_horizon(golden.ran.trace, golden.changes) if wanted else None
+        if horizon is None or self._options.exhaustive:
+            return None, None
+        contents = self._baseline.runner.contents
+        return horizon, golden_steps(golden.ran.trace, golden.start, golden.changes, contents, root)
+
+    def needs_run(self, mine: CrashState) -> bool:
+        """Return True if the outcome of a state does not follow from an earlier one."""
+        return self._options.exhaustive or self._observations.find(mine.tree) is None
+
+    def outcome(
+        self, place: int, state: CrashState, mine: CrashState, known: RunResult | None, over: bool
+    ) -> CrashOutcome:
+        """Return the outcome of a state.
+
+        Args:
+            place: Its place in the order of time.
+            state: The state.
+            mine: The same state, as this worker's golden run left it.
+            known: A run from it, if there was one.
+            over: True if the budget is used up. Then the state needs no run.
+        """
+        source = None if self._options.exhaustive else self._observations.find(mine.tree)
+        if known is not None or source is None:
+            return self._run(place, state, mine, known)
+        if not over and self._is_in_share("follows", state, CHECKED_SHARE):
+            return self._check(source, state, mine)
+        self._followed.setdefault(source, []).append((place, state, mine))
+        return self._baseline.judge.follow(self._outcomes[source], state)
+
+    def last_check(self) -> tuple[int, CrashOutcome] | None:
+        """Check one of the states that follow, if none was checked. Return its place and outcome."""
+        if self._checked or not self._followed or self._options.is_over():
+            return None
+        source, (place, state, mine) = min(
+            ((source, one) for source, followed in self._followed.items() for one in followed),
+            key=lambda pair: self._drawn("follows", pair[1][1]),
+        )
+        return place, self._check(source, state, mine)
+
+    def _check(self, source: int, state: CrashState, mine: CrashState) -> CrashOutcome:
+        """Run a state that follows from an earlier one. Its random numbers start with the same seed."""
+        self._checked = True
+        ran = self._resumed(state, mine, self._numbers[source])
+        found = self._baseline.judge.outcome(state, ran)
+        return dataclasses.replace(found, checks=self._outcomes[source].state.id)
+
+    def _run(
+        self, place: int, state: CrashState, mine: CrashState, known: RunResult | None
+    ) -> CrashOutcome:
+        number = place + 2
+        ran = known or self._resumed(state, mine, number)
+        found = self._baseline.judge.outcome(state, ran)
+        if ran.observed is not None:
+            self._observations.add(mine.tree, ran.observed, len(self._outcomes))
+        self._outcomes.append(found)
+        self._numbers.append(1 if known is not None else number)
+        return found
+
+    def _resumed(self, state: CrashState, mine: CrashState, number: int) -> RunResult:
+        on_step = None
+        if self._horizon is not None and self._golden is not None:
+            is_auto = self._options.horizon == "auto"
+            in_full = is_auto and (
+                state.id in self._ends or self._is_in_share("whole", state, WHOLE_SHARE)
+            )
+            never: Any = _Nothing() if in_full else self._done if is_auto else None
+            on_step = EarlyEnd(self._golden, self._horizon, mine.tree, never)
+        ran = self._baseline.time_limits.resume(self._baseline.runner, mine.tree, number, on_step)
+        if ran.trace.matched_from is not None and not ran.trace.stopped:
+            self._done.add(contents_of(mine.tree, ran.trace.matched_from))
+        return ran
+
+    def _is_in_share(self, what: str, state: CrashState, share: int) -> bool:
+        return self._drawn(what, state) % share == 0
+
+    def _drawn(self, what: str, state: CrashState) -> int:
+        return derive_seed(what, self._options.seed, state.id)
+
+
+class _Nothing:
+    """An empty collection, with which each run goes on to its end."""
+
+    def __contains__(self, one: object) -> bool:
+        return False
+
+
+def resume_all(
+    workers: Sequence[Baseline],
+    states: Sequence[CrashState],
+    others: Sequence[Mapping[str, CrashState]],
+    options: ExplorationOptions,
+    known: Mapping[str, RunResult],
+) -> list[CrashOutcome]:
+    """Return an outcome for each state that the budget allows, in the order of time.
+
+    Args:
+        workers: The workers, which run in parallel.
+        states: The states.
+        others: For each further worker, the states that its own golden run has left, by their ids.
+        options: The options of the search.
+        known: Runs that were made before, by state.
+    """
+    found: list[CrashOutcome | None] = [None] * len(states)
+    order = in_order(states)[: options.max_states]
+    owners = _owners(states, order, workers, others)
+    ends = [state.id for state in (*states[:1], *states[-1:])]
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def work(worker: int) -> None:
+        try:
+            lane = _Lane(workers[worker], options, ends)
+            for count, place in enumerate(order, 1):
+                state = states[place]
+                if owners[place] != worker:
+                    continue
+                mine = others[worker - 1][state.id] if worker else state
+                ran = None if worker else known.get(state.id)
+                if stop.is_set():
+                    return
+                over = ran is None and options.is_over()
+                if over and lane.needs_run(mine):
+                    continue
+                phase = f"resuming from crash state {state.id}, number {count} of {len(order)}"
+                with options.progress.doing(phase, state.id):
+                    found[place] = lane.outcome(place, state, mine, ran, over)
+            with options.progress.doing("checking a crash state that follows from another"):
+                checked = lane.last_check()
+            if checked is not None:
+                found[checked[0]] = checked[1]
+        except BaseException as error:  # noqa: BLE001  # raised again in the main thread
+            failures.append(error)
+            stop.set()
+
+    threads = [
+        threading.Thread(target=work, args=(worker,), name=f"mlchaos-job-{worker}")
+        for worker in range(1, len(workers))
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        work(0)
+    except BaseException as error:  # noqa: BLE001  # raised again below
+        failures.append(error)
+    finally:
+        with deferred():
+            if failures:
+                stop.set()
+            if not all(isinstance(failure, Exception) for failure in failures):
+                fresh_processes().stop()  # an interruption: do not wait for runs in progress
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+    if failures:
+        raise failures[0]
+    return [outcome for outcome in found if outcome is not None]
+
+
+def _owners(
+    states: Sequence[CrashState],
+    order: Sequence[int],
+    workers: Sequence[Baseline],
+    others: Sequence[Mapping[str, CrashState]],
+) -> dict[int, int]:
+    """Return the worker of each state.
+
+    States that differ in one file go to one worker, because they may look the same to a run. The
+    first worker takes states that did not occur in a later worker's golden run.
+    """
+    groups: dict[object, int] = {}
+    owners = {}
+    for place in order:
+        state = states[place]
+        rest = tree_key({path: node for path, node in state.tree.items() if path != state.path})
+        worker = groups.setdefault(rest, len(groups) % len(workers))
+        owners[place] = worker if worker == 0 or state.id in others[worker - 1] else 0
+    return owners
