@@ -41,7 +41,7 @@ from tests.interrupts.state import changed, state
 
 faults.load()
 sites.load()
-LOOPS = ("_bound", "<listcomp>", "_search", "<genexpr>")
+LOOPS = ("<listcomp>", "<dictcomp>", "_take", "<lambda>", "<genexpr>")
 """They look at tens of thousands of names: no line of theirs is traced."""
 HOME = os.path.dirname(pytest_mlchaos.__file__)
 WATCHED = (

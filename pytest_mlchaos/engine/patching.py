@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import types
 import weakref
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 from ..core.interrupts import deferred, register_open, unregister_open
+from .module_names import names
 
-__all__ = ["FUNCTIONS", "Patches", "aliases", "family"]
+__all__ = ["Patches", "aliases", "family"]
 
 _ABSENT = object()
-FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType}
-"""The types whose objects can be looked up in a set without running user code."""
 
 
 class Patches:
@@ -33,6 +31,7 @@ class Patches:
         self._renamed: list[tuple[object, object]] = []
         self._wrapped: list[Callable[[], None]] = []
         self._together: list[tuple[object, object]] | None = None
+        self._begun = names.moment
 
     def __enter__(self) -> Patches:
         register_open(self)
@@ -70,13 +69,13 @@ class Patches:
 
         def undo() -> None:
             if before is not _ABSENT:
-                setattr(owner, name, before)
+                names.assign(owner, name, before)
             elif name in vars(owner):
                 delattr(owner, name)
 
         self.on_undo(undo)
         try:
-            setattr(owner, name, value)
+            names.assign(owner, name, value)
         except (
             AttributeError,
             TypeError,
@@ -110,6 +109,10 @@ class Patches:
         """Rebind each module-level name of ``original`` to ``replacement``, and back at the end.
 
         The second step includes modules that were imported in between and copied the replacement.
+
+        Args:
+            original: The object.
+            replacement: An object that was made for these patches, so no module had it before.
         """
         if self._together is not None:
             self._together.append((original, replacement))
@@ -123,10 +126,11 @@ class Patches:
 
         A pair is (original, replacement).
         """
-        self.on_undo(lambda: _rebind([(replacement, original) for original, replacement in pairs]))
-        for module, name, place in _bound([original for original, _ in pairs]):
-            if module.__name__.partition(".")[0] not in ours:
-                self.set(module, name, pairs[place][1])
+        back = [(replacement, original) for original, replacement in pairs]
+        self.on_undo(lambda: self._rebind_back(back))
+        for at in names.find([original for original, _ in pairs]):
+            if at.module.__name__.partition(".")[0] not in ours:
+                self.set(at.module, at.name, pairs[at.place][1])
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -160,20 +164,26 @@ class Patches:
             made, self._made = self._made, []
             for owner, name, value, before in reversed(made):
                 if before is not _ABSENT and getattr(owner, "__dict__", {}).get(name) is value:
-                    setattr(owner, name, before)
+                    names.assign(owner, name, before)
             wrapped, self._wrapped = self._wrapped, []
             for unwrap in wrapped:
                 unwrap()
             renamed, self._renamed = self._renamed, []
             if renamed and thoroughly:
-                _rebind(renamed)
+                self._rebind_back(renamed)
 
     def _replace(self, pairs: list[tuple[object, object]]) -> None:
         back = [(replacement, original) for original, replacement in pairs]
         with deferred():
             self._renamed += back
-            self.on_undo(lambda: _rebind(back))
-            _rebind(pairs)
+            self.on_undo(lambda: self._rebind_back(back))
+            for at in names.find([original for original, _ in pairs]):
+                names.assign(at.module, at.name, pairs[at.place][1])
+
+    def _rebind_back(self, back: Sequence[tuple[object, object]]) -> None:
+        replacements = [replacement for replacement, _ in back]
+        for at in names.find(replacements, made_after=self._begun):
+            names.assign(at.module, at.name, back[at.place][1])
 
     def undo(self) -> None:
         """Undo everything, then raise the first error. Signals are deferred until then."""
@@ -205,41 +215,8 @@ def _compose(pairs: Sequence[tuple[object, object]]) -> list[tuple[object, objec
 
 def aliases(value: object) -> Iterator[tuple[types.ModuleType, str]]:
     """Yield the module and the name of each module-level name that is bound to this very object."""
-    for module, name, _ in _bound([value]):
-        yield module, name
-
-
-def _bound(wanted: Sequence[object]) -> list[tuple[types.ModuleType, str, int]]:
-    """Return each module-level name that is bound to one of these very objects.
-
-    A name is given as its module, its text and the index of the object.
-
-    There are tens of thousands of names, and ``id()`` is too slow, because it calls each audit
-    hook.
-    """
-    kinds = set(map(type, wanted))
-    quick = frozenset(wanted) if all(map(_is_told_by_identity, kinds)) else None
-    # This must be one comprehension. The jump that ends a loop has no line number in CPython 3.11,
-    # and a traceback that begins there breaks pytest.
-    return [
-        (module, name, place)
-        for module in sys.modules.copy().values()
-        if isinstance(module, types.ModuleType)
-        for name, held in vars(module).copy().items()
-        if type(held) in kinds and (quick is None or held in quick)
-        for place, one in enumerate(wanted)
-        if one is held
-    ]
-
-
-def _is_told_by_identity(kind: Any) -> bool:
-    """Return True if objects of this type can be looked up in a set without running user code."""
-    return kind in FUNCTIONS or (kind.__eq__ is object.__eq__ and kind.__hash__ is object.__hash__)
-
-
-def _rebind(pairs: Sequence[tuple[object, object]]) -> None:
-    for module, name, place in _bound([old for old, _ in pairs]):
-        setattr(module, name, pairs[place][1])
+    for at in names.find([value]):
+        yield at.module, at.name
 
 
 def family(base: type) -> Iterator[type]:

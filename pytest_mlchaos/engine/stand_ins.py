@@ -18,7 +18,7 @@ class _Builtin:
     It has no ``__get__``, because a built-in function in a class takes no ``self``.
     """
 
-    __slots__ = ("__dict__",)
+    __slots__ = ("__dict__", "__weakref__")
 
     # ``isinstance`` uses it if the type itself does not fit.
     @property  # type: ignore[misc]

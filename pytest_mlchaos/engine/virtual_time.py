@@ -21,12 +21,12 @@ import sys
 import threading
 import time
 import types
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 from ..core.clock import VirtualClock
 from .activity import TOOLS, WAITING, busy_reason, package_of, runs_a_program
+from .module_names import names
 from .patching import Patches
 from .stand_ins import unbound
 
@@ -184,13 +184,9 @@ class _Names:
     """The names that modules have for the functions of ``time``.
 
     An example is the result of ``from time import sleep``.
-
-    All of ``sys.modules`` is searched once. Later searches cover only modules that are new or have
-    a different number of names.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[weakref.ref[types.ModuleType], int]] = {}
         self._found: set[tuple[str, str]] = set()
         self._settled = 0
 
@@ -199,38 +195,43 @@ class _Names:
 
         In a forked process, a search would copy the memory pages of all others.
         """
-        self._settled = 0
-        self._search()
+        self._found = {
+            (at.entry.key, at.name)
+            for at in names.find([*_FUNCTIONS])
+            if _is_governed(at.entry.key)
+        }
         self._settled = len(sys.modules)
 
     def bind(self, old: dict[str, Callable[..., Any]], new: dict[str, Callable[..., Any]]) -> None:
         """Rebind each name of a function in ``old`` to the function of the same name in ``new``."""
-        self._search()
         replacements = {function: new[name] for name, function in old.items()}
+        if not self._settled:
+            functions = list(replacements)
+            for at in names.find(functions):
+                if _is_governed(at.entry.key):
+                    names.assign(at.module, at.name, replacements[functions[at.place]])
+            return
+        self._search_later()
         for module, name in self._found:
             held = getattr(sys.modules.get(module), name, None)
             if type(held) in _KINDS and held in replacements:
                 setattr(sys.modules[module], name, replacements[held])
 
-    def _search(self) -> None:
-        for module in list(
-            itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._settled))
-        ):
-            content: Any = sys.modules.get(module)
-            # an object that only claims to be a module (by __class__) takes no weak reference
-            if issubclass(type(content), types.ModuleType) and not self._knows(module, content):
-                names = vars(content)
-                self._seen[module] = (weakref.ref(content), len(names))
-                if module == "time" or module.partition(".")[0] not in _REAL_TIME:
-                    found = (
-                        (name, held) for name, held in list(names.items()) if type(held) in _KINDS
-                    )
-                    self._found.update((module, name) for name, held in found if held in _FUNCTIONS)
+    def _search_later(self) -> None:
+        later = max(0, len(sys.modules) - self._settled)
+        for module, content in list(itertools.islice(reversed(sys.modules.items()), later)):
+            # Not an object that only claims to be a module (by __class__).
+            if issubclass(type(content), types.ModuleType) and _is_governed(module):
+                found = (
+                    (name, held)
+                    for name, held in list(vars(content).items())
+                    if type(held) in _KINDS
+                )
+                self._found.update((module, name) for name, held in found if held in _FUNCTIONS)
 
-    def _knows(self, module: str, content: types.ModuleType) -> bool:
-        """Return True if the module was searched before, and had the same number of names."""
-        known = self._seen.get(module)
-        return known is not None and known[0]() is content and known[1] == len(vars(content))
+
+def _is_governed(module: str) -> bool:
+    return module == "time" or module.partition(".")[0] not in _REAL_TIME
 
 
 _names = _Names()
