@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_mlchaos.crashes import end_digests
 from pytest_mlchaos.crashes.compare_files import says_nothing
 from pytest_mlchaos.crashes.end_digests import endings
 from pytest_mlchaos.crashes.model import Content, CrashState, File, RunResult
@@ -291,3 +292,25 @@ def test_files_of_sound_jobs_may_differ_as_such_files_do(project):
         def test_it(mlchaos, tmp_path, job):
             mlchaos.explore_crashes(job, tmp_path, isolation="in-process").assert_recovers()
     """).run(passed=3)
+
+
+def test_checkpoint_with_known_bytes_is_not_parsed_again(tmp_path, monkeypatch):
+    """Most runs end with the same files."""
+    (tmp_path / "a").write_bytes(pickle.dumps({"weights": [1.5] * 99}))
+    before = endings(tmp_path)
+    monkeypatch.setattr(end_digests, "pickle_digest", None)
+    assert endings(tmp_path) == before
+
+
+def test_pickle_that_names_a_file_has_a_new_digest_when_that_file_changes(tmp_path):
+    """Its own bytes stay the same. In a different directory, the text is not a file's name."""
+    work, other = tmp_path / "work", tmp_path / "other"
+    for folder in work, other:
+        folder.mkdir()
+        (folder / "best").write_bytes(pickle.dumps(f"{work}/weights"))
+    (work / "weights").write_bytes(b"1")
+    elsewhere = endings(other)[0]["best"]
+    first = endings(work)[0]["best"]
+    (work / "weights").write_bytes(b"2")
+    assert endings(work)[0]["best"] != first
+    assert endings(other)[0]["best"] == elsewhere not in (first, endings(work)[0]["best"])

@@ -25,8 +25,15 @@ MAX_TEXT_BYTES = 1 << 16
 """Texts of at most this many bytes are kept as a whole."""
 MAX_PARSED_BYTES = 1 << 22
 """Larger files are compared by their bytes instead of being parsed."""
+_MAX_KNOWN_FORMS = 256
+"""Keep the digests of at most this many contents. Most runs end with the golden run's files."""
 _UNTOLD = (".data/serialization_id",)
 """Members of a torch archive that only hash the other members."""
+_known_forms: dict[tuple[tuple[str, ...], bytes], bytes] = {}
+"""Digests of canonical forms, by the directory and by a digest of the bytes.
+
+To parse a checkpoint takes 50 times longer than to hash its bytes.
+"""
 
 
 def endings(root: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -62,13 +69,14 @@ def digest_of_values(path: str) -> bytes:
 class _Named:
     """Files below a directory that pickles name, each as a digest of its content.
 
-    Inside such a file, all names count as equal.
+    Inside such a file, all names count as equal. ``found`` counts the names so far.
     """
 
     def __init__(self, prefixes: tuple[str, ...], *, nested: bool = False) -> None:
-        self._prefixes = prefixes
         self._nested = nested
         self._known: dict[str, bytes] = {}
+        self.prefixes = prefixes
+        self.found = 0
 
     @classmethod
     def below(cls, root: Path) -> _Named:
@@ -77,14 +85,15 @@ class _Named:
 
     def told(self, text: str) -> bytes | None:
         """Return the digest of the file that a text names, or None if it names none."""
-        if not text.startswith(self._prefixes):
+        if not text.startswith(self.prefixes):
             return None
+        self.found += 1
         if self._nested:
             return b"named"
         if text not in self._known:
             self._known[text] = b"gone"
             with contextlib.suppress(OSError, ValueError):
-                self._known[text] = _digest(text, _Named(self._prefixes, nested=True))
+                self._known[text] = _digest(text, _Named(self.prefixes, nested=True))
         return self._known[text]
 
 
@@ -99,11 +108,24 @@ def _digest(path: str, named: _Named) -> bytes:
                 return told.digest()
         if head and size <= MAX_PARSED_BYTES:
             file.seek(0)
-            for part in _canonical_form(file.read(), named):
-                told.update(part)
-            return told.digest()
+            return _digest_of_form(file.read(), named)
         file.seek(0)
         return hashlib.file_digest(file, "blake2b").digest()
+
+
+def _digest_of_form(data: bytes, named: _Named) -> bytes:
+    """Return a digest of the canonical form. It is kept unless it depends on further files."""
+    key = named.prefixes, hashlib.blake2b(data).digest()
+    if key in _known_forms:
+        return _known_forms[key]
+    told, before = hashlib.blake2b(), named.found
+    for part in _canonical_form(data, named):
+        told.update(part)
+    if named.found == before:
+        if len(_known_forms) >= _MAX_KNOWN_FORMS:
+            _known_forms.clear()
+        _known_forms[key] = told.digest()
+    return told.digest()
 
 
 def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
