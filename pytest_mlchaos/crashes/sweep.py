@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from ..core.interrupts import deferred
@@ -19,7 +19,7 @@ from ..core.sites import derive_seed
 from ..processes.subprocess_runner import fresh_processes
 from .baseline import Baseline
 from .early_end import EarlyEnd, GoldenSteps, automatic_horizon, golden_steps
-from .model import CrashOutcome, CrashState, Node, RunResult, tree_key
+from .model import CrashOutcome, CrashState, File, Node, RunResult, Tree, tree_key
 from .observations import Observations, contents_of
 from .progress import Progress
 from .recording.location import LocalDirectory
@@ -110,6 +110,16 @@ def _spread(count: int) -> list[int]:
 # -- the runs --------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Follower:
+    """A state that follows from the run with the number ``source``, at its place in time."""
+
+    source: int
+    place: int
+    state: CrashState
+    mine: CrashState
+
+
 class _Lane:
     """The runs of one worker, one after the other."""
 
@@ -122,7 +132,8 @@ class _Lane:
         self._observations = Observations(baseline.golden.ran.files)
         self._outcomes: list[CrashOutcome] = []
         self._numbers: list[int] = []
-        self._followed: dict[int, list[tuple[int, CrashState, CrashState]]] = {}
+        self._trees: list[Tree] = []
+        self._followed: list[_Follower] = []
         self._checked = False
         self._done: set[frozenset[tuple[str, Node]]] = set()
         self._horizon, self._golden = self._early_end()
@@ -161,18 +172,40 @@ class _Lane:
             return self._run(place, state, mine, known)
         if not over and self._is_in_share("follows", state, CHECKED_SHARE):
             return self._check(source, state, mine)
-        self._followed.setdefault(source, []).append((place, state, mine))
+        self._followed.append(_Follower(source, place, state, mine))
         return self._baseline.judge.follow(self._outcomes[source], state)
 
-    def last_check(self) -> tuple[int, CrashOutcome] | None:
-        """Check one of the states that follow, if none was checked. Return its place and outcome."""
-        if self._checked or not self._followed or self._options.is_over():
-            return None
-        source, (place, state, mine) = min(
-            ((source, one) for source, followed in self._followed.items() for one in followed),
-            key=lambda pair: self._drawn("follows", pair[1][1]),
-        )
-        return place, self._check(source, state, mine)
+    def last_checks(self) -> Iterator[tuple[int, CrashOutcome]]:
+        """Check some of the states that follow. Yield their places and outcomes.
+
+        For each file they are the ones in which it is the longest, the shortest, the newest and
+        the oldest, because code that asks for sizes or times unseen chooses by such an extreme. If
+        there is none, and none was checked before, it is one of the others.
+        """
+        chosen = dict.fromkeys(self._extremes())
+        if not chosen and not self._checked and self._followed:
+            chosen[min(self._followed, key=lambda one: self._drawn("follows", one.state))] = None
+        for one in chosen:
+            if self._options.is_over():
+                return
+            yield one.place, self._check(one.source, one.state, one.mine)
+
+    def _extremes(self) -> Iterator[_Follower]:
+        families: dict[str, list[tuple[_Follower, File]]] = {}
+        for one in self._followed:
+            before = self._trees[one.source]
+            for path, node in one.mine.tree.items():
+                old = before.get(path)
+                if (
+                    isinstance(node, File)
+                    and isinstance(old, File)
+                    and (node.content.size, node.mtime) != (old.content.size, old.mtime)
+                ):
+                    families.setdefault(_DIGITS.sub("0", path), []).append((one, node))
+        for found in families.values():
+            for key in (lambda pair: pair[1].content.size, lambda pair: pair[1].mtime):
+                yield min(found, key=key)[0]
+                yield max(found, key=key)[0]
 
     def _check(self, source: int, state: CrashState, mine: CrashState) -> CrashOutcome:
         """Run a state that follows from an earlier one. Its random numbers start with the same seed."""
@@ -190,6 +223,7 @@ class _Lane:
         if ran.observed is not None:
             self._observations.add(mine.tree, ran.observed, len(self._outcomes))
         self._outcomes.append(found)
+        self._trees.append(mine.tree)
         self._numbers.append(1 if known is not None else number)
         return found
 
@@ -261,10 +295,9 @@ def resume_all(
                 phase = f"resuming from crash state {state.id}, number {count} of {len(order)}"
                 with options.progress.doing(phase, state.id):
                     found[place] = lane.outcome(place, state, mine, ran, over)
-            with options.progress.doing("checking a crash state that follows from another"):
-                checked = lane.last_check()
-            if checked is not None:
-                found[checked[0]] = checked[1]
+            with options.progress.doing("checking crash states that follow from others"):
+                for place, outcome in lane.last_checks():
+                    found[place] = outcome
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             failures.append(error)
             stop.set()
