@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_mlchaos.engine import module_names
 from pytest_mlchaos.engine.controller import current
 from pytest_mlchaos.errors import BadArgument
 from pytest_mlchaos.processes.subprocess_runner import FreshProcesses, fresh_processes
@@ -768,3 +769,29 @@ def test_torch_computes_there_with_threads(fresh, monkeypatch):
         found, total = fresh.run(compute, timeout=60).value
         assert found == number
         assert total == pytest.approx(float((matrix @ matrix).sum()), rel=1e-4)
+
+
+def searched_for_names(function):
+    """Return how many modules are searched for names of a function, and which have one."""
+    search, searched = module_names._bound, []
+
+    def counting(wanted, modules):
+        searched.append(len(modules))
+        return search(wanted, modules)
+
+    module_names._bound = counting
+    try:
+        found = {at.module.__name__ for at in module_names.names.find([function])}
+    finally:
+        module_names._bound = search
+    return sum(searched), found
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="dicts have no version")
+def test_fresh_process_knows_the_names_of_system_functions(fresh):
+    """A search of all modules would take longer than all else that a run in it needs."""
+    ended = fresh.run(searched_for_names, os.stat)
+    assert ended.error is None
+    searched, found = ended.value
+    assert {"os", "posix"} <= found
+    assert searched < len(sys.modules) / 10

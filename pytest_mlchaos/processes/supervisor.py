@@ -21,10 +21,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from types import BuiltinFunctionType
 from typing import Any, NoReturn
 
 from ..core.privacy import error_text
 from ..engine import virtual_time
+from ..engine.module_names import names
 from ..errors import BadArgument
 from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, pack_error, print_error
 from .fork_server import import_modules, threads
@@ -209,6 +211,9 @@ class _ProcessSupervisor:
         """Fork a process that waits for its job at the other end of the returned socket."""
         if not self._settled:
             virtual_time.settle()
+            # A process that replaces some of them then finds their names without a search, which
+            # would copy the memory pages of all modules.
+            names.find([one for one in vars(os).values() if type(one) is BuiltinFunctionType])
             self._settled = True
         ours, theirs = socket.socketpair()
         supervisor, pid = os.getpid(), os.fork()
@@ -290,9 +295,9 @@ class _ProcessSupervisor:
         until = time.monotonic() + grace
         while reap() and children() and time.monotonic() < until:
             time.sleep(0.002)
-        names = tuple(process_name(pid) for pid in descendants())
+        left = tuple(process_name(pid) for pid in descendants())
         end_all()
-        return names
+        return left
 
 
 def _kill(pid: int) -> None:
