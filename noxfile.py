@@ -265,7 +265,7 @@ def transparency(session: nox.Session) -> None:
 def corpus(session: nox.Session) -> None:
     """Run the corpus: known-good and known-bad training programs with expected verdicts.
 
-    ``-- [--current] [FOLDER ...] [NAME ...]``.
+    ``-- [--current] [--against-exhaustive] [FOLDER ...] [NAME ...]``.
     """
     session.run("python", "corpus/judge.py", *session.posargs)
 

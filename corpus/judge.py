@@ -2,6 +2,9 @@
 
 Without a folder: the programs of this repository, and those of ``../shared/corpus/train`` where that is there.
 Each program runs in a pytest session of its own, in an environment that has what it requires. The exit code is 1 if one is judged wrong.
+
+``--against-exhaustive`` explores each program twice: with the defaults, and with each state run to its end. It is judged wrong, too, if
+the two differ in the verdict of a state, or in the causes that the reports name.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import TypeAlias
 
 from environments import ROOT, Environment, Interpreter, NotBuilt, build, group
 from program import BadProgram, Program, chosen
-from verdict import Facts, problems
+from verdict import Facts, differences, problems
 
 FOLDERS = (ROOT / "corpus" / "programs", ROOT.parent / "shared" / "corpus" / "train")
 ENVIRONMENTS = ROOT / ".nox" / "corpus-environments"
@@ -45,10 +48,14 @@ def test_program(mlchaos, tmp_path):
     started = os.times().elapsed  # time.perf_counter() is the trial's clock here
     report = mlchaos.explore_crashes(subject.{entry}, tmp_path, *{args!r}{keywords})
     facts = dict(seconds=os.times().elapsed - started, states=int(getattr(report.states, "__len__", lambda: report.states)()),
-                 steps=report.steps, max_lost_steps=report.max_lost_steps, report=str(report), outcomes=[])
+                 steps=report.steps, max_lost_steps=report.max_lost_steps, report=str(report), outcomes=[], groups=[])
+    examples = {{state.id for state in report.examples}}
     for outcome in report.outcomes:
         found = outcome.divergence
+        if outcome.state.id in examples:
+            facts["groups"].append((outcome.verdict, found.component if found else type(outcome.error).__name__))
         facts["outcomes"].append(dict(
+            follows=outcome.follows, verified=outcome.verified, ended_early=outcome.ended_early,
             state=outcome.state.id, verdict=outcome.verdict, error=None if outcome.error is None else repr(outcome.error)[:2000],
             step=found and found.step, component=found and found.component, detail=found and str(found.detail)[:2000]))
     try:
@@ -69,30 +76,55 @@ class Judged:
     facts: Facts
     seconds: float
     """Of the whole pytest session."""
+    exhaustive: Facts | None = None
+    """The report with each state run to its end, if it was asked for."""
 
     @property
     def problems(self) -> list[str]:
-        """Return the differences from what is expected."""
-        return problems(self.program, self.facts)
+        """Return the differences from what is expected, and from the exhaustive report."""
+        found = problems(self.program, self.facts)
+        return found + (differences(self.facts, self.exhaustive) if self.exhaustive else [])
 
 
-def explore(program: Program, environment: str, interpreter: Interpreter, timeout: float) -> Judged:
-    """One pytest session with default settings."""
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How programs are explored."""
+
+    timeout: float
+    against_exhaustive: bool = False
+
+
+def explore(
+    program: Program, environment: str, interpreter: Interpreter, options: Options
+) -> Judged:
+    """One pytest session with default settings, and one that runs each state to its end."""
     started = time.perf_counter()
+    facts = _facts(program, interpreter, options.timeout)
+    seconds = time.perf_counter() - started
+    exhaustive = None
+    if options.against_exhaustive:
+        exhaustive = _facts(program, interpreter, options.timeout, exhaustive=True)
+    return Judged(program, environment, facts, seconds, exhaustive)
+
+
+def _facts(
+    program: Program, interpreter: Interpreter, timeout: float, *, exhaustive: bool = False
+) -> Facts:
+    """Return what a session reported, or why it did not report."""
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
-        facts = _facts(program, interpreter, Path(folder), timeout)
-    return Judged(program, environment, facts, time.perf_counter() - started)
+        return _facts_in(Path(folder), program, interpreter, timeout, exhaustive)
 
 
-def _facts(program: Program, interpreter: Interpreter, folder: Path, timeout: float) -> Facts:
-    """Return what the session reported, or why it did not report."""
+def _facts_in(
+    folder: Path, program: Program, interpreter: Interpreter, timeout: float, exhaustive: bool
+) -> Facts:
     said = folder / "facts.json"
     text = TEST.format(
         env=dict(program.env),
         folder=str(program.folder),
         entry=program.entry,
         args=program.args,
-        keywords=", cross_device=True" if program.cross_device else "",
+        keywords=", cross_device=True" * program.cross_device + ", exhaustive=True" * exhaustive,
         max_lost_steps=program.max_lost_steps,
         facts=str(said),
     )
@@ -122,6 +154,7 @@ def _facts(program: Program, interpreter: Interpreter, folder: Path, timeout: fl
     if not said.exists():
         return Facts(error=f"no report\n{output[-4000:]}")
     found = json.loads(said.read_text())
+    found["groups"] = tuple(map(tuple, found["groups"]))
     return Facts(**found | {"outcomes": tuple(found["outcomes"])})
 
 
@@ -206,16 +239,23 @@ def line(judged: Judged) -> str:
     verdicts = "no report" if facts.error else str(facts)
     end = "WRONG" if judged.problems else "OK"
     kind = "sound" if judged.program.sound else "unsound"
-    return (
-        f"{judged.program.name:<30} {kind:<8} {verdicts:<52} {facts.cause or '-':<18} {facts.states:>6} {facts.steps:>6} {lost:>5}"
-        f" {facts.seconds:>8.2f} {judged.seconds:>8.1f}  {judged.environment:<18} {end}"
-    )
+    start = f"{judged.program.name:<30} {kind:<8} {verdicts:<52} {facts.cause or '-':<18} {facts.states:>6} "
+    if judged.exhaustive is None:
+        middle = f"{facts.steps:>6} {lost:>5} {facts.seconds:>8.2f} {judged.seconds:>8.1f}"
+    else:
+        middle = (
+            f"{facts.run:>5} {facts.skipped:>7} {facts.verified:>8} {facts.ended_early:>5}"
+            f" {facts.seconds:>8.2f} {judged.exhaustive.seconds:>8.2f}"
+        )
+    return f"{start}{middle}  {judged.environment:<18} {end}"
 
 
-HEAD = (
-    f"{'program':<30} {'it is':<8} {'verdicts':<52} {'first cause':<18} {'states':>6} {'steps':>6} {'lost':>5} {'s':>8} {'session s':>9}"
-    f" {'environment':<18}"
-)
+def head(*, against_exhaustive: bool) -> str:
+    """The first line of the table."""
+    middle = f"{'steps':>6} {'lost':>5} {'s':>8} {'session s':>9}"
+    if against_exhaustive:
+        middle = f"{'run':>5} {'skipped':>7} {'verified':>8} {'early':>5} {'s':>8} {'s if all':>8} "
+    return f"{'program':<30} {'it is':<8} {'verdicts':<52} {'first cause':<18} {'states':>6} {middle} {'environment':<18}"
 
 
 def summary(results: Sequence[Judged]) -> str:
@@ -234,7 +274,23 @@ def summary(results: Sequence[Judged]) -> str:
         f"{sum(bool(judged.problems) for judged in sound)} of {len(sound)} sound ones flagged; "
         f"the cause is named for {named} of {len(with_cause)}"
     )
+    parts += _against_exhaustive(results)
     return "\n".join(parts)
+
+
+def _against_exhaustive(results: Sequence[Judged]) -> list[str]:
+    """The totals of explorations that were compared with exhaustive ones."""
+    pairs = [(judged.facts, judged.exhaustive) for judged in results if judged.exhaustive]
+    if not pairs:
+        return []
+    different = sum(bool(differences(*pair)) for pair in pairs)
+    mine, theirs = [facts for facts, _ in pairs], [facts for _, facts in pairs]
+    return [
+        f"{different} differ if all is run; of {sum(facts.states for facts in mine)} states {sum(facts.run for facts in mine)} were run "
+        f"({sum(facts.verified for facts in mine)} to check the others, {sum(facts.ended_early for facts in mine)} not to their end) "
+        f"and {sum(facts.skipped for facts in mine)} skipped; "
+        f"{sum(facts.seconds for facts in mine):.1f} s, {sum(facts.seconds for facts in theirs):.1f} s if all is run"
+    ]
 
 
 def as_json(results: Sequence[Judged]) -> str:
@@ -249,6 +305,7 @@ def as_json(results: Sequence[Judged]) -> str:
                 "session_seconds": judged.seconds,
                 "problems": judged.problems,
             }
+            | ({"exhaustive": dataclasses.asdict(judged.exhaustive)} if judged.exhaustive else {})
             for judged in results
         ],
         indent=1,
@@ -285,6 +342,11 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=1, help="programs at a time")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one program")
+    parser.add_argument(
+        "--against-exhaustive",
+        action="store_true",
+        help="compare with explorations that run each state to its end",
+    )
     parser.add_argument("--report", action="store_true", help="print each report in full")
     parser.add_argument("--json", type=Path, help="write all results there")
     return parser.parse_intermixed_args()
@@ -310,9 +372,10 @@ def main() -> int:
             current=options.current,
         )
     )
-    print(HEAD, flush=True)
+    print(head(against_exhaustive=options.against_exhaustive), flush=True)
     results = []
-    for judged in _all_judged(places, options.jobs, options.timeout):
+    how = Options(options.timeout, options.against_exhaustive)
+    for judged in _all_judged(places, options.jobs, how):
         print(line(judged), flush=True)
         if options.report and judged.facts.report:
             print(judged.facts.report, flush=True)
@@ -323,24 +386,24 @@ def main() -> int:
     return int(not results or any(judged.problems for judged in results))
 
 
-def _all_judged(places: Sequence[Place], jobs: int, timeout: float) -> Iterator[Judged]:
+def _all_judged(places: Sequence[Place], jobs: int, options: Options) -> Iterator[Judged]:
     """Yield the results in order. If the caller stops early, the running sessions end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     pool = concurrent.futures.ThreadPoolExecutor(jobs)
     try:
-        yield from pool.map(lambda place: _judged(place, timeout), places)
+        yield from pool.map(lambda place: _judged(place, options), places)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for session in list(SESSIONS):
             _end(session)
 
 
-def _judged(place: Place, timeout: float) -> Judged:
+def _judged(place: Place, options: Options) -> Judged:
     """Explore, where there is an environment."""
     program, environment, interpreter = place
     if isinstance(interpreter, str):
         return Judged(program, environment, Facts(error=interpreter), 0.0)
-    return explore(program, environment, interpreter, timeout)
+    return explore(program, environment, interpreter, options)
 
 
 if __name__ == "__main__":

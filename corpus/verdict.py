@@ -8,7 +8,7 @@ from typing import Any
 
 from program import LOST_WORK, VERDICTS, Program
 
-__all__ = ["Facts", "problems"]
+__all__ = ["Facts", "differences", "problems"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,12 @@ class Facts:
     """The report of one exploration as plain data, or ``error`` if there is not a report."""
 
     outcomes: tuple[dict[str, Any], ...] = ()
-    """Each with ``state`` (text), ``verdict``, and ``step``, ``component``, ``detail``, ``error``, None where there is none."""
+    """Each with ``state`` (text), ``verdict``, and ``step``, ``component``, ``detail``, ``error``, None where there is none.
+
+    ``follows`` is the state whose run decided it, None if this state was run itself; ``verified`` and ``ended_early`` tell of its own run.
+    """
+    groups: tuple[tuple[str, str], ...] = ()
+    """The verdict and the first cause of each group of the report."""
     states: int = 0
     steps: int = 0
     max_lost_steps: int | None = None
@@ -38,6 +43,30 @@ class Facts:
         return next(
             (outcome["component"] for outcome in self.outcomes if outcome["component"] is not None),
             None,
+        )
+
+    @property
+    def skipped(self) -> int:
+        """Return how many states were not run, because their outcomes follow from others."""
+        return sum(outcome.get("follows") is not None for outcome in self.outcomes)
+
+    @property
+    def run(self) -> int:
+        """Return how many states were run."""
+        return len(self.outcomes) - self.skipped
+
+    @property
+    def verified(self) -> int:
+        """Return how many states were run to check that their outcomes follow from others."""
+        return sum(bool(outcome.get("verified")) for outcome in self.outcomes)
+
+    @property
+    def ended_early(self) -> int:
+        """Return how many runs ended at the horizon."""
+        return sum(
+            bool(outcome.get("ended_early"))
+            for outcome in self.outcomes
+            if outcome.get("follows") is None
         )
 
     def __str__(self) -> str:
@@ -102,3 +131,39 @@ def _of_an_unsound_one(program: Program, facts: Facts) -> list[str]:
     if program.cause and facts.cause not in program.cause:
         wrong.append(f"the first divergence is {facts.cause}, not {' or '.join(program.cause)}")
     return wrong
+
+
+def differences(facts: Facts, exhaustive: Facts) -> list[str]:
+    """In words, what differs if each state is run to its end; nothing if the two reports agree."""
+    if facts.error is not None or exhaustive.error is not None:
+        return [] if exhaustive.error is None else [f"exhaustive: {exhaustive.error}"]
+    mine = {outcome["state"]: outcome for outcome in facts.outcomes}
+    theirs = {outcome["state"]: outcome for outcome in exhaustive.outcomes}
+    lines = [
+        f"{state}: {_in_words(mine[state])}, but {outcome['verdict']} if all are run"
+        for state, outcome in theirs.items()
+        if state in mine and mine[state]["verdict"] != outcome["verdict"]
+    ]
+    if alone := mine.keys() ^ theirs.keys():
+        lines.append(
+            f"{len(alone)} states are in one exploration alone: {', '.join(sorted(alone)[:5])}"
+        )
+    if facts.groups != exhaustive.groups:
+        lines.append(f"the causes are {_causes(facts)}, but {_causes(exhaustive)} if all are run")
+    if bool(facts.not_recovered) != bool(exhaustive.not_recovered):
+        lines.append(
+            f"assert_recovers() {'raises' if facts.not_recovered else 'passes'}, but not if all are run"
+        )
+    return lines
+
+
+def _in_words(outcome: dict[str, Any]) -> str:
+    """An outcome, and how it was found."""
+    if outcome.get("follows") is not None:
+        return f"{outcome['verdict']} (not run, as {outcome['follows']})"
+    return f"{outcome['verdict']}{' (ended early)' if outcome.get('ended_early') else ''}"
+
+
+def _causes(facts: Facts) -> str:
+    """The groups of a report."""
+    return ", ".join(f"{verdict} ({cause})" for verdict, cause in facts.groups) or "none"

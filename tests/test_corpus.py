@@ -22,7 +22,7 @@ try:
     from environments import Interpreter, group
     from layers import layered
     from program import BadProgram, Program, Requirement, chosen, read
-    from verdict import Facts, problems
+    from verdict import Facts, differences, problems
 finally:
     sys.path.remove(str(CORPUS))
 PROGRAMS = sorted(path for path in (CORPUS / "programs").iterdir() if path.is_dir())
@@ -128,6 +128,49 @@ def test_no_report_and_no_state_are_wrong():
     assert problems(program(), facts())
 
 
+def explored(*verdicts, groups=(), **found):
+    """A report whose states have these verdicts, and further facts of the last one."""
+    outcomes = [outcome(verdict) | {"state": str(place)} for place, verdict in enumerate(verdicts)]
+    outcomes[-1] |= found
+    return Facts(outcomes=tuple(outcomes), states=len(verdicts), groups=groups)
+
+
+def test_equal_reports_do_not_differ():
+    """How a verdict was found does not matter."""
+    mine = explored("failed", "recovered", groups=(("failed", "EOFError"),), follows="0")
+    assert not differences(mine, explored("failed", "recovered", groups=mine.groups))
+
+
+@pytest.mark.parametrize(
+    ("mine", "says"),
+    [
+        (
+            explored("recovered", "recovered", follows="0"),
+            "1: recovered (not run, as 0), but failed",
+        ),
+        (explored("recovered", "recovered", ended_early=True), "1: recovered (ended early), but"),
+        (explored("recovered"), "1 states are in one exploration alone: 1"),
+        (
+            explored("recovered", "failed", groups=(("failed", "EOFError"),)),
+            "the causes are failed",
+        ),
+        (Facts(outcomes=explored("recovered", "failed").outcomes, not_recovered="..."), "raises"),
+    ],
+)
+def test_each_difference_from_an_exhaustive_report_is_named(mine, says):
+    """The verdict of a state, a state that is not there, a cause, and the assertion."""
+    (line,) = differences(mine, explored("recovered", "failed"))
+    assert says in line
+
+
+def test_states_are_counted_by_how_their_verdicts_were_found():
+    """Run, skipped, run to check a skip, and ended early. A state that was not run did not end."""
+    found = explored("recovered", "recovered", "failed", follows="0", ended_early=True)
+    found.outcomes[0]["ended_early"] = True
+    found.outcomes[1]["verified"] = True
+    assert (found.run, found.skipped, found.verified, found.ended_early) == (2, 1, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("toml", "says"),
     [
@@ -216,6 +259,23 @@ def test_the_runner_tells_right_from_wrong(tmp_path):
         each["program"]: bool(each["problems"]) for each in json.loads(results.read_text())
     } == {"rightly": False, "wrongly": True}
     assert "1 of 1 sound ones flagged" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_runner_compares_with_explorations_of_all_states(tmp_path):
+    """Both explorations are made, and the table says how many states were not run."""
+    results = tmp_path / "results.json"
+    program = CORPUS / "programs" / "exists-renamed"
+    options = ["--against-exhaustive", "--python", sys.executable, "--json", results]
+    done = subprocess.run(
+        [sys.executable, CORPUS / "judge.py", *options, program], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = json.loads(results.read_text())
+    skipped = sum(each["follows"] is not None for each in found["outcomes"])
+    assert 0 < skipped < len(found["outcomes"])
+    assert not any(each["follows"] for each in found["exhaustive"]["outcomes"])
+    assert f"and {skipped} skipped" in done.stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="environments have their commands elsewhere")
