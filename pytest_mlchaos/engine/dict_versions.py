@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import operator
 import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["is_versioned", "read", "version_of"]
+__all__ = ["is_versioned", "version_of"]
 
 _PLACE = object.__basicsize__ + ctypes.sizeof(ctypes.c_ssize_t)
 """The field comes after the object's header and the number of items."""
 
-read: Callable[[ctypes.c_uint64], int] = operator.attrgetter("value")
-"""Return the present version, given the result of ``version_of``."""
-
 
 def version_of(content: dict[str, Any]) -> ctypes.c_uint64:
-    """Return the version field of a dict. It must not be read after the dict is gone."""
+    """Return the version field of a dict. ``bytes`` of it is the present version.
+
+    It must not be read after the dict is gone.
+    """
     return ctypes.c_uint64.from_address(id(content) + _PLACE)
 
 
@@ -54,11 +53,11 @@ def _keeps_versions() -> bool:
         lambda: content.popitem(),
         lambda: content.clear(),
     )
-    seen = [read(version)]
+    seen = [bytes(version)]
     for change in changes:
         change()
-        seen.append(read(version))
+        seen.append(bytes(version))
         content.get("a")
-        if read(version) != seen[-1]:
+        if bytes(version) != seen[-1]:
             return False
     return len(set(seen)) == len(seen)

@@ -20,12 +20,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..core.interrupts import deferred
-from .dict_versions import is_versioned, read, version_of
+from .dict_versions import is_versioned, version_of
 
 __all__ = ["FUNCTIONS", "Name", "names"]
 
 FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType}
 """The types whose objects can be looked up in a set without running user code."""
+
+_SIZE = ctypes.sizeof(ctypes.c_uint64)
+_BLOCK = 32 * _SIZE
+_NEW = b"\xff" * _SIZE
+"""A version that no dict has."""
 
 
 class _Entry:
@@ -85,7 +90,7 @@ class ModuleNames:
         self._loaded: tuple[object, object] = (None, None)
         self._versioned: list[_Entry] = []
         self._fields: list[ctypes.c_uint64] = []
-        self._versions: list[int] = []
+        self._versions = bytearray()
         self._always: list[_Entry] = []
         self._recent: dict[_Entry, None] = {}
         self._assigned: dict[tuple[_Entry, str], int] = {}
@@ -153,7 +158,7 @@ class ModuleNames:
             if entry is None or entry.version is None or entry.module() is not module:
                 setattr(module, name, value)
                 return
-            version = functools.partial(read, entry.version)
+            version = functools.partial(bytes, entry.version)
             steps: tuple[Callable[[], Any], ...] = (
                 version,
                 functools.partial(setattr, module, name, value),
@@ -161,11 +166,12 @@ class ModuleNames:
             )
             # In C, so that no other thread runs between the steps.
             before, _, after = map(_call, steps)
-            if before == self._versions[entry.index]:
+            place = slice(entry.index * _SIZE, (entry.index + 1) * _SIZE)
+            if before == self._versions[place]:
                 self._moment += 1
                 self._assigned.pop((entry, name), None)
                 self._assigned[entry, name] = self._moment
-                self._versions[entry.index] = after
+                self._versions[place] = after
 
     # -- what has changed --------------------------------------------------------------------------
 
@@ -173,17 +179,18 @@ class ModuleNames:
         """Notice modules that are new, gone or changed."""
         # A copy, because the fields of a module that is gone must not be read.
         modules = sys.modules.copy()
-        loaded = sys.modules, read(version_of(sys.modules)) if is_versioned() else object()
+        loaded = sys.modules, bytes(version_of(sys.modules)) if is_versioned() else object()
         if loaded[0] is not self._loaded[0] or loaded[1] != self._loaded[1]:
             modules = sys.modules.copy()
             self._take(modules)
             self._loaded = loaded
-        versions = list(map(read, self._fields))
+        # One copy in C, because there are thousands of modules.
+        versions = bytearray().join(self._fields)
         if versions == self._versions:
             return
         self._moment += 1
-        differ = map(operator.ne, versions, self._versions)
-        for entry in list(itertools.compress(self._versioned, differ)):
+        for index in _differences(versions, self._versions):
+            entry = self._versioned[index]
             entry.changed = self._moment
             self._recent.pop(entry, None)
             self._recent[entry] = None
@@ -192,7 +199,10 @@ class ModuleNames:
     def _take(self, loaded: dict[str, types.ModuleType]) -> None:
         """Use the modules that are loaded now. A new one counts as changed."""
         self._moment += 1
-        kept = dict(zip(self._versioned, self._versions, strict=True))
+        kept = {
+            entry: bytes(self._versions[index * _SIZE : (index + 1) * _SIZE])
+            for index, entry in enumerate(self._versioned)
+        }
         known = self._entries
         self._entries = {
             name: entry
@@ -205,8 +215,7 @@ class ModuleNames:
         for index, entry in enumerate(self._versioned):
             entry.index = index
         self._fields = [entry.version for entry in self._versioned if entry.version is not None]
-        # No dict has the version -1, so a new module differs.
-        self._versions = [kept.get(entry, -1) for entry in self._versioned]
+        self._versions = bytearray().join(kept.get(entry, _NEW) for entry in self._versioned)
         self._always = [entry for entry in entries if entry.is_searched_always]
         still = set(entries)
         self._recent = {entry: None for entry in self._recent if entry in still}
@@ -248,6 +257,17 @@ class ModuleNames:
 
 
 _call: Callable[[Callable[[], Any]], Any] = operator.call
+
+
+def _differences(one: bytearray, other: bytearray) -> list[int]:
+    """Return the indices of the versions that differ. These are few, so whole blocks are equal."""
+    return [
+        place // _SIZE
+        for block in range(0, len(one), _BLOCK)
+        if one[block : block + _BLOCK] != other[block : block + _BLOCK]
+        for place in range(block, min(block + _BLOCK, len(one)), _SIZE)
+        if one[place : place + _SIZE] != other[place : place + _SIZE]
+    ]
 
 
 def _has_one_dict(kind: type) -> bool:

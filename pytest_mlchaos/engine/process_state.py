@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from typing import Any
 
 from ..core.interrupts import deferred, handle, handler
 
@@ -26,7 +27,7 @@ class ProcessState:
 
     def __init__(self) -> None:
         self._here = os.getcwd()
-        self._environment = dict(os.environ)
+        self._environment = _environment()
         self._handlers = {number: handler(number) for number in _SIGNALS}
 
     def restore(self) -> None:
@@ -35,9 +36,11 @@ class ProcessState:
             with contextlib.suppress(FileNotFoundError):
                 # By its name, because a new directory may have the name now.
                 os.chdir(self._here)
-            if dict(os.environ) != self._environment:
+            if _environment() != self._environment:
                 os.environ.clear()
-                os.environ.update(self._environment)
+                os.environ.update(
+                    {os.fsdecode(name): os.fsdecode(it) for name, it in self._environment.items()}
+                )
             if threading.current_thread() is threading.main_thread():
                 for number, before in self._handlers.items():
                     # None is a handler of C code, which cannot be set.
@@ -49,3 +52,9 @@ class ProcessState:
 
     def __exit__(self, *_: object) -> None:
         self.restore()
+
+
+def _environment() -> dict[Any, Any]:
+    """Return a copy of the environment, encoded if possible: decoding it takes most of the time."""
+    encoded = getattr(os.environ, "_data", None)
+    return dict(encoded if isinstance(encoded, dict) else os.environ)
