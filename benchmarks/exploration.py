@@ -12,6 +12,7 @@ import pytest
 from sessions import run_test_file
 from timing import Figure, Spread, compare, interleaved, times
 
+BUDGET = 2.0
 MODULE = "test_bench_exploration"
 TESTS = '''
 from hypothesis import given, settings, strategies as st
@@ -91,4 +92,6 @@ def _figure(what: str, folder: Path, quick: bool) -> Figure:
     note = (
         f"{rate['test_chaos']:.0f} schedules/s, bare Hypothesis {rate['test_bare']:.0f} examples/s"
     )
-    return compare(what, samples, "test_chaos", "test_bare", times, "times", note=note)
+    return compare(
+        what, samples, "test_chaos", "test_bare", times, "times", budget=BUDGET, note=note
+    )

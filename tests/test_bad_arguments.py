@@ -23,6 +23,7 @@ from pytest_mlchaos.core.faults import FAULTS, create, fields_of, type_hints
 from pytest_mlchaos.core.records import Attempt, Record
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.core.settings import Settings, parse_settings
+from pytest_mlchaos.core.validation import COUNT, check_arguments
 from pytest_mlchaos.crashes.report import CrashReport
 from pytest_mlchaos.engine.controller import Controller
 from pytest_mlchaos.errors import BadArgument
@@ -209,6 +210,41 @@ def test_a_site_of_the_users_own_needs_a_name(site):
     """Also outside of a trial, where ``visit`` does nothing else."""
     with pytest.raises(BadArgument, match="visit: site must be a name, got"):
         visit(site)
+
+
+@pytest.mark.parametrize("site", [*NOT_NAMES, [1]], ids=in_words)
+def test_a_visit_after_good_ones_checks_its_name(site, mlchaos):
+    """A name is checked once, but each name."""
+    with Controller(Schedule(())):
+        for each in (visit, mlchaos.visit):
+            each("queue.get")
+            each("queue.get")
+            with pytest.raises(BadArgument, match=r"visit: site must be a name, got"):
+                each(site)
+
+
+def test_rules_hold_for_each_way_to_pass_an_argument():
+    """By position, by keyword and by keyword only. Defaults are not checked."""
+
+    @check_arguments("act", first=COUNT, second=COUNT, last=COUNT)
+    def act(first, second=0, *, last=0):
+        return first, second, last
+
+    assert act(1) == (1, 0, 0)
+    assert act(second=2, first=1, last=3) == (1, 2, 3)
+    for args, kwargs, name in (
+        ((0,), {}, "first"),
+        ((1, -1), {}, "second"),
+        ((1,), {"second": -1}, "second"),
+        ((), {"first": 1, "last": -1}, "last"),
+        ((-1,), {"last": -1}, "first"),
+    ):
+        with pytest.raises(BadArgument, match=f"act: {name} must be 1 or more"):
+            act(*args, **kwargs)
+    with pytest.raises(TypeError, match="too many positional"):
+        act(1, -1, -1, last=2)
+    with pytest.raises(TypeError, match="first"):
+        act(second=-1)
 
 
 @pytest.mark.parametrize(

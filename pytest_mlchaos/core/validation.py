@@ -8,6 +8,7 @@ import math
 import operator
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -345,13 +346,31 @@ def check_arguments(owner: str, **rules: Rule) -> Callable[[Callable[P, R]], Cal
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
+        places = [
+            (place if one.kind is not one.KEYWORD_ONLY else sys.maxsize, name, rules[name].holds)
+            for place, (name, one) in enumerate(signature.parameters.items())
+            if name in rules
+        ]
 
-        @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        def refuse(args: Any, kwargs: Any) -> None:
+            # An error of the call itself comes first.
             for name, value in signature.bind(*args, **kwargs).arguments.items():
                 if name in rules and not rules[name].holds(value):
                     given = data_text(value) if rules[name].holds in _DATA else format_value(value)
                     raise BadArgument(f"{owner}: {name} must be {rules[name].words}, got {given}")
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            # Not by ``signature.bind``, which takes 15 µs: a visit is checked in each step.
+            for place, name, holds in places:
+                if place < len(args):
+                    value = args[place]
+                elif name in kwargs:
+                    value = kwargs[name]
+                else:
+                    continue
+                if not holds(value):
+                    refuse(args, kwargs)
             return function(*args, **kwargs)
 
         return call

@@ -329,7 +329,8 @@ class Space:
             if near is not None and strikes:
                 place = min(count - 1, round(share * count) + near)
             share = place / count
-            strikes.append((which, dataclasses.replace(probe.fault, **parameters), place))
+            fault = dataclasses.replace(probe.fault, **parameters) if parameters else probe.fault
+            strikes.append((which, fault, place))
         return strikes
 
     def schedule(self, fixed: Sequence[Fault], strikes: Sequence[Strike]) -> Schedule:
