@@ -159,7 +159,7 @@ def test_a_state_that_is_asked_for_is_run_itself(project):
 
 
 def test_without_events_nothing_follows(project):
-    """Where opens cannot be seen, each state is run."""
+    """Each state is run where opens cannot be seen."""
     project("""
         @pytest.fixture(autouse=True)
         def elsewhere(monkeypatch):
