@@ -106,6 +106,32 @@ def appends_and_reads_by_c(folder):
     writes_by_c("a", os.O_WRONLY | os.O_TRUNC)(folder)
 
 
+def appends_and_reads_at_once_by_c(folder):
+    """Append to a file and read it by one descriptor, and write it anew later."""
+    fd = by_c(folder, "a", os.O_RDWR | os.O_APPEND, b"more")
+    os.pread(fd, 10, 0)
+    os.close(fd)
+    writes_by_c("a", os.O_WRONLY | os.O_TRUNC)(folder)
+
+
+def opens_twice_by_c(folder):
+    """Keep a file open, which may be mapped, while it is written anew."""
+    first = by_c(folder, "a", os.O_RDONLY)
+    writes_by_c("b", os.O_WRONLY | os.O_TRUNC)(folder)
+    writes_by_c("a", os.O_WRONLY | os.O_TRUNC)(folder)
+    os.close(first)
+
+
+def renames_by_c(source, target):
+    """Return actions that append to a file, and rename something, as C++ code does."""
+
+    def act(folder):
+        writes_by_c("sub/c", os.O_WRONLY | os.O_APPEND)(folder)
+        assert LIBC.rename(os.fsencode(folder / source), os.fsencode(folder / target)) == 0
+
+    return act
+
+
 def saves_and_replaces(folder):
     """Write a temporary file and rename it over another one."""
     writes_by_c("a", os.O_WRONLY | os.O_TRUNC)(folder)
@@ -185,6 +211,14 @@ READS = {
     "cut by its path": (lambda folder: os.truncate(folder / "a", 3), "a"),
     "cut by a descriptor": (lambda folder: open(folder / "a", "r+b").truncate(3), "a"),
     "not created, because it is there": (creates, ""),
+    "cut by its path by C": (
+        lambda folder: LIBC.truncate(os.fsencode(folder / "a"), ctypes.c_long(3)),
+        "a",
+    ),
+    "appended and read at once, then written anew by C": (appends_and_reads_at_once_by_c, "a"),
+    "open while it is written anew by C": (opens_twice_by_c, "a"),
+    "appended, then replaced by C": (renames_by_c("b", "sub/c"), "sub/c"),
+    "appended, and its directory renamed by C": (renames_by_c("sub", "old"), "sub/c"),
     "copied": (lambda folder: shutil.copyfile(folder / "a", folder / "z"), "a"),
     "opened as a database": (opens_database, "a"),
     "read in a fork": (forked(lambda folder: (folder / "a").read_text()), "a"),
@@ -251,6 +285,11 @@ ASKS = {
     "by a program": (shell("ls -l > /dev/null"), None),
     "a program that stats a path": (shell("test -s a"), None),
     "a listing by C": (lists_by_c, None),
+    "a listing by Python and one by C": (
+        lambda folder: (os.listdir(folder / "sub"), lists_by_c(folder)),
+        None,
+    ),
+    "a program that C starts": (lambda folder: LIBC.system(b"true"), None),
     "in a spawned process": (in_a_spawned_process, None),
     "a program that a fork starts": (forked(shell("test -s a")), None),
 }
@@ -279,6 +318,34 @@ def test_files_that_a_run_leaves_alone_are_known(folder):
         (root / "empty").read_text()
 
     assert observed(folder, acts).kept == {"empty", "sub/c"}
+
+
+@needs_events
+def test_a_file_without_reserved_blocks_counts_as_read_when_it_is_written(folder):
+    """Nothing shows if it was truncated: the filesystem reserves no blocks, or a copy lost them."""
+    (folder / "a").write_bytes(TEXT)
+    assert observed(folder, writes_by_c("a", os.O_WRONLY | os.O_TRUNC)).read == {"a"}
+
+
+@needs_events
+def test_lost_events_leave_nothing_known(folder, monkeypatch):
+    """If the queue of the kernel overflows, no state follows from the run."""
+    lost = inotify.Event(-1, inotify.OVERFLOW, 0, "")
+    monkeypatch.setattr(inotify.Inotify, "read", lambda self: iter([lost]))
+    assert observed(folder, lambda folder: None) is None
+
+
+@needs_events
+def test_the_recorders_own_reads_hide_those_of_a_process(folder):
+    """If both read at the same time, nothing is known."""
+    with InotifyReadLog.of(folder) as reads:
+        subprocess.run(["true"], check=True)
+        with reads.unseen():
+            (folder / "a").read_text()
+    assert reads.observed is None
+    with InotifyReadLog.of(folder) as reads, reads.unseen():
+        (folder / "a").read_text()
+    assert reads.observed.read == NOTHING
 
 
 @needs_events
