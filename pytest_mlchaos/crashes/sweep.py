@@ -26,7 +26,7 @@ from .recording.location import LocalDirectory
 
 __all__ = ["ExplorationOptions", "in_order", "kind_of", "resume_all"]
 
-CHECKED_SHARE = 16
+CHECKED_SHARE = 32
 """One in so many of the states that follow from others is run, too, to check that."""
 WHOLE_SHARE = 16
 """One in so many of the runs that could end early goes on to its end."""
@@ -203,7 +203,8 @@ class _Lane:
                 ):
                     families.setdefault(_DIGITS.sub("0", path), []).append((one, node))
         for found in families.values():
-            for key in (lambda pair: pair[1].content.size, lambda pair: pair[1].mtime):
+            # Of equally long ones, the newest is chosen, and so on, so that the extremes coincide.
+            for key in (_size_and_time, _time_and_size):
                 yield min(found, key=key)[0]
                 yield max(found, key=key)[0]
 
@@ -246,6 +247,14 @@ class _Lane:
 
     def _drawn(self, what: str, state: CrashState) -> int:
         return derive_seed(what, self._options.seed, state.id)
+
+
+def _size_and_time(one: tuple[_Follower, File]) -> tuple[int, int]:
+    return one[1].content.size, one[1].mtime
+
+
+def _time_and_size(one: tuple[_Follower, File]) -> tuple[int, int]:
+    return one[1].mtime, one[1].content.size
 
 
 class _Nothing:
