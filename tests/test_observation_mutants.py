@@ -158,7 +158,7 @@ def passes(package: Path, tests: tuple[str, ...]) -> bool:
     done = subprocess.run(
         [*command, *options, *(str(HERE / name) for name in tests)],
         env=environment,
-        cwd=HERE.parent,
+        cwd=package.parent,
         capture_output=True,
         text=True,
         check=False,
