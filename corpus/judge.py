@@ -26,7 +26,7 @@ from typing import TypeAlias
 
 from environments import ROOT, Environment, Interpreter, NotBuilt, build, group
 from program import BadProgram, Program, chosen
-from verdict import Facts, differences, problems
+from verdict import Facts, differences, problems, unpaired
 
 FOLDERS = (ROOT / "corpus" / "programs", ROOT.parent / "shared" / "corpus" / "train")
 ENVIRONMENTS = ROOT / ".nox" / "corpus-environments"
@@ -284,11 +284,12 @@ def _against_exhaustive(results: Sequence[Judged]) -> list[str]:
     if not pairs:
         return []
     different = sum(bool(differences(*pair)) for pair in pairs)
+    alone = sum(unpaired(*pair) for pair in pairs)
     mine, theirs = [facts for facts, _ in pairs], [facts for _, facts in pairs]
     return [
         f"{different} differ if all is run; of {sum(facts.states for facts in mine)} states {sum(facts.run for facts in mine)} were run "
         f"({sum(facts.verified for facts in mine)} to check the others, {sum(facts.ended_early for facts in mine)} not to their end) "
-        f"and {sum(facts.skipped for facts in mine)} skipped; "
+        f"and {sum(facts.skipped for facts in mine)} skipped, {alone} occurred in one exploration alone; "
         f"{sum(facts.seconds for facts in mine):.1f} s, {sum(facts.seconds for facts in theirs):.1f} s if all is run"
     ]
 

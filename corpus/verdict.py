@@ -8,7 +8,7 @@ from typing import Any
 
 from program import LOST_WORK, VERDICTS, Program
 
-__all__ = ["Facts", "differences", "problems"]
+__all__ = ["Facts", "differences", "problems", "unpaired"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,17 +137,13 @@ def differences(facts: Facts, exhaustive: Facts) -> list[str]:
     """In words, what differs if each state is run to its end; nothing if the two reports agree."""
     if facts.error is not None or exhaustive.error is not None:
         return [] if exhaustive.error is None else [f"exhaustive: {exhaustive.error}"]
-    mine = {outcome["state"]: outcome for outcome in facts.outcomes}
-    theirs = {outcome["state"]: outcome for outcome in exhaustive.outcomes}
     lines = [
-        f"{state}: {_in_words(mine[state])}, but {outcome['verdict']} if all are run"
-        for state, outcome in theirs.items()
-        if state in mine and mine[state]["verdict"] != outcome["verdict"]
+        f"{mine['state']}: {_in_words(mine)}, but {theirs['verdict']} if all are run"
+        for mine, theirs in _pairs(facts, exhaustive)
+        if mine["verdict"] != theirs["verdict"]
     ]
-    if alone := mine.keys() ^ theirs.keys():
-        lines.append(
-            f"{len(alone)} states are in one exploration alone: {', '.join(sorted(alone)[:5])}"
-        )
+    if len(facts.outcomes) < facts.states:
+        lines.append(f"{facts.states - len(facts.outcomes)} states were not tried")
     if facts.groups != exhaustive.groups:
         lines.append(f"the causes are {_causes(facts)}, but {_causes(exhaustive)} if all are run")
     if bool(facts.not_recovered) != bool(exhaustive.not_recovered):
@@ -155,6 +151,26 @@ def differences(facts: Facts, exhaustive: Facts) -> list[str]:
             f"assert_recovers() {'raises' if facts.not_recovered else 'passes'}, but not if all are run"
         )
     return lines
+
+
+def unpaired(facts: Facts, exhaustive: Facts) -> int:
+    """Return how many states occurred in one of two explorations alone, as the runs without a crash differ."""
+    return len(facts.outcomes) + len(exhaustive.outcomes) - 2 * len(_pairs(facts, exhaustive))
+
+
+def _pairs(facts: Facts, exhaustive: Facts) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The outcomes of the same states. Those with random names are paired in order, if they are equally many."""
+    theirs = {outcome["state"]: outcome for outcome in exhaustive.outcomes}
+    pairs = [
+        (outcome, theirs.pop(outcome["state"]))
+        for outcome in facts.outcomes
+        if outcome["state"] in theirs
+    ]
+    named = {outcome["state"] for outcome, _ in pairs}
+    rest = [outcome for outcome in facts.outcomes if outcome["state"] not in named]
+    if len(rest) == len(theirs):
+        pairs += zip(rest, theirs.values(), strict=True)
+    return pairs
 
 
 def _in_words(outcome: dict[str, Any]) -> str:

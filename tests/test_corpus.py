@@ -4,6 +4,7 @@ nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ try:
     from environments import Interpreter, group
     from layers import layered
     from program import BadProgram, Program, Requirement, chosen, read
-    from verdict import Facts, differences, problems
+    from verdict import Facts, differences, problems, unpaired
 finally:
     sys.path.remove(str(CORPUS))
 PROGRAMS = sorted(path for path in (CORPUS / "programs").iterdir() if path.is_dir())
@@ -149,7 +150,7 @@ def test_equal_reports_do_not_differ():
             "1: recovered (not run, as 0), but failed",
         ),
         (explored("recovered", "recovered", ended_early=True), "1: recovered (ended early), but"),
-        (explored("recovered"), "1 states are in one exploration alone: 1"),
+        (dataclasses.replace(explored("recovered"), states=2), "1 states were not tried"),
         (
             explored("recovered", "failed", groups=(("failed", "EOFError"),)),
             "the causes are failed",
@@ -161,6 +162,18 @@ def test_each_difference_from_an_exhaustive_report_is_named(mine, says):
     """The verdict of a state, a state that is not there, a cause, and the assertion."""
     (line,) = differences(mine, explored("recovered", "failed"))
     assert says in line
+
+
+def test_states_with_random_names_are_compared_in_order():
+    """Equally many on both sides are pairs. Of others, nothing is known."""
+    mine, theirs = (
+        explored("recovered", "recovered", state="a"),
+        explored("recovered", "failed", state="b"),
+    )
+    assert differences(mine, theirs) == ["a: recovered, but failed if all are run"]
+    assert not unpaired(mine, theirs)
+    assert unpaired(mine, explored("recovered")) == 1
+    assert not differences(mine, explored("recovered"))
 
 
 def test_states_are_counted_by_how_their_verdicts_were_found():
