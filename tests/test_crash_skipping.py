@@ -226,6 +226,34 @@ def test_what_no_digest_sees_is_found_by_the_runs_that_go_on(project, job):
     ).run(passed=1, fresh=True)
 
 
+@pytest.mark.parametrize(
+    "handler",
+    ["raise RuntimeError('training failed')", "return None", "return Job()(workdir)"],
+    ids=["converts", "swallows", "retries"],
+)
+@pytest.mark.parametrize("isolation", ["in-process", "process"])
+def test_code_that_catches_everything_may_catch_an_early_end(project, handler, isolation):
+    """All that the run does after that is ignored."""
+    pytest.importorskip("torch")
+    project(
+        f"""
+        def catches(workdir):
+            try:
+                return Job()(workdir)
+            except BaseException:
+                {handler}
+
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(catches, tmp_path, isolation="{isolation}")
+            report.assert_recovers()
+            early = [outcome for outcome in report.outcomes if outcome.ended_early]
+            assert early and all(outcome.steps == 4 for outcome in early if outcome.follows is None)
+            assert "all states were run" not in str(report)
+    """,
+        LOOP,
+    ).run(passed=1, fresh=True)
+
+
 def step(number, **changed):
     """A step of the golden run."""
     return StepRecord({"parameters": b"%d" % number, **changed}, (b"batch%d" % number,))

@@ -100,9 +100,12 @@ class EarlyEnd:
         if not is_due or not self._is_in_order(reads):
             return
         trace.matched_from = reads.opened()
-        if self._done is None or self._start is None:
-            raise Stop
-        if contents_of(self._start, trace.matched_from) in self._done:
+        if (
+            self._done is None
+            or self._start is None
+            or contents_of(self._start, trace.matched_from) in self._done
+        ):
+            trace.stopped = True
             raise Stop
 
     def _is_in_order(self, reads: ReadLog) -> bool:

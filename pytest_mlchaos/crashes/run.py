@@ -206,7 +206,7 @@ def _run(
             with time_limit(options.timeout, current() or Controller(Schedule()), "the run"):
                 ran.value = snapshot_value(call())
         except Stop:
-            ran.trace.stopped = True
+            pass
         except TrialTimeout as timeout:
             ran.hung = timeout.place
         except SystemExit as stop:
@@ -217,6 +217,8 @@ def _run(
             if isinstance(error, MlchaosError) and not isinstance(error, _JUDGEMENTS):
                 raise  # an error of the test or of mlchaos says nothing about the subject
             ran.error = error
+        if ran.trace.stopped:  # the subject may have caught the end, and gone on or failed
+            ran.value = ran.error = ran.hung = None
         ran.duration = perf_counter() - start
     ran.read, ran.observed = reads.files, reads.observed
     ran.output = output.getvalue()[-_MAX_OUTPUT_CHARACTERS:]

@@ -148,7 +148,7 @@ class _Tracer:
 
     def _after(self) -> None:
         digests, self._open = self._open, None
-        if digests is None:
+        if digests is None or self.trace.stopped:
             return
         self.trace.steps.append(
             StepRecord(digests, tuple(self._data), tuple(self._batches), self._began)

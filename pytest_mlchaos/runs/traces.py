@@ -62,7 +62,7 @@ class Trace:
     Loaders without workers do not count: they draw a seed and do not use it.
     """
     stopped: bool = False
-    """True if the run was stopped at its horizon."""
+    """True if the run was stopped at its horizon. What it did after that does not count."""
     matched_from: frozenset[str] | None = None
     """The files that the run had opened when its horizon could end it, or None before that."""
     marks: set[GeneratorMark] = dataclasses.field(default_factory=set)
