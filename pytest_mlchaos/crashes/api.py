@@ -246,7 +246,7 @@ class CrashOptions:
 
     def gains(self, first: Baseline) -> bool:
         """Return True if runs at a time gain more time than their golden runs take."""
-        if self.jobs != "auto" or first.golden.ran.duration < WORTHWHILE_SECONDS:
+        if self.jobs != "auto" or first.second.duration < WORTHWHILE_SECONDS:
             return False
         states = states_of(first, self.exploration(None, lambda: False))
         return _processors() > 1 and len(states) >= WORTHWHILE_STATES

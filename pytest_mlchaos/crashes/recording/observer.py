@@ -99,6 +99,7 @@ class Observer:
         self._moving: dict[int, _File | None] = {}
         self._folders: dict[int, str] = {}
         self._watched: set[str] = set()
+        self._real_folders: dict[str, str] = {}
         self._read: set[str] = set()
         self._asked: set[str] = set()
         self._asks_for_all = False
@@ -263,16 +264,23 @@ class Observer:
 
     def _relative(self, path: str | bytes, *, follow: bool = True) -> str | None:
         """Return a path relative to the root, or None if it is outside."""
-        text = os.fsdecode(path)
-        if follow:
+        folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+        text = os.path.join(self._real_folder(folder), name)
+        if follow and os.path.islink(text):
             text = os.path.realpath(text)
-        else:
-            folder, name = os.path.split(os.path.abspath(text))
-            text = os.path.join(os.path.realpath(folder), name)
         if text == self._root:
             return ""
         inside = text.startswith(self._root + os.sep)
         return os.path.relpath(text, self._root).replace(os.sep, "/") if inside else None
+
+    def _real_folder(self, folder: str) -> str:
+        """Return the real path of a directory. Those outside the root are remembered."""
+        if folder in self._real_folders:
+            return self._real_folders[folder]
+        real = os.path.realpath(folder)
+        if not real.startswith(self._root):
+            self._real_folders[folder] = real
+        return real
 
     def _path_of(self, fd: object) -> str | None:
         try:
