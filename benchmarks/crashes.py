@@ -31,10 +31,17 @@ TESTS = """
 import crashes, loop
 
 def test_explored(mlchaos, tmp_path):
-    crashes.wanted(lambda *args, **keywords: mlchaos.explore_crashes(loop.train, str(tmp_path / crashes.fresh_name()), *args, **keywords))
+    def explore(*args, **keywords):
+        report = mlchaos.explore_crashes(loop.train, str(tmp_path / crashes.fresh_name()), *args, **keywords)
+        report.assert_recovers()
+        return report
+
+    crashes.wanted(explore)
 """
 BUDGETS = {"in-process": 25.0, "process": 60.0}
-HORIZON = 20
+OWN_RUNS_BUDGET = 25.0
+KILOBYTES = 40
+"""The size of the checkpoints of the job with 8 saves, which has some 130 crash states."""
 KILLED = """
 import os, sys
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -152,7 +159,12 @@ def measure(quick: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = in_a_test(
-            folder, lambda explore: [*_beyond(explore, folder, quick), *_growth(explore, quick)]
+            folder,
+            lambda explore: [
+                *_beyond(explore, folder, quick),
+                *_skipping(explore, quick),
+                *_growth(explore, quick),
+            ],
         )
         found += _killing(folder, found, quick)
         found += [_snapshots(folder, 1, 5 if quick else 15)]
@@ -180,7 +192,9 @@ def _beyond(explore: Callable[..., Any], folder: Path, quick: bool) -> list[Figu
         explore(20, isolation=isolation)  # warm up
         wall, used, share = [], [], []
         for _ in range(2 if quick else 5):
-            report, all_of_it = timed(lambda isolation=isolation: explore(100, isolation=isolation))
+            report, all_of_it = timed(
+                lambda isolation=isolation: explore(100, isolation=isolation, exhaustive=True)
+            )
             own, states = _own(plain, report), len(report.states)
             wall.append((all_of_it[0] - own[0]) / states * 1e3)
             used.append((all_of_it[1] - own[1]) / states * 1e3)
@@ -194,23 +208,59 @@ def _beyond(explore: Callable[..., Any], folder: Path, quick: bool) -> list[Figu
     return found
 
 
-def _growth(explore: Callable[..., Any], quick: bool) -> list[Figure]:
-    """Measure longer loops per state, and per state and remaining step, to the end and to a
-    horizon.
+def _skipping(explore: Callable[..., Any], quick: bool) -> list[Figure]:
+    """Measure an exploration in runs of its own subject, which saves 8 times, against exhaustive
+    ones.
     """
+    job = (80, 10, "atomic", KILOBYTES)
+
+    def own() -> float:
+        import loop
+
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            return timed(lambda: loop.train(folder, *job))[1][1]
+
     found = []
-    for horizon in (None, HORIZON):
-        for steps in (20, 100) if quick else (20, 100, 400):
+    for exhaustive in (False, True):
+        runs, note = [], ""
+        for _ in range(2 if quick else 5):
+            before = own()
+            report, (_, used) = timed(
+                lambda exhaustive=exhaustive: explore(
+                    *job, isolation="in-process", exhaustive=exhaustive
+                )
+            )
+            runs.append(2 * used / (before + own()))
+            note = told(report)
+        what = "everything" if exhaustive else "the default"
+        budget = None if exhaustive else OWN_RUNS_BUDGET
+        found.append(_figure(f"exploration of 8 saves, {what}", "own runs", runs, budget, note))
+    return found
+
+
+def told(report: Any) -> str:
+    """Return how many states of an exploration were run, skipped and verified."""
+    own = [outcome for outcome in report.outcomes if outcome.follows is None]
+    return (
+        f"{len(report.states)} states: {len(own)} run, of which {sum(o.verified for o in own)} "
+        f"verify others and {sum(o.ended_early for o in own)} ended early; "
+        f"{len(report.outcomes) - len(own)} skipped; of the processor"
+    )
+
+
+def _growth(explore: Callable[..., Any], quick: bool) -> list[Figure]:
+    """Measure longer loops per state, by default and to the end of each run."""
+    found = []
+    for exhaustive in (False, True):
+        for steps in (20, 100) if quick or exhaustive else (20, 100, 400):
             report, (wall, used) = timed(
-                lambda steps=steps, horizon=horizon: explore(
-                    steps, isolation="in-process", horizon=horizon
+                lambda steps=steps, exhaustive=exhaustive: explore(
+                    steps, isolation="in-process", exhaustive=exhaustive
                 )
             )
             states = len(report.states)
-            left = sum(steps - (outcome.resumed_at or 0) for outcome in report.outcomes)
-            by_step = f", {used / left * 1e3:.2f} ms by step left" if horizon is None else ""
-            note = f"{states} states, {used:.1f} s of the processor, {used / states * 1e3:.0f} ms by state{by_step}"
-            what = f"exploration of {steps} steps" + (f", horizon={horizon}" if horizon else "")
+            note = f"{states} states, {used:.1f} s of the processor, {used / states * 1e3:.0f} ms by state"
+            what = f"exploration of {steps} steps" + (", everything" if exhaustive else "")
             found.append(_figure(what, "s", [wall], None, note))
     return found
 
