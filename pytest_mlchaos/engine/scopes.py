@@ -15,12 +15,11 @@ GOLDEN_COPY_PREFIX = "mlchaos-golden-"
 """The prefix of the names of our own directories, which are not part of any subject."""
 
 
-def inside() -> str:
-    """Return the current operation, or an empty text.
+inside = _INSIDE.get
+"""Return the current operation, or an empty text. Tasks and loops that start inside inherit it.
 
-    Tasks and loops that start inside inherit it.
-    """
-    return _INSIDE.get()
+It is the variable's own method, because the recorder's hooks call it at each call of a C function.
+"""
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.digests import digest, random_states
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
+from ..engine.scopes import INTERNAL_OPERATION, within
 from ..sites.dataloader import watch_batches
 from .generator_marks import watch_generators
 from .traces import GeneratorMark, StepRecord, Trace
@@ -142,9 +143,11 @@ class _Tracer:
     def _begin(self, optimizers: list[Any]) -> None:
         self._began = perf_counter() - self._start
         self._unused = []
-        random = self._states()
-        self._look(random)
-        self._open = {**self._digests(optimizers), **random}
+        # The recorder's hooks pause: nothing here writes.
+        with within(INTERNAL_OPERATION):
+            random = self._states()
+            self._look(random)
+            self._open = {**self._digests(optimizers), **random}
 
     def _after(self) -> None:
         digests, self._open = self._open, None
@@ -204,7 +207,8 @@ class _Tracer:
     # -- data --------------------------------------------------------------------------------------
 
     def _on_batch(self, batch: object) -> Any:
-        self._batches.append(digest(batch))
+        with within(INTERNAL_OPERATION):
+            self._batches.append(digest(batch))
         return batch
 
     def _look(self, random: dict[str, bytes]) -> None:
@@ -314,7 +318,8 @@ class _Tracer:
             if next(module.parameters(), None) is None:
                 return  # for example a loss
             self._models[id(module)] = weakref.ref(module)
-        self._data.append(digest([args, kwargs]))
+        with within(INTERNAL_OPERATION):
+            self._data.append(digest([args, kwargs]))
         self.trace.passes += 1
 
     def _watch_backward(self, torch: ModuleType, patches: Patches) -> None:
