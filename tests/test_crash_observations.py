@@ -328,6 +328,23 @@ def test_a_file_without_reserved_blocks_counts_as_read_when_it_is_written(folder
 
 
 @needs_events
+def test_a_directory_that_cannot_be_watched_leaves_nothing_known(folder, monkeypatch):
+    """A limit of the system is reached below the directory, so its reads would not be seen."""
+    add = inotify.Inotify.add
+
+    def refused(self, path, **keywords):
+        if path.endswith("sub"):
+            raise inotify.NoInotify(28, "refused")
+        return add(self, path, **keywords)
+
+    monkeypatch.setattr(inotify.Inotify, "add", refused)
+    with InotifyReadLog.of(folder) as reads:
+        (folder / "sub" / "c").read_text()
+    assert reads.observed is None
+    assert reads.files is None
+
+
+@needs_events
 def test_lost_events_leave_nothing_known(folder, monkeypatch):
     """If the queue of the kernel overflows, no state follows from the run."""
     lost = inotify.Event(-1, inotify.OVERFLOW, 0, "")

@@ -60,11 +60,20 @@ class InotifyReadLog:
         self.files: frozenset[str] | None = None
         self.observed: Observed | None = None
         if inotify.available():
-            with contextlib.suppress(OSError):  # the limits of instances or watches are reached
+            try:
                 self._inotify = Inotify()
                 self._observer = Observer(self._root)
                 self._watch(str(root), "", self._inotify)
                 tuple(self._inotify.read())  # the listings of the directories above
+            except OSError:  # the limits of instances or watches are reached: some are not watched
+                self._give_up()
+
+    def _give_up(self) -> None:
+        if self._inotify is not None:
+            self._inotify.close()
+        if self._observer is not None:
+            self._observer.close()
+        self._inotify = self._observer = None
 
     @classmethod
     @contextlib.contextmanager
