@@ -4,11 +4,15 @@ those of sound ones are not. Torch-free.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import pickle
 import sqlite3
 import textwrap
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,7 @@ from pytest_mlchaos.crashes.compare_files import says_nothing
 from pytest_mlchaos.crashes.end_digests import endings
 from pytest_mlchaos.crashes.model import Content, CrashState, File, RunResult
 from pytest_mlchaos.crashes.verdicts import CrashJudge
+from pytest_mlchaos.runs.traces import StepRecord, Trace
 
 
 @pytest.mark.parametrize("value", [None, "done", 0, True, Path("out"), {"step": 6, "files": ["a"]}])
@@ -60,6 +65,24 @@ def test_a_file_that_differs_is_found_where_the_value_says_nothing_or_a_run_read
         of({"a": "1", "t": "1"}, {"a": "1", "t": "3"}, second={"a": "1", "t": "2"})[0]
         == "recovered"
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "verdict"), [("last.pt", "recovered"), ("metrics.json", "diverged")]
+)
+def test_a_checkpoint_is_judged_by_the_steps_where_there_are_any(file, verdict):
+    """It also holds what nothing uses. A text that a run reads is compared."""
+
+    def ran(content, **more):
+        texts = {"metrics.json": content} if file == "metrics.json" else {}
+        trace = Trace([StepRecord({"parameters": b"1"})], {"parameters": b"2"})
+        return RunResult(value=0.5, trace=trace, files={file: content}, texts=texts, **more)
+
+    judge = CrashJudge(ran(b"golden"))
+    judge.differs(ran(b"golden"))
+    state = CrashState("a#0", 0, file, f"{file} complete", {file: File(Content(1, b"1"))})
+    (outcome,) = judge.finish([judge.outcome(state, ran(b"other", read=frozenset([file])))])
+    assert outcome.verdict == verdict
 
 
 LOG = "step,loss\n1,0.5\n2,0.4\n3,0.3\n"
@@ -154,6 +177,11 @@ def test_files_are_told_by_their_meaning(tmp_path):
         != told(b'{"a": 1, "b": 3}')
     )
     assert told(b"\x80 not a pickle") != told(b"\x80 not a pickle either")
+    for compress in (zlib.compress, gzip.compress, bz2.compress, lzma.compress):
+        assert told(compress(pickle.dumps(fresh))) == told(compress(pickle.dumps(loaded)))
+        assert told(compress(pickle.dumps(fresh))) != told(compress(pickle.dumps({"step": 2})))
+        cut = compress(pickle.dumps(fresh))[:-9]
+        assert told(cut) != told(cut[:-1])
     pages = []
     for extra in (0, 2, 2):
         (tmp_path / "file").unlink()

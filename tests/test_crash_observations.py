@@ -437,7 +437,7 @@ SAW = Observed(frozenset({"last"}), NOTHING, frozenset({"last", "tmp"}))
         ({"last": file("las", 5)}, {}, (), False),
         ({"tmp": None}, {}, (), False),
         ({"new": file("")}, {}, (), False),
-        ({"tmp": Folder()}, {}, (), False),
+        ({"tmp": Folder(mode=0o644)}, {}, (), False),
         ({"tmp": Link("last")}, {}, (), False),
         ({"link": Link("tmp")}, {}, (), False),
         ({"tmp": file("tmp", 7, 0o600)}, {}, (), False),

@@ -96,3 +96,35 @@ def test_a_subject_that_fresh_processes_cannot_run_is_said_to_be_unchecked(proje
             report.assert_recovers()
             assert "fresh process" not in str(report)
     """).run(passed=3)
+
+
+def test_a_lock_that_names_the_test_s_own_process_is_explored_in_fresh_ones(project):
+    """A killed process is gone, and the process of the test is not."""
+    project("""
+        import os
+
+        def alive(pid):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return False
+            return True
+
+        def locked(workdir):
+            lock, new = pathlib.Path(workdir) / "pid", pathlib.Path(workdir) / "pid.new"
+            if lock.exists() and alive(int(lock.read_text())):
+                raise RuntimeError("another job runs")
+            new.write_text(str(os.getpid()))
+            new.replace(lock)
+            (pathlib.Path(workdir) / "result").write_text("done")
+            lock.unlink()
+            return 0.5
+
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(locked, tmp_path)
+            report.assert_recovers()
+            assert "pid names this process, which is not killed" in str(report)
+
+        def test_here(mlchaos, tmp_path):
+            assert mlchaos.explore_crashes(locked, tmp_path, isolation="in-process").failures
+    """).run(passed=2)

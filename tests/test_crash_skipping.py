@@ -182,6 +182,19 @@ def test_parallel_workers_skip_the_same_states(project):
     """).run(passed=1)
 
 
+def test_a_job_that_saves_its_directory_is_run_by_one_worker(project):
+    """Files that name their directory cannot be compared with those of a different directory."""
+    project("""
+        def names_itself(workdir):
+            (pathlib.Path(workdir) / "where").write_text(str(workdir))
+            train(workdir, steps=2)
+
+        def test_it(mlchaos, tmp_path):
+            report = mlchaos.explore_crashes(names_itself, tmp_path, isolation="process", jobs=2)
+            report.assert_recovers()
+    """).run(passed=1)
+
+
 # -- runs that end early ---------------------------------------------------------------------------
 
 

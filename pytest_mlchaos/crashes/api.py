@@ -429,10 +429,19 @@ def _baselines(
     first = _for_parallel_runs(first, options)
     count = options.workers(first)
     others = [_beside(home / str(job) / root.name) for job in range(1, count)]
-    return [
-        first,
-        *(replicate_baseline(first, choice(job, folder)) for job, folder in enumerate(others, 1)),
-    ]
+    more = [replicate_baseline(first, choice(job, folder)) for job, folder in enumerate(others, 1)]
+    return [first, *(one for one in more if _leaves_the_same(first, one))]
+
+
+def _leaves_the_same(first: Baseline, other: Baseline) -> bool:
+    """Return True if a run in a different directory leaves the same files.
+
+    Files that name their directory differ, and could not be compared with those of the first.
+    """
+    mine, theirs, again = first.golden.ran.files, other.golden.ran.files, first.second.files
+    return all(
+        theirs.get(path) == digest for path, digest in mine.items() if again.get(path) == digest
+    )
 
 
 def _for_parallel_runs(first: Baseline, options: CrashOptions) -> Baseline:

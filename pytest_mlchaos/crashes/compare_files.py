@@ -33,7 +33,8 @@ class Endings:
 
     ``patterns`` name the files to compare byte by byte. Without patterns, all files are compared if
     the returned value shows nothing of the training. If it does, only files that some run reads are
-    compared.
+    compared. Of these, checkpoints (files that are not short texts) are left out if steps of torch
+    were seen. They also hold what nothing uses, for example a generator that no code draws from.
 
     Files that differ between two golden runs are left out. So are logs with repeated lines, and
     numbered directories of which each run makes a new one. Append-only files do not count as logs
@@ -83,8 +84,15 @@ class Endings:
                 for path in self._stable
                 if any(fnmatch.fnmatch(path, pattern) for pattern in self._patterns)
             )
-        everything = says_nothing(self._golden.value)
-        return sorted(path for path in self._stable if everything or path in read)
+        if says_nothing(self._golden.value):
+            return sorted(self._stable)
+        # The digests of the steps show what a checkpoint holds, and leave out what nothing uses.
+        judged_by_steps = bool(self._golden.trace.steps)
+        return sorted(
+            path
+            for path in self._stable
+            if path in read and not (judged_by_steps and path not in self._golden.texts)
+        )
 
     def _difference(
         self, step: int, outcome: CrashOutcome, read: frozenset[str]

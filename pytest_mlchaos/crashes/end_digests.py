@@ -5,17 +5,22 @@ The digests show differences in meaning rather than in bytes.
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import sqlite3
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .pickle_values import pickle_digest
 
@@ -23,6 +28,8 @@ __all__ = ["digest_of_values", "endings"]
 
 MAX_TEXT_BYTES = 1 << 16
 """Texts of at most this many bytes are kept as a whole."""
+MAX_DECOMPRESSED_BYTES = 1 << 25
+"""Compressed files with more content are compared by their bytes."""
 MAX_PARSED_BYTES = 1 << 22
 """Larger files are compared by their bytes instead of being parsed."""
 _MAX_KNOWN_FORMS = 256
@@ -155,8 +162,43 @@ def _canonical_form(data: bytes, named: _Named) -> Iterator[bytes]:
             yield json.dumps(json.loads(data), sort_keys=True).encode()
         except (ValueError, RecursionError):
             yield data
+    elif (inner := _decompressed(data)) is not None:
+        yield from _canonical_form(inner, named)
     else:
         yield data
+
+
+def _decompressed(data: bytes) -> bytes | None:
+    """Return the content of a compressed file, or None if it is not one, is cut or is too large."""
+    for start, opened in _COMPRESSED.items():
+        if data.startswith(start):
+            with contextlib.suppress(OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+                with opened(io.BytesIO(data)) as file:
+                    inner: bytes = file.read(MAX_DECOMPRESSED_BYTES + 1)
+                return inner if len(inner) <= MAX_DECOMPRESSED_BYTES else None
+    return None
+
+
+def _open_zlib(file: io.BytesIO) -> io.BytesIO:
+    """Return the content of a zlib stream, which has no file format around it."""
+    stream = zlib.decompressobj()
+    inner = stream.decompress(file.read(), MAX_DECOMPRESSED_BYTES + 1)
+    if not stream.eof and len(inner) <= MAX_DECOMPRESSED_BYTES:
+        raise EOFError("the stream is cut")
+    return io.BytesIO(inner)
+
+
+_COMPRESSED: dict[bytes, Any] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"\x5d\x00\x00": lzma.LZMAFile,
+    b"x\x01": _open_zlib,
+    b"x^": _open_zlib,
+    b"x\x9c": _open_zlib,
+    b"x\xda": _open_zlib,
+}
+"""How to open a compressed file, by its first bytes."""
 
 
 def _rows(path: str) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 from collections.abc import Mapping, Sequence
 
 from ..core.validation import did_you_mean
 from ..errors import BadArgument, MlchaosError
 from .baseline import Baseline, Judge
-from .model import CrashOutcome, CrashState, RunResult
+from .model import CrashOutcome, CrashState, File, RunResult
+from .recording.content_store import ContentStore
 from .saves import with_saves
 from .states import CrashStates
 from .sweep import ExplorationOptions, kind_of, resume_all
@@ -20,6 +23,9 @@ __all__ = [
     "path_to",
     "states_of",
 ]
+
+MAX_LOCK_BYTES = 1 << 12
+"""A file of at most this size may be a lock, which names a process."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +235,7 @@ def _facts(outcome: CrashOutcome) -> tuple[object, ...]:
     return (
         "recovered" if outcome.verdict == "restarted" else outcome.verdict,
         outcome.resumed_at,
-        outcome.completed,
+        len(outcome.completed),  # their names and bytes may be random
         type(outcome.error).__name__,
         outcome.place,
         None if found is None else (found.step, found.component),
@@ -311,6 +317,11 @@ def _different(baseline: Baseline, found: Exploration, options: ExplorationOptio
     assert baseline.subprocess_runner is not None
     baseline.runner.leave(baseline.golden.start)
     examples = _examples(found.outcomes)
+    for outcome in examples:
+        named = _names_this_process(outcome, baseline.runner.contents)
+        if named:
+            # It would fail in a fresh process as well, because this one lives.
+            return f"{outcome.state.id} fails, and {named} names this process, which is not killed"
     runner = baseline.subprocess_runner() if examples else baseline.runner
     for number, outcome in enumerate(examples, 2):
         # An unconfirmed failure is not a finding, so this run is made whatever the budget.
@@ -329,6 +340,21 @@ def _different(baseline: Baseline, found: Exploration, options: ExplorationOptio
             here, fresh = _in_words(outcome), _in_words(there)
             return f"in one process for all runs, {outcome.state.id} {here}; in a fresh process it {fresh}"
     return None
+
+
+def _names_this_process(outcome: CrashOutcome, contents: ContentStore) -> str:
+    """Return the file with the id of this process, if a run from the state failed, or ''."""
+    if outcome.verdict not in ("failed", "hung"):
+        return ""
+    pattern = re.compile(rb"(?<!\d)%d(?!\d)" % os.getpid())
+    for path, node in outcome.state.tree.items():
+        if (
+            isinstance(node, File)
+            and node.content.size <= MAX_LOCK_BYTES
+            and pattern.search(b"".join(contents.blocks(node.content)))
+        ):
+            return path
+    return ""
 
 
 def _examples(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
