@@ -1,5 +1,6 @@
 """Note what a run can have learned about the directory that it started from, and use that."""
 
+import concurrent.futures
 import contextlib
 import ctypes
 import glob
@@ -8,6 +9,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -122,6 +124,15 @@ def opens_twice_by_c(folder):
     os.close(first)
 
 
+def maps_and_writes(folder):
+    """Write a file anew while a mapping of it is open."""
+    with open(folder / "a", "rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with memory:
+        assert memory[:4] == b"text"
+        (folder / "a").write_bytes(TEXT)
+
+
 def renames_by_c(source, target):
     """Return actions that append to a file, and rename something, as C++ code does."""
 
@@ -217,6 +228,7 @@ READS = {
     ),
     "appended and read at once, then written anew by C": (appends_and_reads_at_once_by_c, "a"),
     "open while it is written anew by C": (opens_twice_by_c, "a"),
+    "mapped while it is written anew": (maps_and_writes, "a"),
     "appended, then replaced by C": (renames_by_c("b", "sub/c"), "sub/c"),
     "appended, and its directory renamed by C": (renames_by_c("sub", "old"), "sub/c"),
     "copied": (lambda folder: shutil.copyfile(folder / "a", folder / "z"), "a"),
@@ -306,6 +318,23 @@ def test_sizes_and_times_are_noted_where_python_asks_for_them(folder, case, monk
     finally:
         os.chdir(before)
     assert asked == (None if found is None else frozenset(found.split()))
+
+
+@needs_events
+def test_a_process_may_be_forked_while_a_thread_looks_at_events(folder):
+    """It opens files, although no thread of it releases the lock."""
+
+    def fork():
+        pid = os.fork()
+        if not pid:
+            signal.alarm(5)
+            (folder / "z").write_text("new")
+            os._exit(0)
+        return os.waitpid(pid, 0)[1]
+
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    with pool, InotifyReadLog.of(folder) as reads, reads._lock:
+        assert pool.submit(fork).result() == 0
 
 
 @needs_events

@@ -107,7 +107,7 @@ MUTANTS = [
     (EARLY, "if place < 0:", "if False:"),
     (EARLY, "max(*gaps, trace.epoch_steps or 0) + 1", "min(gaps) + 1"),
     (EARLY, "            if change.step\n            and ", "            if "),
-    (EARLY, "if contents_of(self._start, trace.matched_from) in self._done:", "if True:"),
+    (EARLY, "contents_of(self._start, trace.matched_from) in self._done", "True"),
     (EARLY, "if found.keys() != expected.keys():", "if False:"),
     (EXPLORE, "if outcome.could_end_early and ", "if False and "),
 ]

@@ -183,7 +183,7 @@ class Observer:
                 self._read.add(file.path)
                 continue
             if file.was_truncated(status) and (file.writers == 1 or not file.looked):
-                del self._files[key]
+                self._files.pop(key, None)
             else:
                 self._read.add(file.path)
 
@@ -211,8 +211,7 @@ class Observer:
             elif not flags & os.O_TRUNC:
                 self._note_read(path)
             else:
-                for key in [key for key, file in self._files.items() if file.path == path]:
-                    del self._files[key]
+                self._on_truncation(path)
         elif event in ("os.truncate", "os.link") and isinstance(arguments[0], (str, bytes)):
             path = self._relative(arguments[0])
             if path is not None:
@@ -220,13 +219,21 @@ class Observer:
         elif event == "os.truncate":
             self._note_read(self._path_of(arguments[0]))
 
+    def _on_truncation(self, path: str) -> None:
+        """Drop a file that Python is about to truncate by opening it."""
+        if os.getpid() != self._owner:
+            return  # the parent process has its own record
+        for key, file in tuple(self._files.items()):
+            if file.path == path:
+                self._forget(key)  # if it is still open, it may be mapped
+
     def _note_read(self, path: str | None) -> None:
         """Note that a path was read, in whatever process."""
         if path is None:
             return
         if os.getpid() != self._owner:
             self._tell(f"read {path}")
-        for file in self._files.values():
+        for file in tuple(self._files.values()):
             if file.path == path:
                 self._read.add(path)
 

@@ -143,9 +143,11 @@ class InotifyReadLog:
             self.observed = None if unsure else observed
 
     def _drain(self, *, counts: bool = True) -> None:
+        if os.getpid() != self._owner:
+            # A forked process shares the queue. A thread may have held the lock during the fork.
+            return
         with self._lock:
-            if self._inotify is None or os.getpid() != self._owner:
-                # A forked process shares the queue.
+            if self._inotify is None:
                 return
             for event in self._inotify.read():
                 self._overflown |= bool(event.mask & inotify.OVERFLOW)
@@ -167,7 +169,7 @@ class InotifyReadLog:
         if event not in STARTS and (writes or event in _CHANGES):
             self._drain()
         self._observer.on_audit(event, arguments)
-        if not writes or not isinstance(arguments[0], (str, bytes)):
+        if not writes or not isinstance(arguments[0], (str, bytes)) or os.getpid() != self._owner:
             return
         if not arguments[2] & os.O_TRUNC:
             return
