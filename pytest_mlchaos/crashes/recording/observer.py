@@ -73,6 +73,8 @@ class _File:
         """How often it was opened and then written, before it is known if that truncated it."""
         self.looked = False
         """True if it was read or only opened while ``writers`` was not 0."""
+        self.readers = 0
+        """How many opened it after the first writer, less those that closed it unwritten."""
 
     def was_truncated(self, status: os.stat_result) -> bool:
         """Return True if the file has been truncated since the run started."""
@@ -96,6 +98,7 @@ class Observer:
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self._files: dict[Key, _File] = {}
+        self._rewritten: dict[Key, _File] = {}
         self._moving: dict[int, _File | None] = {}
         self._folders: dict[int, str] = {}
         self._watched: set[str] = set()
@@ -142,8 +145,24 @@ class Observer:
             self._forget(key)
         elif file is not None:
             self._on_use(file, mask)
+        elif key in self._rewritten:
+            self._count_readers(self._rewritten[key], mask)
+
+    def _count_readers(self, file: _File, mask: int) -> None:
+        """Find readers that opened a file before it was truncated, and may have mapped it.
+
+        The kernel reports two opens as one if the first is still in its queue.
+        """
+        if mask & inotify.OPEN:
+            file.readers += 1
+        elif mask & inotify.CLOSE_NOWRITE:
+            file.readers -= 1
+            if file.readers < 0:
+                self._read.add(file.path)
 
     def _on_use(self, file: _File, mask: int) -> None:
+        if file.writers:
+            self._count_readers(file, mask)
         if mask & inotify.MODIFY:
             file.writers += file.opened
             if not file.opened and not file.writers:
@@ -165,6 +184,7 @@ class Observer:
 
     def _forget(self, key: Key) -> None:
         """Forget a file that the run has replaced or removed."""
+        self._rewritten.pop(key, None)
         file = self._files.pop(key, None)
         if file is not None and (file.writers or file.opened):
             self._read.add(file.path)  # it is too late to find out if it was truncated
@@ -184,6 +204,7 @@ class Observer:
                 continue
             if file.was_truncated(status) and (file.writers == 1 or not file.looked):
                 self._files.pop(key, None)
+                self._rewritten[key] = file
             else:
                 self._read.add(file.path)
 
