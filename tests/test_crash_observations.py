@@ -262,6 +262,16 @@ def in_a_spawned_process(folder):
     process.join()
 
 
+def asks_in_a_removed_directory(folder):
+    """Ask for a current directory that was removed, which the kernel still answers."""
+    gone = folder.parent / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    assert os.stat(".").st_nlink == 0
+    assert os.listdir(".") == os.listdir() == list(os.scandir()) == []
+
+
 ASKS = {
     "nothing": (lambda folder: None, ""),
     "os.stat": (lambda folder: os.stat(folder / "a"), "a"),
@@ -276,6 +286,7 @@ ASKS = {
         lambda folder: contextlib.chdir(folder).__enter__() or os.stat("a"),
         "a",
     ),
+    "in a removed directory": (asks_in_a_removed_directory, None),
     "getsize": (lambda folder: os.path.getsize(folder / "a"), "a"),
     "getmtime": (lambda folder: os.path.getmtime(folder / "a"), "a"),
     "Path.stat": (lambda folder: (folder / "a").stat(), "a"),

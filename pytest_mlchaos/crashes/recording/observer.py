@@ -262,7 +262,10 @@ class Observer:
         # A directory that is listed by its descriptor was announced when it was opened.
         if folder is not None and not isinstance(folder, (str, bytes)):
             return
-        if os.path.realpath(os.fsdecode(folder or ".")) not in self._watched:
+        try:
+            if os.path.realpath(os.fsdecode(folder or ".")) not in self._watched:
+                return
+        except OSError:  # the current directory was removed
             return
         if os.getpid() == self._owner:
             self._announced_lists += 1
@@ -292,7 +295,10 @@ class Observer:
 
     def _relative(self, path: str | bytes, *, follow: bool = True) -> str | None:
         """Return a path relative to the root, or None if it is outside."""
-        folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+        try:
+            folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+        except OSError:  # the current directory was removed
+            return None
         text = os.path.join(self._real_folder(folder), name)
         if follow and os.path.islink(text):
             text = os.path.realpath(text)

@@ -130,7 +130,10 @@ def _absolute(path: Any, folder: int | None) -> str:
         except OSError:
             return UNKNOWN
         return above if folder is None else os.path.join(above, text)
-    return os.path.abspath(text)
+    try:
+        return os.path.abspath(text)
+    except OSError:  # the current directory was removed
+        return UNKNOWN
 
 
 def _is_ours(frame: types.FrameType) -> bool:
