@@ -188,6 +188,22 @@ def test_marks_select_tests(sensors):
     project.run("--strict-markers", passed=3)
 
 
+def test_marks_select_tests_that_use_the_fixture(sensors):
+    """Also through a different fixture. Without a fault of their own, they need none."""
+    project = sensors("""
+        import pytest
+        @pytest.fixture
+        def trained(mlchaos): return mlchaos
+        def test_direct(mlchaos): pass
+        def test_indirect(trained): pass
+        @chaos.stuck_sensor(at=0)
+        def test_fault(mlchaos): read()
+        def test_plain(): pass
+    """)
+    project.run("--strict-markers", "-m", "mlchaos", passed=3, deselected=1)
+    project.run("-m", "not mlchaos", passed=1, deselected=3)
+
+
 def test_marks_fixture_and_options_describe_themselves(sensors):
     """``--markers``, ``--fixtures``, ``--help`` and the catalogue."""
     project = sensors("def test_it(): pass")

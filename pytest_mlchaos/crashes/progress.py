@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from time import perf_counter  # bound before the subject's clock is patched, so it is the real one
 
+from ..core.progress import report_step
+from .model import CrashOutcome
+
 __all__ = ["Progress"]
 
 
@@ -16,6 +19,9 @@ class Progress:
     def __init__(self) -> None:
         self._doing: dict[int, tuple[str, float]] = {}
         self._took: list[tuple[float, str]] = []
+        self._total = 0
+        self._bad: set[str] = set()
+        self.outcomes: dict[str, CrashOutcome] = {}
 
     @contextlib.contextmanager
     def doing(self, phase: str, state: str = "") -> Iterator[None]:
@@ -29,6 +35,18 @@ class Progress:
         del self._doing[thread]
         if state:
             self._took.append((perf_counter() - start, state))
+
+    def note(self, outcome: CrashOutcome, total: int) -> None:
+        """Keep the outcome of one of ``total`` states."""
+        self.outcomes[outcome.state.id] = outcome
+        self._total = max(total, self._total)
+        (self._bad.discard if outcome.verdict == "recovered" else self._bad.add)(outcome.state.id)
+        report_step("crash states", len(self.outcomes), self._total, len(self._bad))
+
+    @property
+    def total(self) -> int:
+        """Return the number of states to try, or 0 if none was tried."""
+        return self._total
 
     @property
     def tried(self) -> str:

@@ -303,7 +303,8 @@ def resume_all(
                     continue
                 phase = f"resuming from crash state {state.id}, number {count} of {len(order)}"
                 with options.progress.doing(phase, state.id):
-                    found[place] = lane.outcome(place, state, mine, ran, over)
+                    found[place] = one = lane.outcome(place, state, mine, ran, over)
+                options.progress.note(one, len(order))
             with options.progress.doing("checking crash states that follow from others"):
                 for place, outcome in lane.last_checks():
                     found[place] = outcome

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import tempfile
 from collections.abc import Generator
@@ -44,6 +45,11 @@ _began: pytest.StashKey[list[float]] = pytest.StashKey()
 
 NOT_EXPECTED = (BadArgument, FaultError, NeverStruck, Vacuous)
 """Errors about the test, not about its subject. ``xfail`` does not hide them."""
+
+USES_FIXTURE = pytest.mark.mlchaos
+"""The mark of a test that uses the fixture and declares no fault. Only this object is without
+``fault=``.
+"""
 
 _MARKS = (
     "mlchaos(fault, at=None, p=None, times=None, where=None, rank=None, **parameters): inject a "
@@ -140,6 +146,15 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Show the progress of explorations. pytest's terminal reporter exists now."""
+    if sys.stdout.isatty() or os.environ.get("CI"):
+        from .progress_line import line_for
+
+        if line := line_for(session.config):
+            session.config.pluginmanager.register(line, "mlchaos-progress")
+
+
 def _check_outputs(config: pytest.Config) -> None:
     """Raise a usage error if an output path is not writable, or if a production pattern is wrong."""
     journal, keep = config.getoption("mlchaos_journal"), config.getoption("mlchaos_keep_state")
@@ -194,8 +209,16 @@ def _check(config: pytest.Config, late: bool) -> None:
         raise pytest.UsageError(f"mlchaos: {error}") from None
 
 
-def pytest_collection_modifyitems(config: pytest.Config) -> None:
-    """Check the replay again: all faults are registered now."""
+@pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that use the fixture. Check the replay: all faults are registered now."""
+    for item in items:
+        if (
+            isinstance(item, pytest.Function)
+            and "mlchaos" in item.fixturenames
+            and item.get_closest_marker("mlchaos") is None
+        ):
+            item.add_marker(USES_FIXTURE)
     if config.getoption("mlchaos_replay") is not None and not hasattr(config, "workerinput"):
         _check(config, late=True)
 
@@ -236,9 +259,7 @@ def _is_chaos(item: pytest.Item) -> bool:
                 "instead of the whole module or class, or move the test into a function"
             )
         return False
-    return item.get_closest_marker("mlchaos") is not None or "mlchaos" in getattr(
-        item, "fixturenames", ()
-    )
+    return item.get_closest_marker("mlchaos") is not None or "mlchaos" in item.fixturenames
 
 
 def _hide_frames() -> None:
@@ -285,10 +306,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Run the body of a chaos test as trials, in place of ``item.runtest``."""
     if not _is_chaos(item):
         return (yield)
+    from ..core.progress import followed_by
     from ..engine.attribution import forget_scopes
     from ..engine.patching import Patches
     from ..engine.scopes import forget_all
     from ..engine.user_code import Project, for_project
+    from .progress_line import listener_of
     from .test_runner import Trials
 
     forget_all()
@@ -303,7 +326,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     item.runtest = item.stash[_trials]  # type: ignore[method-assign]
     interrupted = False
     try:
-        with for_project(project):
+        with for_project(project), followed_by(listener_of(item.config, item)):
             return (yield)
     except BaseException as error:
         interrupted = not isinstance(error, Exception)

@@ -14,6 +14,7 @@ from ..core.schedule import Schedule
 from ..core.settings import Settings, parse_settings
 from ..core.validation import format_value
 from ..errors import BadArgument, MissingExtra
+from . import USES_FIXTURE
 from .pytest_internals import source_marks
 
 __all__ = ["DeclaredFault", "declared_by", "settings_of"]
@@ -30,7 +31,12 @@ class DeclaredFault:
 def declared_by(item: pytest.Item) -> list[DeclaredFault]:
     """Return the faults that an item's marks declare. Raise ``BadArgument`` at the first wrong one."""
     faults.load()
-    return [_from_mark(mark, origin) for origin, mark in enumerate(source_marks(item, "mlchaos"))]
+    return [_from_mark(mark, origin) for origin, mark in enumerate(fault_marks(item))]
+
+
+def fault_marks(item: pytest.Item) -> list[pytest.Mark]:
+    """Return the marks that declare a fault, in source order."""
+    return [mark for mark in source_marks(item, "mlchaos") if mark is not USES_FIXTURE.mark]
 
 
 def _from_mark(mark: pytest.Mark, origin: int) -> DeclaredFault:

@@ -24,7 +24,7 @@ from ..engine.patching import Patches
 from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
 from ..search.space import Probe, Space, variants
-from .marks import DeclaredFault, declared_by, replayed_schedule, settings_of
+from .marks import DeclaredFault, declared_by, fault_marks, replayed_schedule, settings_of
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Trials:
         # By oracle: whether it could judge anything in some trial.
         self._judgements: dict[str, bool] = {}
         self._nodeid = self._body.nodeid
-        self.declares = item.get_closest_marker("mlchaos") is not None
+        self.declares = bool(fault_marks(item))
 
     def __call__(self) -> None:
         """Run the test. Raise the error of the smallest failing trial."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..core.progress import report_step
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.patching import Patches
@@ -101,6 +102,7 @@ class _Memory:
         self._results: dict[str, Cause | None] = {}
         self.tried: list[Schedule] = []
         self.ended_early = False
+        self.shrinking = False
         self._budget = settings.budget
         self._deadline: float | None = None
         self._limit = settings.max_trials
@@ -115,7 +117,18 @@ class _Memory:
                 raise _SearchOver
             self.tried.append(schedule)
             self._results[key] = self._note(schedule, self._trial(schedule))
+            self._show()
         return self._results[key]
+
+    def _show(self) -> None:
+        bad = sum(failure.count for failure in self.failures.values())
+        report_step(
+            "schedules",
+            self.trials,
+            max(self._limit, self.trials),
+            bad,
+            "shrinking" if self.shrinking else "",
+        )
 
     @property
     def trials(self) -> int:
@@ -159,6 +172,7 @@ def explore(
         _sweep(space, memory, settings)
         if not memory.failures:
             _search(space, memory, settings, name)
+    memory.shrinking = True
     with contextlib.suppress(_SearchOver):
         for cause, failure in list(memory.failures.items()):
             failure.smallest = minimise(

@@ -1,0 +1,175 @@
+"""The progress line of an exploration, on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from pytest_mlchaos.core.progress import Step
+from pytest_mlchaos.plugin.progress_line import text_of
+
+JOB = """
+    import json, os, time
+    def job(workdir):
+        time.sleep(0.03)
+        state = workdir / "state.json"
+        steps = json.loads(state.read_text()) if state.exists() else 0
+        while steps < 8:
+            steps += 1
+            state.write_text(json.dumps(steps))
+        return steps
+    def test_plain(): pass
+    def test_any_moment(mlchaos, tmp_path):
+        mlchaos.explore_crashes(job, tmp_path).assert_recovers()
+"""
+SEARCH = """
+    import time
+    from pytest_mlchaos import chaos, visit
+    @chaos.call_delay(target="json:dumps", delay=0.0)
+    @chaos.settings(max_trials=12)
+    def test_search():
+        import json
+        time.sleep(0.05)
+        for _ in range(20): json.dumps({})
+"""
+SHOWN = re.compile(rb"\x1b\[K (test_[^\x1b]*)\x1b\[(\d+)D")
+
+
+def command(*arguments):
+    """Return the command line of a pytest that loads few plugins."""
+    options = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:randomly", "--tb=no")
+    return [sys.executable, "-m", "pytest", *options, *arguments]
+
+
+@pytest.fixture
+def on_terminal(tmp_path):
+    """Run pytest on a pseudo-terminal, and return all that it wrote there."""
+
+    def run(source, *arguments):
+        (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
+        ours, theirs = pty.openpty()
+        written = []
+
+        def read():
+            try:
+                while data := os.read(ours, 65536):
+                    written.append(data)
+            except OSError:  # the other end is closed
+                pass
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+        environment.pop("CI", None)
+        try:
+            subprocess.run(
+                command(*arguments),
+                cwd=tmp_path,
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                env=environment,
+                check=False,
+                timeout=120,
+            )
+        finally:
+            os.close(theirs)
+            reader.join(10)
+            os.close(ours)
+        return b"".join(written)
+
+    return run
+
+
+def screen(written):
+    """Return the lines as a terminal shows them: it knows the few sequences that occur."""
+    lines, column = [""], 0
+    for part in re.findall(
+        r"\x1b\[\d*(?:;\d+)*[A-Za-z]|.|\n", written.decode().replace("\r\n", "\n")
+    ):
+        if part == "\n":
+            lines.append("")
+            column = 0
+        elif part == "\r":
+            column = 0
+        elif part == "\x1b[K":
+            lines[-1] = lines[-1][:column]
+        elif part.startswith("\x1b["):
+            column -= int(part[2:-1]) if part.endswith("D") else 0
+        else:
+            lines[-1] = f"{lines[-1][:column]}{part}{lines[-1][column + 1 :]}"
+            column += 1
+    return [line.rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("mode", [[], ["-v"], ["-n2"]], ids=["plain", "verbose", "xdist"])
+def test_exploration_shows_its_progress(on_terminal, mode):
+    """It says the test, the states, the failures and the time, and the cursor goes back."""
+    shown = SHOWN.findall(on_terminal(JOB, *mode))
+    assert all(len(text.decode()) + 1 == int(back) for text, back in shown)
+    texts = [text.decode() for text, _ in shown]
+    assert any(
+        re.fullmatch(r"test_any_moment · crash states \d+/\d+ · 1 bad · ~0:0\d left", text)
+        for text in texts
+    ), texts
+
+
+def test_progress_does_not_garble_the_dots(on_terminal):
+    """When pytest ends, its line is as it would be without a progress line."""
+    lines = screen(on_terminal(JOB))
+    assert [line for line in lines if line.startswith("test_it.py")] == [
+        f"test_it.py .F{' ' * 80}[100%]"
+    ]
+    assert not any("·" in line for line in lines)
+
+
+def test_search_shows_its_schedules(on_terminal):
+    """The trials of a search count as schedules."""
+    texts = [text.decode() for text, _ in SHOWN.findall(on_terminal(SEARCH))]
+    assert any(text.startswith("test_search · schedules ") for text in texts), texts
+
+
+def test_quiet_shows_no_progress(on_terminal):
+    """``-q`` switches it off."""
+    assert "crash states" not in on_terminal(JOB, "-q", "--no-summary").decode()
+
+
+def test_no_terminal_shows_no_progress(tmp_path):
+    """A pipe gets pytest's output alone."""
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB))
+    environment = {**os.environ, "CI": ""}
+    ran = subprocess.run(
+        command("--no-summary"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert "test_it.py .F" in ran.stdout
+    assert "crash states" not in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "text"),
+    [
+        (Step("crash states", 37, 133, 2), 37.5, "t · crash states 37/133 · 2 bad · ~1:40 left"),
+        (
+            Step("schedules", 12, 50, 1, "shrinking"),
+            9,
+            "t · schedules 12/50 · 1 failing · shrinking",
+        ),
+        (Step("worlds", 1, 40), 3, "t · worlds 1/40"),
+        (Step("crash states", 3), 3, "t · crash states 3"),
+    ],
+)
+def test_progress_in_words(step, seconds, text):
+    """The time left follows from the states after the first one."""
+    assert text_of("t", step, seconds) == text
