@@ -296,6 +296,7 @@ def run(steps, horizon=3, *, done=None, start=None, root=None, directories=None)
         (GOLDEN[8:], None),
         ([step(4), step(5, parameters=b"x"), *GOLDEN[6:]], 5),
         ([*GOLDEN[4:6], *GOLDEN[7:]], 5),
+        ([step(99), *GOLDEN], 4),
         ([*GOLDEN[4:6], *GOLDEN[4:]], 5),
         ([step(number, loss=b"x") for number in range(10)], None),
     ],
