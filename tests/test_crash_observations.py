@@ -8,6 +8,7 @@ import mmap
 import multiprocessing
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import sqlite3
@@ -143,6 +144,32 @@ def renames_by_c(source, target):
     return act
 
 
+def fails_to_truncate(folder):
+    """Open a file for writing when no descriptor is left, and read it later."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(folder / "a", os.O_WRONLY | os.O_TRUNC)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    (folder / "a").read_text()
+
+
+def writes_below_a_descriptor(folder):
+    """Write sub/a, by its name and the descriptor of its directory, and read a."""
+    (folder / "sub" / "a").write_text("text")
+    below = os.open(folder / "sub", os.O_RDONLY)
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        os.close(os.open("a", os.O_WRONLY | os.O_TRUNC, dir_fd=below))
+        (folder / "a").read_text()
+    finally:
+        os.chdir(before)
+        os.close(below)
+
+
 def saves_and_replaces(folder):
     """Write a temporary file and rename it over another one."""
     writes_by_c("a", os.O_WRONLY | os.O_TRUNC)(folder)
@@ -234,6 +261,12 @@ READS = {
     "written anew by a program, then read by it": (shell("echo new > a; cat a > /dev/null"), ""),
     "appended, then replaced by C": (renames_by_c("b", "sub/c"), "sub/c"),
     "appended, and its directory renamed by C": (renames_by_c("sub", "old"), "sub/c"),
+    "written anew by a relative path": (
+        lambda folder: contextlib.chdir(folder / "sub").__enter__() or open("c", "w").write("new"),
+        "",
+    ),
+    "an open that would truncate fails, then read": (fails_to_truncate, "a"),
+    "written anew below a descriptor, another one read": (writes_below_a_descriptor, "a"),
     "copied": (lambda folder: shutil.copyfile(folder / "a", folder / "z"), "a"),
     "opened as a database": (opens_database, "a"),
     "read in a fork": (forked(lambda folder: (folder / "a").read_text()), "a"),
@@ -252,7 +285,12 @@ def test_a_file_that_is_opened_counts_as_read_unless_that_truncates_it(folder, c
     not count.
     """
     actions, found = READS[case]
-    assert observed(folder, actions).read == frozenset(found.split())
+    before = os.getcwd()
+    try:
+        read = observed(folder, actions).read
+    finally:
+        os.chdir(before)
+    assert read == frozenset(found.split())
 
 
 def in_a_spawned_process(folder):

@@ -63,6 +63,8 @@ MUTANTS = [
     (OBSERVER, "return self.marked and (", "return ("),
     (OBSERVER, "if not file.opened and not file.writers:", "if False:"),
     (OBSERVER, "elif not flags & os.O_TRUNC:", "elif False:"),
+    (OBSERVER, "elif os.path.isabs(arguments[0]):", "else:"),
+    (OBSERVER, "file.truncating and mask & inotify.MODIFY", "file.truncating"),
     (OBSERVER, '("os.truncate", "os.link")', '("os.truncate",)'),
     (OBSERVER, "self._files[key] = moved", "pass"),
     (

@@ -73,6 +73,8 @@ class _File:
         """How often it was opened and then written, before it is known if that truncated it."""
         self.looked = False
         """True if it was read or only opened while ``writers`` was not 0."""
+        self.truncating = False
+        """True if Python has said that it truncates the file by opening it."""
         self.readers = 0
         """How many opened it after the first writer, less those that closed it unwritten."""
 
@@ -143,6 +145,8 @@ class Observer:
             self._moving[event.cookie] = self._files.pop(key, None)
         elif mask & _REPLACED:
             self._forget(key)
+        elif file is not None and file.truncating and mask & inotify.MODIFY:
+            self._files.pop(key, None)
         elif file is not None:
             self._on_use(file, mask)
         elif key in self._rewritten:
@@ -231,7 +235,7 @@ class Observer:
                 return  # the kernel tells of it, and of what it opened
             elif not flags & os.O_TRUNC:
                 self._note_read(path)
-            else:
+            elif os.path.isabs(arguments[0]):  # a relative one may be relative to a descriptor
                 self._on_truncation(path)
         elif event in ("os.truncate", "os.link") and isinstance(arguments[0], (str, bytes)):
             path = self._relative(arguments[0])
@@ -241,12 +245,17 @@ class Observer:
             self._note_read(self._path_of(arguments[0]))
 
     def _on_truncation(self, path: str) -> None:
-        """Drop a file that Python is about to truncate by opening it."""
+        """Drop a file that Python is about to truncate by opening it, once that has happened.
+
+        The open may fail, and then the file stays as it was.
+        """
         if os.getpid() != self._owner:
             return  # the parent process has its own record
-        for key, file in tuple(self._files.items()):
+        for file in tuple(self._files.values()):
             if file.path == path:
-                self._forget(key)  # if it is still open, it may be mapped
+                file.truncating = True
+                if file.opened or file.writers:
+                    self._read.add(path)  # if it is still open, it may be mapped
 
     def _note_read(self, path: str | None) -> None:
         """Note that a path was read, in whatever process."""
