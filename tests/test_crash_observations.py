@@ -117,12 +117,13 @@ def appends_and_reads_at_once_by_c(folder):
     writes_by_c("a", os.O_WRONLY | os.O_TRUNC)(folder)
 
 
-def opens_twice_by_c(folder):
+def opens_twice_by_c(folder, closes=True):
     """Keep a file open, which may be mapped, while it is written anew."""
     first = by_c(folder, "a", os.O_RDONLY)
     writes_by_c("b", os.O_WRONLY | os.O_TRUNC)(folder)
     writes_by_c("a", os.O_WRONLY | os.O_TRUNC)(folder)
-    os.close(first)
+    if closes:
+        os.close(first)
 
 
 def maps_and_writes(folder):
@@ -157,14 +158,14 @@ def fails_to_truncate(folder):
 
 
 def writes_below_a_descriptor(folder):
-    """Write sub/a, by its name and the descriptor of its directory, and read a."""
+    """Write sub/a, by its name and the descriptor of its directory, and append to a by C."""
     (folder / "sub" / "a").write_text("text")
     below = os.open(folder / "sub", os.O_RDONLY)
     before = os.getcwd()
     os.chdir(folder)
     try:
         os.close(os.open("a", os.O_WRONLY | os.O_TRUNC, dir_fd=below))
-        (folder / "a").read_text()
+        writes_by_c("a", os.O_WRONLY | os.O_APPEND)(folder)
     finally:
         os.chdir(before)
         os.close(below)
@@ -255,6 +256,10 @@ READS = {
     ),
     "appended and read at once, then written anew by C": (appends_and_reads_at_once_by_c, "a"),
     "open while it is written anew by C": (opens_twice_by_c, "a"),
+    "left open while it is written anew by C": (
+        lambda folder: opens_twice_by_c(folder, closes=False),
+        "a",
+    ),
     "mapped while it is written anew": (maps_and_writes, "a"),
     "mapped while it is written anew in a fork": (forked(maps_and_writes), "a"),
     "open while a program writes it anew": (shell("exec 3< a; echo new > a"), "a"),
@@ -266,7 +271,7 @@ READS = {
         "",
     ),
     "an open that would truncate fails, then read": (fails_to_truncate, "a"),
-    "written anew below a descriptor, another one read": (writes_below_a_descriptor, "a"),
+    "written anew below a descriptor, another one appended by C": (writes_below_a_descriptor, "a"),
     "copied": (lambda folder: shutil.copyfile(folder / "a", folder / "z"), "a"),
     "opened as a database": (opens_database, "a"),
     "read in a fork": (forked(lambda folder: (folder / "a").read_text()), "a"),
