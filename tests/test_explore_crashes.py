@@ -558,7 +558,7 @@ TICKS = """
         @pytest.fixture(autouse=True)
         def ticks(monkeypatch):
             # The budget's clock moves by one second each time that it is read: once for each state.
-            monkeypatch.setattr("pytest_mlchaos.crashes.api.perf_counter", itertools.count().__next__)
+            monkeypatch.setattr("pytest_mlchaos.crashes.tested.perf_counter", itertools.count().__next__)
 """
 
 

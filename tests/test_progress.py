@@ -29,10 +29,34 @@ JOB = """
     def test_any_moment(mlchaos, tmp_path):
         mlchaos.explore_crashes(job, tmp_path).assert_recovers()
 """
+SOUND = """
+    def sound(workdir):
+        state = workdir / "state.json"
+        steps = json.loads(state.read_text()) if state.exists() else 0
+        while steps < 8:
+            steps += 1
+            (workdir / "part").write_text(json.dumps(steps))
+            os.replace(workdir / "part", state)
+        return steps
+    def test_sound(mlchaos, tmp_path):
+        mlchaos.explore_crashes(sound, tmp_path).assert_recovers()
+    def test_budget(mlchaos, tmp_path):
+        mlchaos.explore_crashes(sound, tmp_path, max_states=3, require_all=True).assert_recovers()
+"""
+STOP = """
+    def stopped(workdir):
+        log = os.open(__file__ + ".runs", os.O_CREAT | os.O_RDWR | os.O_APPEND)
+        os.write(log, b".")
+        if os.fstat(log).st_size == 7: os.kill(os.getpid(), 2)
+        os.close(log)
+        return job(workdir)
+    def test_stop(mlchaos, tmp_path):
+        mlchaos.explore_crashes(stopped, tmp_path, isolation="in-process", exhaustive=True).assert_recovers()
+"""
 SEARCH = """
     import time
     from pytest_mlchaos import chaos, visit
-    @chaos.call_delay(target="json:dumps", delay=0.0)
+    @chaos.call_delay(target="json:dumps", delay=0.001)
     @chaos.settings(max_trials=12)
     def test_search():
         import json
@@ -154,7 +178,55 @@ def test_no_terminal_shows_no_progress(tmp_path):
         check=False,
     )
     assert "test_it.py .F" in ran.stdout
-    assert "crash states" not in ran.stdout
+    assert "·" not in ran.stdout
+
+
+def rows(text):
+    """Return the rows of the summary, with their times left out."""
+    found = re.findall(r"^(test_\w+   .*?)\s+\d+\.\d s$", text, re.MULTILINE)
+    return [re.sub(r"  +", " | ", row) for row in found]
+
+
+@pytest.mark.parametrize("mode", [[], ["-n2"]], ids=["plain", "xdist"])
+def test_summary_has_a_row_for_each_test(tmp_path, mode):
+    """In the order of the ids, for explorations that pass and that fail, and for searches."""
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB + SOUND))
+    (tmp_path / "test_a.py").write_text(textwrap.dedent(SEARCH))
+    ran = subprocess.run(
+        command(*mode), cwd=tmp_path, capture_output=True, text=True, check=False
+    ).stdout
+    assert rows(ran) == [
+        "test_search | 13 trials | all pass",
+        "test_any_moment | 10 crash states | 1 does not recover",
+        "test_budget | 25 crash states | 3 tried, these recover, the test fails",
+        "test_sound | 25 crash states | all recover",
+    ]
+    assert "3 of 25 crash states were tried" in ran.partition("test_budget   ")[2]
+    assert "mlchaos: 4 chaos tests" in ran
+
+
+def test_quiet_summary_is_one_line(tmp_path):
+    """``-q`` has the total alone."""
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB))
+    ran = subprocess.run(command("-q"), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert not rows(ran.stdout)
+    assert "mlchaos: 1 chaos test, 1 trial" in ran.stdout
+
+
+def test_interrupt_reports_what_was_found(tmp_path):
+    """Ctrl-C shows the failures so far and the line to paste, and ends the session as usual."""
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB + STOP))
+    ran = subprocess.run(
+        command("-k", "stop"), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == pytest.ExitCode.INTERRUPTED
+    for text in (
+        "interrupted: ",
+        "resume raised JSONDecodeError",
+        'reproduce: @chaos.crash(state="state.json@0#0")',
+        "! KeyboardInterrupt",
+    ):
+        assert text in ran.stdout
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ from .explore import (
     Exploration,
     confirm_in_subprocess,
     explore,
+    partial_exploration,
     path_to,
     states_of,
 )
@@ -67,10 +68,11 @@ from .run import RunOptions, Subject, ends_the_test, freeze_heap
 from .runners import InProcessRunner, SubprocessRunner, open_store
 from .states import completed_writes
 from .sweep import ExplorationOptions
+from .tested import TestInfo, either_over
 from .urls import check_shared, prefix_of, remote_at
 from .verdicts import CrashJudge
 
-__all__ = ["CrashOptions", "TestInfo", "asked_state", "crashed_run", "explore_crashes"]
+__all__ = ["CrashOptions", "asked_state", "crashed_run", "explore_crashes"]
 
 CALLER = "mlchaos.explore_crashes"
 
@@ -85,31 +87,6 @@ DIFFERS = (
 UNCHECKED = "not checked in a fresh process (state that the subject keeps in this process may help it to resume)"
 RECORDING_SLOWDOWN = 5.0
 """A recorded run may take this many times as long as an unrecorded one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TestInfo:
-    """The test that explores.
-
-    Attributes:
-        test: The test's id, as it is typed on the command line.
-        keep: The folder for copies of the states that a report names.
-        folder: The test's folder.
-        began: The start of the test's first exploration, in a list. All explorations of a test
-            share the budget.
-    """
-
-    test: str = ""
-    keep: Path | None = None
-    folder: Path | None = None
-    began: list[float] = dataclasses.field(default_factory=list)
-
-    def is_over(self, budget: float | None) -> Callable[[], bool]:
-        """Return a function that returns True after ``budget`` seconds of this test's explorations."""
-        if not self.began:
-            self.began.append(perf_counter())
-        end = math.inf if budget is None else self.began[0] + budget
-        return lambda: perf_counter() > end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -297,7 +274,7 @@ def explore_crashes(
     check_subject(subject, CALLER)
     options, progress = options.with_settings(settings), Progress()
     start = perf_counter()
-    is_over = _is_over(test_info.is_over(settings.budget), start, options.budget)
+    is_over = either_over(test_info.is_over(settings.budget), start, options.budget)
     asked = asked_state(controller)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_telling(progress))
@@ -308,7 +285,11 @@ def explore_crashes(
         wanted = dataclasses.replace(
             options.exploration(asked and asked[1], is_over, settings.seed), progress=progress
         )
-        baseline, found = confirm_in_subprocess(workers, explore(workers, wanted), wanted)
+        try:
+            baseline, found = confirm_in_subprocess(workers, explore(workers, wanted), wanted)
+        except KeyboardInterrupt:
+            _keep_partial(progress, perf_counter() - start, test_info, str(workdir))
+            raise
         baseline.runner.leave(baseline.golden.end)
         left_out = describe_left_out(
             found,
@@ -332,11 +313,36 @@ def explore_crashes(
                     f"kept: {_keep_state(state, test_info.keep, baseline.runner.contents)} "
                     f"({state.id})"
                 )
+    test_info.explored.append(report)
     if asked is not None:
         controller.note(asked[0], state=asked[1])
     if left_out:
         warnings.warn(f"{CALLER}: {left_out.text}", stacklevel=4)
     return report
+
+
+def _keep_partial(progress: Progress, duration: float, test_info: TestInfo, root: str) -> None:
+    """Keep the report of what an interrupted exploration has found."""
+    try:
+        found = partial_exploration(progress)
+        if found is None or not found.outcomes:
+            return
+        assert progress.baseline is not None
+        left = (
+            f"interrupted: {len(found.untried)} of {len(found.states)} crash states have no verdict"
+        )
+        report = _report(
+            found,
+            progress.baseline,
+            duration,
+            test_info.test,
+            os.path.abspath(root),
+            LeftOut(left, ()),
+            require_all=True,
+        )
+    except Exception:  # noqa: BLE001  # An error here must not replace the interruption.
+        return
+    test_info.explored.append(report)
 
 
 def _most(settings: Settings) -> float:
@@ -345,15 +351,6 @@ def _most(settings: Settings) -> float:
     The default of ``timeout`` is not the user's decision, so it limits nothing.
     """
     return math.inf if settings.timeout in (None, Settings().timeout) else settings.timeout
-
-
-def _is_over(
-    of_the_test: Callable[[], bool], start: float, budget: float | None
-) -> Callable[[], bool]:
-    """Return a function that returns True once one of the two budgets is used up."""
-    if budget is None:
-        return of_the_test
-    return lambda: of_the_test() or perf_counter() > start + budget
 
 
 def _budget(options: CrashOptions, settings: Settings) -> str:

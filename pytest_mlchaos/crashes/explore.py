@@ -11,6 +11,7 @@ from ..core.validation import did_you_mean
 from ..errors import BadArgument, MlchaosError
 from .baseline import Baseline, Judge
 from .model import CrashOutcome, CrashState, File, RunResult
+from .progress import Progress
 from .recording.content_store import ContentStore
 from .saves import with_saves
 from .states import CrashStates
@@ -20,6 +21,7 @@ __all__ = [
     "Exploration",
     "confirm_in_subprocess",
     "explore",
+    "partial_exploration",
     "path_to",
     "states_of",
 ]
@@ -60,6 +62,7 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
         options: The options of the search.
     """
     first = workers[0]
+    options.progress.begin(first)
     makers = [
         CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power)
         for baseline in workers
@@ -256,6 +259,26 @@ def _sorted_out(
     return Exploration(
         states, outcomes, [state for state in states if state.id not in tried], unlisted
     )
+
+
+def partial_exploration(progress: Progress) -> Exploration | None:
+    """Return what an interrupted exploration has found, or None if it tried no state.
+
+    An outcome is left out if only a run that was not made could confirm it.
+    """
+    first, outcomes = progress.baseline, progress.outcomes
+    if first is None or not outcomes:
+        return None
+    states = list(progress.states.values())
+    tried = [outcomes[state.id] for state in states if state.id in outcomes]
+    judged = with_saves(first.golden, first.judge.finish(tried))
+    doubtful = {
+        state.id for doubt in (_doubtful_ends, _doubtful_follows) for state in doubt(judged)[1]
+    }
+    sure = [outcome for outcome in judged if outcome.state.id not in doubtful]
+    found = _sorted_out(states, sure, first.judge, 0)
+    unchecked = "" if first.runner.is_fresh else "the exploration was interrupted"
+    return dataclasses.replace(found, unseen=first.golden.unseen, unchecked=unchecked)
 
 
 def _needs_others(outcome: CrashOutcome) -> bool:

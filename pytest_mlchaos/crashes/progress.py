@@ -6,9 +6,13 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from time import perf_counter  # bound before the subject's clock is patched, so it is the real one
+from typing import TYPE_CHECKING
 
 from ..core.progress import report_step
-from .model import CrashOutcome
+from .model import CrashOutcome, CrashState
+
+if TYPE_CHECKING:
+    from .baseline import Baseline
 
 __all__ = ["Progress"]
 
@@ -22,6 +26,8 @@ class Progress:
         self._total = 0
         self._bad: set[str] = set()
         self.outcomes: dict[str, CrashOutcome] = {}
+        self.states: dict[str, CrashState] = {}
+        self.baseline: Baseline | None = None
 
     @contextlib.contextmanager
     def doing(self, phase: str, state: str = "") -> Iterator[None]:
@@ -36,17 +42,17 @@ class Progress:
         if state:
             self._took.append((perf_counter() - start, state))
 
+    def begin(self, baseline: Baseline) -> None:
+        """Forget the outcomes so far. Those that follow are compared with this golden run."""
+        self.baseline = baseline
+        self.outcomes, self.states, self._bad, self._total = {}, {}, set(), 0
+
     def note(self, outcome: CrashOutcome, total: int) -> None:
         """Keep the outcome of one of ``total`` states."""
         self.outcomes[outcome.state.id] = outcome
         self._total = max(total, self._total)
         (self._bad.discard if outcome.verdict == "recovered" else self._bad.add)(outcome.state.id)
         report_step("crash states", len(self.outcomes), self._total, len(self._bad))
-
-    @property
-    def total(self) -> int:
-        """Return the number of states to try, or 0 if none was tried."""
-        return self._total
 
     @property
     def tried(self) -> str:

@@ -71,6 +71,7 @@ class CrashReport(Result):
         self.unseen = sum(unseen)
         self._blind = len(unseen)
         self._traced = traced
+        self._asserted: Sequence[CrashOutcome] | None = None
 
     def _about(self) -> str:
         return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
@@ -150,6 +151,7 @@ class CrashReport(Result):
             outcomes = [self._rejudged(outcome, rtol, atol) for outcome in outcomes]
         if from_scratch:
             outcomes = [_meant_to_begin_again(outcome) for outcome in outcomes]
+        self._asserted = outcomes
         slow = [
             o
             for o in outcomes
@@ -161,6 +163,21 @@ class CrashReport(Result):
             raise NotRecovered(self.text(outcomes, slow, max_lost_steps))
         if self._inconclusive:
             raise Inconclusive(f"{self.text(outcomes)}\n  {self._inconclusive}")
+
+    def row(self, test_failed: bool) -> list[str]:
+        """Return the cells of a row in the summary of a session, as the test judged the outcomes."""
+        outcomes = self.outcomes if self._asserted is None else self._asserted
+        bad = sum(outcome.verdict != "recovered" for outcome in outcomes)
+        verdict = f"{bad} do{'es' if bad == 1 else ''} not recover" if bad else "all recover"
+        if not bad and self.untried:
+            verdict = f"{len(outcomes)} tried, these recover"
+        if not bad and test_failed:
+            verdict += ", the test fails"
+        is_measured = any(outcome.lost_steps is not None for outcome in outcomes)
+        lost = f"loses at most {_count_text(self.max_lost_steps, 'step')}" if is_measured else ""
+        restart = f"restart {self.recovery_time:.2f} s" if self.recovery_time is not None else ""
+        states = _count_text(len(self.states), "crash state")
+        return [states, verdict, lost, restart, f"{self.duration:.1f} s", self._left_out]
 
     # -- in words ----------------------------------------------------------------------------------
 

@@ -282,6 +282,7 @@ def resume_all(
     """
     found: list[CrashOutcome | None] = [None] * len(states)
     order = in_order(states)[: options.max_states]
+    options.progress.states.update((state.id, state) for state in states)
     owners = _owners(states, order, workers, others)
     ends = [state.id for state in (*states[:1], *states[-1:])]
     failures: list[BaseException] = []

@@ -32,6 +32,7 @@ from ..errors import (
 from ..reports.tally import Tally
 
 if TYPE_CHECKING:
+    from ..crashes.report import CrashReport
     from ..engine import patching
     from . import test_runner
     from .fixture import Mlchaos
@@ -42,6 +43,7 @@ _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
 _mark: pytest.StashKey[int] = pytest.StashKey()
 _trials: pytest.StashKey[test_runner.Trials] = pytest.StashKey()
 _began: pytest.StashKey[list[float]] = pytest.StashKey()
+_explored: pytest.StashKey[list[CrashReport]] = pytest.StashKey()
 
 NOT_EXPECTED = (BadArgument, FaultError, NeverStruck, Vacuous)
 """Errors about the test, not about its subject. ``xfail`` does not hide them."""
@@ -341,11 +343,19 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         finally:
             if interrupted:
                 patches.sweep()
+                _keep_interrupted(item)
             item.__dict__.pop("runtest", None)
             forget_all()
             forget_scopes()
         if item.stash[_trials].declares:
             item.user_properties.append(("mlchaos", item.stash[_trials].figures()))
+
+
+def _keep_interrupted(item: pytest.Item) -> None:
+    """Hand the reports of an interrupted test to the summary. pytest makes no report on it."""
+    tally = item.config.pluginmanager.get_plugin("mlchaos-tally")
+    if isinstance(tally, Tally):
+        tally.interrupted += [report.text() for report in item.stash.get(_explored, [])]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -397,12 +407,15 @@ def pytest_runtest_makereport(
         report.longrepr = call.excinfo.exconly()
     if call.when == "call" and _trials in item.stash:
         ran = item.stash[_trials]
-        if ran.declares:
+        explored = item.stash.get(_explored, [])
+        if ran.declares or explored:
             figures = {
                 "trials": ran.runs,
                 "strikes": len(ran.journal),
                 "real_clock": ran.on_the_real_clock,
+                "rows": [one.row(report.failed) for one in explored] or [ran.row(report)],
             }
+            explored.clear()
             report.mlchaos = {**figures, "untried": ran.untried if report.passed else []}
         if ran.journal and item.config.getoption("mlchaos_journal") is not None:
             report.mlchaos_journal = ran.journal
@@ -424,7 +437,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     A run that a fault ends is restarted: ``mlchaos.run(train, tmp_path).assert_recovered()``.
     """
-    from ..crashes.api import TestInfo
+    from ..crashes.tested import TestInfo
     from .fixture import Mlchaos
     from .marks import settings_of
     from .trial_runner import as_typed
@@ -452,6 +465,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         Path(keep).absolute() if keep else None,
         request.node.path.parent,
         began,
+        request.node.stash.setdefault(_explored, []),
     )
     return Mlchaos(
         tmp_path_factory.getbasetemp(),

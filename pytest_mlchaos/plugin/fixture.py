@@ -31,8 +31,9 @@ from ..core.validation import (
     optional,
     parse_duration,
 )
-from ..crashes.api import CrashOptions, TestInfo, asked_state, crashed_run, explore_crashes
+from ..crashes.api import CrashOptions, asked_state, crashed_run, explore_crashes
 from ..crashes.report import CrashReport
+from ..crashes.tested import TestInfo
 from ..engine.controller import Controller, current
 from ..engine.user_code import take_subject
 from ..errors import BadArgument, MlchaosError

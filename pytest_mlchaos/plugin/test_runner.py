@@ -86,6 +86,12 @@ class Trials:
         """Return a summary for the properties of JUnit."""
         return f"{self.runs} trials, {len(self.journal)} faults struck"
 
+    def row(self, report: pytest.TestReport) -> list[str]:
+        """Return the cells of a row in the summary of the session."""
+        trials = text.count_text(self.runs, "trial")
+        verdict = {"passed": "all pass", "failed": "fails"}.get(report.outcome, report.outcome)
+        return [trials, verdict, "", "", f"{report.duration:.1f} s", ""]
+
     def _all(self) -> None:
         sites.load()
         config = self._item.config

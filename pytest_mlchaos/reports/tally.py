@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = ["Tally"]
@@ -17,12 +17,15 @@ class Tally:
     def __init__(self) -> None:
         self.tests = self.trials = self.strikes = self.real_clocks = 0
         self.untried: dict[str, list[str]] = {}
+        self.rows: dict[str, list[list[str]]] = {}
+        self.interrupted: list[str] = []
 
     def pytest_runtest_logreport(self, report: object) -> None:
         """Count one test."""
         found: Mapping[str, Any] | None = getattr(report, "mlchaos", None)
         if found:
             self.tests += 1
+            self.rows.setdefault(getattr(report, "nodeid", ""), []).extend(found["rows"])
             self.trials += found["trials"]
             self.strikes += found["strikes"]
             self.real_clocks += found["real_clock"]
@@ -31,6 +34,10 @@ class Tally:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Write one line if there was a chaos test, and one for each test with untried positions."""
+        for text in self.interrupted:
+            terminalreporter.write_line(text)
+        if self.rows and terminalreporter.verbosity >= 0:
+            self._write_rows(terminalreporter.write_line)
         if self.tests:
             real = (
                 f" ({self.real_clocks} on the real clock, because threads or processes run beside "
@@ -61,3 +68,17 @@ class Tally:
                 f"mlchaos: not all positions were tried in {len(self.untried) - SHOWN_TESTS} more "
                 f"tests"
             )
+
+    def _write_rows(self, write_line: Callable[[str], None]) -> None:
+        """Write one row for each exploration or search, in the order of the tests' ids."""
+        rows = [
+            ([nodeid.rpartition("::")[2], *row[:-1]], row[-1])
+            for nodeid in sorted(self.rows)
+            for row in self.rows[nodeid]
+        ]
+        widths = [max(map(len, column)) for column in zip(*(row for row, _ in rows), strict=True)]
+        for row, left_out in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width]
+            write_line("   ".join(cells).rstrip())
+            if left_out:
+                write_line(f"  {left_out}")
