@@ -15,10 +15,10 @@ __all__ = ["Observations", "contents_of", "looks_the_same"]
 def looks_the_same(one: Tree, other: Tree, observed: Observed, compared: Collection[str]) -> bool:
     """Return True if a run that saw one directory would see the same in the other.
 
-    The names and the contents of the files that it opened must be equal. Of the files whose size
-    or times it may have asked for, the sizes must be equal, and the order in which they and the
-    opened files were last changed. A file that it left as it was must be equal if it is compared
-    with the golden run's.
+    The names must be equal, the contents of the files that it opened, and the sizes of those for
+    which it may have asked. All of these must have been changed at the same time: a run may compare
+    a time with that of another file, or with one that it has stored. A file that it left as it was
+    must be equal if it is compared with the golden run's.
 
     Args:
         one: The directory that the run started from.
@@ -72,7 +72,7 @@ def _agree(one: Tree, other: Tree, observed: Observed, compared: Collection[str]
     return (
         all(one.get(path) == other.get(path) for path in opened)
         and all(_size(one[path]) == _size(other[path]) for path in asked)
-        and _order(one, asked | opened) == _order(other, asked | opened)
+        and _times(one, asked | observed.read) == _times(other, asked | observed.read)
     )
 
 
@@ -80,10 +80,7 @@ def _size(node: Node) -> int:
     return node.content.size if isinstance(node, File) else 0
 
 
-def _order(tree: Tree, paths: Iterable[str]) -> dict[str, int]:
-    """Return the rank of each path by the time of its last change. Equal times have one rank."""
-    times = {
+def _times(tree: Tree, paths: Iterable[str]) -> dict[str, int]:
+    return {
         path: node.mtime for path in paths if isinstance(node := tree.get(path), (File, Folder))
     }
-    ranks = {time: rank for rank, time in enumerate(sorted(set(times.values())))}
-    return {path: ranks[time] for path, time in times.items()}

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import os
 import tempfile
-import threading
 from typing import Any
 
 from ...engine.scopes import INTERNAL_OPERATION, inside
@@ -98,7 +97,6 @@ class Observer:
     def __init__(self, root: str) -> None:
         self._root = root
         self._owner = os.getpid()
-        self._lock = threading.RLock()
         self._files: dict[Key, _File] = {}
         self._rewritten: dict[Key, _File] = {}
         self._moving: dict[int, _File | None] = {}

@@ -11,7 +11,6 @@ import os
 import pathlib
 import posixpath
 import sys
-import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,7 +37,6 @@ _KIND_METHODS = frozenset({"exists", "resolve", "samefile"})
 """Methods of ``Path`` that use ``stat`` and tell neither a size nor a time."""
 _PACKAGE = __name__.partition(".")[0]
 _listeners: list[Noted] = []
-_lock = threading.Lock()
 
 
 @uninterruptible
