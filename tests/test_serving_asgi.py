@@ -434,16 +434,16 @@ def test_a_request_that_hangs_is_named(example):
 
         async def app(scope, receive, send):
             if scope["path"] == "/hangs":
-                threading.Thread(target=time.sleep, args=[1], daemon=True).start()  # which might bring something
+                threading.Thread(target=time.sleep, args=[3], daemon=True).start()  # which might bring something
                 await asyncio.Event().wait()
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body"})
 
-        @chaos.settings(timeout="300ms")
+        @chaos.settings(timeout="1500ms")
         def test_it(mlchaos):
             mlchaos.serve(app).drive(["/", "/hangs", "/"])
     """).run(failed=1).has(
-        "TrialTimeout: the trial took longer than 0.3 s", "in flight: request 1 GET /hangs"
+        "TrialTimeout: the trial took longer than 1.5 s", "in flight: request 1 GET /hangs"
     )
 
 
