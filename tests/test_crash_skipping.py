@@ -86,6 +86,9 @@ class Job:
 '''
 
 
+ISOLATIONS = ["in-process", pytest.param("process", marks=pytest.mark.slow)]
+
+
 @pytest.fixture
 def project(example):
     """A project with these subjects."""
@@ -129,7 +132,7 @@ def test_exhaustive_runs_each_state(project):
     """).run(passed=1)
 
 
-@pytest.mark.parametrize("isolation", ["in-process", "process"])
+@pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_a_check_that_ends_differently_runs_all_states(project, isolation):
     """The size of a file that is asked for by C is not seen. The checks show that it matters."""
     project(f"""
@@ -198,7 +201,7 @@ def test_a_job_that_saves_its_directory_is_run_by_one_worker(project):
 # -- runs that end early ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("isolation", ["in-process", "process"])
+@pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_runs_end_early_but_one_of_each_checkpoint(project, isolation):
     """Those that go on, the first and the last among them, show that nothing unseen is lost."""
     pytest.importorskip("torch")
@@ -244,7 +247,7 @@ def test_what_no_digest_sees_is_found_by_the_runs_that_go_on(project, job):
     ["raise RuntimeError('training failed')", "return None", "return Job()(workdir)"],
     ids=["converts", "swallows", "retries"],
 )
-@pytest.mark.parametrize("isolation", ["in-process", "process"])
+@pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_code_that_catches_everything_may_catch_an_early_end(project, handler, isolation):
     """All that the run does after that is ignored."""
     pytest.importorskip("torch")

@@ -134,7 +134,11 @@ def screen(written):
     return [line.rstrip() for line in lines]
 
 
-@pytest.mark.parametrize("mode", [[], ["-v"], ["-n2"]], ids=["plain", "verbose", "xdist"])
+@pytest.mark.parametrize(
+    "mode",
+    [[], pytest.param(["-v"], marks=pytest.mark.slow), ["-n2"]],
+    ids=["plain", "verbose", "xdist"],
+)
 def test_exploration_shows_its_progress(on_terminal, mode):
     """It says the test, the states, the failures and the time, and the cursor goes back."""
     shown = SHOWN.findall(on_terminal(JOB, *mode))
