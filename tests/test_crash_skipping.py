@@ -135,6 +135,8 @@ def test_exhaustive_runs_each_state(project):
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_a_check_that_ends_differently_runs_all_states(project, isolation):
     """The size of a file that is asked for by C is not seen. The checks show that it matters."""
+    if isolation == "process":
+        pytest.importorskip("cloudpickle")
     project(f"""
         def explored(mlchaos, path, **keywords):
             path.mkdir()
@@ -177,6 +179,7 @@ def test_without_events_nothing_follows(project):
 
 def test_parallel_workers_skip_the_same_states(project):
     """States that differ in one file go to one worker."""
+    pytest.importorskip("cloudpickle")
     project("""
         def test_it(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(train, tmp_path, isolation="process", jobs=2)
@@ -187,6 +190,7 @@ def test_parallel_workers_skip_the_same_states(project):
 
 def test_a_job_that_saves_its_directory_is_run_by_one_worker(project):
     """Files that name their directory cannot be compared with those of a different directory."""
+    pytest.importorskip("cloudpickle")
     project("""
         def names_itself(workdir):
             (pathlib.Path(workdir) / "where").write_text(str(workdir))
@@ -205,6 +209,8 @@ def test_a_job_that_saves_its_directory_is_run_by_one_worker(project):
 def test_runs_end_early_but_one_of_each_checkpoint(project, isolation):
     """Those that go on, the first and the last among them, show that nothing unseen is lost."""
     pytest.importorskip("torch")
+    if isolation == "process":
+        pytest.importorskip("cloudpickle")
     project(
         f"""
         def test_it(mlchaos, tmp_path):
@@ -251,6 +257,8 @@ def test_what_no_digest_sees_is_found_by_the_runs_that_go_on(project, job):
 def test_code_that_catches_everything_may_catch_an_early_end(project, handler, isolation):
     """All that the run does after that is ignored."""
     pytest.importorskip("torch")
+    if isolation == "process":
+        pytest.importorskip("cloudpickle")
     project(
         f"""
         def catches(workdir):

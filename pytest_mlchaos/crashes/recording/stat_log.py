@@ -150,7 +150,8 @@ def _asks_only_for_kind() -> bool:
     caller = frame.f_back
     if code in _PATH_METHODS and caller is not None:
         name = caller.f_code.co_name
-        is_method = caller.f_globals is frame.f_globals
+        # From Python 3.13 on, pathlib is a package.
+        is_method = caller.f_globals.get("__name__", "").partition(".")[0] == "pathlib"
         return is_method and (name.startswith("is_") or name in _KIND_METHODS)
     return False
 
