@@ -105,7 +105,7 @@ class EarlyEnd:
             or self._start is None
             or contents_of(self._start, trace.matched_from) in self._done
         ):
-            trace.stopped = True
+            trace.stopped, trace.stopped_after = True, self._place + 1
             raise Stop
 
     def _is_in_order(self, reads: ReadLog) -> bool:

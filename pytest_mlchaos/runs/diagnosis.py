@@ -56,7 +56,8 @@ def align(golden: Trace, resumed: Trace) -> int | None:
 
 
 def _by_count(golden: Trace, resumed: Trace) -> int | None:
-    at = len(golden.steps) - len(resumed.steps)
+    end = resumed.stopped_after if resumed.stopped else len(golden.steps)
+    at = end - len(resumed.steps)
     return at if at >= 0 else None
 
 

@@ -63,6 +63,8 @@ class Trace:
     """
     stopped: bool = False
     """True if the run was stopped at its horizon. What it did after that does not count."""
+    stopped_after: int = 0
+    """For a stopped run, the number of the golden run's steps at that moment."""
     matched_from: frozenset[str] | None = None
     """The files that the run had opened when its horizon could end it, or None before that."""
     marks: set[GeneratorMark] = dataclasses.field(default_factory=set)

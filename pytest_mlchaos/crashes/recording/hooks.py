@@ -18,7 +18,7 @@ from ...core.interrupts import uninterruptible
 from ...engine.activity import is_single_threaded, is_waiting_on_child
 from ...engine.import_hooks import watch_imports
 from ...engine.patching import Patches
-from ...engine.scopes import INTERNAL_OPERATION, inside, within
+from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.user_code import is_users
 from .inotify_recorder import InotifyRecorder
 from .polling_recorder import PollingRecorder
@@ -141,9 +141,6 @@ def _is_librarys(spec: importlib.machinery.ModuleSpec) -> bool:
     return not is_users(str(spec.origin))
 
 
-_WRITE_NOTHING = frozenset({callable, getattr, hasattr, id, isinstance, issubclass, len, ord})
-"""Frequent functions of C that write nothing themselves. A check takes ten times as long as they do.
-"""
 _Pair: TypeAlias = tuple[Callable[[], None], Callable[[], None]]
 
 
@@ -153,17 +150,12 @@ def _profile(patches: Patches, pending: Callable[[], int], look: Callable[[], No
     Return functions that pause and resume them. They are a profile function in this thread and in
     threads that start later.
     """
-    over, operation = False, inside
+    over = False
 
     def moment(frame: object, event: str, arg: object) -> None:
         if over:
             sys.setprofile(None)  # this thread has outlived the run
-        elif (
-            event != "call"
-            and operation() is not INTERNAL_OPERATION
-            and (event == "return" or arg not in _WRITE_NOTHING)
-            and pending()
-        ):
+        elif event != "call" and pending():
             look()
 
     before = sys.getprofile(), threading.getprofile() if hasattr(threading, "getprofile") else None
