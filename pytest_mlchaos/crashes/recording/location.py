@@ -147,6 +147,8 @@ class LocalDirectory:
     def reads(self, recorder: Recorder | None) -> Iterator[InotifyReadLog]:
         """Log reads by inotify."""
         with InotifyReadLog.of(self._root) as reads:
+            if recorder is not None:
+                reads.is_recorded()
             if isinstance(recorder, InotifyRecorder):
                 recorder.reads = reads
             yield reads

@@ -106,6 +106,7 @@ class Observer:
         self._read: set[str] = set()
         self._asked: set[str] = set()
         self._asks_for_all = False
+        self.hears_children = True
         self._lists = 0
         self._announced_lists = 0
         self._started = False
@@ -297,6 +298,8 @@ class Observer:
 
     def _tell(self, line: str) -> None:
         """Write a line to the parent process."""
+        if not self.hears_children:
+            return
         with contextlib.suppress(OSError):
             os.write(self._from_children.fileno(), f"{line}\0".encode("utf-8", "surrogateescape"))
 

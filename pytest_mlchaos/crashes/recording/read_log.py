@@ -91,6 +91,15 @@ class InotifyReadLog:
             deaf()
             reads._close()
 
+    def is_recorded(self) -> None:
+        """Note that the run is recorded. Then forked processes must write nothing of ours.
+
+        The recorder counts their writes. If there are any, nothing is known of such a run anyway.
+        """
+        self._recorded = True
+        if self._observer is not None:
+            self._observer.hears_children = False
+
     def opened(self) -> frozenset[str]:
         """Return the files that were opened so far."""
         self._drain()
