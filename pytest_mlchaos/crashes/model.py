@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from ..runs.traces import Divergence, Trace
 
 __all__ = [
+    "COMPLETING",
     "WORKER",
     "Change",
     "Content",
@@ -22,6 +23,7 @@ __all__ = [
     "RunResult",
     "Tree",
     "Verdict",
+    "completed_files",
     "tree_key",
 ]
 
@@ -102,6 +104,10 @@ Kind: TypeAlias = Literal[
 ]
 
 
+COMPLETING = ("closed", "moved", "arrived")
+"""The kinds of changes that complete a file."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
     """One observed change of a work directory.
@@ -130,6 +136,14 @@ class Change:
     unsynced: frozenset[str] = frozenset()
     loose: frozenset[str] = frozenset()
     writes: int = 0
+
+
+def completed_files(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
+    """Yield the changes that completed a file, with the file."""
+    for change in changes:
+        node = change.after.get(change.path) if change.after is not None else None
+        if isinstance(node, File) and change.kind in COMPLETING:
+            yield change, node
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from ..runs.inputs import Inputs
 from ..runs.supervisor import snapshot_value
 from ..runs.traces import Trace
 from .early_end import Stop
-from .model import WORKER, Change, File, RunResult, Tree
+from .model import WORKER, Change, RunResult, Tree, completed_files
 from .recording.hooks import cross_device
 from .recording.location import LocalDirectory, Location, ReadLog, Recorder
 
@@ -122,7 +122,8 @@ def note_writes(ran: RunResult, changes: Sequence[Change], left: Tree) -> None:
         changes: The changes that were recorded.
         left: The content of the directory at the end.
     """
-    completed = list(_completed_files(changes))
+    # They show the progress of a run without steps.
+    completed = list(completed_files(changes))
     ran.completed = tuple((change.path, file.content.digest) for change, file in completed)
     ran.grown = frozenset(change.path for change in changes) - _replaced_paths(changes)
     saved = dict.fromkeys(
@@ -144,14 +145,6 @@ def _replaced_paths(changes: Iterable[Change]) -> set[str]:
         for path in (change.path, change.source)
         if path is not None
     }
-
-
-def _completed_files(changes: Iterable[Change]) -> Iterator[tuple[Change, File]]:
-    """Yield the files that were completed. They show the progress of a run without steps."""
-    for change in changes:
-        node = change.after.get(change.path) if change.after is not None else None
-        if isinstance(node, File) and change.kind in ("closed", "moved", "arrived"):
-            yield change, node
 
 
 def ends_the_test(error: BaseException) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from .model import Change, CrashOutcome, CrashState, File, Tree, tree_key
+from .model import Change, CrashOutcome, CrashState, File, Tree, completed_files, tree_key
 from .runners import GoldenRun
 
 __all__ = ["with_saves"]
 
 MIXED = "files of different saves"
-_ENDS = ("closed", "moved", "arrived")
 
 
 def with_saves(golden: GoldenRun, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
@@ -58,11 +57,9 @@ class _Saves:
 
     def __init__(self, changes: Sequence[Change]) -> None:
         self._versions: dict[str, dict[bytes, tuple[int, int]]] = {}
-        for change in changes:
-            node = change.after.get(change.path) if change.after is not None else None
-            if change.kind in _ENDS and isinstance(node, File):
-                known = self._versions.setdefault(change.path, {})
-                known.setdefault(node.content.digest, (len(known) + 1, change.step))
+        for change, file in completed_files(changes):
+            known = self._versions.setdefault(change.path, {})
+            known.setdefault(file.content.digest, (len(known) + 1, change.step))
 
     def mixed(self, state: CrashState) -> str:
         """Return in words which files belong to which save, or an empty text if they match.

@@ -10,7 +10,7 @@ import itertools
 import mmap
 from collections.abc import Iterator, Sequence
 
-from .model import Change, Content, CrashState, File, Tree, tree_key
+from .model import COMPLETING, Change, Content, CrashState, File, Tree, tree_key
 from .recording.content_store import BLOCK_BYTES, EMPTY, ContentStore
 
 __all__ = ["CrashStates", "completed_writes"]
@@ -188,7 +188,7 @@ class CrashStates:
             yield from self._lost_with(change, tree)
             return
         content = _content(tree, path)
-        if tree is None or content is None or change.kind not in ("closed", "moved", "arrived"):
+        if tree is None or content is None or change.kind not in COMPLETING:
             return
         if path in change.unsynced and content.size:
             for variant, left in (("empty", EMPTY), ("zeros", self._contents.zeros(content.size))):
