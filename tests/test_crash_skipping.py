@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 
+from pytest_mlchaos.crashes import early_end
 from pytest_mlchaos.crashes.early_end import (
     EarlyEnd,
     GoldenSteps,
@@ -286,15 +287,13 @@ def step(number, **changed):
 GOLDEN = [step(number) for number in range(10)]
 
 
-def run(steps, horizon=3, *, done=None, start=None, root=None, directories=None):
-    """Return the number of steps after which a run ends early, or None."""
-    golden = GoldenSteps(step_keys(GOLDEN, ()), frozenset(), directories or {}, root)
-    ends = EarlyEnd(golden, horizon, start, done)
+def ended(early, steps):
+    """Return the number of steps after which this ends a run, or None."""
     trace = Trace()
     for one in steps:
         trace.steps.append(one)
         try:
-            ends(trace, NoReadLog())
+            early(trace, NoReadLog())
         except Stop:
             return len(trace.steps)
     return None
@@ -314,7 +313,8 @@ def run(steps, horizon=3, *, done=None, start=None, root=None, directories=None)
 )
 def test_only_steps_in_a_row_count(steps, end):
     """A different step, a step left out and a step that is repeated begin the count again."""
-    assert run(steps) == end
+    golden = GoldenSteps(step_keys(GOLDEN, ()), frozenset())
+    assert ended(EarlyEnd(golden, 3), steps) == end
 
 
 def test_a_run_ends_early_only_in_the_directory_of_the_golden_run(tmp_path):
@@ -328,14 +328,7 @@ def test_a_run_ends_early_only_in_the_directory_of_the_golden_run(tmp_path):
     contents.close()
 
     def ends_at(steps):
-        early, trace = EarlyEnd(golden, 2), Trace()
-        for one in steps:
-            trace.steps.append(one)
-            try:
-                early(trace, NoReadLog())
-            except Stop:
-                return len(trace.steps)
-        return None
+        return ended(EarlyEnd(golden, 2), steps)
 
     assert ends_at(GOLDEN[4:]) == 2
     assert ends_at(GOLDEN[:4]) == 3  # the file is written after the second step
@@ -347,6 +340,32 @@ def test_a_run_ends_early_only_in_the_directory_of_the_golden_run(tmp_path):
     (root / "b").unlink()
     (root / "a").unlink()
     assert ends_at(GOLDEN[4:]) is None
+
+
+def test_a_directory_that_differs_is_read_again_only_after_a_change(tmp_path, monkeypatch):
+    """The checkpoints of a long run are not read after each of its steps."""
+    contents = ContentStore(tmp_path / "store")
+    root = tmp_path / "root"
+    root.mkdir()
+    file = root / "a"
+    file.write_text("mine")
+    tree = {"a": File(contents.keep(b"gold"))}
+    golden = golden_steps(Trace(GOLDEN), tree, [], contents, root)
+    contents.close()
+    read = []
+    monkeypatch.setattr(early_end, "digest_of_file", lambda path: read.append(path) or b"other")
+    assert ended(EarlyEnd(golden, 2), GOLDEN) is None
+    assert read == [str(file)]
+    monkeypatch.undo()
+
+    early = EarlyEnd(golden, 2)
+
+    def mends(trace, reads):
+        if len(trace.steps) == 5:
+            file.write_text("gold")
+        early(trace, reads)
+
+    assert ended(mends, GOLDEN) == 5
 
 
 @pytest.mark.parametrize(

@@ -12,22 +12,21 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ..engine.scopes import INTERNAL_OPERATION, within
 from ..runs.diagnosis import step_keys, unused_generators
 from ..runs.traces import Trace
 from .end_digests import digest_of_values
-from .model import Change, Content, File, Folder, Link, Node, Tree
+from .model import Change, Content, Folder, Link, Node, Tree, completed_files
 from .observations import contents_of
 from .recording.content_store import ContentStore, digest_of_file
+from .recording.listing import Status, list_tree
 from .recording.location import ReadLog
 
 __all__ = ["EarlyEnd", "GoldenSteps", "automatic_horizon", "golden_steps"]
 
-_ENDS = ("closed", "moved", "arrived")
-"""The changes that complete a file."""
 Seen = Mapping[str, object]
 """A directory: for each path its target, its kind, or the size and the digests of its content."""
 
@@ -83,6 +82,7 @@ class EarlyEnd:
         self._places = {key: place for place, key in enumerate(golden.keys)}
         self._place = -1
         self._count = 0
+        self._refused: tuple[object, Seen] | None = None
 
     def __call__(self, trace: Trace, reads: ReadLog) -> None:
         """Look at the last step.
@@ -116,7 +116,12 @@ class EarlyEnd:
         if expected is None:
             return False
         with within(INTERNAL_OPERATION), reads.unseen():
-            return _is_there(Path(self._golden.root), expected)
+            found = list_tree(self._golden.root)
+            # Files are read again only after a change, because this is called after each step.
+            if found is None or self._refused == (found, expected):
+                return False
+            self._refused = found, expected
+            return _are_equal(self._golden.root, found, expected)
 
 
 def golden_steps(
@@ -180,37 +185,28 @@ def _values(content: Content, contents: ContentStore) -> bytes:
         return digest_of_values(path)
 
 
-def _is_there(root: Path, expected: Seen) -> bool:
+def _are_equal(root: str, found: Mapping[str, Status], expected: Seen) -> bool:
     """Return True if the directory is as expected. Files are equal if their values are."""
-    found: dict[str, Callable[[object], bool]] = {}
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            path = os.path.join(folder, name)
-            relative = os.path.relpath(path, root).replace(os.sep, "/")
-            if relative not in expected:
-                return False
-            found[relative] = _comparison(path)
-    if found.keys() != expected.keys():
+    if found.keys() - {""} != expected.keys():
         return False
     with contextlib.suppress(OSError):
-        return all(is_equal(expected[path]) for path, is_equal in found.items())
+        return all(
+            _is_equal(os.path.join(root, path), found[path], seen)
+            for path, seen in expected.items()
+        )
     return False
 
 
-def _comparison(path: str) -> Callable[[object], bool]:
-    if os.path.islink(path):
-        return lambda seen: seen == ("link", os.readlink(path))
-    if os.path.isdir(path):
-        return lambda seen: seen == "folder"
-
-    def is_equal(seen: object) -> bool:
-        if not isinstance(seen, tuple) or len(seen) != 3:
-            return False
-        size, digest, values = seen
-        same = os.path.getsize(path) == size and digest_of_file(path) == digest
-        return same or bool(digest_of_values(path) == values)
-
-    return is_equal
+def _is_equal(path: str, status: Status, seen: object) -> bool:
+    if status.is_link:
+        return seen == ("link", os.readlink(path))
+    if status.is_folder:
+        return seen == "folder"
+    if not isinstance(seen, tuple) or len(seen) != 3:
+        return False
+    size, digest, values = seen
+    same = status.size == size and digest_of_file(path) == digest
+    return same or bool(digest_of_values(path) == values)
 
 
 def automatic_horizon(trace: Trace, changes: Sequence[Change]) -> int | None:
@@ -220,16 +216,7 @@ def automatic_horizon(trace: Trace, changes: Sequence[Change]) -> int | None:
     the golden run is not longer than that: then no run can end early.
     """
     steps = len(trace.steps)
-    saves = sorted(
-        {
-            change.step
-            for change in changes
-            if change.step
-            and change.kind in _ENDS
-            and change.after is not None
-            and isinstance(change.after.get(change.path), File)
-        }
-    )
+    saves = sorted({change.step for change, _ in completed_files(changes) if change.step})
     if not saves:
         return None
     gaps = [later - save for save, later in zip([0, *saves], saves, strict=False)]
