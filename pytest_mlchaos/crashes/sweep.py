@@ -12,7 +12,7 @@ import dataclasses
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from ..core.interrupts import deferred
 from ..core.sites import derive_seed
@@ -86,7 +86,7 @@ def in_order(states: Sequence[CrashState]) -> list[int]:
     """
     kinds: dict[tuple[str, str], list[int]] = {}
     for place, state in enumerate(states):
-        kinds.setdefault((kind_of(state), _DIGITS.sub("0", state.path)), []).append(place)
+        kinds.setdefault((kind_of(state), _family(state.path)), []).append(place)
     # A kind that no other file has shown comes before a further file of a known kind.
     firsts: dict[str, list[int]] = {}
     for (kind, _), places in kinds.items():
@@ -95,6 +95,11 @@ def in_order(states: Sequence[CrashState]) -> list[int]:
     first += [place for found in firsts.values() for place in found[1:]]
     rest = _spread(len(states))
     return list(dict.fromkeys([*first, *([len(states) - 1] if states else []), *rest]))
+
+
+def _family(path: str) -> str:
+    """Return a text that is equal for paths that differ in numbers alone."""
+    return _DIGITS.sub("0", path)
 
 
 def _spread(count: int) -> list[int]:
@@ -111,10 +116,19 @@ def _spread(count: int) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Follower:
-    """A state that follows from the run with the number ``source``, at its place in time."""
+class _Source:
+    """A run from which others may follow. ``number`` seeded its generators."""
 
-    source: int
+    number: int
+    tree: Tree
+    outcome: CrashOutcome
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Follower:
+    """A state that follows from a run, at its place in time."""
+
+    source: _Source
     place: int
     state: CrashState
     mine: CrashState
@@ -130,9 +144,7 @@ class _Lane:
         self._options = options
         self._ends = ends
         self._observations = Observations(baseline.golden.ran.files)
-        self._outcomes: list[CrashOutcome] = []
-        self._numbers: list[int] = []
-        self._trees: list[Tree] = []
+        self._sources: list[_Source] = []
         self._followed: list[_Follower] = []
         self._checked = False
         self._done: set[frozenset[tuple[str, Node]]] = set()
@@ -151,29 +163,42 @@ class _Lane:
         contents = self._baseline.runner.contents
         return horizon, golden_steps(golden.ran.trace, golden.start, golden.changes, contents, root)
 
-    def needs_run(self, mine: CrashState) -> bool:
-        """Return True if the outcome of a state does not follow from an earlier one."""
-        return self._options.exhaustive or self._observations.find(mine.tree) is None
+    def source_of(self, mine: CrashState) -> _Source | None:
+        """Return the run from which the outcome of a state follows, or None if it must be run."""
+        place = None if self._options.exhaustive else self._observations.find(mine.tree)
+        return None if place is None else self._sources[place]
 
-    def outcome(
-        self, place: int, state: CrashState, mine: CrashState, known: RunResult | None, over: bool
+    def run(
+        self, place: int, state: CrashState, mine: CrashState, known: RunResult | None
     ) -> CrashOutcome:
-        """Return the outcome of a state.
+        """Return the outcome of a run from a state.
 
         Args:
             place: Its place in the order of time.
             state: The state.
             mine: The same state, as this worker's golden run left it.
             known: A run from it, if there was one.
-            over: True if the budget is used up. Then the state needs no run.
         """
-        source = None if self._options.exhaustive else self._observations.find(mine.tree)
-        if known is not None or source is None:
-            return self._run(place, state, mine, known)
+        number = 1 if known is not None else place + 2
+        ran = known or self._resumed(state, mine, number)
+        found = self._baseline.judge.outcome(state, ran)
+        if ran.observed is not None:
+            self._observations.add(mine.tree, ran.observed, len(self._sources))
+            self._sources.append(_Source(number, mine.tree, found))
+        return found
+
+    def follow(
+        self, source: _Source, place: int, state: CrashState, mine: CrashState, over: bool
+    ) -> CrashOutcome:
+        """Return the outcome of a state that follows from a run.
+
+        A share of such states is run, unless the budget is used up (``over``).
+        """
+        one = _Follower(source, place, state, mine)
         if not over and self._is_in_share("follows", state, CHECKED_SHARE):
-            return self._check(source, state, mine)
-        self._followed.append(_Follower(source, place, state, mine))
-        return self._baseline.judge.follow(self._outcomes[source], state)
+            return self._check(one)
+        self._followed.append(one)
+        return self._baseline.judge.follow(source.outcome, state)
 
     def last_checks(self) -> Iterator[tuple[int, CrashOutcome]]:
         """Check some of the states that follow. Yield their places and outcomes.
@@ -188,55 +213,43 @@ class _Lane:
         for one in chosen:
             if self._options.is_over():
                 return
-            yield one.place, self._check(one.source, one.state, one.mine)
+            yield one.place, self._check(one)
 
     def _extremes(self) -> Iterator[_Follower]:
         families: dict[str, list[tuple[_Follower, File]]] = {}
         for one in self._followed:
-            before = self._trees[one.source]
             for path, node in one.mine.tree.items():
-                old = before.get(path)
+                old = one.source.tree.get(path)
                 if (
                     isinstance(node, File)
                     and isinstance(old, File)
                     and (node.content.size, node.mtime) != (old.content.size, old.mtime)
                 ):
-                    families.setdefault(_DIGITS.sub("0", path), []).append((one, node))
+                    families.setdefault(_family(path), []).append((one, node))
         for found in families.values():
             # Of equally long ones, the newest is chosen, and so on, so that the extremes coincide.
             for key in (_size_and_time, _time_and_size):
                 yield min(found, key=key)[0]
                 yield max(found, key=key)[0]
 
-    def _check(self, source: int, state: CrashState, mine: CrashState) -> CrashOutcome:
-        """Run a state that follows from an earlier one. Its random numbers start with the same seed."""
+    def _check(self, one: _Follower) -> CrashOutcome:
+        """Run a state that follows from a run. Its random numbers start with the same seed."""
         self._checked = True
-        ran = self._resumed(state, mine, self._numbers[source])
-        found = self._baseline.judge.outcome(state, ran)
-        return dataclasses.replace(found, checks=self._outcomes[source].state.id)
-
-    def _run(
-        self, place: int, state: CrashState, mine: CrashState, known: RunResult | None
-    ) -> CrashOutcome:
-        number = place + 2
-        ran = known or self._resumed(state, mine, number)
-        found = self._baseline.judge.outcome(state, ran)
-        if ran.observed is not None:
-            self._observations.add(mine.tree, ran.observed, len(self._outcomes))
-        self._outcomes.append(found)
-        self._trees.append(mine.tree)
-        self._numbers.append(1 if known is not None else number)
-        return found
+        ran = self._resumed(one.state, one.mine, one.source.number)
+        found = self._baseline.judge.outcome(one.state, ran)
+        return dataclasses.replace(found, checks=one.source.outcome.state.id)
 
     def _resumed(self, state: CrashState, mine: CrashState, number: int) -> RunResult:
         on_step = None
         if self._horizon is not None and self._golden is not None:
-            is_auto = self._options.horizon == "auto"
-            in_full = is_auto and (
-                state.id in self._ends or self._is_in_share("whole", state, WHOLE_SHARE)
+            in_full = state.id in self._ends or self._is_in_share("whole", state, WHOLE_SHARE)
+            done = frozenset() if in_full else self._done
+            on_step = EarlyEnd(
+                self._golden,
+                self._horizon,
+                mine.tree,
+                done if self._options.horizon == "auto" else None,
             )
-            never: Any = _Nothing() if in_full else self._done if is_auto else None
-            on_step = EarlyEnd(self._golden, self._horizon, mine.tree, never)
         ran = self._baseline.time_limits.resume(self._baseline.runner, mine.tree, number, on_step)
         if ran.trace.matched_from is not None and not ran.trace.stopped:
             self._done.add(contents_of(mine.tree, ran.trace.matched_from))
@@ -255,13 +268,6 @@ def _size_and_time(one: tuple[_Follower, File]) -> tuple[int, int]:
 
 def _time_and_size(one: tuple[_Follower, File]) -> tuple[int, int]:
     return one[1].mtime, one[1].content.size
-
-
-class _Nothing:
-    """An empty collection, with which each run goes on to its end."""
-
-    def __contains__(self, one: object) -> bool:
-        return False
 
 
 def resume_all(
@@ -285,42 +291,60 @@ def resume_all(
     options.progress.states.update((state.id, state) for state in states)
     owners = _owners(states, order, workers, others)
     ends = [state.id for state in (*states[:1], *states[-1:])]
-    failures: list[BaseException] = []
     stop = threading.Event()
 
     def work(worker: int) -> None:
+        lane = _Lane(workers[worker], options, ends)
+        for count, place in enumerate(order, 1):
+            state = states[place]
+            if owners[place] != worker:
+                continue
+            mine = others[worker - 1][state.id] if worker else state
+            ran = None if worker else known.get(state.id)
+            if stop.is_set():
+                return
+            over = ran is None and options.is_over()
+            source = None if ran is not None else lane.source_of(mine)
+            if over and source is None:
+                continue
+            phase = f"resuming from crash state {state.id}, number {count} of {len(order)}"
+            with options.progress.doing(phase, state.id):
+                found[place] = one = (
+                    lane.run(place, state, mine, ran)
+                    if source is None
+                    else lane.follow(source, place, state, mine, over)
+                )
+            options.progress.note(one, len(order))
+        with options.progress.doing("checking crash states that follow from others"):
+            for place, outcome in lane.last_checks():
+                found[place] = outcome
+
+    _work_in_parallel(work, len(workers), stop)
+    return [outcome for outcome in found if outcome is not None]
+
+
+def _work_in_parallel(work: Callable[[int], None], workers: int, stop: threading.Event) -> None:
+    """Call ``work`` with each number below ``workers`` at a time, and 0 in this thread.
+
+    The first error sets ``stop``, and is raised when all have ended.
+    """
+    failures: list[BaseException] = []
+
+    def guarded(worker: int) -> None:
         try:
-            lane = _Lane(workers[worker], options, ends)
-            for count, place in enumerate(order, 1):
-                state = states[place]
-                if owners[place] != worker:
-                    continue
-                mine = others[worker - 1][state.id] if worker else state
-                ran = None if worker else known.get(state.id)
-                if stop.is_set():
-                    return
-                over = ran is None and options.is_over()
-                if over and lane.needs_run(mine):
-                    continue
-                phase = f"resuming from crash state {state.id}, number {count} of {len(order)}"
-                with options.progress.doing(phase, state.id):
-                    found[place] = one = lane.outcome(place, state, mine, ran, over)
-                options.progress.note(one, len(order))
-            with options.progress.doing("checking crash states that follow from others"):
-                for place, outcome in lane.last_checks():
-                    found[place] = outcome
+            work(worker)
         except BaseException as error:  # noqa: BLE001  # raised again in the main thread
             failures.append(error)
             stop.set()
 
     threads = [
-        threading.Thread(target=work, args=(worker,), name=f"mlchaos-job-{worker}")
-        for worker in range(1, len(workers))
+        threading.Thread(target=guarded, args=(worker,), name=f"mlchaos-job-{worker}")
+        for worker in range(1, workers)
     ]
     try:
         for thread in threads:
             thread.start()
-        work(0)
+        guarded(0)
     except BaseException as error:  # noqa: BLE001  # raised again below
         failures.append(error)
     finally:
@@ -334,7 +358,6 @@ def resume_all(
                     thread.join()
     if failures:
         raise failures[0]
-    return [outcome for outcome in found if outcome is not None]
 
 
 def _owners(
