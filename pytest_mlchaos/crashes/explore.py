@@ -155,7 +155,7 @@ class _Search:
 
     def judge(self, outcomes: Sequence[CrashOutcome]) -> tuple[list[CrashOutcome], list[str]]:
         """Return the verdicts, and the doubts that made it run states in full."""
-        judged, doubts = self._judged(outcomes), []
+        judged, doubts = _judged(self.first, outcomes), []
         for doubt in (_doubtful_ends, _doubtful_follows):
             why, again = doubt(judged)
             if not again:
@@ -177,11 +177,12 @@ class _Search:
                 for outcome in outcomes
                 if outcome.state.id not in redone or outcome.state.id in by_id
             ]
-            judged = self._judged(outcomes)
+            judged = _judged(self.first, outcomes)
         return judged, doubts
 
-    def _judged(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        return with_saves(self.first.golden, self.first.judge.finish(outcomes))
+
+def _judged(first: Baseline, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+    return with_saves(first.golden, first.judge.finish(outcomes))
 
 
 def _doubtful_ends(judged: Sequence[CrashOutcome]) -> tuple[str, list[CrashState]]:
@@ -271,7 +272,7 @@ def partial_exploration(progress: Progress) -> Exploration | None:
         return None
     states = list(progress.states.values())
     tried = [outcomes[state.id] for state in states if state.id in outcomes]
-    judged = with_saves(first.golden, first.judge.finish(tried))
+    judged = _judged(first, tried)
     doubtful = {
         state.id for doubt in (_doubtful_ends, _doubtful_follows) for state in doubt(judged)[1]
     }
