@@ -46,8 +46,12 @@ def folder(tmp_path):
 
 def observed(folder, actions):
     """Return what a run that does this can have learned."""
-    with InotifyReadLog.of(folder) as reads:
-        actions(folder)
+    before = os.getcwd()
+    try:
+        with InotifyReadLog.of(folder) as reads:
+            actions(folder)
+    finally:
+        os.chdir(before)
     return reads.observed
 
 
@@ -290,12 +294,7 @@ def test_a_file_that_is_opened_counts_as_read_unless_that_truncates_it(folder, c
     not count.
     """
     actions, found = READS[case]
-    before = os.getcwd()
-    try:
-        read = observed(folder, actions).read
-    finally:
-        os.chdir(before)
-    assert read == frozenset(found.split())
+    assert observed(folder, actions).read == frozenset(found.split())
 
 
 def in_a_spawned_process(folder):
@@ -369,11 +368,7 @@ ASKS = {
 def test_sizes_and_times_are_noted_where_python_asks_for_them(folder, case, monkeypatch):
     """To ask if a path exists, or for its kind, shows no size. A program may ask for everything."""
     actions, found = ASKS[case]
-    before = os.getcwd()
-    try:
-        asked = observed(folder, actions).asked
-    finally:
-        os.chdir(before)
+    asked = observed(folder, actions).asked
     assert asked == (None if found is None else frozenset(found.split()))
 
 

@@ -59,6 +59,11 @@ def _has_far_block(status: os.stat_result) -> bool:
     return not own <= status.st_blocks < own + _RESERVED_BYTES // _SECTOR_BYTES
 
 
+def _target(path: str) -> str:
+    """Return the real path of a path in a real directory."""
+    return os.path.realpath(path) if os.path.islink(path) else path
+
+
 class _File:
     """A file that the run found."""
 
@@ -225,7 +230,7 @@ class Observer:
             flags = arguments[2]
             if not isinstance(flags, int) or not isinstance(arguments[0], (str, bytes)):
                 return
-            path = self._relative(arguments[0])
+            path = self.relative(arguments[0])
             if path is None or flags & os.O_EXCL:
                 return
             if os.path.isdir(os.path.join(self._root, path)):
@@ -237,7 +242,7 @@ class Observer:
             elif os.path.isabs(arguments[0]):  # a relative one may be relative to a descriptor
                 self._on_truncation(path)
         elif event in ("os.truncate", "os.link") and isinstance(arguments[0], (str, bytes)):
-            path = self._relative(arguments[0])
+            path = self.relative(arguments[0])
             if path is not None:
                 self._note_read(path)
         elif event == "os.truncate":
@@ -282,16 +287,11 @@ class Observer:
 
     def on_stat(self, path: str) -> None:
         """Note a ``stat`` in this process, or in one that it has forked."""
-        if path == UNKNOWN:
-            found: tuple[str, ...] | None = None
-        else:
-            text = self._relative(path, follow=False)
-            target = self._relative(path)
-            found = tuple(one for one in (text, target) if one is not None)
+        found = (UNKNOWN,) if path == UNKNOWN else self._names_of(path)
         if os.getpid() != self._owner:
-            for one in (UNKNOWN,) if found is None else found:
+            for one in found:
                 self._tell(f"stat {one}")
-        elif found is None:
+        elif path == UNKNOWN:
             self._asks_for_all = True
         else:
             self._asked.update(found)
@@ -303,15 +303,28 @@ class Observer:
         with contextlib.suppress(OSError):
             os.write(self._from_children.fileno(), f"{line}\0".encode("utf-8", "surrogateescape"))
 
-    def _relative(self, path: str | bytes, *, follow: bool = True) -> str | None:
-        """Return a path relative to the root, or None if it is outside."""
+    def relative(self, path: str | bytes) -> str | None:
+        """Return the real path relative to the root, or None if it is outside."""
+        text = self._absolute(path)
+        return None if text is None else self._below(_target(text))
+
+    def _names_of(self, path: str) -> tuple[str, ...]:
+        """Return the relative path, and the one to which it links. Those outside are left out."""
+        text = self._absolute(path)
+        if text is None:
+            return ()
+        below = {self._below(text), self._below(_target(text))}
+        return tuple(one for one in below if one is not None)
+
+    def _absolute(self, path: str | bytes) -> str | None:
+        """Return a path in a real directory, or None if the current one was removed."""
         try:
             folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
-        except OSError:  # the current directory was removed
+        except OSError:
             return None
-        text = os.path.join(self._real_folder(folder), name)
-        if follow and os.path.islink(text):
-            text = os.path.realpath(text)
+        return os.path.join(self._real_folder(folder), name)
+
+    def _below(self, text: str) -> str | None:
         if text == self._root:
             return ""
         inside = text.startswith(self._root + os.sep)
@@ -328,7 +341,7 @@ class Observer:
 
     def _path_of(self, fd: object) -> str | None:
         try:
-            return self._relative(os.readlink(f"/proc/self/fd/{fd}"))
+            return self.relative(os.readlink(f"/proc/self/fd/{fd}"))
         except (OSError, ValueError):
             return None
 

@@ -182,7 +182,7 @@ class InotifyReadLog:
             return
         if not arguments[2] & os.O_TRUNC:
             return
-        path = os.path.relpath(os.path.realpath(os.fsdecode(arguments[0])), self._root)
+        path = self._observer.relative(arguments[0])
         with self._lock:
             for key in [key for key, left in self._left.items() if left == path]:
                 self._forget(key)
