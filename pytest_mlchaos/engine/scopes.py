@@ -15,11 +15,12 @@ GOLDEN_COPY_PREFIX = "mlchaos-golden-"
 """The prefix of the names of our own directories, which are not part of any subject."""
 
 
-inside = _INSIDE.get
-"""Return the current operation, or an empty text. Tasks and loops that start inside inherit it.
+def inside() -> str:
+    """Return the current operation, or an empty text.
 
-It is the variable's own method, because the recorder's hooks call it at each call of a C function.
-"""
+    Tasks and loops that start inside inherit it.
+    """
+    return _INSIDE.get()
 
 
 @contextlib.contextmanager

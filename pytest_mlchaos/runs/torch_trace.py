@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from ..engine.digests import digest, random_states
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
-from ..engine.scopes import INTERNAL_OPERATION, within
 from ..sites.dataloader import watch_batches
 from .generator_marks import watch_generators
 from .traces import GeneratorMark, StepRecord, Trace
@@ -143,11 +142,9 @@ class _Tracer:
     def _begin(self, optimizers: list[Any]) -> None:
         self._began = perf_counter() - self._start
         self._unused = []
-        # The recorder's hooks pause: nothing here writes.
-        with within(INTERNAL_OPERATION):
-            random = self._states()
-            self._look(random)
-            self._open = {**self._digests(optimizers), **random}
+        random = self._states()
+        self._look(random)
+        self._open = {**self._digests(optimizers), **random}
 
     def _after(self) -> None:
         digests, self._open = self._open, None
@@ -207,8 +204,7 @@ class _Tracer:
     # -- data --------------------------------------------------------------------------------------
 
     def _on_batch(self, batch: object) -> Any:
-        with within(INTERNAL_OPERATION):
-            self._batches.append(digest(batch))
+        self._batches.append(digest(batch))
         return batch
 
     def _look(self, random: dict[str, bytes]) -> None:
@@ -318,8 +314,7 @@ class _Tracer:
             if next(module.parameters(), None) is None:
                 return  # for example a loss
             self._models[id(module)] = weakref.ref(module)
-        with within(INTERNAL_OPERATION):
-            self._data.append(digest([args, kwargs]))
+        self._data.append(digest([args, kwargs]))
         self.trace.passes += 1
 
     def _watch_backward(self, torch: ModuleType, patches: Patches) -> None:
