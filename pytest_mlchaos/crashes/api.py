@@ -1,13 +1,14 @@
 """``mlchaos.explore_crashes``: from the user's call to a report.
 
-1. This file checks the options. ``recording/location.py`` reads and restores the work directory,
-   and ``urls.py`` does so for a URL.
+1. ``options.py`` checks the keywords. ``recording/location.py`` reads and restores the work
+   directory, and ``urls.py`` does so for a URL.
 2. ``baseline.py`` makes the golden run, twice, and chooses a runner: in this process, or in fresh
    ones (``runners.py``, ``run.py``). ``recording/`` follows the work directory, and
    ``runs/torch_trace.py`` the steps.
 3. ``states.py`` makes the crash states from the recorded changes.
-4. ``explore.py`` resumes from each state, within ``time_limits.py``, and notes in ``progress.py``
-   what it is doing.
+4. ``explore.py`` resumes from the states, within ``time_limits.py``, and notes in ``progress.py``
+   what it is doing. ``sweep.py`` chooses which states are run, by ``observations.py``, and which
+   runs end early, by ``early_end.py``. ``budget.py`` says what was left out.
 5. ``verdicts.py`` compares each result with the golden run, with ``resumption.py``, ``saves.py``
    and ``compare_files.py``. ``runs/diagnosis.py`` names the first difference. Examples of each
    verdict are run again in a fresh process.
@@ -26,7 +27,7 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,7 +37,7 @@ from ..core.interrupts import uninterruptible
 from ..core.records import Attempt, Record, tell
 from ..core.settings import Settings
 from ..core.sites import CRASH_STATE
-from ..core.validation import format_value, index, parse_duration
+from ..core.validation import format_value
 from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
@@ -59,10 +60,10 @@ from .explore import (
     states_of,
 )
 from .model import CrashState, Folder
+from .options import CALLER, CrashOptions
 from .progress import Progress
 from .recording.content_store import ContentStore
 from .recording.directory import Disk
-from .recording.strace_process import check_strace
 from .report import CrashReport
 from .run import RunOptions, Subject, ends_the_test, freeze_heap
 from .runners import InProcessRunner, SubprocessRunner, open_store
@@ -72,9 +73,7 @@ from .tested import TestInfo, either_over
 from .urls import check_shared, prefix_of, remote_at
 from .verdicts import CrashJudge
 
-__all__ = ["CrashOptions", "asked_state", "crashed_run", "explore_crashes"]
-
-CALLER = "mlchaos.explore_crashes"
+__all__ = ["asked_state", "crashed_run", "explore_crashes"]
 
 COMPARED = (
     "states were found by comparing the directory with its previous content, because inotify is "
@@ -87,161 +86,6 @@ DIFFERS = (
 UNCHECKED = "not checked in a fresh process (state that the subject keeps in this process may help it to resume)"
 RECORDING_SLOWDOWN = 5.0
 """A recorded run may take this many times as long as an unrecorded one."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CrashOptions:
-    """The checked keywords of ``mlchaos.explore_crashes``.
-
-    ``storage_options`` are for the client of a URL. ``allow_remote`` permits a URL on a different
-    machine.
-    """
-
-    torn_writes: bool = True
-    durability: str = "process"
-    isolation: str = "auto"
-    jobs: int | str = "auto"
-    horizon: int | str | None = "auto"
-    cross_device: bool = False
-    depth: int = 1
-    timeout: Any = None
-    rtol: float = 0.0
-    atol: float = 0.0
-    storage_options: Mapping[str, Any] | None = None
-    allow_remote: bool = False
-    compare: str | Sequence[str] | None = None
-    record: str = "auto"
-    budget: Any = None
-    max_states: int | None = None
-    require_all: bool | None = None
-    exhaustive: bool = False
-
-    def __post_init__(self) -> None:
-        choices_of = {
-            "durability": ("process", "power"),
-            "isolation": ("auto", "in-process", "process"),
-            "record": ("auto", "syscalls"),
-        }
-        for name, choices in choices_of.items():
-            if getattr(self, name) not in choices:
-                raise BadArgument(
-                    f"{CALLER}: {name} must be {' or '.join(map(repr, choices))}, got "
-                    f"{format_value(getattr(self, name))}"
-                )
-        for name in ("jobs", "depth", "horizon", "max_states"):
-            value = getattr(self, name)
-            if (value is None and name != "depth") or (value == "auto" and name in _AUTOMATIC):
-                continue
-            if not index(value):
-                or_auto = ", or 'auto'" if name in _AUTOMATIC else ""
-                raise BadArgument(
-                    f"{CALLER}: {name} must be 1 or more{or_auto}, got {format_value(value)}"
-                )
-        if self.parallel > 1 and self.isolation == "in-process":
-            raise BadArgument(
-                f"{CALLER}: jobs={self.jobs} needs fresh processes, but isolation is 'in-process'"
-            )
-        for name in ("exhaustive", "require_all"):
-            value = getattr(self, name)
-            if not isinstance(value, bool) and (value is not None or name == "exhaustive"):
-                raise BadArgument(
-                    f"{CALLER}: {name} must be True or False, got {format_value(value)}"
-                )
-        if self.record == "syscalls":
-            if self.isolation == "in-process":
-                raise BadArgument(
-                    f"{CALLER}: record='syscalls' needs fresh processes, but isolation is "
-                    f"'in-process'"
-                )
-            check_strace(CALLER)
-        for name in ("timeout", "budget"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if not parse_duration(value, name):
-                raise BadArgument(f"{CALLER}: {name} must be positive, got {format_value(value)}")
-            object.__setattr__(self, name, parse_duration(value, name))
-
-    def with_settings(self, settings: Settings) -> CrashOptions:
-        """Return the options, with those of the settings that no keyword gives.
-
-        Of two limits, the lower one holds.
-        """
-        limits = [one for one in (self.max_states, settings.max_states) if one is not None]
-        jobs = settings.jobs if self.jobs == "auto" else self.jobs
-        return dataclasses.replace(
-            self,
-            jobs=self.jobs if self.isolation == "in-process" else jobs,
-            max_states=min(limits, default=None),
-            require_all=settings.require_all if self.require_all is None else self.require_all,
-        )
-
-    def exploration(
-        self, only: str | None, is_over: Callable[[], bool], seed: int | None = None
-    ) -> ExplorationOptions:
-        """Return the options of the search.
-
-        A state that was asked for is tried even after the budget.
-        """
-        return ExplorationOptions(
-            torn_writes=self.torn_writes,
-            power=self.durability == "power",
-            horizon=self.horizon,  # type: ignore[arg-type]  # checked above
-            exhaustive=self.exhaustive,
-            max_states=self.max_states if only is None else None,
-            seed=seed or 0,
-            depth=self.depth,
-            only=only,
-            is_over=is_over if only is None else lambda: False,
-        )
-
-    @property
-    def patterns(self) -> list[str] | None:
-        """Return the patterns of the files to compare, or None if none were given."""
-        return (
-            [self.compare]
-            if isinstance(self.compare, str)
-            else None
-            if self.compare is None
-            else list(self.compare)
-        )
-
-    @property
-    def parallel(self) -> int:
-        """Return the number of runs at a time that was asked for, or 1 for ``"auto"``."""
-        return self.jobs if isinstance(self.jobs, int) else 1
-
-    def workers(self, first: Baseline) -> int:
-        """Return the number of parallel runs, at most one per processor.
-
-        ``"auto"`` uses the processors if the runs are so long that they gain more time than one
-        golden run per worker takes. ``first`` has the golden run.
-        """
-        if self.jobs != "auto":
-            return min(self.parallel, _processors())
-        return _processors() if first.runner.is_fresh and self.gains(first) else 1
-
-    def gains(self, first: Baseline) -> bool:
-        """Return True if runs at a time gain more time than their golden runs take."""
-        if self.jobs != "auto" or first.second.duration < WORTHWHILE_SECONDS:
-            return False
-        states = states_of(first, self.exploration(None, lambda: False))
-        return _processors() > 1 and len(states) >= WORTHWHILE_STATES
-
-
-_AUTOMATIC = ("jobs", "horizon")
-WORTHWHILE_SECONDS = 1.0
-"""With ``jobs="auto"``, states are only resumed at a time if a run takes this long."""
-WORTHWHILE_STATES = 20
-"""With ``jobs="auto"``, states are only resumed at a time if there are so many."""
-
-
-def _processors() -> int:
-    """Return this process's share of the processors."""
-    count = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, count // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def explore_crashes(

@@ -31,7 +31,8 @@ from ..core.validation import (
     optional,
     parse_duration,
 )
-from ..crashes.api import CrashOptions, asked_state, crashed_run, explore_crashes
+from ..crashes.api import asked_state, crashed_run, explore_crashes
+from ..crashes.options import CrashOptions
 from ..crashes.report import CrashReport
 from ..crashes.tested import TestInfo
 from ..engine.controller import Controller, current
@@ -300,7 +301,7 @@ class Mlchaos:
 
         Returns:
             A ``CrashReport``. If a budget ends it first, it says which states were not tried. If
-            none of a kind was tried, its assertions raise ``Inconclusive``.
+            no state of some kind was tried, its assertions raise ``Inconclusive``.
 
         Raises:
             BadArgument: An argument is wrong, or the subject writes nothing there, takes no step,
