@@ -581,8 +581,14 @@ def test_a_budget_passes_by_what_was_tried(project):
     ("keywords", "why"),
     [
         ("max_states=4, require_all=True", "inconclusive, because require_all is set"),
-        ("max_states=1", "inconclusive, because none of a kind was tried: torn files, complete"),
-        ("budget='1us'", "inconclusive, because none of a kind was tried: torn files, complete"),
+        (
+            "max_states=1",
+            "inconclusive, because no state of these kinds was tried: torn files, complete",
+        ),
+        (
+            "budget='1us'",
+            "inconclusive, because no state of these kinds was tried: torn files, complete",
+        ),
     ],
 )
 def test_too_few_states_are_inconclusive(project, keywords, why):

@@ -46,9 +46,8 @@ class LeftOut:
     def why_inconclusive(self, require_all: bool) -> str:
         """Return why the states that were tried allow no verdict, or an empty text."""
         if self.untried_kinds:
-            return (
-                f"inconclusive, because none of a kind was tried: {', '.join(self.untried_kinds)}"
-            )
+            kinds = ", ".join(self.untried_kinds)
+            return f"inconclusive, because no state of these kinds was tried: {kinds}"
         return "inconclusive, because require_all is set" if require_all else ""
 
 
@@ -68,7 +67,7 @@ def describe_left_out(
         return None
     kinds = dict.fromkeys(map(_kind, found.states))
     known = {_kind(outcome.state) for outcome in found.outcomes}
-    missing = [kind for kind in kinds if kind not in known]
+    missing = [_names(kind)[1] for kind in kinds if kind not in known]
     parts = []
     if found.untried:
         each = ", at least one of each kind" if not missing else ""
@@ -85,27 +84,21 @@ def describe_left_out(
         if is_over or max_states is None
         else f"max_states={max_states}"
     )
-    return LeftOut(f"{'; '.join(parts)}: {reason}", tuple(_plural(kind) for kind in missing))
+    return LeftOut(f"{'; '.join(parts)}: {reason}", tuple(missing))
 
 
-def _kind(state: CrashState) -> str:
-    kind = kind_of(state)
-    return f"{kind}|{_SECOND}" if state.parent is not None else kind
+def _kind(state: CrashState) -> tuple[str, bool]:
+    """Return what happened to the file, and True after a second crash."""
+    return kind_of(state), state.parent is not None
 
 
 def _counted(states: Sequence[CrashState]) -> str:
     counts = Counter(map(_kind, states))
-    return ", ".join(
-        f"{count} {_plural(kind) if count > 1 else _named(kind)[0]}"
-        for kind, count in counts.most_common()
-    )
+    return ", ".join(f"{count} {_names(kind)[count > 1]}" for kind, count in counts.most_common())
 
 
-def _plural(kind: str) -> str:
-    return _named(kind)[1]
-
-
-def _named(kind: str) -> tuple[str, str]:
-    name, _, second = kind.partition("|")
-    one, several = _NAMES.get(name, _FOLDER if name.startswith("directory") else (name, name))
-    return (f"{one} {second}", f"{several} {second}") if second else (one, several)
+def _names(kind: tuple[str, bool]) -> tuple[str, str]:
+    """Return the names of one state and of several states."""
+    what, second = kind
+    one, several = _NAMES.get(what, _FOLDER if what.startswith("directory") else (what, what))
+    return (f"{one} {_SECOND}", f"{several} {_SECOND}") if second else (one, several)
