@@ -21,6 +21,8 @@ from ..core.progress import Step
 __all__ = ["ProgressLine", "line_for", "listener_of", "text_of"]
 
 SECONDS_BETWEEN_LINES = 0.2
+SECONDS_BETWEEN_SCROLLED_LINES = 5.0
+"""With ``-s``, each line stays on the terminal."""
 SECONDS_BETWEEN_PLAIN_LINES = 30.0
 """In a log, each line stays."""
 MIN_WIDTH = 20
@@ -123,27 +125,13 @@ class ProgressLine:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self) -> Generator[None, Any, Any]:
-        """Erase the line before the name of a test."""
+        """Erase the line before the name of a test, a dot, the percentage or the summary."""
         with self.writing():
             return (yield)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_logreport(self) -> Generator[None, Any, Any]:
-        """Erase the line before a dot."""
-        with self.writing():
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_logfinish(self) -> Generator[None, Any, Any]:
-        """Erase the line before the percentage."""
-        with self.writing():
-            return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
-        """Erase the line before the summary."""
-        with self.writing():
-            return (yield)
+    pytest_runtest_logreport = pytest_runtest_logstart
+    pytest_runtest_logfinish = pytest_runtest_logstart
+    pytest_sessionfinish = pytest_runtest_logstart
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
@@ -188,13 +176,13 @@ def line_for(config: pytest.Config) -> ProgressLine | None:
     writer = config.get_terminal_writer()
     plain = not is_terminal or os.environ.get("TERM") == "dumb"
     # With ``-s`` the user's output would be written over the line, so it gets lines of its own.
-    plain_width = plain or config.getoption("capture") == "no"
-    every = SECONDS_BETWEEN_PLAIN_LINES if plain else SECONDS_BETWEEN_LINES
+    scrolls = plain or config.getoption("capture") == "no"
+    every = SECONDS_BETWEEN_SCROLLED_LINES if scrolls else SECONDS_BETWEEN_LINES
     return ProgressLine(
         os.dup(descriptor),
         lambda: writer.width_of_current_line,
-        lambda: 0 if plain_width else writer.fullwidth,
-        5.0 if plain_width and not plain else every,
+        lambda: 0 if scrolls else writer.fullwidth,
+        SECONDS_BETWEEN_PLAIN_LINES if plain else every,
     )
 
 
