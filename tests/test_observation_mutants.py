@@ -20,6 +20,7 @@ pytestmark = [
 PACKAGE = Path(pytest_mlchaos.__file__).parent
 HERE = Path(__file__).parent
 RULE, OBSERVER, STATS = "observations", "recording/observer", "recording/stat_log"
+FOLLOWED = "recording/followed_files"
 READS, EARLY, SWEEP, EXPLORE = "recording/read_log", "early_end", "sweep", "explore"
 
 MUTANTS = [
@@ -52,7 +53,7 @@ MUTANTS = [
     (OBSERVER, "self._look(file, file.opened)", "self._look(file, False)"),
     (OBSERVER, "file.opened or bool(mask & inotify.ACCESS)", "file.opened"),
     (OBSERVER, "            file.looked = True", "            file.looked = False"),
-    (OBSERVER, "if file is not None and (file.writers or file.opened):", "if False:"),
+    (OBSERVER, "if file.writers or file.opened:", "if False:"),
     (
         OBSERVER,
         "if file.was_truncated(status) and (file.writers == 1 or not file.looked):",
@@ -71,7 +72,7 @@ MUTANTS = [
     (OBSERVER, "elif os.path.isabs(arguments[0]):", "else:"),
     (OBSERVER, "file.truncating and mask & inotify.MODIFY", "file.truncating"),
     (OBSERVER, '("os.truncate", "os.link")', '("os.truncate",)'),
-    (OBSERVER, "self._files[key] = moved", "pass"),
+    (FOLLOWED, "self.files[key] = moved", "pass"),
     (
         OBSERVER,
         "self._read.update(file.path for file in self._files.values() if file.opened)",
@@ -79,7 +80,7 @@ MUTANTS = [
     ),
     (
         OBSERVER,
-        "self._read.update(file.path for file in self._moving.values() if file is not None)",
+        "self._read.update(file.path for file in self._followed.gone)",
         "pass",
     ),
     (OBSERVER, "frozenset(file.path for file in self._files.values()),", "frozenset(),"),
@@ -113,7 +114,7 @@ MUTANTS = [
     (EARLY, "self._count + 1 if place == self._place + 1 else 1", "self._count + 1"),
     (EARLY, "if place < 0:", "if False:"),
     (EARLY, "max(*gaps, trace.epoch_steps or 0) + 1", "min(gaps) + 1"),
-    (EARLY, "            if change.step\n            and ", "            if "),
+    (EARLY, "completed_files(changes) if change.step})", "completed_files(changes)})"),
     (EARLY, "contents_of(self._start, trace.matched_from) in self._done", "True"),
     (EARLY, 'if found.keys() - {""} != expected.keys():', "if False:"),
     (EXPLORE, "if outcome.could_end_early and ", "if False and "),

@@ -15,6 +15,7 @@ from ...engine.scopes import INTERNAL_OPERATION, inside
 from ..model import Observed
 from . import inotify
 from .audit_events import LISTINGS, STARTS
+from .followed_files import REPLACED, FollowedFiles, Key
 from .inotify import Event
 from .stat_log import UNKNOWN
 
@@ -25,15 +26,11 @@ except ImportError:  # not on every system, and inotify is not there either
 
 __all__ = ["Observer", "reserve_far_block"]
 
-Key = tuple[int, str]
-"""An entry of a directory: the directory's watch, and the entry's name."""
-
 _FAR_BYTES = 1 << 36
 """The offset of the reserved blocks, far behind the end of any checkpoint."""
 _RESERVED_BYTES = 1 << 14
 _SECTOR_BYTES = 512  # the unit of st_blocks
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
-_REPLACED = inotify.CREATE | inotify.DELETE | inotify.MOVED_TO
 _FORKS = frozenset({"os.fork", "os.forkpty"})
 
 
@@ -102,9 +99,9 @@ class Observer:
     def __init__(self, root: str) -> None:
         self._root = root
         self._owner = os.getpid()
-        self._files: dict[Key, _File] = {}
+        self._followed = FollowedFiles(self._on_replaced)
+        self._files = self._followed.files
         self._rewritten: dict[Key, _File] = {}
-        self._moving: dict[int, _File | None] = {}
         self._folders: dict[int, str] = {}
         self._watched: set[str] = set()
         self._real_folders: dict[str, str] = {}
@@ -139,16 +136,9 @@ class Observer:
             self._lists += bool(event.mask & inotify.OPEN and not event.name)
             return
         key, mask = (event.watch, event.name), event.mask
-        file = self._files.get(key)
-        if mask & inotify.MOVED_TO and event.cookie in self._moving:
-            self._forget(key)
-            moved = self._moving.pop(event.cookie)
-            if moved is not None:
-                self._files[key] = moved
-        elif mask & inotify.MOVED_FROM:
-            self._moving[event.cookie] = self._files.pop(key, None)
-        elif mask & _REPLACED:
-            self._forget(key)
+        file = self._followed.follow(event)
+        if mask & REPLACED:
+            self._rewritten.pop(key, None)
         elif file is not None and file.truncating and mask & inotify.MODIFY:
             self._files.pop(key, None)
         elif file is not None:
@@ -190,11 +180,8 @@ class Observer:
         elif looks:
             self._read.add(file.path)
 
-    def _forget(self, key: Key) -> None:
-        """Forget a file that the run has replaced or removed."""
-        self._rewritten.pop(key, None)
-        file = self._files.pop(key, None)
-        if file is not None and (file.writers or file.opened):
+    def _on_replaced(self, file: _File) -> None:
+        if file.writers or file.opened:
             self._read.add(file.path)  # it is too late to find out if it was truncated
 
     def settle(self) -> None:
@@ -353,7 +340,7 @@ class Observer:
         self._read_from_children()
         self._read.update(file.path for file in self._files.values() if file.opened)
         # They were moved out of the directories that are watched.
-        self._read.update(file.path for file in self._moving.values() if file is not None)
+        self._read.update(file.path for file in self._followed.gone)
         # A process that no event announced, for example one that C++ code has started.
         self._asks_for_all |= not self._started and _reaped() != self._children
         self._asks_for_all |= self._lists > self._announced_lists

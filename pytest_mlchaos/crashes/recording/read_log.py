@@ -15,13 +15,13 @@ from typing import Any
 from ..model import Observed
 from . import inotify
 from .audit_events import STARTS, hear
+from .followed_files import FollowedFiles
 from .inotify import Event, Inotify
 from .observer import Observer
 from .stat_log import note_stats
 
 __all__ = ["InotifyReadLog"]
 
-_NEW = inotify.CREATE | inotify.DELETE | inotify.MOVED_TO
 _LOOKS = inotify.ACCESS | inotify.OPEN | inotify.CLOSE_NOWRITE
 _WRITES = os.O_WRONLY | os.O_RDWR
 _CHANGES = frozenset({"os.rename", "os.remove", "os.truncate", "os.link"})
@@ -50,9 +50,8 @@ class InotifyReadLog:
         self._inotify: Inotify | None = None
         self._lock = threading.RLock()
         self._owner = os.getpid()
-        self._left: dict[tuple[int, str], str] = {}
-        self._moving: dict[int, str | None] = {}
         self._mapped: set[str] = set()
+        self._left: FollowedFiles[str] = FollowedFiles(self._mapped.discard)
         self._read: set[str] = set()
         self._overflown = False
         self._recorded = False
@@ -132,7 +131,7 @@ class InotifyReadLog:
             elif entry.is_file():
                 status = entry.stat()
                 if status.st_size:
-                    self._left[watch, entry.name] = inside
+                    self._left.files[watch, entry.name] = inside
                 if not entry.is_symlink():
                     self._observer.add_file((watch, entry.name), inside, status)
 
@@ -184,32 +183,18 @@ class InotifyReadLog:
             return
         path = self._observer.relative(arguments[0])
         with self._lock:
-            for key in [key for key, left in self._left.items() if left == path]:
-                self._forget(key)
+            for key in [key for key, left in self._left.files.items() if left == path]:
+                self._left.forget(key)
 
     def _on(self, event: Event) -> None:
-        key, mask = (event.watch, event.name), event.mask
-        path = self._left.get(key)
-        if mask & inotify.ISDIR:
+        if event.mask & inotify.ISDIR:
             return
-        if mask & inotify.MOVED_TO and event.cookie in self._moving:
-            self._forget(key)
-            moved = self._moving.pop(event.cookie)
-            if moved is not None:
-                self._left[key] = moved
-        elif mask & inotify.MOVED_FROM:
-            self._moving[event.cookie] = self._left.pop(key, None)
-        elif path is None:
+        path = self._left.follow(event)
+        if path is None:
             return
-        elif mask & _NEW:
-            self._forget(key)
-        elif mask & inotify.MODIFY:
+        if event.mask & inotify.MODIFY:
             self._mapped.discard(path)
-        elif mask & inotify.ACCESS:
+        elif event.mask & inotify.ACCESS:
             self._read.add(path)
-        elif mask & inotify.OPEN:
+        elif event.mask & inotify.OPEN:
             self._mapped.add(path)
-
-    def _forget(self, key: tuple[int, str]) -> None:
-        """Drop a file that the run has replaced."""
-        self._mapped.discard(self._left.pop(key, ""))
