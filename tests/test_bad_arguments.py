@@ -214,7 +214,7 @@ def test_a_site_of_the_users_own_needs_a_name(site):
 
 @pytest.mark.parametrize("site", [*NOT_NAMES, [1]], ids=in_words)
 def test_a_visit_after_good_ones_checks_its_name(site, mlchaos):
-    """A name is checked once, but each name."""
+    """Each name is checked, at each visit."""
     with Controller(Schedule(())):
         for each in (visit, mlchaos.visit):
             each("queue.get")

@@ -221,10 +221,6 @@ class Controller:
         Gate(visit, self.clock).wait()
         return visit.payload
 
-    def has_counter(self, key: Key) -> bool:
-        """Return True if the key was passed in this trial, or armed for a fault."""
-        return key in self._counters
-
     def begin(
         self, key: Key, payload: object = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES
     ) -> Gate | None:

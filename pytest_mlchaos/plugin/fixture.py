@@ -108,11 +108,6 @@ class _Part:
         }
 
 
-@check_arguments("mlchaos.visit", site=NAME)
-def _check_site(site: str) -> None:
-    """Raise BadArgument for a site that is not a name."""
-
-
 class Mlchaos:
     """Run a subject under the faults of a test, and judge the result.
 
@@ -478,11 +473,12 @@ class Mlchaos:
         """
         return script(path, args, self._test_info.folder)
 
+    @check_arguments("mlchaos.visit", site=NAME)
     # None is a payload too
     def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]
         """Visit a site of your own. Return the payload: the same object unless a fault strikes
         there."""
-        return visits.pass_site(_check_site, site, payload, attributes)
+        return visits.visit(site, payload, **attributes)
 
     @check_arguments("mlchaos.batches", iterable=ITERABLE)
     def batches(self, iterable: Iterable[T]) -> dataloader.Batches[T]:
