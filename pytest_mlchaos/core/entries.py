@@ -1,0 +1,496 @@
+"""Define the entries of the journal: what a session did, as lines of JSON.
+
+Each line names the version of this schema, so that lines of several journals can be put together
+in any order, and the half line that a killed session leaves does no harm.
+``docs/journal.md`` is generated from the docstrings here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+
+from .journal import Strike
+
+__all__ = [
+    "KINDS",
+    "SCHEMA",
+    "Curve",
+    "Entry",
+    "Exploration",
+    "Judgement",
+    "Line",
+    "NewerSchema",
+    "Point",
+    "Progress",
+    "Rank",
+    "Requests",
+    "Result",
+    "State",
+    "StrikeEntry",
+    "Test",
+    "Timing",
+    "Trial",
+    "parse_line",
+]
+
+SCHEMA = 1
+"""The version of the schema. A reader skips keys and kinds that it does not know.
+
+It grows when a key or a kind changes its meaning or disappears.
+"""
+
+Verdict: TypeAlias = Literal["passed", "failed", "inconclusive"]
+E = TypeVar("E", bound="type[Entry]")
+KINDS: dict[str, type[Entry]] = {}
+
+
+class NewerSchema(ValueError):
+    """A line has a newer schema than this version of the plugin can read."""
+
+
+def _kind(name: str) -> Callable[[E], E]:
+    def declare(entry: E) -> E:
+        entry.kind = name
+        KINDS[name] = entry
+        return entry
+
+    return declare
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of the journal."""
+
+    kind: ClassVar[str] = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry as plain data. Fields that have their defaults are left out."""
+        return {
+            field.name: value
+            for field in dataclasses.fields(self)
+            if not _is_default(field, value := getattr(self, field.name))
+        }
+
+
+def _is_default(field: dataclasses.Field[Any], value: object) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return not value
+    return field.default is not dataclasses.MISSING and value == field.default
+
+
+@_kind("test")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Test(Entry):
+    """A test ended. This is its last entry that does not depend on time.
+
+    Attributes:
+        outcome: ``passed``, ``failed``, ``skipped`` or ``interrupted``.
+        file: The file of the test, relative to the root directory of pytest.
+        line: Its line, from 1.
+        faults: The declared faults, as decorators without ``@chaos.``.
+        trials: The number of trials.
+        strikes: The number of strikes in all trials.
+        real_clock: True if the clock of a trial had to be real.
+        untried: The visits at which no fault was tried, because ``max_trials`` or ``budget`` ended
+            the search.
+        error: The type of the error that failed it.
+        message: The report that the terminal shows.
+        place: The user's line of the first cause, as ``train.py:12``.
+        reproduce: The decorators that repeat the failure, as text to paste.
+        replay: The options of pytest that repeat it, after the name of the test.
+        environment: The versions of Python, pytest, this plugin, and imported libraries.
+    """
+
+    outcome: str
+    file: str = ""
+    line: int = 0
+    faults: tuple[str, ...] = ()
+    trials: int = 0
+    strikes: int = 0
+    real_clock: bool = False
+    untried: tuple[str, ...] = ()
+    error: str = ""
+    message: str = ""
+    place: str = ""
+    reproduce: str = ""
+    replay: str = ""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@_kind("trial")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trial(Entry):
+    """A trial ended.
+
+    Attributes:
+        outcome: ``passed``, ``failed`` or ``skipped``.
+        schedule: The schedule, as the argument of ``--mlchaos-replay``. Empty without faults.
+        probing: True for the first trial of a search, which has no fault.
+        visits: The number of visits by site, in all processes of the trial. The target of a call
+            fault follows the site's name after a space.
+        error: The type of the error that ended it.
+        cause: The error in one line.
+        place: The user's line that raised it, as ``train.py:12``.
+    """
+
+    outcome: str
+    schedule: str = ""
+    probing: bool = False
+    visits: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    error: str = ""
+    cause: str = ""
+    place: str = ""
+
+
+@_kind("strike")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StrikeEntry(Entry):
+    """A fault struck.
+
+    Attributes:
+        fault: The fault's name.
+        site: The name of the site.
+        visit: The number of the visit, from 0.
+        details: The effect, in shapes and counts, and ``rank``, ``path`` or ``target``.
+    """
+
+    fault: str
+    site: str
+    visit: int
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, strike: Strike) -> StrikeEntry:
+        """Return the entry of a strike."""
+        return cls(**strike.as_dict())
+
+
+@_kind("result")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Entry):
+    """A method of the fixture returned a result.
+
+    Attributes:
+        number: Its number in the trial, from 0.
+        method: The method, as ``mlchaos.run``.
+        struck: The number of strikes inside it.
+        attempts: How each attempt of the subject ended, in words.
+        steps: The optimizer steps of each attempt.
+    """
+
+    number: int
+    method: str
+    struck: int = 0
+    attempts: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+
+
+@_kind("judgement")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement(Entry):
+    """An oracle judged.
+
+    Attributes:
+        oracle: The oracle, as ``Run.assert_recovered``, or ``attributes`` if the test only read
+            public attributes of a result.
+        verdict: ``passed``, ``failed`` or ``inconclusive``.
+        result: The number of the result that it judged, or None for a function that is not a
+            method of a result.
+        error: The type of its error.
+        step: The first step that differs, if the oracle names one.
+        component: The component that differs there, for example ``data order``.
+    """
+
+    oracle: str
+    verdict: Verdict
+    result: int | None = None
+    error: str = ""
+    step: int | None = None
+    component: str = ""
+
+
+@_kind("exploration")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Exploration(Entry):
+    """An exploration of crash states ended.
+
+    Attributes:
+        number: The number of its result in the trial.
+        states: The number of crash states.
+        tried: The number of them that were tried.
+        bad: The number of them that do not recover, as the test judged them.
+        steps: The steps of the run without a crash.
+        writes: The number of files that it wrote.
+        saves: The step and the path of each file that it completed.
+        measured: True if steps were seen, so that lost steps are known.
+        max_lost_steps: The largest number of steps that a resumed run took again.
+        left_out: What the budget left out, in words.
+        notes: Further facts in words.
+        interrupted: True if it did not end by itself.
+    """
+
+    number: int
+    states: int
+    tried: int
+    bad: int
+    steps: int = 0
+    writes: int = 0
+    saves: tuple[tuple[int, str], ...] = ()
+    measured: bool = False
+    max_lost_steps: int = 0
+    left_out: str = ""
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+@_kind("state")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class State(Entry):
+    """A run resumed from a crash state.
+
+    Attributes:
+        exploration: The number of the exploration's result in the trial.
+        state: The name that ``chaos.crash(state=...)`` takes.
+        verdict: ``recovered``, ``diverged``, ``failed``, ``hung`` or ``restarted``.
+        path: The file that the state is about.
+        what: The state in words.
+        step: The number of complete steps when it appeared.
+        until: The number of complete steps when it disappeared.
+        torn: True if the state was derived, not observed.
+        cause: The error or the divergence in words.
+        divergence_step: The first step that differs.
+        component: The component that differs there.
+        place: The user's line that raised the error.
+        resumed_at: The step from which the run resumed.
+        lost_steps: The steps that it took again.
+        follows: The state whose run decided this verdict. Empty if this state was run itself.
+    """
+
+    exploration: int
+    state: str
+    verdict: str
+    path: str = ""
+    what: str = ""
+    step: int = 0
+    until: int = 0
+    torn: bool = False
+    cause: str = ""
+    divergence_step: int | None = None
+    component: str = ""
+    place: str = ""
+    resumed_at: int | None = None
+    lost_steps: int | None = None
+    follows: str = ""
+
+
+@_kind("rank")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rank(Entry):
+    """A rank of a world ended its last attempt.
+
+    Attributes:
+        result: The number of the world's result in the trial.
+        rank: The number of the rank.
+        outcome: ``finished``, ``failed``, ``hung``, ``halted`` or ``stopped``.
+        ended: The end in words.
+        steps: Its optimizer steps.
+    """
+
+    result: int
+    rank: int
+    outcome: str
+    ended: str = ""
+    steps: int = 0
+
+
+@_kind("requests")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Requests(Entry):
+    """A load on a served app ended.
+
+    All lists have one item per request, in the order of the requests. Times are those of the
+    virtual clock. On the real clock they are in a ``timing`` entry, because they differ from run
+    to run.
+
+    Attributes:
+        result: The number of the load's result in the trial.
+        failed: The numbers of the requests that failed.
+        struck: The numbers of the requests that a fault struck.
+        starts: The arrivals, in seconds from the start of the load.
+        latencies: The latencies in seconds.
+        bounds: The bounds of the SLO that the test asserted, as text.
+    """
+
+    result: int
+    failed: tuple[int, ...] = ()
+    struck: tuple[int, ...] = ()
+    starts: tuple[float, ...] = ()
+    latencies: tuple[float, ...] = ()
+    bounds: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@_kind("curve")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Curve(Entry):
+    """The loss at each backward pass of a run.
+
+    Attributes:
+        result: The number of the run's result in the trial.
+        golden: True for the golden run.
+        values: The losses, in order. None is not finite.
+        attempts: The number of values of each attempt.
+    """
+
+    result: int
+    golden: bool = False
+    values: tuple[float | None, ...] = ()
+    attempts: tuple[int, ...] = ()
+
+
+@_kind("point")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Point(Entry):
+    """A trial reached ``mlchaos.reachable`` or ``mlchaos.sometimes``.
+
+    Attributes:
+        name: The name of the point.
+        condition: True for ``sometimes``.
+        place: Its line, as ``train.py:12``.
+        reached: How often it was reached.
+        held: How often its condition was true.
+    """
+
+    name: str
+    condition: bool = False
+    place: str = ""
+    reached: int = 0
+    held: int = 0
+
+
+@_kind("timing")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Timing(Entry):
+    """How long something took on the wall clock.
+
+    These entries are in a file of their own, because they differ from run to run.
+
+    Attributes:
+        of: ``test``, ``trial``, ``result``, ``exploration``, ``state``, ``rank`` or ``requests``.
+        number: The number of the result, exploration or rank.
+        name: The name of the state.
+        start: The start, in seconds since 1970. 0 if it is unknown.
+        seconds: The duration.
+        restart: The median seconds until a resumed run took its first step.
+        starts: As in ``requests``.
+        latencies: As in ``requests``.
+    """
+
+    of: str
+    number: int = 0
+    name: str = ""
+    start: float = 0.0
+    seconds: float = 0.0
+    restart: float | None = None
+    starts: tuple[float, ...] = ()
+    latencies: tuple[float, ...] = ()
+
+
+@_kind("progress")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Entry):
+    """How far the running test is. These entries are with the timings.
+
+    Attributes:
+        what: What is counted, for example ``crash states``.
+        done: The number that was tried.
+        total: The largest number to try, or 0 if it is not known.
+        bad: The number of failures so far.
+        note: The current phase, for example ``shrinking``.
+    """
+
+    what: str
+    done: int
+    total: int = 0
+    bad: int = 0
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a journal.
+
+    Attributes:
+        test: The node id of the test.
+        trial: The number of the trial, from 1, or 0 for an entry about the whole test.
+        entry: The entry.
+    """
+
+    test: str
+    trial: int
+    entry: Entry
+
+    def text(self) -> str:
+        """Return the line as JSON, with its keys in a fixed order, and without a line end."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "kind": self.entry.kind,
+                "test": self.test,
+                "trial": self.trial,
+                **self.entry.as_dict(),
+            },
+            sort_keys=True,
+            default=str,
+        )
+
+
+def parse_line(text: str) -> Line | None:
+    """Return the line of a journal, or None if its kind is not known here.
+
+    Raises:
+        NewerSchema: The line has a newer schema.
+        ValueError: The text is not a line of a journal.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
+        raise ValueError("it is not an entry of a journal of pytest-mlchaos")
+    if data["schema"] > SCHEMA:
+        raise NewerSchema(f"schema {data['schema']} is newer than {SCHEMA}")
+    kind = KINDS.get(data.get("kind", ""))
+    if kind is None:
+        return None
+    hints = _hints(kind)
+    try:
+        entry = kind(**{name: _read(hints[name], data[name]) for name in hints if name in data})
+        return Line(str(data["test"]), int(data["trial"]), entry)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"its {kind.kind} entry is damaged: {error}") from None
+
+
+def _hints(kind: type[Entry]) -> dict[str, Any]:
+    found = _HINTS.get(kind)
+    if found is None:
+        names = {field.name for field in dataclasses.fields(kind)}
+        hints = typing.get_type_hints(kind)
+        found = _HINTS[kind] = {name: hint for name, hint in hints.items() if name in names}
+    return found
+
+
+_HINTS: dict[type[Entry], dict[str, Any]] = {}
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """Return a value of JSON as the field's type."""
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, got {type(value).__name__}")
+        inner = typing.get_args(hint)[0]
+        return tuple(_read(inner, one) for one in value)
+    if origin is Mapping or hint is Mapping:
+        return dict(value)
+    return value

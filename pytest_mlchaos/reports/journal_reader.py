@@ -1,0 +1,168 @@
+"""Read journals: the entries of each test, as far as the files can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ..core.entries import (
+    Entry,
+    Exploration,
+    Line,
+    NewerSchema,
+    Progress,
+    Test,
+    Timing,
+    Trial,
+    parse_line,
+)
+from ..errors import BadArgument
+
+__all__ = ["SessionLog", "TestLog", "read_journals", "session_of", "timings_path"]
+
+E = TypeVar("E", bound=Entry)
+
+
+def timings_path(journal: Path) -> Path:
+    """Return the path of the timings that belong to a journal."""
+    return journal.with_name(f"{journal.stem}.timings{journal.suffix}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TestLog:
+    """The entries of one test, in the order of the journal."""
+
+    nodeid: str
+    lines: Sequence[Line]
+
+    def all(self, kind: type[E], trial: int | None = None) -> list[E]:
+        """Return the entries of one kind, of all trials or of one."""
+        return [
+            line.entry
+            for line in self.lines
+            if isinstance(line.entry, kind) and trial in (None, line.trial)
+        ]
+
+    @functools.cached_property
+    def end(self) -> Test | None:
+        """Return the entry of its end. None if the session was killed before."""
+        return next(reversed(self.all(Test)), None)
+
+    @property
+    def outcome(self) -> str:
+        """Return ``passed``, ``failed``, ``skipped``, ``interrupted`` or ``running``."""
+        return "running" if self.end is None else self.end.outcome
+
+    @functools.cached_property
+    def trials(self) -> Mapping[int, Trial]:
+        """Return the trials by their numbers."""
+        return {line.trial: line.entry for line in self.lines if isinstance(line.entry, Trial)}
+
+    @functools.cached_property
+    def explorations(self) -> Sequence[Exploration]:
+        """Return the explorations of crash states."""
+        return self.all(Exploration)
+
+    @functools.cached_property
+    def progress(self) -> Progress | None:
+        """Return how far the test is, or was when the session was killed."""
+        return next(reversed(self.all(Progress)), None)
+
+    def seconds(self, of: str, trial: int = 0, number: int = 0, name: str = "") -> float | None:
+        """Return how long something took, or None if the timings are missing."""
+        timing = self.timing(of, trial, number, name)
+        return None if timing is None else timing.seconds
+
+    def timing(self, of: str, trial: int = 0, number: int = 0, name: str = "") -> Timing | None:
+        """Return the timing of something, or None if it is missing."""
+        return self._timings.get((of, trial, number, name))
+
+    @functools.cached_property
+    def _timings(self) -> Mapping[tuple[str, int, int, str], Timing]:
+        return {
+            (line.entry.of, line.trial, line.entry.number, line.entry.name): line.entry
+            for line in self.lines
+            if isinstance(line.entry, Timing)
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionLog:
+    """All tests of a journal, or of several.
+
+    Attributes:
+        tests: The tests by their node ids, sorted.
+        problems: What could not be read, as one sentence each.
+    """
+
+    tests: Mapping[str, TestLog]
+    problems: Sequence[str] = ()
+
+    def lines(self) -> Iterator[Line]:
+        """Yield all lines, test by test."""
+        for test in self.tests.values():
+            yield from test.lines
+
+
+def session_of(lines: Iterable[Line], problems: Sequence[str] = ()) -> SessionLog:
+    """Return the session that consists of these lines."""
+    tests: dict[str, list[Line]] = {}
+    for line in lines:
+        tests.setdefault(line.test, []).append(line)
+    return SessionLog({name: TestLog(name, tests[name]) for name in sorted(tests)}, problems)
+
+
+def read_journals(paths: Sequence[Path]) -> SessionLog:
+    """Return the session of one journal or more.
+
+    A test that several journals have in the same words counts once. The timings of a journal are
+    read if they are next to it.
+
+    Raises:
+        BadArgument: A file cannot be read, is not a journal, or has a newer schema.
+    """
+    tests: dict[str, list[list[Line]]] = {}
+    problems: list[str] = []
+    for path in paths:
+        lines = _read(path, problems)
+        beside = timings_path(path)
+        if beside != path and beside.is_file() and beside not in paths:
+            lines += _read(beside, problems)
+        for name, test in session_of(lines).tests.items():
+            if list(test.lines) not in tests.setdefault(name, []):
+                tests[name].append(list(test.lines))
+    merged = (line for several in tests.values() for lines in several for line in lines)
+    return session_of(merged, problems)
+
+
+def _read(path: Path, problems: list[str]) -> list[Line]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadArgument(f"{path}: the journal cannot be read: {error.strerror}") from None
+    rows = content.split(b"\n")
+    found: list[Line] = []
+    for number, row in enumerate(rows, 1):
+        if not row.strip():
+            continue
+        try:
+            line = parse_line(row.decode())
+        except NewerSchema as error:
+            raise BadArgument(
+                f"{path}: line {number}: {error}. Install a newer version of pytest-mlchaos"
+            ) from None
+        except ValueError as error:
+            if number == len(rows):
+                problems.append(
+                    f"{path}: line {number} is incomplete, as a killed session leaves it. "
+                    f"All lines before it are in this report"
+                )
+                continue
+            reason = "it is not JSON" if "entry" not in str(error) else str(error)
+            raise BadArgument(f"{path}: line {number} cannot be read: {reason}") from None
+        if line is not None:
+            found.append(line)
+    return found
