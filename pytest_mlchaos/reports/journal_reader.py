@@ -145,6 +145,7 @@ def _read(path: Path, problems: list[str]) -> list[Line]:
         raise BadArgument(f"{path}: the journal cannot be read: {error.strerror}") from None
     rows = content.split(b"\n")
     found: list[Line] = []
+    skipped: list[str] = []
     for number, row in enumerate(rows, 1):
         if not row.strip():
             continue
@@ -155,14 +156,17 @@ def _read(path: Path, problems: list[str]) -> list[Line]:
                 f"{path}: line {number}: {error}. Install a newer version of pytest-mlchaos"
             ) from None
         except ValueError as error:
-            if number == len(rows):
-                problems.append(
-                    f"{path}: line {number} is incomplete, as a killed session leaves it. "
-                    f"All lines before it are in this report"
-                )
-                continue
-            reason = "it is not JSON" if "entry" not in str(error) else str(error)
-            raise BadArgument(f"{path}: line {number} cannot be read: {reason}") from None
+            reason = str(error) if "entry" in str(error) else "it is not JSON"
+            half = number == len(rows)
+            skipped.append(
+                f"{path}: line {number} is incomplete, as a killed session leaves it"
+                if half
+                else f"{path}: line {number} was skipped: {reason}"
+            )
+            continue
         if line is not None:
             found.append(line)
+    if skipped and not found:
+        raise BadArgument(f"{path} is not a journal of pytest-mlchaos. {skipped[0]}")
+    problems += skipped
     return found
