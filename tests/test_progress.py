@@ -64,6 +64,36 @@ SEARCH = """
         time.sleep(0.05)
         for _ in range(20): json.dumps({})
 """
+FAILING = """
+    import os
+    from pytest_mlchaos import chaos
+    count = 0
+    def calls(stop_at):
+        global count
+        import json
+        count += 1
+        for number in range(40):
+            try:
+                json.dumps(number)
+            except ValueError:
+                if number > 20: raise RuntimeError from None
+        if count == stop_at: os.kill(os.getpid(), 2)
+    @chaos.call_failure(target="json:dumps", error="ValueError")
+    def test_fails(): calls(0)
+    @chaos.call_failure(target="json:dumps", error="ValueError")
+    @chaos.settings(seed=0)
+    def test_stopped(): calls(15)
+"""
+WORLD = """
+    import json
+    from pytest_mlchaos import chaos, visit
+    @chaos.call_delay(target="json:dumps", delay=0.001)
+    @chaos.settings(max_trials=4)
+    def test_ranks(mlchaos):
+        mlchaos.world(ranks=2).run(work).assert_finished()
+    def work():
+        for _ in range(20): json.dumps({})
+"""
 SHOWN = re.compile(rb"\x1b\[K (test_[^\x1b]*)\x1b\[(\d+)D")
 
 
@@ -165,6 +195,13 @@ def test_search_shows_its_schedules(on_terminal):
     assert any(text.startswith("test_search · schedules ") for text in texts), texts
 
 
+def test_search_over_worlds_counts_worlds(on_terminal):
+    """If each trial runs one."""
+    pytest.importorskip("torch")
+    texts = [text.decode() for text, _ in SHOWN.findall(on_terminal(WORLD))]
+    assert any(re.match(r"test_ranks · worlds \d/4", text) for text in texts), texts
+
+
 def test_quiet_shows_no_progress(on_terminal):
     """``-q`` switches it off."""
     assert "crash states" not in on_terminal(JOB, "-q", "--no-summary").decode()
@@ -210,12 +247,40 @@ def test_summary_has_a_row_for_each_test(tmp_path, mode):
     assert "mlchaos: 4 chaos tests" in ran
 
 
-def test_quiet_summary_is_one_line(tmp_path):
-    """``-q`` has the total alone."""
-    (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB))
-    ran = subprocess.run(command("-q"), cwd=tmp_path, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("option", "count"), [("-q", 1), ("-qq", 0)])
+def test_quiet_summary_is_one_line(tmp_path, option, count):
+    """``-q`` has the total alone, without what was not tried. ``-qq`` has nothing."""
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB + SEARCH))
+    options = (option, "--mlchaos-max-trials=2", "-k", "not plain")
+    ran = subprocess.run(
+        command(*options), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert not rows(ran.stdout)
-    assert "mlchaos: 1 chaos test, 1 trial" in ran.stdout
+    told = re.findall("^.*(?:mlchaos:|not tried).*$", ran.stdout, re.MULTILINE)
+    assert len(told) == count
+    assert all(line.startswith("mlchaos: 2 chaos tests, ") for line in told)
+
+
+def test_interrupted_search_reports_its_failures(tmp_path):
+    """Ctrl-C shows the smallest failing schedule so far, and the lines to paste."""
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(FAILING))
+    ran = subprocess.run(
+        command("-k", "stopped"), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == pytest.ExitCode.INTERRUPTED
+    assert re.search(
+        r"^mlchaos: test_stopped was interrupted(?: while shrinking)?: \d+ schedules tried, \d+ fail",
+        ran.stdout,
+        re.MULTILINE,
+    ), ran.stdout
+    for text in (
+        "RuntimeError (test_it.py:",
+        "smallest so far: call_failure(",
+        "reproduce: @chaos.call_failure(at=",
+        "--mlchaos-replay",
+        "! KeyboardInterrupt",
+    ):
+        assert text in ran.stdout
 
 
 def test_interrupt_reports_what_was_found(tmp_path):

@@ -5,11 +5,14 @@ visits.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
+from hypothesis import strategies
 
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import Fault, OneOf, create, register
+from pytest_mlchaos.core.progress import followed_by
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.core.settings import Settings
 from pytest_mlchaos.errors import BadArgument
@@ -109,6 +112,86 @@ def test_a_small_space_is_searched_to_its_end():
     small = Space([Probe(create("right_knock"), frozenset(), (0, 1, 2), {})], 3, 0)
     explore(small, lambda s: seen.add(s.line), Settings(seed=0), "test")
     assert len(seen) == 7
+
+
+def steps_of(space, trial, **settings):
+    """Return the result of a search, and the steps of its progress."""
+    steps = []
+    with followed_by(steps.append):
+        return explore(space, trial, Settings(seed=0, **settings), "test"), steps
+
+
+@pytest.mark.parametrize(("visits", "total"), [(3, 7), (200, 50)])
+def test_progress_counts_to_what_can_be_tried(visits, total):
+    """The trials, or the number of schedules if there are fewer."""
+    small = Space([Probe(create("right_knock"), frozenset(), tuple(range(visits)), {})], 3, 0)
+    _, steps = steps_of(small, lambda s: None)
+    assert [(step.done, step.total) for step in steps] == [
+        (number, total) for number in range(1, total + 1)
+    ]
+    assert {(step.what, step.bad, step.note) for step in steps} == {("schedules", 0, "")}
+
+
+def test_progress_says_that_hypothesis_shrinks(monkeypatch):
+    """From its first smaller proposal on. The trials beyond the search have no total."""
+    monkeypatch.setattr("pytest_mlchaos.search.explore.minimise", lambda schedule, *_: schedule)
+    drawn = declared("left_knock", 0, force=strategies.integers(0, 1000))
+    probe = Probe(drawn, frozenset({"force"}), tuple(range(50)), {})
+
+    def trial(schedule):
+        bad = any(fault.force >= 321 and min(fault.at) >= 17 for fault in schedule.faults)
+        return Cause("Bug", "here", "") if bad else None
+
+    found, steps = steps_of(Space([probe], 1, 0), trial, max_trials=12)
+    first = next(number for number, step in enumerate(steps) if step.note)
+    assert {step.note for step in steps[:first]} == {""}
+    assert {step.note for step in steps[first:]} == {"shrinking"}
+    assert [failure.smallest.line for failure in found.failures] == ["left_knock(at=17, force=321)"]
+    assert 0 < steps[first].bad < steps[-1].bad
+    assert [step.total for step in steps] == [12 if step.done <= 12 else 0 for step in steps]
+    assert steps[-1].done > 12
+
+
+@pytest.mark.parametrize(
+    ("probes", "max_faults", "size"),
+    [
+        ([Probe(create("right_knock"), frozenset(), (0, 1, 2), {})], 2, 6),
+        ([Probe(create("left_knock"), frozenset(), (0, 1), {"force": 5})], 1, 10),
+        ([Probe(create("left_knock", force=1), frozenset({"force"}), (0, 1), {"force": 5})], 1, 2),
+        ([Probe(create("right_knock", at=1), frozenset(), (1,), {})], 3, 1),
+        (
+            [
+                Probe(
+                    create("left_knock", force=strategies.floats()), frozenset({"force"}), (0,), {}
+                )
+            ],
+            1,
+            math.inf,
+        ),
+    ],
+    ids=["visits", "parameter", "given", "pinned", "strategy"],
+)
+def test_size_of_a_space(probes, max_faults, size):
+    """Each set of at most ``max_faults`` strikes is a schedule."""
+    assert Space(probes, max_faults, 0).size() == size
+
+
+def test_interrupted_search_hands_over_what_it_found():
+    """The failures so far, each with its smallest schedule."""
+    handed, seen = [], []
+
+    def trial(schedule):
+        seen.append(schedule)
+        if len(seen) == 9:
+            raise KeyboardInterrupt
+        return Cause("Bug", "here", "") if strikes(schedule)[0] else None
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(space(), trial, Settings(seed=0), "test", interrupted=handed.append)
+    (found,) = handed
+    bad = [schedule for schedule in seen[:8] if strikes(schedule)[0]]
+    assert (found.trials, found.failures[0].count) == (8, len(bad))
+    assert found.failures[0].smallest.weight == min(schedule.weight for schedule in bad)
 
 
 def test_one_seed_tries_the_same_schedules_in_the_same_order():

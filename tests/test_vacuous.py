@@ -437,18 +437,36 @@ def test_marks_on_doctests_are_refused(example):
     )
 
 
-@pytest.mark.parametrize("how", ["option", "environment"])
-def test_explorations_are_skipped_where_nothing_may_be_injected(example, monkeypatch, how):
-    """A pass would say that the states were tried."""
-    if how == "environment":
-        monkeypatch.setenv("MLCHAOS_FORBID", "1")
-    project = example.with_file("job.py", JOB).with_tests("""
-        import job
-        def test_it(mlchaos, tmp_path): mlchaos.explore_crashes(job.train, tmp_path).assert_recovers()
-    """)
-    reason = {"option": "--mlchaos-off", "environment": "MLCHAOS_FORBID is set"}[how]
-    outcome = project.run("-rs", *(["--mlchaos-off"] if how == "option" else []), skipped=1)
-    outcome.has("mlchaos.explore_crashes: no crash state was tried", reason)
+EXPLORES = """
+    import job
+    from pathlib import Path
+    def train(workdir):
+        with open(Path(__file__).with_name("runs"), "a") as log: log.write(".")
+        return job.train(workdir)
+    def test_it(mlchaos, tmp_path):
+        report = mlchaos.explore_crashes(train, tmp_path)
+        print(report)
+        report.assert_recovers(max_lost_steps=0)
+"""
+
+
+def test_an_exploration_that_is_off_runs_the_subject_once(example):
+    """Like a test with decorators, it passes, and the summary says that nothing was tried."""
+    project = example.with_file("job.py", JOB).with_tests(EXPLORES)
+    outcome = project.run("--mlchaos-off", "-rP", passed=1)
+    outcome.has("mlchaos: no crash state was tried", "0 crash states   not tried")
+    outcome.has("mlchaos: 1 chaos test, 1 trial, 0 faults struck")
+    assert (project.pytester.path / "runs").read_text() == "."
+
+
+@pytest.mark.parametrize("variable", ["MLCHAOS_FORBID=1", "APP_ENV=production"])
+def test_an_exploration_that_is_forbidden_fails(example, monkeypatch, variable):
+    """Like a test with decorators, and before the subject runs. ``--mlchaos-off`` is a way on."""
+    monkeypatch.setenv(*variable.split("="))
+    project = example.with_file("job.py", JOB).with_tests(EXPLORES)
+    project.run(failed=1).has("InjectionForbidden: ", "--mlchaos-off")
+    assert not (project.pytester.path / "runs").exists()
+    project.run("--mlchaos-off", passed=1)
 
 
 IDLE = {

@@ -171,6 +171,8 @@ class CrashReport(Result):
         verdict = f"{bad} do{'es' if bad == 1 else ''} not recover" if bad else "all recover"
         if not bad and self.untried:
             verdict = f"{len(outcomes)} tried, these recover"
+        if not self.states:
+            verdict = "not tried"
         if not bad and test_failed:
             verdict += ", the test fails"
         is_measured = any(outcome.lost_steps is not None for outcome in outcomes)
@@ -230,6 +232,8 @@ class CrashReport(Result):
         return "\n".join(lines)
 
     def _head(self, outcomes: Sequence[CrashOutcome], failures: Sequence[CrashOutcome]) -> str:
+        if not self.states:
+            return f"mlchaos: no crash state was tried; the subject ran for {self.duration:.1f} s"
         good = len(outcomes) - len(failures)
         verdict = (
             ("these recover" if self.untried else "all recover")

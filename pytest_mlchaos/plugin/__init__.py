@@ -23,7 +23,6 @@ from ..core.settings import Settings
 from ..errors import (
     BadArgument,
     FaultError,
-    InjectionForbidden,
     MlchaosError,
     NeverStruck,
     UnknownFault,
@@ -355,7 +354,14 @@ def _keep_interrupted(item: pytest.Item) -> None:
     """Hand the reports of an interrupted test to the summary. pytest makes no report on it."""
     tally = item.config.pluginmanager.get_plugin("mlchaos-tally")
     if isinstance(tally, Tally):
-        tally.interrupted += [report.text() for report in item.stash.get(_explored, [])]
+        tally.interrupted += _found_before_interruption(item)
+
+
+def _found_before_interruption(item: pytest.Item) -> list[str]:
+    """Return the reports of the explorations and of the search of an interrupted test."""
+    reports = [report.text() for report in item.stash.get(_explored, [])]
+    trials = item.stash[_trials]
+    return [*reports, *([trials.interrupted] if trials.interrupted else [])]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -449,15 +455,12 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     keep = request.config.getoption("mlchaos_keep_state")
 
-    def refused() -> str:
-        """Return the reason why nothing may be injected here. It is empty if faults may strike."""
+    def may_crash() -> bool:
+        """Return False with ``--mlchaos-off``. Raise ``InjectionForbidden`` in production."""
         if request.config.getoption("mlchaos_off"):
-            return "--mlchaos-off"
-        try:
-            refuse_production(request.config.getini("mlchaos_production"))
-        except InjectionForbidden as error:
-            return str(error)
-        return ""
+            return False
+        refuse_production(request.config.getini("mlchaos_production"))
+        return True
 
     began = request.node.stash.setdefault(_began, [])
     shown = TestInfo(
@@ -472,5 +475,5 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         workdirs,
         lambda: settings_of(request.config, request.node),
         shown,
-        refused,
+        may_crash,
     )

@@ -28,7 +28,7 @@ from .marks import DeclaredFault, declared_by, fault_marks, replayed_schedule, s
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
 
 if TYPE_CHECKING:
-    from ..search.explore import Cause
+    from ..search.explore import Cause, SearchResult
 
 __all__ = ["Trials"]
 
@@ -48,6 +48,7 @@ class Trials:
         # by declaration: the reason why a fault could not strike at a visit
         self._unfit: dict[int | None, BaseException] = {}
         self.untried: list[str] = []
+        self.interrupted = ""  # the report of a search that was interrupted
         # By oracle: whether it could judge anything in some trial.
         self._judgements: dict[str, bool] = {}
         self._nodeid = self._body.nodeid
@@ -245,6 +246,8 @@ class Trials:
             functools.partial(self._judge, settings=settings, struck=struck, space=space),
             settings,
             self._item.nodeid,
+            unit=self._unit(),
+            interrupted=self._keep_interrupted,
         )
         self.untried = found.untried
         if not found.failures:
@@ -280,6 +283,18 @@ class Trials:
             f"{smallest.smallest.line} failed ({smallest.cause.summary}) and passed when it was "
             f"repeated: "
             "the test depends on more than its schedule (time, threads, state kept between trials)"
+        )
+
+    def _unit(self) -> str:
+        """Return the name of a trial in the progress line: it counts worlds if each runs one."""
+        assert self._body.controller is not None
+        methods = [result.what for result in self._body.controller.results]
+        return "worlds" if methods == ["world.run"] else "schedules"
+
+    def _keep_interrupted(self, found: SearchResult) -> None:
+        """Keep the report of what an interrupted search has found. pytest shows no error then."""
+        self.interrupted = text.describe_interrupted(
+            self._item.name, found.trials, found.failures, self._nodeid, shrinking=found.shrinking
         )
 
     def _probed(

@@ -33,12 +33,17 @@ class Tally:
                 self.untried[getattr(report, "nodeid", "")] = found["untried"]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Write one line if there was a chaos test, and one for each test with untried positions."""
+        """Write a row for each chaos test, the totals, and what was not tried.
+
+        ``-q`` leaves the totals, and ``-qq`` nothing. What an interrupted test has found is always
+        written, as pytest writes failures.
+        """
+        verbosity = terminalreporter.verbosity
         for text in self.interrupted:
             terminalreporter.write_line(text)
-        if self.rows and terminalreporter.verbosity >= 0:
+        if self.rows and verbosity >= 0:
             self._write_rows(terminalreporter.write_line)
-        if self.tests:
+        if self.tests and verbosity >= -1:
             real = (
                 f" ({self.real_clocks} on the real clock, because threads or processes run beside "
                 f"the test)"
@@ -54,6 +59,8 @@ class Tally:
                 f"{number} {thing}{'' if number == 1 else 's'}" for number, thing in counts
             )
             terminalreporter.write_line(f"mlchaos: {told} struck{real}")
+        if verbosity < 0:
+            return
         if self.untried:
             # import it here: each pytest session loads this module, and most have no chaos test
             from .text import describe_not_tried

@@ -16,6 +16,7 @@ __all__ = [
     "Group",
     "count_text",
     "describe_exploration",
+    "describe_interrupted",
     "describe_names_seen",
     "describe_never_struck",
     "describe_not_tried",
@@ -116,12 +117,10 @@ def describe_exploration(
     """Return the report of an exploration that found failures, the worst kind first."""
     fail = f"{failing} fail{'s' if failing == 1 else ''}"
     head = f"mlchaos: {count_text(trials, 'schedule')} tried (shrinking included) over {describe_passed_sites(sites)}: {fail}"
-    lines = [head + (" (out of budget)" if cut_short else "")]
-    for group in groups[:SHOWN_GROUPS]:
-        lines.append(f"  {group.count}x  {group.summary}")
-        lines.append(f"       smallest: {group.smallest.line}")
-    if len(groups) > SHOWN_GROUPS:
-        lines.append(f"  ... and {count_text(len(groups) - SHOWN_GROUPS, 'more cause')}")
+    lines = [
+        head + (" (out of budget)" if cut_short else ""),
+        *_describe_groups(groups, "smallest"),
+    ]
     if untried:
         lines.append(f"  not tried: {describe_not_tried(untried)}")
     return "\n".join(
@@ -132,6 +131,31 @@ def describe_exploration(
             *reproduce(groups[0].smallest, nodeid),
         ]
     )
+
+
+def describe_interrupted(
+    test: str, trials: int, groups: Sequence[Group], nodeid: str, *, shrinking: bool
+) -> str:
+    """Return the report of a search that was interrupted: the failures that it found so far."""
+    failing = sum(group.count for group in groups)
+    head = (
+        f"mlchaos: {test} was interrupted{' while shrinking' if shrinking else ''}: "
+        f"{count_text(trials, 'schedule')} tried, "
+        f"{failing} fail{'s' if failing == 1 else ''}"
+    )
+    found = reproduce(groups[0].smallest, nodeid) if groups else []
+    return "\n".join([head, *_describe_groups(groups, "smallest so far"), *found])
+
+
+def _describe_groups(groups: Sequence[Group], smallest: str) -> list[str]:
+    """Return two lines for each of the first causes."""
+    lines = []
+    for group in groups[:SHOWN_GROUPS]:
+        lines.append(f"  {group.count}x  {group.summary}")
+        lines.append(f"       {smallest}: {group.smallest.line}")
+    if len(groups) > SHOWN_GROUPS:
+        lines.append(f"  ... and {count_text(len(groups) - SHOWN_GROUPS, 'more cause')}")
+    return lines
 
 
 def describe_not_tried(positions: Sequence[str]) -> str:

@@ -81,6 +81,8 @@ class SearchResult:
     out_of_budget: bool
     untried: list[str] = dataclasses.field(default_factory=list)
     """Descriptions of the visits without a strike, because the trials or the time were used up."""
+    shrinking: bool = False
+    """True if the search had begun to look for smaller schedules."""
 
 
 class _SearchOver(BaseException):
@@ -97,8 +99,12 @@ class _TrialFailed(Exception):
 class _Memory:
     """Run each distinct schedule once, and store the result."""
 
-    def __init__(self, trial: Callable[[Schedule], Cause | None], settings: Settings) -> None:
+    def __init__(
+        self, trial: Callable[[Schedule], Cause | None], settings: Settings, space: Space, unit: str
+    ) -> None:
         self._trial = trial
+        self._unit = unit
+        self._space = space
         self._results: dict[str, Cause | None] = {}
         self.tried: list[Schedule] = []
         self.ended_early = False
@@ -106,6 +112,7 @@ class _Memory:
         self._budget = settings.budget
         self._deadline: float | None = None
         self._limit = settings.max_trials
+        self._total = int(min(self._limit, space.size()))
         self.failures: dict[Cause, Failure] = {}
         self.out_of_budget = False
 
@@ -122,13 +129,18 @@ class _Memory:
 
     def _show(self) -> None:
         bad = sum(failure.count for failure in self.failures.values())
-        report_step(
-            "schedules",
-            self.trials,
-            max(self._limit, self.trials),
-            bad,
-            "shrinking" if self.shrinking else "",
+        # How many more trials shrinking needs is not known.
+        total = self._total if self.trials <= self._total else 0
+        report_step(self._unit, self.trials, total, bad, "shrinking" if self.shrinking else "")
+
+    def result(self) -> SearchResult:
+        """Return what was found so far."""
+        failures = sorted(
+            self.failures.values(),
+            key=lambda failure: (failure.cause.gravity, failure.smallest.weight),
         )
+        untried = self._space.untried(self.tried) if self.ended_early else []
+        return SearchResult(self.trials, failures, self.out_of_budget, untried, self.shrinking)
 
     @property
     def trials(self) -> int:
@@ -153,7 +165,13 @@ class _Memory:
 
 
 def explore(
-    space: Space, trial: Callable[[Schedule], Cause | None], settings: Settings, name: str
+    space: Space,
+    trial: Callable[[Schedule], Cause | None],
+    settings: Settings,
+    name: str,
+    *,
+    unit: str = "schedules",
+    interrupted: Callable[[SearchResult], None] | None = None,
 ) -> SearchResult:
     """Try schedules of ``space``, and shrink those that fail.
 
@@ -163,31 +181,29 @@ def explore(
             exceptions end the search.
         settings: The settings of the test.
         name: The name of the test in Hypothesis's example database.
+        unit: The name of a trial in the progress line.
+        interrupted: Receives what was found so far if Ctrl-C ends the search.
 
     Returns:
         The number of trials, and the failures.
     """
-    memory = _Memory(trial, settings)
-    with contextlib.suppress(_SearchOver):
-        _sweep(space, memory, settings)
-        if not memory.failures:
-            _search(space, memory, settings, name)
-    memory.shrinking = True
-    with contextlib.suppress(_SearchOver):
-        for cause, failure in list(memory.failures.items()):
-            failure.smallest = minimise(
-                failure.smallest, space, functools.partial(_fails, memory, cause)
-            )
-    failures = sorted(
-        memory.failures.values(),
-        key=lambda failure: (failure.cause.gravity, failure.smallest.weight),
-    )
-    return SearchResult(
-        memory.trials,
-        failures,
-        memory.out_of_budget,
-        space.untried(memory.tried) if memory.ended_early else [],
-    )
+    memory = _Memory(trial, settings, space, unit)
+    try:
+        with contextlib.suppress(_SearchOver):
+            _sweep(space, memory, settings)
+            if not memory.failures:
+                _search(space, memory, settings, name)
+        memory.shrinking = True
+        with contextlib.suppress(_SearchOver):
+            for cause, failure in list(memory.failures.items()):
+                failure.smallest = minimise(
+                    failure.smallest, space, functools.partial(_fails, memory, cause)
+                )
+    except KeyboardInterrupt:
+        if interrupted is not None:
+            interrupted(memory.result())
+        raise
+    return memory.result()
 
 
 def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
@@ -208,6 +224,24 @@ def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
 
 def _fails(memory: _Memory, cause: Cause, schedule: Schedule) -> bool:
     return memory(schedule) == cause
+
+
+@contextlib.contextmanager
+def _notes_shrinking(memory: _Memory) -> Iterator[None]:
+    """Note in ``memory`` when Hypothesis shrinks. It has no public way to ask for its phase."""
+    shrinker: Any = None
+    with contextlib.suppress(ImportError):
+        shrinker = importlib.import_module("hypothesis.internal.conjecture.shrinker").Shrinker
+    original: Any = getattr(shrinker, "shrink", None)
+
+    def shrink(self: Any) -> Any:
+        memory.shrinking = True
+        return original(self)
+
+    with Patches() as patches:
+        if original is not None:
+            patches.set(shrinker, "shrink", shrink)
+        yield
 
 
 @contextlib.contextmanager
@@ -256,7 +290,7 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
     if settings.seed is not None:
         configured = hypothesis.seed(settings.seed)(configured)
     try:
-        with _by_the_seed_alone():
+        with _by_the_seed_alone(), _notes_shrinking(memory):
             configured()
     except* (_TrialFailed, hypothesis.errors.HypothesisException):
         # The failures are in memory. If Hypothesis could not repeat one, the last run of the

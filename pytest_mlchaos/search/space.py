@@ -118,6 +118,20 @@ class Probe:
         """Return the searched parameters that were not given."""
         return tuple(name for name in self.fault.searchable if name not in self.given)
 
+    @property
+    def choices(self) -> float:
+        """Return the number of values of the parameters that are drawn."""
+        if self.is_drawn:
+            return math.inf
+        return math.prod(self.measures[name] for name in self._open_parameters())
+
+    def _open_parameters(self) -> Iterator[str]:
+        """Yield the searched parameters that have more than one value."""
+        for name in self.searched:
+            wanted = self.is_open or getattr(self.fault, name) is None
+            if wanted and self.measures.get(name, 0) > 1:
+                yield name
+
     def at_turn(self, turn: int) -> dict[str, Any]:
         """Return the searched parameters for one step of a sweep, far from earlier ones."""
         reaches = {name: self.measures.get(name, 0) for name in self.searched}
@@ -147,10 +161,8 @@ class Probe:
             for name in fields_of(type(self.fault))
             if is_drawn(getattr(self.fault, name))
         }
-        for name in self.searched:
-            wanted = self.is_open or getattr(self.fault, name) is None
-            if wanted and self.measures.get(name, 0) > 1:
-                drawn[name] = st.integers(0, self.measures[name] - 1)
+        for name in self._open_parameters():
+            drawn[name] = st.integers(0, self.measures[name] - 1)
         return drawn
 
 
@@ -173,6 +185,21 @@ class Space:
     seed: int
     restarts: int | None = None
     """The smallest number of restarts that a run of the test allows. None if nothing restarts."""
+
+    def size(self) -> float:
+        """Return the number of different schedules. A limit of restarts may leave out some."""
+        always: dict[int | None, float] = {}
+        strikes = 0.0
+        for probe in self.probes:
+            if probe.is_open:
+                strikes += len(probe.visits) * probe.choices
+            else:
+                origin = probe.fault._origin
+                always[origin] = always.get(origin, 0) + probe.choices
+        if math.isinf(strikes):
+            return math.inf
+        chosen = sum(math.comb(int(strikes), number + 1) for number in range(self.max_faults))
+        return math.prod(always.values()) * max(1, chosen)
 
     def strategy(self) -> SearchStrategy[Schedule]:
         """Return a strategy for schedules. Simpler ones have fewer faults at earlier visits."""
