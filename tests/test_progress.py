@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -299,6 +301,139 @@ def test_interrupt_reports_what_was_found(tmp_path):
         assert text in ran.stdout
 
 
+@pytest.fixture
+def interrupted(tmp_path):
+    """Start pytest, press Ctrl-C when a file exists, and return the exit code and the output."""
+
+    def run(source, *arguments, to_all=True):
+        (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
+        started = tmp_path / "started"
+        with subprocess.Popen(
+            command(*arguments),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            end = time.monotonic() + 60
+            while not started.exists() and time.monotonic() < end:
+                time.sleep(0.05)
+            (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+            output = process.communicate(timeout=60)[0]
+        return process.returncode, output
+
+    return run
+
+
+WAITS = """
+    import time
+    from pathlib import Path
+    def wait():  # for Ctrl-C, after some runs
+        folder = Path(__file__).parent
+        with open(folder / "runs", "a") as log: log.write(".")
+        if (folder / "runs").stat().st_size == 7:
+            (folder / "started").touch()
+            end = os.times().elapsed + 60
+            while os.times().elapsed < end: pass
+    def waiting(workdir):
+        wait()
+        return job(workdir)
+    def test_states(mlchaos, tmp_path):
+        mlchaos.explore_crashes(waiting, tmp_path, isolation="in-process", exhaustive=True)
+    @chaos.call_failure(target="json:dumps", error="ValueError")
+    def test_schedules():
+        wait()
+        calls(0)
+    def swallows(workdir):
+        end = os.times().elapsed + 60
+        try: wait()
+        except KeyboardInterrupt:
+            while os.times().elapsed < end:
+                try: time.sleep(0.1)
+                except KeyboardInterrupt: pass
+        return job(workdir)
+    def test_swallows(mlchaos, tmp_path):
+        mlchaos.explore_crashes(swallows, tmp_path, isolation="in-process", exhaustive=True)
+    def test_golden(mlchaos, tmp_path):
+        (Path(__file__).parent / "runs").write_text("." * 6)
+        mlchaos.explore_crashes(waiting, tmp_path)
+"""
+CTRL_C = JOB + FAILING + WAITS
+
+
+@pytest.mark.parametrize("mode", [[], ["-n2"]], ids=["plain", "xdist"])
+@pytest.mark.parametrize(
+    ("test", "texts"),
+    [
+        (
+            "test_states",
+            [
+                r"^  interrupted: \d of \d+ crash states have no verdict$",
+                r"^  reproduce: @chaos.crash\(state=",
+            ],
+        ),
+        (
+            "test_schedules",
+            [
+                r"^mlchaos: test_schedules was interrupted(?: while shrinking)?: \d schedules tried",
+                r"^  reproduce: @chaos.call_failure\(at=",
+            ],
+        ),
+        (
+            "test_golden",
+            [
+                r"^mlchaos: mlchaos.explore_crashes was in the golden run, for .*; "
+                r"the code was at test_it.py:\d+ in wait$"
+            ],
+        ),
+    ],
+)
+def test_ctrl_c_reports_what_was_found(interrupted, mode, test, texts):
+    """Also in a worker of xdist. Then pytest ends as usual."""
+    code, output = interrupted(CTRL_C, "-k", test, *mode)
+    assert code == pytest.ExitCode.INTERRUPTED
+    assert "KeyboardInterrupt !" in output, output
+    ends = output.index("KeyboardInterrupt !")
+    for text in texts:
+        found = re.findall(text, output, re.MULTILINE)
+        assert len(found) == 1, (text, output)
+        assert output.index(found[0]) < ends
+
+
+def test_ctrl_c_for_one_process_reaches_the_workers(interrupted):
+    """``kill -INT`` reaches no worker, so the main process interrupts them."""
+    code, output = interrupted(CTRL_C, "-k", "test_states", "-n2", to_all=False)
+    assert code == pytest.ExitCode.INTERRUPTED
+    assert len(re.findall("interrupted: . of .+ crash states have no verdict", output)) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_that_a_worker_swallows_shows_the_last_step(interrupted):
+    """The main process waits for some seconds, and then says what it knows."""
+    code, output = interrupted(CTRL_C, "-k", "test_swallows", "-n2")
+    assert code == pytest.ExitCode.INTERRUPTED
+    assert re.search(
+        r"^mlchaos: test_swallows was interrupted at crash states \d/\d+, 1 bad$", output, re.M
+    ), output
+
+
+def test_failed_exploration_is_not_reported_as_interrupted(tmp_path):
+    """``pytest.fail`` raises no ``Exception``, but the session goes on."""
+    source = """
+        import pytest
+        def test_fails(mlchaos, tmp_path):
+            mlchaos.explore_crashes(job, tmp_path).failures
+            pytest.fail("too slow")
+    """
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB) + textwrap.dedent(source))
+    ran = subprocess.run(
+        command("-k", "test_fails"), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "test_fails   10 crash states" in ran.stdout
+    assert "reproduce:" not in ran.stdout
+
+
 @pytest.mark.parametrize(
     ("step", "seconds", "text"),
     [
@@ -309,6 +444,8 @@ def test_interrupt_reports_what_was_found(tmp_path):
             "t · schedules 12/50 · 1 failing · shrinking",
         ),
         (Step("worlds", 1, 40), 3, "t · worlds 1/40"),
+        (Step("worlds", 8, 40, 1), 7, "t · worlds 8/40 · 1 failing · ~0:32 left"),
+        (Step("crash states", 0, note="in the golden run"), 3, "t · in the golden run"),
         (Step("crash states", 3), 3, "t · crash states 3"),
     ],
 )

@@ -27,6 +27,11 @@ class Step:
     bad: int = 0
     note: str = ""
 
+    @property
+    def bad_word(self) -> str:
+        """Return the word for a failure: a schedule fails, and a crash state is bad."""
+        return "bad" if self.what == "crash states" else "failing"
+
 
 _listener: Callable[[Step], None] | None = None
 

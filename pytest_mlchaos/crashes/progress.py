@@ -37,6 +37,8 @@ class Progress:
         """
         thread, start = threading.get_ident(), perf_counter()
         self._doing[thread] = phase, start
+        if not state:
+            report_step("crash states", len(self.outcomes), self._total, len(self._bad), phase)
         yield
         del self._doing[thread]
         if state:

@@ -148,12 +148,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Show the progress of explorations. pytest's terminal reporter exists now."""
+    """Show the progress of explorations. pytest's terminal reporter and xdist's exist now."""
+    plugins, line = session.config.pluginmanager, None
     if sys.stdout.isatty() or os.environ.get("CI"):
         from .progress_line import line_for
 
         if line := line_for(session.config):
-            session.config.pluginmanager.register(line, "mlchaos-progress")
+            plugins.register(line, "mlchaos-progress")
+    tally = plugins.get_plugin("mlchaos-tally")
+    if plugins.has_plugin("dsession") and isinstance(tally, Tally):
+        from .progress_channel import Workers
+
+        plugins.register(Workers(tally, line), "mlchaos-workers")
 
 
 def _check_outputs(config: pytest.Config) -> None:
@@ -312,7 +318,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     from ..engine.patching import Patches
     from ..engine.scopes import forget_all
     from ..engine.user_code import Project, for_project
-    from .progress_line import listener_of
+    from .progress_channel import follow
     from .test_runner import Trials
 
     forget_all()
@@ -325,12 +331,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]
     # Pytest calls item.runtest next.
     item.runtest = item.stash[_trials]  # type: ignore[method-assign]
-    interrupted = False
+    progress = follow(item)
+    found: list[str] | None = None
+    unusual = False
     try:
-        with for_project(project), followed_by(listener_of(item.config, item)):
+        with for_project(project), followed_by(progress):
             return (yield)
     except BaseException as error:
-        interrupted = not isinstance(error, Exception)
+        unusual = not isinstance(error, Exception)
+        if isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
+            found = _take_notes(error)
         raise
     finally:
         try:
@@ -340,9 +350,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
             interrupts.leave(mark, patches.undo)  # the user pressed Ctrl-C twice
             raise
         finally:
-            if interrupted:
+            if unusual:
                 patches.sweep()
-                _keep_interrupted(item)
+            progress.end(found if found is None else [*_found_so_far(item), *found])
             item.__dict__.pop("runtest", None)
             forget_all()
             forget_scopes()
@@ -350,18 +360,22 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
             item.user_properties.append(("mlchaos", item.stash[_trials].figures()))
 
 
-def _keep_interrupted(item: pytest.Item) -> None:
-    """Hand the reports of an interrupted test to the summary. pytest makes no report on it."""
-    tally = item.config.pluginmanager.get_plugin("mlchaos-tally")
-    if isinstance(tally, Tally):
-        tally.interrupted += _found_before_interruption(item)
-
-
-def _found_before_interruption(item: pytest.Item) -> list[str]:
+def _found_so_far(item: pytest.Item) -> list[str]:
     """Return the reports of the explorations and of the search of an interrupted test."""
     reports = [report.text() for report in item.stash.get(_explored, [])]
     trials = item.stash[_trials]
     return [*reports, *([trials.interrupted] if trials.interrupted else [])]
+
+
+def _take_notes(error: BaseException) -> list[str]:
+    """Remove our notes from an interruption and return them.
+
+    pytest would write them into its one line, and xdist would not send them.
+    """
+    notes: list[str] = getattr(error, "__notes__", [])
+    ours = [note for note in notes if note.startswith("mlchaos: ")]
+    notes[:] = [note for note in notes if note not in ours]
+    return ours
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -18,7 +18,7 @@ import pytest
 
 from ..core.progress import Step
 
-__all__ = ["ProgressLine", "line_for", "listener_of", "text_of"]
+__all__ = ["ProgressLine", "line_for", "text_of"]
 
 SECONDS_BETWEEN_LINES = 0.2
 SECONDS_BETWEEN_SCROLLED_LINES = 5.0
@@ -27,18 +27,18 @@ SECONDS_BETWEEN_PLAIN_LINES = 30.0
 """In a log, each line stays."""
 MIN_WIDTH = 20
 """A shorter text says nothing."""
-SENT = "mlchaos_progress"
-"""The key of ``workerinput`` for the channel on which a worker sends its steps."""
 
 
 def text_of(test: str, step: Step, seconds: float) -> str:
     """Return the progress in words, this many seconds after the first one was done."""
+    if not step.done and step.note:
+        return f"{test} · {step.note}"
     parts = [
         test,
         f"{step.what} {step.done}/{step.total}" if step.total else f"{step.what} {step.done}",
     ]
     if step.bad:
-        parts.append(f"{step.bad} {'failing' if step.what == 'schedules' else 'bad'}")
+        parts.append(f"{step.bad} {step.bad_word}")
     if step.note:
         parts.append(step.note)
     elif 1 < step.done < step.total:
@@ -144,22 +144,6 @@ class ProgressLine:
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Give a worker of xdist a channel for its steps."""
-        channel = node.gateway.newchannel()
-        starts: dict[str, float] = {}
-
-        def receive(sent: tuple[str, tuple[Any, ...]]) -> None:
-            test, values = sent
-            step = Step(*values)
-            if step.done <= 1 or test not in starts:
-                starts[test] = perf_counter()
-            self.show(test, step, starts[test])
-
-        channel.setcallback(receive)
-        node.workerinput[SENT] = channel
-
 
 def line_for(config: pytest.Config) -> ProgressLine | None:
     """Return the progress line of this session, or None if none is wanted."""
@@ -184,24 +168,3 @@ def line_for(config: pytest.Config) -> ProgressLine | None:
         lambda: 0 if scrolls else writer.fullwidth,
         SECONDS_BETWEEN_PLAIN_LINES if plain else every,
     )
-
-
-def listener_of(config: pytest.Config, item: pytest.Item) -> Callable[[Step], None] | None:
-    """Return a function that shows the steps of a test, or None."""
-    line = config.pluginmanager.get_plugin("mlchaos-progress")
-    if isinstance(line, ProgressLine):
-        return line.listener(item.name)
-    channel = getattr(config, "workerinput", {}).get(SENT)
-    if channel is None:
-        return None
-    last = 0.0
-
-    def send(step: Step) -> None:
-        nonlocal last
-        now = perf_counter()
-        if now - last >= SECONDS_BETWEEN_LINES or step.done <= 1:
-            last = now
-            with contextlib.suppress(OSError):
-                channel.send((item.name, (step.what, step.done, step.total, step.bad, step.note)))
-
-    return send
