@@ -114,7 +114,7 @@ def _everything_is_loaded():
     import pytest_mlchaos.plugin.fixture
     import pytest_mlchaos.plugin.test_runner
     import pytest_mlchaos.reports.catalogue
-    import pytest_mlchaos.reports.journal_file
+    import pytest_mlchaos.reports.collector
     import pytest_mlchaos.search.explore  # noqa: F401
     from pytest_mlchaos import faults, sites
 

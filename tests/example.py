@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import math
 import os
 import re
@@ -26,6 +27,12 @@ ASYNC_INI = (
     if importlib.util.find_spec("pytest_asyncio")
     else ""
 )
+
+
+def entries_in(path, kind=None):
+    """The entries of a journal, of one kind or of all."""
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    return [entry for entry in entries if kind in (None, entry["kind"])]
 
 
 @dataclasses.dataclass(frozen=True)

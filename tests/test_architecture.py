@@ -33,6 +33,7 @@ BELOW = {
     "testing": ("processes", "oracles"),
     "plugin": ("crashes", "ranks", "serving", "pipelines", "reports", "decorators"),
     "__init__": (),
+    "__main__": ("reports",),
 }
 """For each part of the package, the parts right below it: it may import these, and whatever is
 below them.

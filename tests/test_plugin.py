@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from .example import entries_in
+
 HAS = {
     name: importlib.util.find_spec(name) is not None
     for name in ("xdist", "pytest_timeout", "pytest_asyncio", "anyio", "trio", "torch")
@@ -254,7 +256,7 @@ def test_settings_come_from_mark_ini_and_command_line_in_that_order(sensors):
     ):
         outcome = project.run("-k", "ini or mark", f"--mlchaos-journal={journal}", *args, passed=2)
         outcome.has(f"mlchaos: max_trials={4 if args else 3}")
-        entries = [json.loads(line) for line in journal.read_text().splitlines()]
+        entries = entries_in(journal, "strike")
         tried = {
             name: len({e["trial"] for e in entries if e["test"].endswith(name)})
             for name in expected
@@ -699,8 +701,7 @@ def test_the_journal_is_the_same_a_hundred_times(sensors):
             "--mlchaos-seed=7", "--mlchaos-max-trials=8", f"--mlchaos-journal={path}", passed=10
         )
         turns = {}
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
+        for entry in entries_in(path, "strike"):
             turns.setdefault(entry.pop("test"), []).append(json.dumps(entry, sort_keys=True))
         assert len(turns) == 10
         journals |= {"\n".join(lines) for lines in turns.values()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -28,13 +29,14 @@ __all__ = [
     "Progress",
     "Rank",
     "Requests",
-    "Result",
+    "ResultEntry",
     "State",
     "StrikeEntry",
     "Test",
     "Timing",
     "Trial",
     "parse_line",
+    "without_times",
 ]
 
 SCHEMA = 1
@@ -98,12 +100,14 @@ class Test(Entry):
         untried: The visits at which no fault was tried, because ``max_trials`` or ``budget`` ended
             the search.
         error: The type of the error that failed it.
-        message: The report that the terminal shows.
-        place: The user's line of the first cause, as ``train.py:12``.
+        message: The report that the terminal shows, without durations of the wall clock.
+        place: The user's line of the first cause, as ``train.py:12 in train``.
         reproduce: The decorators that repeat the failure, as text to paste.
         replay: The options of pytest that repeat it, after the name of the test.
-        environment: The versions of Python, pytest, this plugin, and imported libraries.
+        environment: The versions of Python, pytest, this plugin, and some libraries.
     """
+
+    __test__: ClassVar[bool] = False  # pytest must not collect it
 
     outcome: str
     file: str = ""
@@ -134,7 +138,7 @@ class Trial(Entry):
             fault follows the site's name after a space.
         error: The type of the error that ended it.
         cause: The error in one line.
-        place: The user's line that raised it, as ``train.py:12``.
+        place: The user's line that raised it, as ``train.py:12 in train``.
     """
 
     outcome: str
@@ -171,7 +175,7 @@ class StrikeEntry(Entry):
 
 @_kind("result")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Result(Entry):
+class ResultEntry(Entry):
     """A method of the fixture returned a result.
 
     Attributes:
@@ -201,16 +205,14 @@ class Judgement(Entry):
         result: The number of the result that it judged, or None for a function that is not a
             method of a result.
         error: The type of its error.
-        step: The first step that differs, if the oracle names one.
-        component: The component that differs there, for example ``data order``.
+        arguments: Its limits, for example ``{"p99": "150ms"}``.
     """
 
     oracle: str
     verdict: Verdict
     result: int | None = None
     error: str = ""
-    step: int | None = None
-    component: str = ""
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @_kind("exploration")
@@ -322,7 +324,6 @@ class Requests(Entry):
         struck: The numbers of the requests that a fault struck.
         starts: The arrivals, in seconds from the start of the load.
         latencies: The latencies in seconds.
-        bounds: The bounds of the SLO that the test asserted, as text.
     """
 
     result: int
@@ -330,13 +331,15 @@ class Requests(Entry):
     struck: tuple[int, ...] = ()
     starts: tuple[float, ...] = ()
     latencies: tuple[float, ...] = ()
-    bounds: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @_kind("curve")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Curve(Entry):
     """The loss at each backward pass of a run.
+
+    Losses are divided by the first loss of the golden run, because the journal holds no values of
+    the user. ``--mlchaos-show-values`` leaves them as they are.
 
     Attributes:
         result: The number of the run's result in the trial.
@@ -380,10 +383,11 @@ class Timing(Entry):
 
     Attributes:
         of: ``test``, ``trial``, ``result``, ``exploration``, ``state``, ``rank`` or ``requests``.
-        number: The number of the result, exploration or rank.
-        name: The name of the state.
+        number: The number of the result or exploration in the trial.
+        name: The name of the state, or the number of the rank.
         start: The start, in seconds since 1970. 0 if it is unknown.
         seconds: The duration.
+        message: For a test, the report that the terminal shows, with its durations.
         restart: The median seconds until a resumed run took its first step.
         starts: As in ``requests``.
         latencies: As in ``requests``.
@@ -394,6 +398,7 @@ class Timing(Entry):
     name: str = ""
     start: float = 0.0
     seconds: float = 0.0
+    message: str = ""
     restart: float | None = None
     starts: tuple[float, ...] = ()
     latencies: tuple[float, ...] = ()
@@ -417,6 +422,14 @@ class Progress(Entry):
     total: int = 0
     bad: int = 0
     note: str = ""
+
+
+def without_times(text: str) -> str:
+    """Return a text without the durations in it, which differ from run to run."""
+    return _DURATION.sub("… s", text)
+
+
+_DURATION = re.compile(r"\d+(?:\.\d+)? m?s\b")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -489,8 +502,10 @@ def _read(hint: Any, value: Any) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise TypeError(f"expected a list, got {type(value).__name__}")
-        inner = typing.get_args(hint)[0]
-        return tuple(_read(inner, one) for one in value)
+        inner, *more = typing.get_args(hint)
+        # ``tuple[int, str]`` is a pair, and ``tuple[int, ...]`` has any number of items.
+        each = [inner] * len(value) if more == [...] else [inner, *more]
+        return tuple(_read(one, item) for one, item in zip(each, value, strict=True))
     if origin is Mapping or hint is Mapping:
         return dict(value)
     return value

@@ -43,7 +43,7 @@ class Strike:
 class Journal(Sequence[Strike]):
     """The strikes of one trial, in the order in which they happened.
 
-    ``lines`` sorts them, because threads do not run in a fixed order: by process, and in each
+    ``in_order`` sorts them, because threads do not run in a fixed order: by process, and in each
     process by site, visit and fault.
     """
 
@@ -62,7 +62,7 @@ class Journal(Sequence[Strike]):
         self._strikes.append(strike)
 
     def end_process(self) -> None:
-        """Keep the strikes so far before all later ones in the order of ``lines``."""
+        """Keep the strikes so far before all later ones in ``in_order``."""
         self._ends.add(len(self._strikes))
 
     @overload
@@ -84,21 +84,25 @@ class Journal(Sequence[Strike]):
     def __repr__(self) -> str:
         return f"<Journal of {len(self)} strikes>"
 
+    def in_order(self) -> list[Strike]:
+        """Return the strikes in a fixed order, so that equal journals are written alike."""
+        self._refresh()
+        found: list[Strike] = []
+        for start, end in itertools.pairwise(sorted({0, *self._ends, len(self._strikes)})):
+            found += sorted(self._strikes[start:end], key=_place)
+        return found
+
     def lines(self, **context: object) -> list[str]:
         """Return one JSON object per strike, in a fixed order of lines and keys.
 
         Equal journals give equal bytes.
         """
-        self._refresh()
-        lines = []
-        for start, end in itertools.pairwise(sorted({0, *self._ends, len(self._strikes)})):
-            told = [
-                (strike.site, strike.visit, _line(strike, context))
-                for strike in self._strikes[start:end]
-            ]
-            lines += [line for _, _, line in sorted(told)]
-        return lines
+        return [_text({**context, **strike.as_dict()}) for strike in self.in_order()]
 
 
-def _line(strike: Strike, context: Mapping[str, Any]) -> str:
-    return json.dumps({**context, **strike.as_dict()}, sort_keys=True, default=str)
+def _place(strike: Strike) -> tuple[str, int, str]:
+    return strike.site, strike.visit, _text(strike.as_dict())
+
+
+def _text(strike: Mapping[str, Any]) -> str:
+    return json.dumps(strike, sort_keys=True, default=str)

@@ -109,6 +109,8 @@ class Record:
     not_finite: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     """The number of values that were not finite at the end, by class and name, in its models and
     optimizers."""
+    losses: Sequence[Sequence[float]] = ()
+    """The loss of each attempt's backward passes, if it is a single number."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

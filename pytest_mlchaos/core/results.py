@@ -6,13 +6,18 @@ A test that judges none has shown nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter, time
 from typing import Any
 
 from ..errors import Vacuous
+from .entries import Entry, ResultEntry, Timing, without_times
 from .journal import Strike
+from .recording import judged, record
+from .records import Attempt
 
-__all__ = ["HandedResult", "Result", "describe_unjudged", "unstruck"]
+__all__ = ["HandedResult", "Result", "describe_unjudged", "record_result", "unstruck"]
 
 NOT_A_LOOK = {"golden"}
 """Public attributes that say nothing about the run under faults."""
@@ -33,6 +38,8 @@ class HandedResult:
         passed: True if the subject passed a site that a declared fault is bound to.
         looked: True if the test has read a public attribute, or called an assertion.
         compared: The assertion that compared it with its golden run, if there was one.
+        number: Its number in the trial.
+        asserted: True if the test has called an assertion of it.
     """
 
     what: str
@@ -43,6 +50,8 @@ class HandedResult:
     passed: bool = False
     looked: bool = False
     compared: str = ""
+    number: int = 0
+    asserted: bool = False
 
 
 class Result:
@@ -52,6 +61,24 @@ class Result:
     """
 
     _handed: HandedResult | None = None
+
+    def __init_subclass__(cls) -> None:
+        for name, method in list(vars(cls).items()):
+            if name.startswith("assert_"):
+                setattr(cls, name, _recorded(method))
+
+    def _attempted(self) -> Sequence[Attempt]:
+        """Return the attempts of the subject, if it may have several."""
+        return ()
+
+    def _entries(self, number: int, is_virtual: bool) -> Iterable[Entry]:
+        """Return the journal's entries about this result.
+
+        Args:
+            number: Its number in the trial.
+            is_virtual: True if its times are those of the virtual clock.
+        """
+        return ()
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_") and name not in NOT_A_LOOK:
@@ -87,6 +114,50 @@ class Result:
             raise Vacuous(
                 f"{judgement}: {handed.quiet}, so the run is compared with itself. {handed.cure}"
             )
+
+
+def record_result(
+    result: Result, handed: HandedResult, struck: int, start: float, *, is_virtual: bool
+) -> None:
+    """Record a result that the test is about to receive.
+
+    Args:
+        result: The result.
+        handed: The note about it.
+        struck: The number of strikes in it.
+        start: The time at which its method was called, by ``perf_counter``.
+        is_virtual: True if its times are those of the virtual clock.
+    """
+    attempts, seconds = result._attempted(), perf_counter() - start
+    record(
+        ResultEntry(
+            number=handed.number,
+            method=handed.what,
+            struck=struck,
+            attempts=tuple(without_times(attempt.ended) for attempt in attempts),
+            steps=tuple(attempt.steps for attempt in attempts),
+        )
+    )
+    record(
+        Timing(of="result", number=handed.number, start=round(time() - seconds, 6), seconds=seconds)
+    )
+    for entry in result._entries(handed.number, is_virtual):
+        record(entry)
+
+
+def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an assertion whose verdict is recorded."""
+
+    @functools.wraps(method)
+    def judge(self: Result, *args: object, **kwargs: object) -> Any:
+        handed = self._handed
+        if handed is not None:
+            handed.asserted = True
+        name = f"{type(self).__name__}.{method.__name__}"
+        number = None if handed is None else handed.number
+        return judged(name, number, method, self, *args, **kwargs)
+
+    return judge
 
 
 def describe_unjudged(results: Sequence[HandedResult]) -> str:

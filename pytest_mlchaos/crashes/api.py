@@ -522,7 +522,7 @@ def _report(
         )
     return CrashReport(
         steps=baseline.judge.steps,
-        writes=completed,
+        writes=len(completed),
         states=found.states,
         outcomes=found.outcomes,
         duration=duration,
@@ -534,5 +534,6 @@ def _report(
         left_out=left_out.text if left_out else "",
         inconclusive=left_out.why_inconclusive(require_all) if left_out else "",
         unseen=found.unseen,
+        saves=[(change.step, change.path) for change in completed],
         traced=baseline.golden.traced,
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from ..core.entries import Entry, Exploration, State, Timing, without_times
 from ..core.privacy import error_text, shows_values
 from ..core.results import Result
 from ..core.validation import FLAG, TOLERANCE, WHOLE, check_arguments, optional
@@ -55,6 +56,7 @@ class CrashReport(Result):
         inconclusive: str = "",
         unseen: Sequence[int] = (),
         traced: bool = False,
+        saves: Sequence[tuple[int, str]] = (),
     ) -> None:
         self.steps = steps
         self.states = list(states)
@@ -71,6 +73,7 @@ class CrashReport(Result):
         self.unseen = sum(unseen)
         self._blind = len(unseen)
         self._traced = traced
+        self._saves = saves
         self._asserted: Sequence[CrashOutcome] | None = None
 
     def _about(self) -> str:
@@ -164,22 +167,43 @@ class CrashReport(Result):
         if self._inconclusive:
             raise Inconclusive(f"{self.text(outcomes)}\n  {self._inconclusive}")
 
-    def row(self, test_failed: bool) -> list[str]:
-        """Return the cells of a row in the summary of a session, as the test judged the outcomes."""
+    def entries(self, number: int, *, interrupted: bool = False) -> Iterator[Entry]:
+        """Yield the journal's entries, as the test judged the outcomes.
+
+        Args:
+            number: The number of this result in the trial.
+            interrupted: True if the exploration did not end by itself.
+        """
         outcomes = self.outcomes if self._asserted is None else self._asserted
-        bad = sum(outcome.verdict != "recovered" for outcome in outcomes)
-        verdict = f"{bad} do{'es' if bad == 1 else ''} not recover" if bad else "all recover"
-        if not bad and self.untried:
-            verdict = f"{len(outcomes)} tried, these recover"
-        if not self.states:
-            verdict = "not tried"
-        if not bad and test_failed:
-            verdict += ", the test fails"
-        is_measured = any(outcome.lost_steps is not None for outcome in outcomes)
-        lost = f"loses at most {_count_text(self.max_lost_steps, 'step')}" if is_measured else ""
-        restart = f"restart {self.recovery_time:.2f} s" if self.recovery_time is not None else ""
-        states = _count_text(len(self.states), "crash state")
-        return [states, verdict, lost, restart, f"{self.duration:.1f} s", self._left_out]
+        yield Exploration(
+            number=number,
+            states=len(self.states),
+            tried=len(outcomes),
+            bad=sum(outcome.verdict != "recovered" for outcome in outcomes),
+            steps=self.steps,
+            writes=self.writes,
+            saves=tuple(self._saves),
+            measured=any(outcome.lost_steps is not None for outcome in outcomes),
+            max_lost_steps=self.max_lost_steps,
+            left_out=self._left_out,
+            notes=tuple(self.notes),
+            interrupted=interrupted,
+        )
+        yield Timing(
+            of="exploration", number=number, seconds=self.duration, restart=self.recovery_time
+        )
+        for outcome in outcomes:
+            yield _state(outcome, number, self._root)
+            if outcome.follows is None:
+                name, seconds = outcome.state.id, outcome.duration
+                yield Timing(of="state", number=number, name=name, seconds=seconds)
+
+    @property
+    def first_failure(self) -> CrashOutcome | None:
+        """Return the failure that the reproduction line repeats."""
+        outcomes = self.outcomes if self._asserted is None else self._asserted
+        groups = _group_failures([one for one in outcomes if one.verdict != "recovered"])
+        return _example(groups[0]) if groups else None
 
     # -- in words ----------------------------------------------------------------------------------
 
@@ -294,6 +318,33 @@ def _count_text(number: int, noun: str) -> str:
 
 def _about(state: CrashState) -> str:
     return f"{state.what}, after step {state.step}" if state.step else state.what
+
+
+def _state(outcome: CrashOutcome, number: int, root: str) -> State:
+    """Return the journal's entry of an outcome."""
+    state, found = outcome.state, outcome.divergence
+    cause = outcome.detail
+    if outcome.error is not None:
+        cause = error_text(outcome.error)
+    elif found is not None:
+        cause = f"{found.component} ({found.detail})" if found.detail else found.component
+    return State(
+        exploration=number,
+        state=state.id,
+        verdict=outcome.verdict,
+        path=state.path,
+        what=state.what,
+        step=state.step,
+        until=state.until,
+        torn=state.torn,
+        cause=without_times(cause.replace(root, "workdir") if root else cause),
+        divergence_step=None if found is None else found.step,
+        component="" if found is None else found.component,
+        place=outcome.place,
+        resumed_at=outcome.resumed_at,
+        lost_steps=outcome.lost_steps,
+        follows=outcome.follows or "",
+    )
 
 
 def _group_failures(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:

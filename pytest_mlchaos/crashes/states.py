@@ -357,10 +357,11 @@ def _renamed_to(changes: Sequence[Change]) -> list[str | None]:
     return found
 
 
-def completed_writes(changes: Sequence[Change]) -> int:
-    """Return how many files were completed under their final names."""
-    return sum(
-        _content(change.after, change.path) is not None
-        and (change.kind in ("moved", "arrived") or (change.kind == "closed" and target is None))
+def completed_writes(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes that completed a file under its final name."""
+    return [
+        change
         for change, target in zip(changes, _renamed_to(changes), strict=True)
-    )
+        if _content(change.after, change.path) is not None
+        and (change.kind in ("moved", "arrived") or (change.kind == "closed" and target is None))
+    ]

@@ -9,6 +9,7 @@ from statistics import NormalDist, fmean, variance
 from typing import Any
 
 from ..core.privacy import shows_values
+from ..core.recording import oracle
 from ..core.validation import FLAG, ITERABLE, check_arguments, format_number, format_value
 from ..errors import BadArgument, Inconclusive, Worse
 
@@ -24,6 +25,7 @@ MOST_SEEDS = 1_000
 """The largest number of seeds that a message advises."""
 
 
+@oracle
 @check_arguments(
     "assert_not_worse", chaos=ITERABLE, golden=ITERABLE, higher_is_better=FLAG, paired=FLAG
 )

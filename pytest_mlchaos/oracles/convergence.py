@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.privacy import shows_values
+from ..core.recording import oracle
 from ..core.validation import (
     COUNT,
     ITERABLE,
@@ -29,6 +30,7 @@ _DISTANCES = (
 )
 
 
+@oracle
 @check_arguments(
     "assert_converged", losses=ITERABLE, below=NUMBER, window=COUNT, by=optional(WHOLE)
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.privacy import key_text, may_be_hinted
+from ..core.recording import oracle
 from ..core.validation import did_you_mean, format_value, index
 from ..errors import BadArgument, Drifted
 from .columns import ColumnValues, columns_of
@@ -33,6 +34,7 @@ _THRESHOLDS = {"ks": 0.0, "chi2": 0.0, "psi": 0.2}
 _MOST_SHOWN = 10
 
 
+@oracle
 def assert_no_drift(
     reference: object,
     current: object,

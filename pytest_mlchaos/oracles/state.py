@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..core.privacy import MAX_SHOWN_COUNT, attribute_text, difference_text, key_text, shows_values
+from ..core.recording import oracle
 from ..core.validation import TEXT, TOLERANCE, check_arguments, format_number
 from ..errors import StateDiffers
 from .functions import class_differences, code_differences, is_code, is_local
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["assert_same_state", "first_difference"]
 
 
+@oracle
 @check_arguments("assert_same_state", rtol=TOLERANCE, atol=TOLERANCE, name=TEXT)
 def assert_same_state(
     actual: Any, expected: Any, *, rtol: float = 0.0, atol: float = 0.0, name: str = "state"

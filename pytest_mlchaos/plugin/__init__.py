@@ -9,8 +9,8 @@ import functools
 import inspect
 import os
 import sys
-import tempfile
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,11 @@ from ..errors import (
     UnknownFault,
     Vacuous,
 )
+from ..reports.outputs import OUTPUTS, Output, check_writable
 from ..reports.tally import Tally
 
 if TYPE_CHECKING:
-    from ..crashes.report import CrashReport
+    from ..core.entries import Line
     from ..engine import patching
     from . import test_runner
     from .fixture import Mlchaos
@@ -42,8 +43,9 @@ _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
 _mark: pytest.StashKey[int] = pytest.StashKey()
 _trials: pytest.StashKey[test_runner.Trials] = pytest.StashKey()
 _began: pytest.StashKey[list[float]] = pytest.StashKey()
-_explored: pytest.StashKey[list[CrashReport]] = pytest.StashKey()
 
+COLLECTOR = "mlchaos-collector"
+"""The name of the plugin that collects the entries of the journal."""
 NOT_EXPECTED = (BadArgument, FaultError, NeverStruck, Vacuous)
 """Errors about the test, not about its subject. ``xfail`` does not hide them."""
 
@@ -108,8 +110,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--mlchaos-journal",
         dest="mlchaos_journal",
         metavar="FILE",
-        help="write the faults that struck to FILE, as JSON lines",
+        help="write what happened to FILE, as JSON lines",
     )
+    for output in OUTPUTS:
+        optional = {} if output.implied is None else {"nargs": "?", "const": output.implied}
+        group.addoption(
+            output.option,
+            dest=_dest(output),
+            metavar=output.metavar,
+            help=output.text,
+            **optional,
+        )
     group.addoption(
         "--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES
     )
@@ -139,12 +150,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Tally(), "mlchaos-tally")
     if not hasattr(config, "workerinput"):
         _check_outputs(config)
-    if config.getoption("mlchaos_journal") is not None and not hasattr(config, "workerinput"):
-        from ..reports.journal_file import JournalFile
+        if outputs := _wanted_outputs(config):
+            from ..reports.collector import Collector
 
-        config.pluginmanager.register(
-            JournalFile(config.getoption("mlchaos_journal")), "mlchaos-journal"
-        )
+            journal = outputs.pop("mlchaos_journal", None)
+            targets = {
+                output: outputs[name] for output in OUTPUTS if (name := _dest(output)) in outputs
+            }
+            config.pluginmanager.register(Collector(journal, targets), COLLECTOR)
+
+
+def _dest(output: Output) -> str:
+    return f"mlchaos_{output.name.replace('-', '_')}"
+
+
+def _wanted_outputs(config: pytest.Config) -> dict[str, str]:
+    """Return the values of the options that need the journal, by the names of the options."""
+    names = ["mlchaos_journal", *map(_dest, OUTPUTS)]
+    return {name: value for name in names if (value := config.getoption(name)) is not None}
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -168,26 +191,14 @@ def _check_outputs(config: pytest.Config) -> None:
     try:
         check_patterns(config.getini("mlchaos_production"))
         if journal is not None:
-            _check_writable("--mlchaos-journal", journal, "a file")
+            check_writable("--mlchaos-journal", journal, "a file")
         if keep is not None:
-            _check_writable("--mlchaos-keep-state", keep, "a directory")
+            check_writable("--mlchaos-keep-state", keep, "a directory")
+        for output in OUTPUTS:
+            if (target := config.getoption(_dest(output))) is not None:
+                output.check(output.option, target)
     except BadArgument as error:
         raise pytest.UsageError(str(error)) from None
-
-
-def _check_writable(option: str, given: str, what: str) -> None:
-    path = Path(given).absolute()
-    if not given.strip() or (path.exists() and path.is_dir() != (what == "a directory")):
-        raise BadArgument(
-            f"{option} must be {what}, got {repr(given) if given.strip() else 'an empty name'}"
-        )
-    try:
-        folder = path if what == "a directory" else path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") if what == "a file" else tempfile.TemporaryFile(dir=path):
-            pass
-    except (OSError, ValueError) as error:
-        raise BadArgument(f"{option}: {given!r} cannot be written: {error}") from None
 
 
 def _configured(config: pytest.Config) -> bool:
@@ -328,17 +339,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     mark = interrupts.count_open()
     patches = item.stash[_patches] = Patches()
     # An item with marks and fixtures is a Function.
-    item.stash[_trials] = Trials(item, item.runtest, patches)  # type: ignore[arg-type]
+    item.stash[_trials] = Trials(item, item.runtest, patches, _grow_of(item.config))  # type: ignore[arg-type]
     # Pytest calls item.runtest next.
     item.runtest = item.stash[_trials]  # type: ignore[method-assign]
     progress = follow(item)
     found: list[str] | None = None
-    unusual = False
+    interrupted: BaseException | None = None
+    start = time.time()
     try:
         with for_project(project), followed_by(progress):
             return (yield)
     except BaseException as error:
-        unusual = not isinstance(error, Exception)
+        interrupted = None if isinstance(error, Exception) else error
         if isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
             found = _take_notes(error)
         raise
@@ -350,8 +362,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
             interrupts.leave(mark, patches.undo)  # the user pressed Ctrl-C twice
             raise
         finally:
-            if unusual:
+            if interrupted is not None:
                 patches.sweep()
+                _keep_interrupted(item, interrupted, start)
             progress.end(found if found is None else [*_found_so_far(item), *found])
             item.__dict__.pop("runtest", None)
             forget_all()
@@ -362,7 +375,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 def _found_so_far(item: pytest.Item) -> list[str]:
     """Return the reports of the explorations and of the search of an interrupted test."""
-    reports = [report.text() for report in item.stash.get(_explored, [])]
+    from .trial_runner import EXPLORED
+
+    reports = [report.text() for report in item.stash.get(EXPLORED, [])]
     trials = item.stash[_trials]
     return [*reports, *([trials.interrupted] if trials.interrupted else [])]
 
@@ -376,6 +391,19 @@ def _take_notes(error: BaseException) -> list[str]:
     ours = [note for note in notes if note.startswith("mlchaos: ")]
     notes[:] = [note for note in notes if note not in ours]
     return ours
+
+
+def _grow_of(config: pytest.Config) -> Callable[[Line], object]:
+    """Return a function that appends a line to the growing journal."""
+    collector = config.pluginmanager.get_plugin(COLLECTOR)
+    return collector.grow if collector is not None else lambda line: None
+
+
+def _keep_interrupted(item: pytest.Item, error: BaseException, start: float) -> None:
+    """Add what was found to the journal. pytest makes no report on an interrupted test."""
+    collector = item.config.pluginmanager.get_plugin(COLLECTOR)
+    if collector is not None:
+        collector.add(item.stash[_trials].ended("interrupted", error, start, time.time() - start))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -426,20 +454,35 @@ def pytest_runtest_makereport(
     if report.failed and call.excinfo is not None and _is_word_of_the_tool(item, call.excinfo):
         report.longrepr = call.excinfo.exconly()
     if call.when == "call" and _trials in item.stash:
-        ran = item.stash[_trials]
-        explored = item.stash.get(_explored, [])
-        if ran.declares or explored:
-            figures = {
-                "trials": ran.runs,
-                "strikes": len(ran.journal),
-                "real_clock": ran.on_the_real_clock,
-                "rows": [one.row(report.failed) for one in explored] or [ran.row(report)],
-            }
-            explored.clear()
-            report.mlchaos = {**figures, "untried": ran.untried if report.passed else []}
-        if ran.journal and item.config.getoption("mlchaos_journal") is not None:
-            report.mlchaos_journal = ran.journal
+        _attach(item, report, call)
     return report
+
+
+def _attach(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+    """Attach the figures of a test to its report, and its entries if an output needs them."""
+    from ..reports.journal_reader import TestLog
+    from ..reports.rows import rows_of
+    from .trial_runner import EXPLORED
+
+    ran = item.stash[_trials]
+    explored = item.stash.get(EXPLORED, [])
+    is_wanted = bool(_wanted_outputs(item.config))
+    if not (ran.declares or explored or is_wanted):
+        return
+    error = call.excinfo.value if call.excinfo is not None else None
+    lines = ran.ended(report.outcome, error, call.start, call.duration)
+    if ran.declares or explored:
+        # Vars of a report travel from the workers of xdist.
+        report.mlchaos = {  # type: ignore[attr-defined]
+            "trials": ran.runs,
+            "strikes": ran.strikes,
+            "real_clock": ran.on_the_real_clock,
+            "rows": rows_of(TestLog(item.nodeid, lines)),
+            "untried": ran.untried if report.passed else [],
+        }
+    if is_wanted:
+        report.mlchaos_lines = [line.text() for line in lines]  # type: ignore[attr-defined]
+    explored.clear()
 
 
 def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
@@ -460,7 +503,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     from ..crashes.tested import TestInfo
     from .fixture import Mlchaos
     from .marks import settings_of
-    from .trial_runner import as_typed
+    from .trial_runner import EXPLORED, as_typed
 
     def workdirs() -> list[Path]:
         """Return the test's own directory. The subject need not receive it as an argument."""
@@ -482,7 +525,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         Path(keep).absolute() if keep else None,
         request.node.path.parent,
         began,
-        request.node.stash.setdefault(_explored, []),
+        request.node.stash.setdefault(EXPLORED, []),
     )
     return Mlchaos(
         tmp_path_factory.getbasetemp(),

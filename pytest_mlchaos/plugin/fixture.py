@@ -11,9 +11,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
-from ..core.clock import Clock
+from ..core.clock import Clock, VirtualClock
 from ..core.journal import Journal
-from ..core.results import HandedResult, Result
+from ..core.results import HandedResult, Result, record_result
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..core.sites import Key
@@ -76,19 +76,25 @@ class _Part:
         self._controller = controller
         self._outer = outer
         self._strikes, self._visits = len(controller.journal), self._visited()
+        self._start = perf_counter()
         self._what, self._each, self._looked = what, each, looked
 
     def hand_over(self, result: R) -> R:
         """Return a result to the test, which must judge it."""
-        controller = self._controller
-        result._handed = HandedResult(
+        controller, struck = self._controller, len(self._controller.journal) - self._strikes
+        handed = HandedResult(
             self._what,
             self._each,
             quiet=controller.idle,
-            struck=len(controller.journal) > self._strikes,
+            struck=struck > 0,
             looked=self._looked,
             passed=any(count > self._visits[key] for key, count in self._visited().items()),
+            number=len(controller.results),
         )
+        if not self._outer:
+            is_virtual = isinstance(controller.clock, VirtualClock) and not controller.clock.reason
+            record_result(result, handed, struck, self._start, is_virtual=is_virtual)
+        result._handed = handed
         if self._outer:
             result._handed.quiet = f"no fault strikes inside the subject of {self._outer}"
             result._handed.cure = "Call assert_finished() or assert_in_sync() there, or return what the ranks returned"

@@ -12,6 +12,7 @@ import pytest
 
 from .. import sites
 from ..core import safety
+from ..core.entries import Line, StrikeEntry, Timing
 from ..core.faults import Fault
 from ..core.journal import Strike
 from ..core.results import unstruck
@@ -25,6 +26,7 @@ from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducib
 from ..reports import text
 from ..search.space import Probe, Space, variants
 from .marks import DeclaredFault, declared_by, fault_marks, replayed_schedule, settings_of
+from .test_entry import end_of_test, message_of
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
 
 if TYPE_CHECKING:
@@ -36,9 +38,16 @@ __all__ = ["Trials"]
 class Trials:
     """Run an item's body under its declared faults, as many times as needed."""
 
-    def __init__(self, item: pytest.Function, body: Callable[[], object], patches: Patches) -> None:
+    def __init__(
+        self,
+        item: pytest.Function,
+        body: Callable[[], object],
+        patches: Patches,
+        grow: Callable[[Line], object] = lambda line: None,
+    ) -> None:
         self._item = item
-        self._body = Body(item, body, patches)
+        self._body = Body(item, body, patches, grow)
+        self._failing: Schedule | None = None  # the schedule of the reported failure
         self._judged = False  # True once a trial under faults has ended
         self._struck = False  # True once a trial's faults struck what it judges
         self._unstruck = ""  # the reason why a trial's faults did not
@@ -53,6 +62,7 @@ class Trials:
         self._judgements: dict[str, bool] = {}
         self._nodeid = self._body.nodeid
         self.declares = bool(fault_marks(item))
+        self._known: list[DeclaredFault] = []
 
     def __call__(self) -> None:
         """Run the test. Raise the error of the smallest failing trial."""
@@ -79,19 +89,43 @@ class Trials:
         return bool(self._body.clock)
 
     @property
-    def journal(self) -> list[str]:
-        """Return the strikes of all trials as JSON lines."""
-        return self._body.journal
+    def lines(self) -> list[Line]:
+        """Return the entries of all trials."""
+        return self._body.lines
+
+    @property
+    def strikes(self) -> int:
+        """Return the number of strikes in all trials."""
+        return sum(isinstance(line.entry, StrikeEntry) for line in self.lines)
 
     def figures(self) -> str:
         """Return a summary for the properties of JUnit."""
-        return f"{self.runs} trials, {len(self.journal)} faults struck"
+        return f"{self.runs} trials, {self.strikes} faults struck"
 
-    def row(self, report: pytest.TestReport) -> list[str]:
-        """Return the cells of a row in the summary of the session."""
-        trials = text.count_text(self.runs, "trial")
-        verdict = {"passed": "all pass", "failed": "fails"}.get(report.outcome, report.outcome)
-        return [trials, verdict, "", "", f"{report.duration:.1f} s", ""]
+    def ended(
+        self, outcome: str, error: BaseException | None, start: float, seconds: float
+    ) -> list[Line]:
+        """Return all entries of the test, which has ended.
+
+        Args:
+            outcome: ``passed``, ``failed``, ``skipped`` or ``interrupted``.
+            error: The error that ended it, or None.
+            start: The start, in seconds since 1970.
+            seconds: The duration.
+        """
+        entry = end_of_test(self._item, self._failing, outcome, error)
+        entry = dataclasses.replace(
+            entry,
+            faults=tuple(repr(one.fault) for one in self._known),
+            trials=self.runs,
+            strikes=self.strikes,
+            real_clock=self.on_the_real_clock,
+            untried=tuple(self.untried if outcome == "passed" else ()),
+        )
+        timing = Timing(
+            of="test", start=round(start, 6), seconds=seconds, message=message_of(error)
+        )
+        return [*self.lines, *(Line(self._item.nodeid, 0, one) for one in (entry, timing))]
 
     def _all(self) -> None:
         sites.load()
@@ -123,7 +157,7 @@ class Trials:
         if config.getoption("mlchaos_off"):
             return Schedule(), []
         schedule = replayed_schedule(config)
-        declared = declared_by(self._item) if schedule is None else []
+        declared = self._known = declared_by(self._item) if schedule is None else []
         if schedule is None and all(one.fault.is_pinned for one in declared):
             schedule = Schedule(tuple(one.fault for one in declared), settings.seed or 0)
         return schedule, declared
@@ -140,6 +174,7 @@ class Trials:
                     self._body.clock,
                     self._printable(schedule, settings, cause_of(error)),
                 )
+                self._failing = None if caveat else shown
                 error.add_note(text.one_trial(shown, strikes, self._nodeid, clock, caveat))
             raise
         silent = [scheduled.fault for scheduled in controller.scheduled if not scheduled.total]
@@ -277,6 +312,7 @@ class Trials:
             self._body.run(smallest.smallest, settings, strikes)
         except BaseException as error:
             if is_failure(error):
+                self._failing = smallest.smallest
                 error.add_note(report(strikes, clock=self._body.clock))
             raise
         raise NotReproducible(

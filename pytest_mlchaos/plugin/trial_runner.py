@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import math
 import os
 import signal
 import textwrap
 import unittest
 import warnings
 from collections.abc import Callable, Iterator
+from time import perf_counter, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .. import errors
+from ..core.entries import Curve, Entry, Line, StrikeEntry, Timing, without_times
+from ..core.entries import Trial as TrialEntry
 from ..core.interrupts import Uninterruptible, uninterruptible
 from ..core.journal import Strike
-from ..core.privacy import error_text
+from ..core.privacy import error_text, shows_values
+from ..core.recording import recorded_by
 from ..core.results import describe_unjudged
 from ..core.schedule import Schedule
 from ..core.settings import Settings
@@ -32,15 +38,18 @@ from .pytest_internals import own_directories, set_up_again
 from .swallowed import describe_dropped
 
 if TYPE_CHECKING:
+    from ..crashes.report import CrashReport
     from ..search.explore import Cause
 
-__all__ = ["SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_failure"]
+__all__ = ["EXPLORED", "SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_failure"]
 
 
 MAX_SUMMARY_CHARACTERS = 120
 """Characters of an error's first line in a report."""
 WORST = (SilentlyDifferent, HalfWritten)
 """Failures that are reported first, the worst before the others: wrong output that looks right."""
+EXPLORED: pytest.StashKey[list[CrashReport]] = pytest.StashKey()
+"""The reports of a test's explorations."""
 SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
 
 
@@ -59,8 +68,15 @@ class Body:
     real although the settings ask for a virtual one.
     """
 
-    def __init__(self, item: pytest.Function, call: Callable[[], object], patches: Patches) -> None:
+    def __init__(
+        self,
+        item: pytest.Function,
+        call: Callable[[], object],
+        patches: Patches,
+        grow: Callable[[Line], object] = lambda line: None,
+    ) -> None:
         self._item = item
+        self._grow = grow
         self._call = call
         self._patches = patches
         self._own = own_directories(item.config)
@@ -71,9 +87,10 @@ class Body:
         self.idle = ""  # the reason why no fault can strike, although the test may judge faults
         self.missed = ""  # the reason why the last trial shows nothing
         self.judging = True  # True if the test must judge the fixture's results
-        self.journal: list[str] = []
+        self.lines: list[Line] = []
         self.controller: Controller | None = None
         self._forget: list[Callable[[], None]] = []
+        self._explored = 0  # the number of reports in the entries
         self.clock = ""
 
     def run(
@@ -88,8 +105,12 @@ class Body:
         self._set_up()
         alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
         controller = self.controller = None
+        entries: list[Entry] = []
+        ended: BaseException | None = None
+        start = time(), perf_counter()
         try:
             with (
+                recorded_by(entries.append),
                 _quiet(self._item, self.runs),
                 trial(
                     schedule,
@@ -119,6 +140,7 @@ class Body:
                 if self.missed and not probing and (self.drawn or not silent):
                     raise Vacuous(self.missed)
         except BaseException as error:
+            ended = error
             if _raised_by(alarm, error):
                 error.add_note(
                     text.one_trial(
@@ -137,8 +159,51 @@ class Body:
                 self.clock = controller.clock.reason or self.clock
                 if strikes is not None:
                     strikes[:] = controller.journal
-                self.journal += controller.journal.lines(test=self._item.nodeid, trial=self.runs)
+                self._keep(controller, entries, ended, start)
         return controller
+
+    def _keep(
+        self,
+        controller: Controller,
+        entries: list[Entry],
+        error: BaseException | None,
+        start: tuple[float, float],
+    ) -> None:
+        """Keep the entries of a trial that has ended.
+
+        Args:
+            controller: Its controller.
+            entries: What was recorded while it ran.
+            error: The error that ended it.
+            start: The time at which it began, and the same by ``perf_counter``.
+        """
+        interrupted = error is not None and not isinstance(error, (Exception, *SKIPPED))
+        explored = self._item.stash.get(EXPLORED, [])
+        for number, report in enumerate(explored[self._explored :], len(controller.results)):
+            handed = report._handed
+            number = number if handed is None else handed.number
+            entries += report.entries(number, interrupted=interrupted and handed is None)
+        self._explored = len(explored)
+        cause = cause_of(error) if error is not None and is_failure(error) else None
+        entries.append(
+            TrialEntry(
+                outcome="passed" if error is None else "failed" if cause else "skipped",
+                schedule="" if controller.probing else controller.schedule.line,
+                probing=controller.probing,
+                visits={text.site_text(key): count for key, count in controller.passed().items()},
+                error=cause.kind if cause else "",
+                cause=without_times(cause.summary) if cause else "",
+                place=cause.place if cause else "",
+            )
+        )
+        entries.append(
+            Timing(of="trial", start=round(start[0], 6), seconds=perf_counter() - start[1])
+        )
+        strikes = [StrikeEntry.of(strike) for strike in controller.journal.in_order()]
+        for entry in (*strikes, *_relative(entries)):
+            line = Line(self._item.nodeid, self.runs, entry)
+            self.lines.append(line)
+            self._grow(line)
 
     def _set_up(self) -> None:
         if self.runs:
@@ -166,6 +231,29 @@ class Body:
         self._patches.sweep(
             thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames)
         )
+
+
+def _relative(entries: list[Entry]) -> Iterator[Entry]:
+    """Yield the entries, with losses relative to the first of the golden run.
+
+    A loss is a value of the user, and the journal holds none.
+    """
+    firsts = {
+        entry.result: next((abs(loss) for loss in entry.values if loss and math.isfinite(loss)), 1)
+        for golden in (False, True)
+        for entry in entries
+        if isinstance(entry, Curve) and entry.golden == golden
+    }
+    for entry in entries:
+        if isinstance(entry, Curve):
+            scale = 1 if shows_values() else firsts[entry.result]
+            values = (
+                float(f"{loss / scale:.6g}") if loss is not None and math.isfinite(loss) else None
+                for loss in entry.values
+            )
+            yield dataclasses.replace(entry, values=tuple(values))
+        else:
+            yield entry
 
 
 def as_typed(item: pytest.Item) -> str:

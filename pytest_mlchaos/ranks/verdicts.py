@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..core.entries import Entry, Rank, Timing, without_times
 from ..core.journal import Strike
-from ..core.records import RankRecord, WorldRecord, tell, too_many_ended
+from ..core.records import Attempt, RankRecord, WorldRecord, tell, too_many_ended
 from ..core.results import Result
 from ..core.validation import FLAG, TOLERANCE, check_arguments, parse_duration
 from ..errors import BadArgument, GaveUp, NotRecovered, OutOfSync, RankFailed, RankHung
@@ -102,6 +103,20 @@ class WorldRun(Result):
         self._record = record
         self._golden = golden
         self._traced = traced
+
+    def _attempted(self) -> Sequence[Attempt]:
+        return self.attempts
+
+    def _entries(self, number: int, is_virtual: bool) -> Iterator[Entry]:
+        for rank in self._record.ranks:
+            yield Rank(
+                result=number,
+                rank=rank.rank,
+                outcome=rank.outcome,
+                ended=without_times(rank.ended),
+                steps=rank.steps,
+            )
+            yield Timing(of="rank", number=number, name=str(rank.rank), seconds=rank.duration)
 
     def _about(self) -> str:
         return f"<WorldRun of {len(self.ranks)} ranks, {self.restarts} restarts, {len(self.faults)} faults>"

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from ..core.entries import (
     Entry,
@@ -35,6 +35,8 @@ def timings_path(journal: Path) -> Path:
 class TestLog:
     """The entries of one test, in the order of the journal."""
 
+    __test__: ClassVar[bool] = False  # pytest must not collect it
+
     nodeid: str
     lines: Sequence[Line]
 
@@ -60,6 +62,13 @@ class TestLog:
     def trials(self) -> Mapping[int, Trial]:
         """Return the trials by their numbers."""
         return {line.trial: line.entry for line in self.lines if isinstance(line.entry, Trial)}
+
+    @functools.cached_property
+    def message(self) -> str:
+        """Return the report on a failure in words, with its durations if they are known."""
+        timing = self.timing("test")
+        plain = self.end.message if self.end is not None else ""
+        return (timing.message if timing is not None else "") or plain
 
     @functools.cached_property
     def explorations(self) -> Sequence[Exploration]:

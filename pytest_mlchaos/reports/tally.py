@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["Tally"]
@@ -17,7 +17,7 @@ class Tally:
     def __init__(self) -> None:
         self.tests = self.trials = self.strikes = self.real_clocks = 0
         self.untried: dict[str, list[str]] = {}
-        self.rows: dict[str, list[list[str]]] = {}
+        self.rows: dict[str, list[Sequence[str]]] = {}
         self.interrupted: list[str] = []
 
     def pytest_runtest_logreport(self, report: object) -> None:
@@ -42,7 +42,11 @@ class Tally:
         for text in self.interrupted:
             terminalreporter.write_line(text)
         if self.rows and verbosity >= 0:
-            self._write_rows(terminalreporter.write_line)
+            # import it here: each pytest session loads this module, and most have no chaos test
+            from .rows import format_rows
+
+            for line in format_rows(self.rows):
+                terminalreporter.write_line(line)
         if self.tests and verbosity >= -1:
             real = (
                 f" ({self.real_clocks} on the real clock, because threads or processes run beside "
@@ -62,7 +66,6 @@ class Tally:
         if verbosity < 0:
             return
         if self.untried:
-            # import it here: each pytest session loads this module, and most have no chaos test
             from .text import describe_not_tried
 
         for nodeid, positions in itertools.islice(self.untried.items(), SHOWN_TESTS):
@@ -75,17 +78,3 @@ class Tally:
                 f"mlchaos: not all positions were tried in {len(self.untried) - SHOWN_TESTS} more "
                 f"tests"
             )
-
-    def _write_rows(self, write_line: Callable[[str], None]) -> None:
-        """Write one row for each exploration or search, in the order of the tests' ids."""
-        rows = [
-            ([nodeid.rpartition("::")[2], *row[:-1]], row[-1])
-            for nodeid in sorted(self.rows)
-            for row in self.rows[nodeid]
-        ]
-        widths = [max(map(len, column)) for column in zip(*(row for row, _ in rows), strict=True)]
-        for row, left_out in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width]
-            write_line("   ".join(cells).rstrip())
-            if left_out:
-                write_line(f"  {left_out}")

@@ -33,6 +33,7 @@ __all__ = [
     "check_subject",
     "gradients_of",
     "last_strike",
+    "losses_of",
     "not_finite_of",
     "refuse_marks",
     "snapshot_value",
@@ -83,13 +84,16 @@ class Supervisor:
         ended_by: list[str] = []
         controller.may_restart(max_restarts)
         gradients: list[Sequence[Gradients]] = []
+        losses: list[Sequence[float]] = []
         preemptions: list[Preemption | None] = []
         while True:
             subject = self._inputs.first() if not attempts else self._restarted(len(attempts))
             steps, struck = self._steps(), len(controller.journal)
             controller.preempted, controller.roots = None, self._disk.roots
             with controller.on_crash(self._freeze):
-                value, (parameters, broken), ended = self._attempt(subject, attempts, gradients)
+                value, (parameters, broken), ended = self._attempt(
+                    subject, attempts, gradients, losses
+                )
             attempts.append(Attempt(ended or "returned", self._steps() - steps))
             ended_by.append(last_strike(controller.journal[struck:]))
             preemptions.append(
@@ -109,6 +113,7 @@ class Supervisor:
                     gradients,
                     preemptions,
                     broken,
+                    losses,
                 )
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
@@ -130,6 +135,7 @@ class Supervisor:
                 snapshot_value(value),
                 [gradients_of(trained)],
                 not_finite=broken,
+                losses=[losses_of(trained)],
             )
 
     @contextlib.contextmanager
@@ -179,6 +185,7 @@ class Supervisor:
         subject: Callable[[], Any],
         before: list[Attempt],
         gradients: list[Sequence[Gradients]],
+        losses: list[Sequence[float]],
     ) -> tuple[Any, Any, str | None]:
         """Return the results of one attempt, or the reason why the process ended.
 
@@ -187,6 +194,7 @@ class Supervisor:
         controller = self._controller
         with self._watch() as trained, contextlib.ExitStack() as ending:
             ending.callback(lambda: gradients.append(gradients_of(trained)))
+            ending.callback(lambda: losses.append(losses_of(trained)))
             try:
                 with controller.attempt():
                     value = subject()
@@ -255,6 +263,12 @@ def refuse_marks(subject: object, caller: str) -> None:
 def last_strike(strikes: Sequence[Strike]) -> str:
     """Return the fault that struck last, as it prints, or an empty text."""
     return strikes[-1].fault if strikes else ""
+
+
+def losses_of(trained: Callable[[], Any]) -> Sequence[float]:
+    """Return the loss of each backward pass, if they were recorded."""
+    found: Sequence[float] = getattr(trained, "losses", list)()
+    return found
 
 
 def gradients_of(trained: Callable[[], Any]) -> Sequence[Gradients]:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..core.recording import is_recording
 from ..core.records import Gradients
 from ..engine.controller import current
 from ..engine.import_hooks import when_imported
@@ -28,11 +29,15 @@ MAX_NORM_ELEMENTS = 8192
 
 
 class _Trained(Trained):
-    """The models and optimizers of a run. ``gradients`` returns the gradients of each step."""
+    """The models and optimizers of a run.
+
+    ``gradients`` returns the gradients of each step, and ``losses`` the losses.
+    """
 
     def __init__(self, steps: _Steps) -> None:
         super().__init__()
         self.gradients = steps.done
+        self.losses = steps.losses
 
 
 @contextlib.contextmanager
@@ -53,6 +58,7 @@ class _Steps:
         self._about: tuple[int, Any] | None = None
         self._recording: Callable[[], bool] = bool
         self._forwarded = self._samples = 0
+        self._roots: list[torch.Tensor] = []
         self._model: weakref.ref[Any] | None = None
         self._first: weakref.ref[Any] | None = None
 
@@ -62,6 +68,10 @@ class _Steps:
             _UNTOUCHED if about is None else Gradients(about[0], _floats(about[1]))
             for about in self._steps
         ]
+
+    def losses(self) -> list[float]:
+        """Return the loss of each backward pass that started at a single number."""
+        return [float(root) for root in self._roots]
 
     def watch(self, patches: Patches) -> None:
         """Install the hooks, until the patches are undone."""
@@ -104,6 +114,7 @@ class _Steps:
         def run_backward(*args: Any, **kwargs: Any) -> Any:
             if task() != -1:
                 return original(*args, **kwargs)
+            self._keep_loss(args)
             if (
                 self._first is not None
                 and (first := self._first()) is not None
@@ -116,6 +127,14 @@ class _Steps:
             return result
 
         return run_backward
+
+    def _keep_loss(self, args: Sequence[Any]) -> None:
+        """Keep the root of a backward pass. Reading its number here would wait for a device."""
+        roots = args[0] if args else None
+        if isinstance(roots, tuple) and len(roots) == 1 and len(self._roots) < MAX_STEPS:
+            root = roots[0]
+            if is_recording() and getattr(root, "ndim", None) == 0:
+                self._roots.append(root.detach())
 
     def _zero_grad(self, original: Callable[..., Any]) -> Any:
         @functools.wraps(original)

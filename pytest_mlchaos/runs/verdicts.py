@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.entries import Curve, Entry
 from ..core.privacy import labels_text
-from ..core.records import Record, tell
+from ..core.recording import record as record_entry
+from ..core.records import Attempt, Record, tell
 from ..core.results import Result
 from ..core.validation import FLAG, TOLERANCE, check_arguments
 from ..errors import BadArgument, BatchDiffers, Drifted, NoEmergencySave, NotConverged, NotRecovered
@@ -45,6 +47,24 @@ class Run(Result):
         self._not_finite = record.not_finite
         self.preemptions = tuple(one for one in record.preemptions if one is not None)
         self._golden = golden
+        self._curves = record.losses
+        self._number = 0
+
+    def _attempted(self) -> Sequence[Attempt]:
+        return self.attempts
+
+    def _entries(self, number: int, is_virtual: bool) -> Iterator[Entry]:
+        self._number = number
+        yield from self._curve(number, golden=False)
+
+    def _curve(self, number: int, *, golden: bool) -> Iterator[Entry]:
+        if any(self._curves):
+            yield Curve(
+                result=number,
+                golden=golden,
+                values=tuple(loss for attempt in self._curves for loss in attempt),
+                attempts=tuple(map(len, self._curves)),
+            )
 
     def _about(self) -> str:
         return (
@@ -67,7 +87,12 @@ class Run(Result):
 
         It has its own copy of the directories.
         """
-        return self if self._golden is None else self._golden()
+        if self._golden is None:
+            return self
+        golden = self._golden()
+        for entry in golden._curve(self._number, golden=True):
+            record_entry(entry)
+        return golden
 
     @property
     def lost_steps(self) -> int:

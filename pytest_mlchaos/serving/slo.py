@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..core.recording import oracle
 from ..core.validation import (
     ITERABLE,
     check_arguments,
@@ -23,6 +24,7 @@ KNOWN = ("p50", "p90", "p95", "p99", "p999", "max", "error_rate", "availability"
 _PERCENTILE = re.compile(r"p([1-9]\d|[1-9])((?:(?<=99)\d+)?)")
 
 
+@oracle
 @check_arguments("assert_slo", latencies=ITERABLE)
 def assert_slo(latencies: Iterable[Any], *, errors: int = 0, **bounds: Any) -> None:
     """Raise ``SloMissed`` unless latencies and errors keep within ``bounds``.

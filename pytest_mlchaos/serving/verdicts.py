@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from ..core.entries import Entry, Requests, Timing
 from ..core.journal import Strike
 from ..core.privacy import data_text
 from ..core.replies import Reply, Suspicion
@@ -48,6 +49,19 @@ class Load(Result):
         self._golden = golden
         self._strict = strict
         self._judged = judged
+
+    def _entries(self, number: int, is_virtual: bool) -> Iterator[Entry]:
+        starts = tuple(round(reply.start, 4) for reply in self.replies)
+        latencies = tuple(round(reply.latency, 4) for reply in self.replies)
+        yield Requests(
+            result=number,
+            failed=tuple(place for place, reply in enumerate(self.replies) if not reply.ok),
+            struck=tuple(place for place, reply in enumerate(self.replies) if reply.faults),
+            starts=starts if is_virtual else (),
+            latencies=latencies if is_virtual else (),
+        )
+        if not is_virtual:
+            yield Timing(of="requests", number=number, starts=starts, latencies=latencies)
 
     def _about(self) -> str:
         return f"<Load of {len(self.replies)} replies, {self._errors} errors, p99 {seconds(self.latency(0.99))}, {len(self.faults)} faults>"

@@ -1,0 +1,82 @@
+"""Read journals: ``python -m pytest_mlchaos report journal.jsonl``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import MlchaosError
+from .reports.collector import write_journal
+from .reports.journal_reader import SessionLog, read_journals
+from .reports.outputs import OUTPUTS, check_writable
+from .reports.rows import summary_rows
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m pytest_mlchaos",
+        description="Read journals, which pytest writes with --mlchaos-journal=FILE.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    report = commands.add_parser(
+        "report", help="print a summary of journals, and write reports of them"
+    )
+    report.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
+    for output in OUTPUTS:
+        flags = ["--html", "-o"] if output.name == "report" else [f"--{output.name}"]
+        value: dict[str, Any] = (
+            {} if output.implied is None else {"nargs": "?", "const": output.implied}
+        )
+        report.add_argument(
+            *flags, dest=output.name, metavar=output.metavar, help=output.text, **value
+        )
+    merge = commands.add_parser("merge", help="put several journals together")
+    merge.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
+    merge.add_argument("-o", "--output", required=True, metavar="FILE", help="the new journal")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, and return the exit code."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        session = read_journals(given.journals)
+        if given.command == "merge":
+            check_writable("--output", given.output, "a file")
+            write_journal(session, Path(given.output))
+            _print(f"{given.output}: {len(session.tests)} tests of {len(given.journals)} journals")
+        else:
+            _report(session, given)
+    except (MlchaosError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    for problem in session.problems:
+        sys.stderr.write(f"warning: {problem}\n")
+    return 0
+
+
+def _report(session: SessionLog, given: argparse.Namespace) -> None:
+    wanted = {output: vars(given)[output.name] for output in OUTPUTS if vars(given)[output.name]}
+    html = next((output for output in OUTPUTS if output.name == "report"), None)
+    if not wanted and html is not None:
+        wanted = {html: str(given.journals[0].with_suffix(".html"))}
+    for output, target in wanted.items():
+        output.check(f"--{'html' if output.name == 'report' else output.name}", target)
+    for row in summary_rows(session):
+        _print(row)
+    for output, target in wanted.items():
+        output.load().write(session, target)
+        _print(f"{output.name}: {target}")
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
