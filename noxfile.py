@@ -28,6 +28,7 @@ TRANSFORMERS = ("transformers", "accelerate")
 """Trainers that the faults strike unmodified."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
+REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")
 IMAGES = ("opencv-python-headless>=4.8", "pillow")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
@@ -87,6 +88,7 @@ CLOSE_TO_LIBRARIES = tuple(
         "storage_s3",
         "storage_tensors",
         "tables_plugin",
+        "html_report",
     )
 )
 """A new release of cloudpickle, a trainer, fastapi, httpx, fsspec, pandas or pyarrow breaks these
@@ -106,7 +108,16 @@ def _install_with_torch(session: nox.Session, *packages: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests with torch against the installed package."""
     _install_with_torch(
-        session, *PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS
+        session,
+        *PLUGINS,
+        *DATA,
+        *SERVE,
+        *STORAGE,
+        *PROCESS,
+        *IMAGES,
+        *REPORT,
+        LIGHTNING,
+        *TRANSFORMERS,
     )
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
@@ -126,6 +137,7 @@ def coverage(session: nox.Session) -> None:
         *STORAGE,
         *PROCESS,
         *IMAGES,
+        *REPORT,
         LIGHTNING,
         *TRANSFORMERS,
     )
@@ -147,7 +159,17 @@ def newest(session: nox.Session) -> None:
     torch.
     """
     session.install(TORCH)
-    packages = (*PLUGINS, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, LIGHTNING, *TRANSFORMERS)
+    packages = (
+        *PLUGINS,
+        *DATA,
+        *SERVE,
+        *STORAGE,
+        *PROCESS,
+        *IMAGES,
+        *REPORT,
+        LIGHTNING,
+        *TRANSFORMERS,
+    )
     # also upgrade a reused environment
     session.install("--upgrade", "--upgrade-strategy", "eager", ".", *packages, TORCH)
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *(session.posargs or CLOSE_TO_LIBRARIES))

@@ -59,7 +59,17 @@ DATA = {
     "resumption",
     "compare_files",
 }
-HEAVY = {"torch", "numpy", "hypothesis", "pandas", "pyarrow", "fsspec", "httpx"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "hypothesis",
+    "pandas",
+    "pyarrow",
+    "fsspec",
+    "httpx",
+    "jinja2",
+    "vl_convert",
+}
 
 
 def part(path):
