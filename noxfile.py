@@ -18,7 +18,10 @@ TORCH = "torch==2.13.0"
 """Pinned: a plain ``torch`` may fetch gigabytes of CUDA packages. The package itself accepts torch
 >= 2.4.
 """
-PLUGINS = ("pytest-xdist", "pytest-asyncio", "anyio", "trio", "pytest-timeout")
+PLUGINS = (
+    *("pytest-xdist", "pytest-asyncio", "anyio", "trio", "pytest-timeout"),
+    *("pexpect", "pyte"),  # a terminal, and what its screen shows
+)
 ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 """pytest-asyncio warns unless this option is set."""
 CUT_OFF = ("--timeout=600", "--timeout-method=thread")

@@ -1,212 +1,19 @@
-"""The progress line of an exploration, on a pseudo-terminal."""
+"""The summary of a session, what Ctrl-C leaves, and the progress in words."""
 
 from __future__ import annotations
 
 import os
-import pty
 import re
 import signal
 import subprocess
-import sys
 import textwrap
-import threading
 import time
 
 import pytest
 
 from pytest_mlchaos.core.progress import Step
 from pytest_mlchaos.plugin.progress_line import text_of
-
-JOB = """
-    import json, os, time
-    def job(workdir):
-        end = os.times().elapsed + 0.06  # the other clocks of a test are virtual
-        while os.times().elapsed < end: pass
-        state = workdir / "state.json"
-        steps = json.loads(state.read_text()) if state.exists() else 0
-        while steps < 8:
-            steps += 1
-            state.write_text(json.dumps(steps))
-        return steps
-    def test_plain(): pass
-    def test_any_moment(mlchaos, tmp_path):
-        mlchaos.explore_crashes(job, tmp_path).assert_recovers()
-"""
-SOUND = """
-    def sound(workdir):
-        state = workdir / "state.json"
-        steps = json.loads(state.read_text()) if state.exists() else 0
-        while steps < 8:
-            steps += 1
-            (workdir / "part").write_text(json.dumps(steps))
-            os.replace(workdir / "part", state)
-        return steps
-    def test_sound(mlchaos, tmp_path):
-        mlchaos.explore_crashes(sound, tmp_path).assert_recovers()
-    def test_budget(mlchaos, tmp_path):
-        mlchaos.explore_crashes(sound, tmp_path, max_states=3, require_all=True).assert_recovers()
-"""
-STOP = """
-    def stopped(workdir):
-        log = os.open(__file__ + ".runs", os.O_CREAT | os.O_RDWR | os.O_APPEND)
-        os.write(log, b".")
-        if os.fstat(log).st_size == 7: os.kill(os.getpid(), 2)
-        os.close(log)
-        return job(workdir)
-    def test_stop(mlchaos, tmp_path):
-        mlchaos.explore_crashes(stopped, tmp_path, isolation="in-process", exhaustive=True).assert_recovers()
-"""
-SEARCH = """
-    import time
-    from pytest_mlchaos import chaos, visit
-    @chaos.call_delay(target="json:dumps", delay=0.001)
-    @chaos.settings(max_trials=12)
-    def test_search():
-        import json
-        time.sleep(0.05)
-        for _ in range(20): json.dumps({})
-"""
-FAILING = """
-    import os
-    from pytest_mlchaos import chaos
-    count = 0
-    def calls(stop_at):
-        global count
-        import json
-        count += 1
-        for number in range(40):
-            try:
-                json.dumps(number)
-            except ValueError:
-                if number > 20: raise RuntimeError from None
-        if count == stop_at: os.kill(os.getpid(), 2)
-    @chaos.call_failure(target="json:dumps", error="ValueError")
-    def test_fails(): calls(0)
-    @chaos.call_failure(target="json:dumps", error="ValueError")
-    @chaos.settings(seed=0)
-    def test_stopped(): calls(15)
-"""
-WORLD = """
-    import json
-    from pytest_mlchaos import chaos, visit
-    @chaos.call_delay(target="json:dumps", delay=0.001)
-    @chaos.settings(max_trials=4)
-    def test_ranks(mlchaos):
-        mlchaos.world(ranks=2).run(work).assert_finished()
-    def work():
-        for _ in range(20): json.dumps({})
-"""
-SHOWN = re.compile(rb"\x1b\[K (test_[^\x1b]*)\x1b\[(\d+)D")
-
-
-def command(*arguments):
-    """Return the command line of a pytest that loads few plugins."""
-    options = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:randomly", "--tb=no")
-    return [sys.executable, "-m", "pytest", *options, *arguments]
-
-
-@pytest.fixture
-def on_terminal(tmp_path):
-    """Run pytest on a pseudo-terminal, and return all that it wrote there."""
-
-    def run(source, *arguments):
-        (tmp_path / "test_it.py").write_text(textwrap.dedent(source))
-        ours, theirs = pty.openpty()
-        written = []
-
-        def read():
-            try:
-                while data := os.read(ours, 65536):
-                    written.append(data)
-            except OSError:  # the other end is closed
-                pass
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-        environment.pop("CI", None)
-        try:
-            subprocess.run(
-                command(*arguments),
-                cwd=tmp_path,
-                stdin=theirs,
-                stdout=theirs,
-                stderr=theirs,
-                env=environment,
-                check=False,
-                timeout=120,
-            )
-        finally:
-            os.close(theirs)
-            reader.join(10)
-            os.close(ours)
-        return b"".join(written)
-
-    return run
-
-
-def screen(written):
-    """Return the lines as a terminal shows them: it knows the few sequences that occur."""
-    lines, column = [""], 0
-    for part in re.findall(
-        r"\x1b\[\d*(?:;\d+)*[A-Za-z]|.|\n", written.decode().replace("\r\n", "\n")
-    ):
-        if part == "\n":
-            lines.append("")
-            column = 0
-        elif part == "\r":
-            column = 0
-        elif part == "\x1b[K":
-            lines[-1] = lines[-1][:column]
-        elif part.startswith("\x1b["):
-            column -= int(part[2:-1]) if part.endswith("D") else 0
-        else:
-            lines[-1] = f"{lines[-1][:column]}{part}{lines[-1][column + 1 :]}"
-            column += 1
-    return [line.rstrip() for line in lines]
-
-
-@pytest.mark.parametrize(
-    "mode",
-    [[], pytest.param(["-v"], marks=pytest.mark.slow), ["-n2"]],
-    ids=["plain", "verbose", "xdist"],
-)
-def test_exploration_shows_its_progress(on_terminal, mode):
-    """It says the test, the states, the failures and the time, and the cursor goes back."""
-    shown = SHOWN.findall(on_terminal(JOB, *mode))
-    assert all(len(text.decode()) + 1 == int(back) for text, back in shown)
-    texts = [text.decode() for text, _ in shown]
-    assert any(
-        re.fullmatch(r"test_any_moment · crash states \d+/\d+ · 1 bad · ~0:0\d left", text)
-        for text in texts
-    ), texts
-
-
-def test_progress_does_not_garble_the_dots(on_terminal):
-    """When pytest ends, its line is as it would be without a progress line."""
-    lines = screen(on_terminal(JOB))
-    assert [line for line in lines if line.startswith("test_it.py")] == [
-        f"test_it.py .F{' ' * 80}[100%]"
-    ]
-    assert not any("·" in line for line in lines)
-
-
-def test_search_shows_its_schedules(on_terminal):
-    """The trials of a search count as schedules."""
-    texts = [text.decode() for text, _ in SHOWN.findall(on_terminal(SEARCH))]
-    assert any(text.startswith("test_search · schedules ") for text in texts), texts
-
-
-def test_search_over_worlds_counts_worlds(on_terminal):
-    """If each trial runs one."""
-    pytest.importorskip("torch")
-    texts = [text.decode() for text, _ in SHOWN.findall(on_terminal(WORLD))]
-    assert any(re.match(r"test_ranks · worlds \d/4", text) for text in texts), texts
-
-
-def test_quiet_shows_no_progress(on_terminal):
-    """``-q`` switches it off."""
-    assert "crash states" not in on_terminal(JOB, "-q", "--no-summary").decode()
+from tests.cases_progress import CTRL_C, FAILING, JOB, SEARCH, SOUND, STOP, command
 
 
 def test_no_terminal_shows_no_progress(tmp_path):
@@ -324,42 +131,6 @@ def interrupted(tmp_path):
         return process.returncode, output
 
     return run
-
-
-WAITS = """
-    import time
-    from pathlib import Path
-    def wait():  # for Ctrl-C, after some runs
-        folder = Path(__file__).parent
-        with open(folder / "runs", "a") as log: log.write(".")
-        if (folder / "runs").stat().st_size == 7:
-            (folder / "started").touch()
-            end = os.times().elapsed + 60
-            while os.times().elapsed < end: pass
-    def waiting(workdir):
-        wait()
-        return job(workdir)
-    def test_states(mlchaos, tmp_path):
-        mlchaos.explore_crashes(waiting, tmp_path, isolation="in-process", exhaustive=True)
-    @chaos.call_failure(target="json:dumps", error="ValueError")
-    def test_schedules():
-        wait()
-        calls(0)
-    def swallows(workdir):
-        end = os.times().elapsed + 60
-        try: wait()
-        except KeyboardInterrupt:
-            while os.times().elapsed < end:
-                try: time.sleep(0.1)
-                except KeyboardInterrupt: pass
-        return job(workdir)
-    def test_swallows(mlchaos, tmp_path):
-        mlchaos.explore_crashes(swallows, tmp_path, isolation="in-process", exhaustive=True)
-    def test_golden(mlchaos, tmp_path):
-        (Path(__file__).parent / "runs").write_text("." * 6)
-        mlchaos.explore_crashes(waiting, tmp_path)
-"""
-CTRL_C = JOB + FAILING + WAITS
 
 
 @pytest.mark.parametrize("mode", [[], ["-n2"]], ids=["plain", "xdist"])

@@ -31,12 +31,12 @@ MIN_WIDTH = 20
 
 def text_of(test: str, step: Step, seconds: float) -> str:
     """Return the progress in words, this many seconds after the first one was done."""
+    parts = [test] if test else []
     if not step.done and step.note:
-        return f"{test} · {step.note}"
-    parts = [
-        test,
-        f"{step.what} {step.done}/{step.total}" if step.total else f"{step.what} {step.done}",
-    ]
+        return " · ".join([*parts, step.note])
+    parts.append(
+        f"{step.what} {step.done}/{step.total}" if step.total else f"{step.what} {step.done}"
+    )
     if step.bad:
         parts.append(f"{step.bad} {step.bad_word}")
     if step.note:
@@ -55,15 +55,23 @@ class ProgressLine:
         column: Returns the column at which pytest continues.
         width: The width of the terminal, or 0 for plain lines.
         every: The smallest number of seconds between two lines.
+        named: True if the line says the name of the test.
     """
 
     def __init__(
-        self, descriptor: int, column: Callable[[], int], width: Callable[[], int], every: float
+        self,
+        descriptor: int,
+        column: Callable[[], int],
+        width: Callable[[], int],
+        every: float,
+        *,
+        named: bool = True,
     ) -> None:
         self._descriptor = descriptor
         self._column = column
         self._width = width
         self._every = every
+        self._named = named
         self._shown = False
         self._last = perf_counter() if every > 1 else 0.0
         # Steps arrive in threads: those of parallel runs, and the one that reads from workers.
@@ -76,7 +84,7 @@ class ProgressLine:
             return
         try:
             self._last = now
-            text = text_of(test, step, now - start)
+            text = text_of(test if self._named else "", step, now - start)
             width = self._width()
             if not width:
                 self._write(f"{chr(10) if self._column() else ''}mlchaos: {text}\n")
@@ -162,9 +170,23 @@ def line_for(config: pytest.Config) -> ProgressLine | None:
     # With ``-s`` the user's output would be written over the line, so it gets lines of its own.
     scrolls = plain or config.getoption("capture") == "no"
     every = SECONDS_BETWEEN_SCROLLED_LINES if scrolls else SECONDS_BETWEEN_LINES
+    own = os.dup(descriptor)
     return ProgressLine(
-        os.dup(descriptor),
+        own,
         lambda: writer.width_of_current_line,
-        lambda: 0 if scrolls else writer.fullwidth,
+        lambda: 0 if scrolls else _width(own, writer.fullwidth),
         SECONDS_BETWEEN_PLAIN_LINES if plain else every,
+        # With ``-v``, pytest has written the name.
+        named=scrolls or config.get_verbosity() <= 0 or config.pluginmanager.has_plugin("dsession"),
     )
+
+
+def _width(descriptor: int, default: int) -> int:
+    """Return the width of the terminal.
+
+    pytest asks standard output for it, which is a file while pytest captures it.
+    """
+    try:
+        return os.get_terminal_size(descriptor).columns or default
+    except OSError:
+        return default
