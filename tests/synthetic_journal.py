@@ -152,7 +152,7 @@ def exploration(
     )
     found = [Line(test, 1, state) for state in states] + [Line(test, 1, whole)]
     found += [
-        Line(test, 1, entries.Result(number=0, method="mlchaos.explore_crashes")),
+        Line(test, 1, entries.ResultEntry(number=0, method="mlchaos.explore_crashes")),
         *curves(test, 1, dice, steps, (steps,)),
         timing(test, "exploration", 7.1 * count / 80, 1),
         timing(test, "test", 7.4 * count / 80),
@@ -171,8 +171,6 @@ def exploration(
                 verdict=verdict,
                 result=0,
                 error="NotRecovered" if failed else "",
-                step=4 if failed else None,
-                component="data order" if failed else "",
             ),
         ),
         Line(
@@ -220,6 +218,7 @@ def curves(
     """Return the losses of the golden run and of a faulted one."""
     noise = [dice.uniform(-0.03, 0.03) for _ in range(steps)]
     golden = [round(2.3 * math.exp(-3 * i / steps) + 0.2 + noise[i], 4) for i in range(steps)]
+    golden = [round(value / golden[0], 4) for value in golden]
     values: list[float | None] = []
     for number, length in enumerate(attempts):
         first = steps - length if number else 0
@@ -260,7 +259,7 @@ def training(test: str, dice: random.Random, *, diverges: bool = False) -> list[
         Line(
             test,
             1,
-            entries.Result(
+            entries.ResultEntry(
                 number=0,
                 method="mlchaos.run",
                 struck=len(at),
@@ -277,8 +276,6 @@ def training(test: str, dice: random.Random, *, diverges: bool = False) -> list[
                 verdict=verdict,
                 result=0,
                 error="NotRecovered" if diverges else "",
-                step=61 if diverges else None,
-                component="optimizer state" if diverges else "",
             ),
         ),
         Line(
@@ -352,7 +349,7 @@ def serving(test: str, dice: random.Random, *, slow: bool = False) -> list[Line]
             )
             for i in struck
         ),
-        Line(test, 1, entries.Result(number=0, method="Service.drive", struck=len(struck))),
+        Line(test, 1, entries.ResultEntry(number=0, method="Service.drive", struck=len(struck))),
         Line(
             test,
             1,
@@ -362,7 +359,6 @@ def serving(test: str, dice: random.Random, *, slow: bool = False) -> list[Line]
                 struck=struck,
                 starts=starts,
                 latencies=latencies,
-                bounds={"p99": "150ms", "error_rate": "0.01"},
             ),
         ),
         Line(
@@ -370,6 +366,7 @@ def serving(test: str, dice: random.Random, *, slow: bool = False) -> list[Line]
             1,
             entries.Judgement(
                 oracle="Load.assert_slo",
+                arguments={"p99": "150ms", "error_rate": 0.01},
                 verdict=verdict,
                 result=0,
                 error="SloMissed" if slow else "",
@@ -423,7 +420,7 @@ def world(test: str, *, hung: bool = False) -> list[Line]:
                 fault="rank_failure", site="train.step", visit=12, details={"rank": 0}
             ),
         ),
-        Line(test, 1, entries.Result(number=0, method="World.run", struck=1)),
+        Line(test, 1, entries.ResultEntry(number=0, method="World.run", struck=1)),
         *(
             Line(
                 test,

@@ -25,7 +25,7 @@ from .synthetic_journal import end
 pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 
-from pytest_mlchaos.reports.html import figures, model, page
+from pytest_mlchaos.reports.html import figures, overview, page, test_view
 from pytest_mlchaos.reports.html.vega_charts import latency_bounds, latency_chart, loss_chart
 
 INJECTION = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{ 7*7 }}"
@@ -86,7 +86,7 @@ def section(text, name):
 def test_write_makes_one_well_formed_file(tmp_path, whole):
     """Each tag is closed, each id is unique, each link of the page has its target."""
     target = tmp_path / "deep" / "report.html"
-    html.write(synthetic_journal.session(), target)
+    html.write(synthetic_journal.session(), str(target))
     text = target.read_text()
     assert text == whole
     found = Reader(text)
@@ -111,7 +111,7 @@ def test_page_refers_to_nothing_outside(whole):
 
 def test_headline_and_totals_count_the_session():
     """The first words are the result."""
-    found = model.page_of(synthetic_journal.session())
+    found = overview.page_of(synthetic_journal.session())
     assert found.headline == "7 of 23 chaos tests fail"
     assert found.counts == {
         "failed": 6,
@@ -149,13 +149,18 @@ def test_failing_test_shows_cause_and_reproduction(whole):
     """The text of the failure, the first divergence, and lines to copy."""
     text = section(whole, "test_loss_after_preemption")
     assert "(momentum is not in the checkpoint)" in text
-    assert "<b>First divergence</b> step 61: optimizer state" in text
     assert "<code>@chaos.preempt(at=59)</code>" in text
     assert (
         "<code>pytest tests/test_trainer.py::test_loss_after_preemption --mlchaos-replay "
         "&#34;preempt(at=59)&#34;</code>"
     ) in text
     assert text.count('class="copy"') == 2
+
+
+def test_first_divergence_of_crash_states_is_named(whole):
+    """The earliest step of all states, with its component."""
+    text = section(whole, "test_resumes_from_any_crash")
+    assert "<b>First divergence</b> step 4: data order" in text
 
 
 def test_killed_session_shows_its_test_as_running(tmp_path):
@@ -220,7 +225,7 @@ def test_timeline_places_strikes_among_visits():
         entries.StrikeEntry(fault="preempt", site="train.step", visit=4),
         entries.StrikeEntry(fault="call_failure", site="call", visit=0, details={"target": "m:f"}),
     ]
-    result = entries.Result(
+    result = entries.ResultEntry(
         number=0, method="mlchaos.run", attempts=("ended by preempt", "finished"), steps=(5, 15)
     )
     figure = figures.timeline(trial, [result], strikes)
@@ -292,10 +297,10 @@ def test_latency_chart_has_the_bounds_of_the_slo():
         latencies=(0.01, 0.02, 0.4),
         struck=(1,),
         failed=(2,),
-        bounds={"p99": "150ms", "max": "0.5", "error_rate": "0.01", "p50": "nonsense"},
     )
-    assert latency_bounds(requests) == {"p99": 0.15, "max": 0.5}
-    drawn = latency_chart(requests)
+    limits = {"p99": "150ms", "max": 0.5, "error_rate": 0.01, "p50": "nonsense"}
+    assert latency_bounds(limits) == {"p99": 0.15, "max": 0.5}
+    drawn = latency_chart(requests, limits)
     assert ">p99</text>" in drawn
     assert "error_rate" not in drawn
     assert 'stroke="var(--failed)"' in drawn
@@ -326,7 +331,7 @@ def test_matrix_is_green_only_if_every_struck_trial_was_judged():
             end("t.py::t", "failed", faults=("judged", "quiet(at=3)")),
         ]
     )
-    matrix = model.page_of(session).matrix
+    matrix = overview.page_of(session).matrix
     assert matrix.sites == ["train.step"]
     assert {fault: cells[0].kind for fault, cells in matrix.rows} == {
         "judged": "judged",
@@ -410,7 +415,7 @@ def test_same_session_gives_same_bytes(tmp_path):
     code = (
         "import sys; from pathlib import Path; from pytest_mlchaos.reports.html import write;"
         "from pytest_mlchaos.reports.journal_reader import read_journals;"
-        "write(read_journals([Path(sys.argv[1])]), Path(sys.argv[2]))"
+        "write(read_journals([Path(sys.argv[1])]), sys.argv[2])"
     )
     targets = [tmp_path / f"{seed}.html" for seed in (1, 2)]
     for seed, target in enumerate(targets, 1):
@@ -480,7 +485,7 @@ def test_real_latencies_come_from_the_timings():
         Line("t.py::t", 1, entries.Timing(of="requests", starts=(0.0, 1.0), latencies=(0.5, 0.25))),
         end("t.py::t", "passed", trials=1),
     ]
-    load = model.page_of(session_of(lines)).tests[0].loads[0]
+    load = overview.page_of(session_of(lines)).tests[0].loads[0]
     assert dict(load.rows)["max"] == "500 ms"
     assert dict(load.rows)["Failed"] == "1 (50.0%)"
 
@@ -497,20 +502,20 @@ def test_real_latencies_come_from_the_timings():
 )
 def test_durations_are_written_for_people(seconds, told):
     """With the unit that fits."""
-    assert model.seconds_text(seconds) == told
+    assert test_view.seconds_text(seconds) == told
 
 
 def test_write_refuses_a_directory(tmp_path):
     """One clear line."""
     with pytest.raises(BadArgument, match="--mlchaos-report must be a file, got the directory"):
-        html.write(session_of([]), tmp_path)
+        html.write(session_of([]), str(tmp_path))
 
 
 def test_write_names_a_file_that_cannot_be_written(tmp_path):
     """The folder's name belongs to a file."""
     (tmp_path / "file").write_text("")
     with pytest.raises(BadArgument, match=r"--mlchaos-report: '.*' cannot be written: "):
-        html.write(session_of([]), tmp_path / "file" / "report.html")
+        html.write(session_of([]), str(tmp_path / "file" / "report.html"))
 
 
 def test_missing_library_names_the_install_to_run(monkeypatch):

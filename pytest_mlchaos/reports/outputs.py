@@ -63,7 +63,14 @@ class Output:
             check(target)
 
 
-OUTPUTS: tuple[Output, ...] = ()
+OUTPUTS: tuple[Output, ...] = (
+    Output(
+        "report",
+        "FILE.html",
+        "write a report to FILE.html: one page with timelines and charts, which needs no network",
+        "html",
+    ),
+)
 
 
 def check_writable(option: str, given: str, what: str) -> None:

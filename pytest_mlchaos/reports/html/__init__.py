@@ -20,19 +20,19 @@ LIBRARIES = {"jinja2": "jinja2", "vl_convert": "vl-convert-python"}
 """The modules of the extra, and their packages."""
 
 
-def check(what: str = OPTION) -> None:
+def check(target: str = "") -> None:
     """Raise BadArgument if a library of the extra ``report`` is missing."""
     missing = [
         name for module, name in LIBRARIES.items() if importlib.util.find_spec(module) is None
     ]
     if missing:
         raise BadArgument(
-            f"{what} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            f"{OPTION} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
             "not installed: python -m pip install 'pytest-mlchaos[report]'"
         )
 
 
-def write(session: SessionLog, target: Path) -> None:
+def write(session: SessionLog, target: str) -> None:
     """Write the report of a session to ``target``. Equal sessions give equal bytes.
 
     Raises:
@@ -41,14 +41,15 @@ def write(session: SessionLog, target: Path) -> None:
     check()
     from .page import render
 
-    if target.is_dir():
+    path = Path(target)
+    if path.is_dir():
         raise BadArgument(f"{OPTION} must be a file, got the directory '{target}'")
     text = render(session)
-    beside = target.with_name(f".{target.name}.part")
+    beside = path.with_name(f".{path.name}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(beside, target)
+        os.replace(beside, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink()

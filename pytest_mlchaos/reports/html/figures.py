@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from ...core.entries import Exploration, Rank, Requests, Result, State, StrikeEntry, Trial
+from ...core.entries import Exploration, Rank, Requests, ResultEntry, State, StrikeEntry, Trial
 from ..text import count_text
 
 __all__ = [
@@ -242,7 +242,9 @@ def rank_figure(ranks: Sequence[Rank], strikes: Sequence[StrikeEntry]) -> Figure
     )
 
 
-def timeline(trial: Trial, results: Sequence[Result], strikes: Sequence[StrikeEntry]) -> Figure:
+def timeline(
+    trial: Trial, results: Sequence[ResultEntry], strikes: Sequence[StrikeEntry]
+) -> Figure:
     """Return one trial: its attempts, and the visits and strikes of each site."""
     lanes = [_attempts(result) for result in results if len(result.steps or result.attempts) > 1]
     struck: dict[str, list[StrikeEntry]] = {}
@@ -278,7 +280,7 @@ def timeline(trial: Trial, results: Sequence[Result], strikes: Sequence[StrikeEn
     )
 
 
-def _attempts(result: Result) -> Lane:
+def _attempts(result: ResultEntry) -> Lane:
     steps = result.steps or (1,) * len(result.attempts)
     total = sum(max(count, 1) for count in steps)
     segments, x = [], 0.0

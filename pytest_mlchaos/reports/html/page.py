@@ -13,7 +13,8 @@ from typing import Any
 from ...core.entries import Line, Progress, Timing
 from ..journal_reader import SessionLog
 from ..text import quote
-from .model import Page, TestView, page_of, seconds_text
+from .overview import Page, page_of
+from .test_view import TestView, seconds_text
 from .vega_charts import latency_chart, loss_chart
 
 __all__ = ["render"]
@@ -94,7 +95,7 @@ def _template() -> Any:
     environment.globals.update(
         quoted=quote,
         loss_chart=lambda one: Markup(loss_chart(one.golden, one.run)),
-        latency_chart=lambda one: Markup(latency_chart(one.requests)),
+        latency_chart=lambda one: Markup(latency_chart(one.requests, one.bounds)),
     )
     return environment.get_template("page.html.j2")
 

@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...core.entries import Curve, Requests
@@ -60,6 +60,10 @@ def loss_chart(golden: Curve | None, run: Curve | None) -> str:
         if curve is not None
         for x, y in _thin(curve.values)
     ]
+    first = next(
+        (curve.values[0] for _, curve in series if curve is not None and curve.values), None
+    )
+    title = "loss, relative to the first" if first == 1 else "loss"
     restarts = [] if run is None else _restarts(run)
     layers: list[dict[str, Any]] = [
         {
@@ -72,7 +76,7 @@ def loss_chart(golden: Curve | None, run: Curve | None) -> str:
             "mark": {"type": "line", "aria": False, "strokeJoin": "round"},
             "encoding": {
                 "x": _axis("x", "backward pass"),
-                "y": _axis("y", "loss", zero=False),
+                "y": _axis("y", title, zero=False),
                 "color": _colours(golden="var(--golden)", run="var(--run)"),
                 # The golden run is a broad pale line below, so that it shows where both agree.
                 "strokeWidth": _scaled([5, 1.5]),
@@ -83,7 +87,7 @@ def loss_chart(golden: Curve | None, run: Curve | None) -> str:
     return _draw(layers)
 
 
-def latency_chart(requests: Requests) -> str:
+def latency_chart(requests: Requests, limits: Mapping[str, object]) -> str:
     """Return the latency of each request by its arrival, with the bounds of the SLO."""
     failed = request_kinds(requests)
     struck = set(requests.struck)
@@ -109,7 +113,7 @@ def latency_chart(requests: Requests) -> str:
     wide = highest > 50 * max(middle, 1.0)
     scale = {"type": "symlog"} if wide else {}
     bounds = [
-        {"y": seconds * 1000, "text": name} for name, seconds in latency_bounds(requests).items()
+        {"y": seconds * 1000, "text": name} for name, seconds in latency_bounds(limits).items()
     ]
     layers: list[dict[str, Any]] = [
         {
@@ -156,23 +160,16 @@ def latency_chart(requests: Requests) -> str:
     return _draw(layers)
 
 
-def latency_bounds(requests: Requests) -> dict[str, float]:
+def latency_bounds(limits: Mapping[str, object]) -> dict[str, float]:
     """Return the bounds that are latencies, in seconds: ``p50``, ``p99``, ``max``."""
     found = {}
-    for name, text in requests.bounds.items():
+    for name, limit in limits.items():
         if re.fullmatch(r"p\d{1,6}|max", name):
             try:
-                found[name] = parse_duration(_number(text))
+                found[name] = parse_duration(limit)
             except BadArgument:
                 continue
     return found
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text.strip("'\"")
 
 
 def _restarts(run: Curve) -> list[int]:

@@ -1,11 +1,11 @@
-"""Derive the content of the page from a session: plain data for the templates."""
+"""Derive the content of a test's section: plain data for the templates."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ...core.entries import (
     Curve,
@@ -14,12 +14,12 @@ from ...core.entries import (
     Point,
     Rank,
     Requests,
-    Result,
+    ResultEntry,
     State,
     StrikeEntry,
     Trial,
 )
-from ..journal_reader import SessionLog, TestLog
+from ..journal_reader import TestLog
 from ..text import count_text
 from .figures import (
     Figure,
@@ -32,10 +32,11 @@ from .figures import (
     visit_map,
 )
 
-__all__ = ["Group", "Matrix", "Page", "TestView", "page_of", "seconds_text"]
+__all__ = ["OUTCOMES", "Group", "Judged", "Load", "Losses", "TestView", "seconds_text"]
 
 OUTCOMES = ("failed", "inconclusive", "interrupted", "running", "passed", "skipped")
 """All outcomes, in the order of the page."""
+VERDICTS = ("failed", "inconclusive", "passed")
 SHOWN_UNTRIED = 12
 
 
@@ -64,16 +65,29 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Judged:
+    """Equal judgements: their verdict, oracle, limits and error as texts, and their number."""
+
+    verdict: str
+    oracle: str
+    limits: str
+    error: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Load:
     """The requests of one load.
 
     Attributes:
         requests: The entry, with its times.
+        bounds: The limits that judgements named for it.
         rows: The facts, as pairs.
         summary: The load in words.
     """
 
     requests: Requests
+    bounds: Mapping[str, object]
     rows: Sequence[tuple[str, str]]
     summary: str
 
@@ -277,19 +291,28 @@ class TestView:
         return rows
 
     @property
-    def judgements(self) -> list[tuple[Judgement, int, int]]:
-        """Return the distinct judgements, each with its count and its first trial. Failures first."""
-        counts: dict[Judgement, list[int]] = {}
-        for line in self.log.lines:
-            if isinstance(line.entry, Judgement):
-                counts.setdefault(line.entry, []).append(line.trial)
-        order = ("failed", "inconclusive", "passed")
+    def judgements(self) -> list[Judged]:
+        """Return the distinct judgements with their counts. Failures come first."""
+        counts: dict[str, tuple[Judgement, int]] = {}
+        for one in self.log.all(Judgement):
+            key = repr(dataclasses.replace(one, result=None))
+            counts[key] = (one, counts.get(key, (one, 0))[1] + 1)
         return sorted(
-            ((one, len(trials), min(trials)) for one, trials in counts.items()),
-            key=lambda item: (
-                order.index(item[0].verdict) if item[0].verdict in order else 0,
-                item[2],
-                item[0].oracle,
+            (
+                Judged(
+                    one.verdict,
+                    one.oracle,
+                    ", ".join(f"{name}={value}" for name, value in sorted(one.arguments.items())),
+                    one.error,
+                    count,
+                )
+                for one, count in counts.values()
+            ),
+            key=lambda one: (
+                VERDICTS.index(one.verdict) if one.verdict in VERDICTS else 0,
+                one.oracle,
+                one.limits,
+                one.error,
             ),
         )
 
@@ -297,11 +320,6 @@ class TestView:
     def divergence(self) -> str:
         """Return the first divergence in words, or an empty text."""
         named = [
-            (one.step, one.component)
-            for one in self.log.all(Judgement)
-            if one.component or one.step is not None
-        ]
-        named += [
             (state.divergence_step, state.component)
             for states in self.states.values()
             for state in states
@@ -365,7 +383,7 @@ class TestView:
         trial = self.log.trials.get(number)
         if trial is None or not (trial.visits or self.log.all(StrikeEntry, number)):
             return None
-        return timeline(trial, self.log.all(Result, number), self.log.all(StrikeEntry, number))
+        return timeline(trial, self.log.all(ResultEntry, number), self.log.all(StrikeEntry, number))
 
     @property
     def crash_figures(self) -> list[Figure]:
@@ -428,189 +446,6 @@ class TestView:
         return sorted(set(self.log.all(Point)), key=lambda one: (one.name, one.place))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cell:
-    """The strikes of a fault at a site: how many, and in how many trials that failed or judged."""
-
-    strikes: int
-    trials: int
-    judged: int
-    failed: int
-
-    @property
-    def kind(self) -> str:
-        """Return ``failed``, ``judged`` or ``unjudged``."""
-        return "failed" if self.failed else "judged" if self.judged == self.trials else "unjudged"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Matrix:
-    """The strikes of a session by fault and site.
-
-    Attributes:
-        sites: The struck sites, sorted.
-        rows: Each fault with a cell, or None, for each site.
-        quiet: Declared faults that never struck.
-        visited: Sites that were passed and never struck.
-    """
-
-    sites: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Cell | None]]]
-    quiet: Sequence[str]
-    visited: Sequence[str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Page:
-    """The whole page.
-
-    Attributes:
-        tests: The tests, failures first.
-        counts: The number of tests for each outcome that occurred.
-        totals: Pairs of a number and a noun.
-        matrix: The strikes by fault and site.
-        untried: What searches left out, by test.
-        environments: The versions of each distinct environment.
-        problems: What could not be read.
-    """
-
-    tests: Sequence[TestView]
-    counts: Mapping[str, int]
-    totals: Sequence[tuple[str, str]]
-    matrix: Matrix
-    untried: Sequence[tuple[TestView, Sequence[str]]]
-    environments: Sequence[Sequence[tuple[str, str]]]
-    problems: Sequence[str]
-
-    @property
-    def headline(self) -> str:
-        """Return the result of the session in one sentence."""
-        total = len(self.tests)
-        bad = self.counts.get("failed", 0) + self.counts.get("inconclusive", 0)
-        open_ = self.counts.get("running", 0) + self.counts.get("interrupted", 0)
-        if not total:
-            return "No chaos test has run"
-        if bad:
-            return f"{bad} of {count_text(total, 'chaos test')} {'fails' if bad == 1 else 'fail'}"
-        if open_:
-            return f"{open_} of {count_text(total, 'chaos test')} did not end"
-        passed = self.counts.get("passed", 0)
-        if passed == total:
-            return "The chaos test passes" if total == 1 else f"All {total} chaos tests pass"
-        return f"{passed} of {count_text(total, 'chaos test')} pass, the others were skipped"
-
-
-def page_of(session: SessionLog) -> Page:
-    """Return the page of a session."""
-    tests = sorted(
-        map(TestView, session.tests.values()),
-        key=lambda test: (OUTCOMES.index(test.outcome), test.log.nodeid),
-    )
-    counts = {
-        outcome: number
-        for outcome in OUTCOMES
-        if (number := sum(test.outcome == outcome for test in tests))
-    }
-    environments = {
-        tuple(sorted(test.log.end.environment.items()))
-        for test in tests
-        if test.log.end is not None and test.log.end.environment
-    }
-    untried = [
-        (test, test.log.end.untried)
-        for test in tests
-        if test.log.end is not None and test.log.end.untried
-    ]
-    return Page(
-        tests,
-        counts,
-        _totals(tests),
-        _matrix(tests),
-        untried,
-        sorted(environments),
-        [_relative(problem) for problem in session.problems],
-    )
-
-
-def _relative(problem: str) -> str:
-    """Return a problem without the folder of its journal."""
-    path, colon, rest = problem.partition(": line ")
-    return f"{path.rpartition('/')[2]}{colon}{rest}"
-
-
-def _totals(tests: Iterable[TestView]) -> list[tuple[str, str]]:
-    tests = list(tests)
-    states = sum(len(some) for test in tests for some in test.states.values())
-    bad = sum(
-        one.verdict != "recovered"
-        for test in tests
-        for some in test.states.values()
-        for one in some
-    )
-    seconds = [test.seconds for test in tests if test.seconds is not None]
-    rows = [
-        (len(tests), "chaos test", ""),
-        (sum(len(test.log.trials) for test in tests), "trial", ""),
-        (sum(test.strikes for test in tests), "strike", ""),
-        (states, "crash state", f", {bad:,} bad" if bad else ""),
-        (
-            sum(len(one.latencies) for test in tests for one in test.log.all(Requests)),
-            "request",
-            "",
-        ),
-    ]
-    found = [
-        (f"{number:,}", f"{noun if number == 1 else noun + 's'}{more}")
-        for number, noun, more in rows
-        if number
-    ]
-    return [*found, (seconds_text(sum(seconds)), "in tests")] if seconds else found
-
-
-def _matrix(tests: Iterable[TestView]) -> Matrix:
-    strikes: dict[tuple[str, str], int] = {}
-    trials: dict[tuple[str, str], set[tuple[str, int]]] = {}
-    judged: set[tuple[str, int]] = set()
-    failed: set[tuple[str, int]] = set()
-    declared: set[str] = set()
-    visited: set[str] = set()
-    for test in tests:
-        failed |= {(test.log.nodeid, number) for number in test.failing}
-        for trial in test.log.trials.values():
-            visited.update(site.partition(" ")[0] for site in trial.visits)
-        if test.log.end is not None:
-            declared.update(fault.partition("(")[0] for fault in test.log.end.faults)
-        for line in test.log.lines:
-            if isinstance(line.entry, Judgement):
-                judged.add((line.test, line.trial))
-            elif isinstance(line.entry, StrikeEntry):
-                key = (line.entry.fault, line.entry.site)
-                strikes[key] = strikes.get(key, 0) + 1
-                trials.setdefault(key, set()).add((line.test, line.trial))
-    sites = sorted({site for _, site in strikes})
-    faults = sorted({fault for fault, _ in strikes})
-    rows = [
-        (
-            fault,
-            [
-                Cell(
-                    strikes[fault, site],
-                    len(some := trials[fault, site]),
-                    len(some & judged),
-                    len(some & failed),
-                )
-                if (fault, site) in strikes
-                else None
-                for site in sites
-            ],
-        )
-        for fault in faults
-    ]
-    return Matrix(
-        sites, rows, sorted(declared.difference(faults)), sorted(visited.difference(sites))
-    )
-
-
 def _exploration_text(whole: Exploration, states: Sequence[State]) -> str:
     tried = max(whole.tried, len(states))
     total = max(whole.states, tried)
@@ -642,12 +477,18 @@ def _load(log: TestLog, trial: int, requests: Requests) -> Load:
             (name, seconds_text(latencies[min(count - 1, max(0, -(-int(q * count) // 1000) - 1))]))
             for name, q in (("p50", 500), ("p95", 950), ("p99", 990), ("max", 1000))
         ]
-    rows += [(f"Bound: {name}", str(text)) for name, text in sorted(requests.bounds.items())]
+    bounds = {
+        name: limit
+        for one in log.all(Judgement, trial)
+        if one.result == requests.result
+        for name, limit in sorted(one.arguments.items())
+    }
+    rows += [(f"Limit: {name}", str(limit)) for name, limit in bounds.items()]
     summary = (
         f"{count_text(count, 'request')}, {len(requests.struck)} struck, {len(requests.failed)} failed. "
-        + ("Dashed lines are the bounds of the SLO." if requests.bounds else "")
+        + ("Dashed lines are the bounds of the SLO." if bounds else "")
     )
-    return Load(requests, rows, summary.strip())
+    return Load(requests, bounds, rows, summary.strip())
 
 
 def _curve_text(name: str, curve: Curve) -> str:
