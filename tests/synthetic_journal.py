@@ -201,7 +201,7 @@ def exploration(
             message=text,
             place="train.py:41",
             reproduce=f'@chaos.crash(state="{first.state}")',
-            replay=f"--mlchaos-replay 'crash(state=\"{first.state}\")'",
+            replay=f"crash(state={first.state!r})",
         ),
     ]
 
@@ -252,7 +252,9 @@ def training(test: str, dice: random.Random, *, diverges: bool = False) -> list[
             Line(
                 test,
                 1,
-                entries.StrikeEntry(fault=fault, site=site, visit=visit, details={"path": "job"}),
+                entries.StrikeEntry(
+                    fault=f"{fault}(at={at})", site=site, visit=visit, details={"path": "job"}
+                ),
             )
             for visit in at
         ),
@@ -293,8 +295,10 @@ def training(test: str, dice: random.Random, *, diverges: bool = False) -> list[
                     "call features:FeatureStore.fetch": 9,
                 },
                 error="NotRecovered" if diverges else "",
-                cause="first divergence at step 61: optimizer state" if diverges else "",
-                place="train.py:77" if diverges else "",
+                cause="NotRecovered: first divergence at step 61: optimizer state (train.py:77 in train)"
+                if diverges
+                else "",
+                place="train.py:77 in train" if diverges else "",
             ),
         ),
         timing(test, "trial", 1.31, 1),
@@ -306,7 +310,7 @@ def training(test: str, dice: random.Random, *, diverges: bool = False) -> list[
         "message": "mlchaos: failed under 1 declared fault, 1 strike\n  struck: preempt at train.step 59\n"
         "  first divergence at step 61: optimizer state\n  (momentum is not in the checkpoint)",
         "reproduce": "@chaos.preempt(at=59)",
-        "replay": '--mlchaos-replay "preempt(at=59)"',
+        "replay": "preempt(at=59)",
     }
     return [
         *found,
@@ -341,7 +345,7 @@ def serving(test: str, dice: random.Random, *, slow: bool = False) -> list[Line]
                 test,
                 1,
                 entries.StrikeEntry(
-                    fault="latency_spike",
+                    fault=f"latency_spike(at=range(120, 180, 2), target={target!r})",
                     site="call",
                     visit=i,
                     details={"target": target, "seconds": 0.2},
@@ -380,8 +384,10 @@ def serving(test: str, dice: random.Random, *, slow: bool = False) -> list[Line]
                 schedule="latency_spike(at=range(120, 180, 2))",
                 visits={"serve.request": count, f"call {target}": count},
                 error="SloMissed" if slow else "",
-                cause="the SLO is missed over 400 requests" if slow else "",
-                place="tests/test_api.py:31" if slow else "",
+                cause="SloMissed: the SLO is missed over 400 requests: (tests/test_api.py:31 in test_slo)"
+                if slow
+                else "",
+                place="tests/test_api.py:31 in test_slo" if slow else "",
             ),
         ),
         timing(test, "test", 0.84),
@@ -392,7 +398,7 @@ def serving(test: str, dice: random.Random, *, slow: bool = False) -> list[Line]
         "message": "the SLO is missed over 400 requests:\n  p99 = 0.291 s, must be at most 0.15 s\n"
         "  slowest: request 144, answered, 0.331 s",
         "reproduce": f'@chaos.latency_spike(target="{target}", at=range(120, 180, 2))',
-        "replay": "--mlchaos-replay \"latency_spike(target='features:FeatureStore.fetch', at=range(120, 180, 2))\"",
+        "replay": "latency_spike(target='features:FeatureStore.fetch', at=range(120, 180, 2))",
     }
     declared = (f'latency_spike(target="{target}", at=range(120, 180, 2))',)
     return [
@@ -417,7 +423,10 @@ def world(test: str, *, hung: bool = False) -> list[Line]:
             test,
             1,
             entries.StrikeEntry(
-                fault="rank_failure", site="train.step", visit=12, details={"rank": 0}
+                fault="rank_failure(rank=0, at=12)",
+                site="train.step",
+                visit=12,
+                details={"rank": 0},
             ),
         ),
         Line(test, 1, entries.ResultEntry(number=0, method="World.run", struck=1)),
@@ -449,8 +458,10 @@ def world(test: str, *, hung: bool = False) -> list[Line]:
                 schedule="rank_failure(rank=0, at=12)",
                 visits={"train.step": sum(steps), "collective.all_reduce": 4 * 30},
                 error="RankHung" if hung else "",
-                cause="ranks 1 and 2 did not end within 5 s after rank 0 failed" if hung else "",
-                place="ddp.py:88" if hung else "",
+                cause="RankHung: ranks 1 and 2 did not end within 5 s after rank 0 failed"
+                if hung
+                else "",
+                place="ddp.py:88 in train" if hung else "",
             ),
         ),
         timing(test, "test", 5.4 if hung else 0.9),
@@ -460,7 +471,7 @@ def world(test: str, *, hung: bool = False) -> list[Line]:
         "place": "ddp.py:88",
         "message": "ranks 1 and 2 did not end within 5 s after rank 0 failed\n  rank 1: all_reduce, ddp.py:88",
         "reproduce": "@chaos.rank_failure(rank=0, at=12)",
-        "replay": '--mlchaos-replay "rank_failure(rank=0, at=12)"',
+        "replay": "rank_failure(rank=0, at=12)",
     }
     return [
         *found,
@@ -493,7 +504,7 @@ def search(test: str, count: int, dice: random.Random, *, fails: object) -> list
                     test,
                     number,
                     entries.StrikeEntry(
-                        fault="corrupt_batch",
+                        fault=f"corrupt_batch(at={visit})",
                         site="data.batch",
                         visit=visit,
                         details={"share": 0.25},
@@ -520,8 +531,10 @@ def search(test: str, count: int, dice: random.Random, *, fails: object) -> list
                     schedule=schedule,
                     visits=visits,
                     error="NotConverged" if hit else "",
-                    cause="the loss is not finite at step N" if hit else "",
-                    place="loader.py:52" if hit else "",
+                    cause="NotConverged: the loss is not finite (loader.py:52 in train)"
+                    if hit
+                    else "",
+                    place="loader.py:52 in train" if hit else "",
                 ),
             ),
             timing(test, "trial", dice.uniform(0.01, 0.03), number),
@@ -553,7 +566,7 @@ def search(test: str, count: int, dice: random.Random, *, fails: object) -> list
             f"       smallest: {smallest}",
             place="loader.py:52",
             reproduce=f"@chaos.{smallest}",
-            replay=f'--mlchaos-replay "{smallest}"',
+            replay=smallest,
         ),
     ]
 
@@ -565,7 +578,7 @@ def inconclusive(test: str) -> list[Line]:
             test,
             1,
             entries.StrikeEntry(
-                fault="label_shift", site="data.table", visit=0, details={"rows": 40}
+                fault="label_shift(at=0)", site="data.table", visit=0, details={"rows": 40}
             ),
         ),
         Line(
@@ -583,7 +596,7 @@ def inconclusive(test: str) -> list[Line]:
                 schedule="label_shift(at=0)",
                 visits={"data.table": 1},
                 error="Inconclusive",
-                cause="40 rows are too few to tell a drift of 0.1",
+                cause="Inconclusive: 40 rows are too few to tell a drift of 0.1",
                 place="tests/test_drift.py:18",
             ),
         ),
@@ -597,7 +610,7 @@ def inconclusive(test: str) -> list[Line]:
             message="INCONCLUSIVE: 40 rows are too few to tell a drift of 0.1. Give at least 400 rows",
             place="tests/test_drift.py:18",
             reproduce="@chaos.label_shift(at=0)",
-            replay='--mlchaos-replay "label_shift(at=0)"',
+            replay="label_shift(at=0)",
         ),
     ]
 

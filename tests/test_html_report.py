@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import gzip
 import importlib.util
+import random
 import re
 import subprocess
 import sys
@@ -26,7 +27,8 @@ pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 
 from pytest_mlchaos.reports.html import figures, overview, page, test_view
-from pytest_mlchaos.reports.html.vega_charts import latency_bounds, latency_chart, loss_chart
+from pytest_mlchaos.reports.html.limits import latency_bounds
+from pytest_mlchaos.reports.html.vega_charts import latency_chart, loss_chart
 
 INJECTION = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{ 7*7 }}"
 
@@ -135,7 +137,7 @@ def test_headline_and_totals_count_the_session():
         ),
         ("test_nightly_load", "Ended after 97 of 260 crash states, 3 bad."),
         ("test_study_resumes", "12 of 50 schedules tried, 0 bad."),
-        ("test_slo_under_a_slow_feature_store", "the SLO is missed over 400 requests."),
+        ("test_slo_under_a_slow_feature_store", "SloMissed: the SLO is missed over 400 requests."),
         ("test_oom_is_survived", "Passes with 2 strikes."),
         ("test_lost_gpu", "Skipped."),
     ],
@@ -223,7 +225,7 @@ def test_timeline_places_strikes_among_visits():
     )
     strikes = [
         entries.StrikeEntry(fault="preempt", site="train.step", visit=4),
-        entries.StrikeEntry(fault="call_failure", site="call", visit=0, details={"target": "m:f"}),
+        entries.StrikeEntry(fault="call_failure(target='m:f')", site="call", visit=0),
     ]
     result = entries.ResultEntry(
         number=0, method="mlchaos.run", attempts=("ended by preempt", "finished"), steps=(5, 15)
@@ -254,7 +256,7 @@ def test_ranks_are_lanes():
     )
     figure = figures.rank_figure(ranks, [strike])
     assert [lane.segments[0].width for lane in figure.lanes] == [25.0, 100.0]
-    assert [[mark.x for mark in lane.marks] for lane in figure.lanes] == [[25.0], []]
+    assert [[mark.x for mark in lane.marks] for lane in figure.lanes] == [[27.5], []]
 
 
 def test_search_map_names_failing_visits():
@@ -275,6 +277,17 @@ def test_strip_shows_the_worst_of_each_cell():
     assert strip.cells == figures.MOST_CELLS
     assert strip.paths["failed"] == "M50 5h1"
     assert figures.strip_of(["passed"]) is None
+
+
+def test_slow_requests_are_not_green():
+    """A request above the bound of the SLO differs from one that is answered in time."""
+    requests = entries.Requests(
+        result=0, starts=(0.0, 0.1, 0.2), latencies=(0.01, 0.2, 0.3), failed=(2,)
+    )
+    assert figures.request_kinds(requests, 0.15) == ["passed", "slow", "failed"]
+    assert "s-slow" in page.render(
+        session_of(synthetic_journal.serving("t.py::t", random.Random(1), slow=True))
+    )
 
 
 def test_loss_chart_holds_both_curves():
@@ -312,7 +325,11 @@ def test_matrix_is_green_only_if_every_struck_trial_was_judged():
 
     def trial(number, fault, judged, outcome="passed"):
         lines = [
-            Line("t.py::t", number, entries.StrikeEntry(fault=fault, site="train.step", visit=0)),
+            Line(
+                "t.py::t",
+                number,
+                entries.StrikeEntry(fault=f"{fault}(at=0)", site="train.step", visit=0),
+            ),
             Line(
                 "t.py::t",
                 number,

@@ -103,7 +103,7 @@ class Test(Entry):
         message: The report that the terminal shows, without durations of the wall clock.
         place: The user's line of the first cause, as ``train.py:12 in train``.
         reproduce: The decorators that repeat the failure, as text to paste.
-        replay: The options of pytest that repeat it, after the name of the test.
+        replay: The schedule that repeats it, as the argument of ``--mlchaos-replay``.
         environment: The versions of Python, pytest, this plugin, and some libraries.
     """
 

@@ -6,6 +6,8 @@ Positions are shares of the width, from 0 to 100, so a figure fits any screen wi
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -20,6 +22,7 @@ __all__ = [
     "Segment",
     "Strip",
     "crash_figure",
+    "fault_name",
     "rank_figure",
     "strip_of",
     "timeline",
@@ -33,6 +36,7 @@ MOST_MARKS = 90
 MOST_TICKS = 160
 MOST_CELLS = 100
 FULL = 100.0
+_TARGET = re.compile(r"""\btarget=(['"])(.+?)\1""")
 T = TypeVar("T")
 
 
@@ -129,7 +133,7 @@ def strip_of(kinds: Sequence[str]) -> Strip | None:
     if len(kinds) < 2:
         return None
     cells = min(len(kinds), MOST_CELLS)
-    order = [*BAD, "inconclusive"]
+    order = [*BAD, "slow", "inconclusive"]
     worst: list[str] = []
     for cell in range(cells):
         share = kinds[cell * len(kinds) // cells : (cell + 1) * len(kinds) // cells]
@@ -224,7 +228,7 @@ def rank_figure(ranks: Sequence[Rank], strikes: Sequence[StrikeEntry]) -> Figure
                 f"{rank.outcome}, {count_text(rank.steps, 'step')}",
                 segments=[Segment(0, max(width, 0.5), rank.outcome, rank.ended)],
                 marks=[
-                    Mark(min(FULL, FULL * one.visit / steps), "strike", _strike_text(one))
+                    Mark(min(FULL, FULL * (one.visit + 0.5) / steps), "strike", _strike_text(one))
                     for one in struck
                     if one.site.startswith("train.")
                 ],
@@ -304,12 +308,12 @@ def visit_map(
     """
     lanes: list[Lane] = []
     rows = []
-    keys = {(strike.fault, _site_key(strike, visits)) for strike, _ in strikes}
+    keys = {(fault_name(strike.fault), _site_key(strike, visits)) for strike, _ in strikes}
     for fault, site in sorted(keys):
         here = [
             (strike.visit, failed)
             for strike, failed in strikes
-            if (strike.fault, _site_key(strike, visits)) == (fault, site)
+            if (fault_name(strike.fault), _site_key(strike, visits)) == (fault, site)
         ]
         count = max([visits.get(site, 0), *(visit + 1 for visit, _ in here)])
         tried = {visit for visit, _ in here}
@@ -376,16 +380,22 @@ def _strike_text(strike: StrikeEntry) -> str:
     return f"{strike.fault} at {strike.site} {strike.visit}{f' ({details})' if details else ''}"
 
 
+def fault_name(text: str) -> str:
+    """Return the name of a fault: ``gpu_oom`` for ``gpu_oom(at=3)``."""
+    return text.partition("(")[0]
+
+
 def _site_key(strike: StrikeEntry, visits: Mapping[str, int]) -> str:
     """Return the key under which the visits of a strike are counted."""
-    target = strike.details.get("target")
+    named = _TARGET.search(strike.fault)
+    target = strike.details.get("target") or (named[2] if named else "")
     key = f"{strike.site} {target}" if target else strike.site
     return key if key in visits or strike.site not in visits else strike.site
 
 
-def request_kinds(requests: Requests) -> list[str]:
-    """Return the outcome of each request."""
-    kinds = ["passed"] * max(len(requests.latencies), *map(len, (requests.starts,)), 0)
+def request_kinds(requests: Requests, limit: float = math.inf) -> list[str]:
+    """Return the outcome of each request. Those above ``limit`` seconds are slow."""
+    kinds = ["slow" if latency > limit else "passed" for latency in requests.latencies]
     for number in requests.failed:
         if number < len(kinds):
             kinds[number] = "failed"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ...core.entries import Judgement, Requests, StrikeEntry
 from ..journal_reader import SessionLog
 from ..text import count_text
+from .figures import fault_name
 from .test_view import OUTCOMES, TestView, seconds_text
 
 __all__ = ["Cell", "Matrix", "Page", "page_of"]
@@ -164,12 +165,12 @@ def _matrix(tests: Iterable[TestView]) -> Matrix:
         for trial in test.log.trials.values():
             visited.update(site.partition(" ")[0] for site in trial.visits)
         if test.log.end is not None:
-            declared.update(fault.partition("(")[0] for fault in test.log.end.faults)
+            declared.update(map(fault_name, test.log.end.faults))
         for line in test.log.lines:
             if isinstance(line.entry, Judgement):
                 judged.add((line.test, line.trial))
             elif isinstance(line.entry, StrikeEntry):
-                key = (line.entry.fault, line.entry.site)
+                key = (fault_name(line.entry.fault), line.entry.site)
                 strikes[key] = strikes.get(key, 0) + 1
                 trials.setdefault(key, set()).add((line.test, line.trial))
     sites = sorted({site for _, site in strikes})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 from ...core.entries import (
@@ -25,12 +26,14 @@ from .figures import (
     Figure,
     Strip,
     crash_figure,
+    fault_name,
     rank_figure,
     request_kinds,
     strip_of,
     timeline,
     visit_map,
 )
+from .limits import latency_bounds
 
 __all__ = ["OUTCOMES", "Group", "Judged", "Load", "Losses", "TestView", "seconds_text"]
 
@@ -196,7 +199,7 @@ class TestView:
             ]
         if self.failing:
             trial = next(iter(self.failing.values()))
-            return [f"{trial.cause or trial.error or 'The trial failed'}."]
+            return [f"{_cause_of(trial) or 'The trial failed'}."]
         ends = {
             "skipped": "Skipped.",
             "interrupted": "Interrupted.",
@@ -240,9 +243,10 @@ class TestView:
         kinds = [state.verdict for states in self.states.values() for state in states]
         if len(kinds) < 2 and len(self.log.trials) > 1:
             kinds = [trial.outcome for _, trial in sorted(self.log.trials.items())]
-        loads = self.log.all(Requests)
+        loads = self.loads
         if len(kinds) < 2 and loads:
-            kinds = request_kinds(loads[0])
+            limits = latency_bounds(loads[0].bounds).values()
+            kinds = request_kinds(loads[0].requests, min(limits, default=math.inf))
         ranks = self.log.all(Rank)
         if len(kinds) < 2 and ranks:
             kinds = [rank.outcome for rank in ranks]
@@ -255,8 +259,8 @@ class TestView:
         """Return the names of its faults, declared or struck."""
         declared = self.log.end.faults if self.log.end is not None else ()
         return sorted(
-            {fault.partition("(")[0] for fault in declared}
-            | {strike.fault for strike in self.log.all(StrikeEntry)}
+            {fault_name(fault) for fault in declared}
+            | {fault_name(strike.fault) for strike in self.log.all(StrikeEntry)}
         )
 
     @property
@@ -333,7 +337,10 @@ class TestView:
 
     @property
     def groups(self) -> list[Group]:
-        """Return the failing trials and crash states, grouped by cause. None is left out."""
+        """Return the failing trials and crash states, grouped by cause. None is left out.
+
+        The failure of a single trial is in the report of the test.
+        """
         found: dict[tuple[str, str, str], list[tuple[tuple[int, int, str], str]]] = {}
         for states in self.states.values():
             for state in states:
@@ -341,9 +348,9 @@ class TestView:
                     key = (state.verdict, state.cause or state.component, state.place)
                     text = f"{state.state}  {state.what}" if state.what else state.state
                     found.setdefault(key, []).append(((0, state.step, ""), text))
-        if not self.states:
+        if not self.states and len(self.log.trials) > 1:
             for number, trial in sorted(self.failing.items()):
-                key = ("failed", ": ".join(filter(None, (trial.error, trial.cause))), trial.place)
+                key = ("failed", _cause_of(trial), trial.place)
                 size = (trial.schedule.count("("), len(trial.schedule), trial.schedule)
                 text = trial.schedule or "without faults"
                 found.setdefault(key, []).append((size, f"{text}  (trial {number})"))
@@ -434,7 +441,7 @@ class TestView:
             for result in sorted({one.result for one in curves})
         ]
 
-    @property
+    @functools.cached_property
     def loads(self) -> list[Load]:
         """Return the loads of the trial to show."""
         number = self.shown_trial
@@ -444,6 +451,14 @@ class TestView:
     def points(self) -> list[Point]:
         """Return the points that it reached, or had to reach."""
         return sorted(set(self.log.all(Point)), key=lambda one: (one.name, one.place))
+
+
+def _cause_of(trial: Trial) -> str:
+    """Return the cause without the place, which is shown beside it."""
+    cause = trial.cause.removesuffix(f" ({trial.place})").rstrip(":")
+    if not cause.startswith(trial.error):
+        cause = f"{trial.error}: {cause}" if cause else trial.error
+    return cause
 
 
 def _exploration_text(whole: Exploration, states: Sequence[State]) -> str:

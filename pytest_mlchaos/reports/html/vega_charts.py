@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...core.entries import Curve, Requests
-from ...core.validation import parse_duration
-from ...errors import BadArgument
 from .figures import request_kinds
+from .limits import latency_bounds
 
 __all__ = ["latency_chart", "loss_chart"]
 
@@ -158,18 +157,6 @@ def latency_chart(requests: Requests, limits: Mapping[str, object]) -> str:
         },
     ]
     return _draw(layers)
-
-
-def latency_bounds(limits: Mapping[str, object]) -> dict[str, float]:
-    """Return the bounds that are latencies, in seconds: ``p50``, ``p99``, ``max``."""
-    found = {}
-    for name, limit in limits.items():
-        if re.fullmatch(r"p\d{1,6}|max", name):
-            try:
-                found[name] = parse_duration(limit)
-            except BadArgument:
-                continue
-    return found
 
 
 def _restarts(run: Curve) -> list[int]:
