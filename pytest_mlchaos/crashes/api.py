@@ -157,6 +157,9 @@ def explore_crashes(
                     f"kept: {_keep_state(state, test_info.keep, baseline.runner.contents)} "
                     f"({state.id})"
                 )
+        if test_info.bundle is not None and report.examples:
+            shutil.rmtree(test_info.bundle, ignore_errors=True)
+            _hold(report.examples[0], test_info.bundle, baseline.runner.contents)
     test_info.explored.append(report)
     if asked is not None:
         controller.note(asked[0], state=asked[1])
@@ -448,10 +451,15 @@ def _keep_state(state: CrashState, folder: Path, contents: ContentStore) -> Path
         for number in itertools.count(1)
         if not (path := folder / (name if number == 1 else f"{name}-{number}")).exists()
     )
-    with within(INTERNAL_OPERATION):
-        folder.mkdir(parents=True, exist_ok=True)
-        Disk(target, contents).hold({"": Folder(), **state.tree})
+    _hold(state, target, contents)
     return target
+
+
+def _hold(state: CrashState, target: Path, contents: ContentStore) -> None:
+    """Make a directory as the crash left it."""
+    with within(INTERNAL_OPERATION):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Disk(target, contents).hold({"": Folder(), **state.tree})
 
 
 def _root(workdir: object, scratch: Path) -> Path:

@@ -75,6 +75,7 @@ class CrashReport(Result):
         self._traced = traced
         self._saves = saves
         self._asserted: Sequence[CrashOutcome] | None = None
+        self._slow: Sequence[CrashOutcome] = ()
 
     def _about(self) -> str:
         return f"<CrashReport of {len(self.outcomes)} crash states, {len(self.failures)} of which do not recover>"
@@ -155,7 +156,7 @@ class CrashReport(Result):
         if from_scratch:
             outcomes = [_meant_to_begin_again(outcome) for outcome in outcomes]
         self._asserted = outcomes
-        slow = [
+        self._slow = slow = [
             o
             for o in outcomes
             if max_lost_steps is not None
@@ -202,8 +203,7 @@ class CrashReport(Result):
     def first_failure(self) -> CrashOutcome | None:
         """Return the failure that the reproduction line repeats."""
         outcomes = self.outcomes if self._asserted is None else self._asserted
-        groups = _group_failures([one for one in outcomes if one.verdict != "recovered"])
-        return _example(groups[0]) if groups else None
+        return _first([one for one in outcomes if one.verdict != "recovered"], self._slow)
 
     # -- in words ----------------------------------------------------------------------------------
 
@@ -242,13 +242,7 @@ class CrashReport(Result):
                 f"resumed from step {worst.resumed_at}"
             )
         lines += [self._costs(), *(f"  {note}" for note in self.notes)]
-        first = (
-            _example(groups[0])
-            if groups
-            else max(slow, key=lambda o: o.lost_steps or 0)
-            if slow
-            else None
-        )
+        first = _first(failures, slow)
         if first is not None and self._test:
             lines.append(f'  reproduce: @chaos.crash(state="{first.state.id}")')
             replayed = f"crash(state={first.state.id!r})"
@@ -345,6 +339,13 @@ def _state(outcome: CrashOutcome, number: int, root: str) -> State:
         lost_steps=outcome.lost_steps,
         follows=outcome.follows or "",
     )
+
+
+def _first(failures: Sequence[CrashOutcome], slow: Sequence[CrashOutcome]) -> CrashOutcome | None:
+    """Return the outcome that a report shows first: a failure, or else the most lost work."""
+    if failures:
+        return _example(_group_failures(failures)[0])
+    return max(slow, key=lambda outcome: outcome.lost_steps or 0) if slow else None
 
 
 def _group_failures(failures: Sequence[CrashOutcome]) -> list[list[CrashOutcome]]:

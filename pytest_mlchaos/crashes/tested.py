@@ -20,6 +20,7 @@ class TestInfo:
     Attributes:
         test: The test's id, as it is typed on the command line.
         keep: The folder for copies of the states that a report names.
+        bundle: The path for a copy of the state that the reproduction line names.
         folder: The test's folder.
         began: The start of the test's first exploration, in a list. All explorations of a test
             share the budget.
@@ -28,6 +29,7 @@ class TestInfo:
 
     test: str = ""
     keep: Path | None = None
+    bundle: Path | None = None
     folder: Path | None = None
     began: list[float] = dataclasses.field(default_factory=list)
     explored: list[CrashReport] = dataclasses.field(default_factory=list)

@@ -469,12 +469,23 @@ def _is_from_an_index(file: str) -> bool:
     return False
 
 
+def _shown_file(file: str) -> str:
+    """Return a file's path in the project, or its name if it is elsewhere."""
+    for folder in _project.folders[:1]:
+        with contextlib.suppress(ValueError):
+            return Path(file).relative_to(folder).as_posix()
+    return Path(file).name
+
+
 def user_place(error: BaseException) -> str:
-    """Return the innermost line of user code in an error's traceback, or an empty text."""
+    """Return the innermost line of user code in an error's traceback, or an empty text.
+
+    It reads ``src/train.py:12 in train``, with the path in the root directory of pytest.
+    """
     place, trace = "", error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
         if is_users(code.co_filename):
-            place = f"{Path(code.co_filename).name}:{trace.tb_lineno} in {code.co_name}"
+            place = f"{_shown_file(code.co_filename)}:{trace.tb_lineno} in {code.co_name}"
         trace = trace.tb_next
     return place

@@ -500,6 +500,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     A run that a fault ends is restarted: ``mlchaos.run(train, tmp_path).assert_recovered()``.
     """
+    from ..core.slugs import slug_of
     from ..crashes.tested import TestInfo
     from .fixture import Mlchaos
     from .marks import settings_of
@@ -519,10 +520,12 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         refuse_production(request.config.getini("mlchaos_production"))
         return True
 
+    bundle = request.config.getoption("mlchaos_bundle")
     began = request.node.stash.setdefault(_began, [])
     shown = TestInfo(
         as_typed(request.node),
         Path(keep).absolute() if keep else None,
+        Path(bundle).absolute() / slug_of(request.node.nodeid) / "state" if bundle else None,
         request.node.path.parent,
         began,
         request.node.stash.setdefault(EXPLORED, []),

@@ -70,6 +70,13 @@ OUTPUTS: tuple[Output, ...] = (
         "write a report to FILE.html: one page with timelines and charts, which needs no network",
         "html",
     ),
+    Output(
+        "bundle",
+        "DIR",
+        "write a folder for each failing test to DIR, with an issue and a script that repeats it",
+        "bundle",
+        "a directory",
+    ),
 )
 
 
