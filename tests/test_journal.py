@@ -248,6 +248,7 @@ def test_commands_read_journals(example, capsys):
     )
     assert merged.tests["test_it.py::test_two"].seconds("test") is not None
     capsys.readouterr()
+    pytest.importorskip("vl_convert")
     assert main(["report", str(folder / "m.jsonl")]) == 0
     assert re.search(r"test_one +\d+ trials +all pass +.* s", capsys.readouterr().out)
 
