@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..engine import patching
     from . import test_runner
     from .fixture import Mlchaos
+    from .live import LiveReport
 
 __all__: list[str] = []
 
@@ -112,6 +113,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="write what happened to FILE, as JSON lines",
     )
+    group.addoption(
+        "--mlchaos-live",
+        dest="mlchaos_live",
+        metavar="PORT",
+        nargs="?",
+        const="0",
+        help="serve the report of the running session on this port of 127.0.0.1, or on any",
+    )
     for output in OUTPUTS:
         optional = {} if output.implied is None else {"nargs": "?", "const": output.implied}
         group.addoption(
@@ -153,11 +162,29 @@ def pytest_configure(config: pytest.Config) -> None:
         if outputs := _wanted_outputs(config):
             from ..reports.collector import Collector
 
-            journal = outputs.pop("mlchaos_journal", None)
+            journal, live = outputs.pop("mlchaos_journal", None), _live_report(config)
             targets = {
                 output: outputs[name] for output in OUTPUTS if (name := _dest(output)) in outputs
             }
-            config.pluginmanager.register(Collector(journal, targets), COLLECTOR)
+            collector = Collector(live.journal if live else journal, targets)
+            config.pluginmanager.register(collector, COLLECTOR)
+            if live:
+                live.collector = collector
+
+
+def _live_report(config: pytest.Config) -> LiveReport | None:
+    """Register the plugin that serves the live report, if it is wanted."""
+    given = config.getoption("mlchaos_live")
+    if given is None:
+        return None
+    from .live import LIVE, LiveReport, port_of
+
+    try:
+        live = LiveReport(port_of(given), config.getoption("mlchaos_journal"))
+    except BadArgument as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(live, LIVE)
+    return live
 
 
 def _dest(output: Output) -> str:
@@ -166,7 +193,7 @@ def _dest(output: Output) -> str:
 
 def _wanted_outputs(config: pytest.Config) -> dict[str, str]:
     """Return the values of the options that need the journal, by the names of the options."""
-    names = ["mlchaos_journal", *map(_dest, OUTPUTS)]
+    names = ["mlchaos_journal", "mlchaos_live", *map(_dest, OUTPUTS)]
     return {name: value for name in names if (value := config.getoption(name)) is not None}
 
 
@@ -182,7 +209,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if plugins.has_plugin("dsession") and isinstance(tally, Tally):
         from .progress_channel import Workers
 
-        plugins.register(Workers(tally, line), "mlchaos-workers")
+        live = plugins.get_plugin("mlchaos-live")
+        plugins.register(Workers(tally, line, live), "mlchaos-workers")
 
 
 def _check_outputs(config: pytest.Config) -> None:

@@ -13,13 +13,16 @@ import signal
 import threading
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ..core.progress import Step
 from ..reports.tally import Tally
 from .progress_line import ProgressLine
+
+if TYPE_CHECKING:
+    from .live import LiveReport
 
 __all__ = ["TestProgress", "Workers", "follow"]
 
@@ -130,6 +133,8 @@ def follow(item: pytest.Item) -> TestProgress:
         return _SentProgress(item.nodeid, item.name, config.stash[_worker])
     line = config.pluginmanager.get_plugin("mlchaos-progress")
     show = line.listener(item.name) if isinstance(line, ProgressLine) else None
+    if (live := config.pluginmanager.get_plugin("mlchaos-live")) is not None:
+        show = live.listener(item.nodeid, show)
     return TestProgress(item.name, show, config.pluginmanager.get_plugin("mlchaos-tally"))
 
 
@@ -146,8 +151,11 @@ class _Running:
 class Workers:
     """Show the steps of the workers, and wait for their reports after Ctrl-C."""
 
-    def __init__(self, tally: Tally, line: ProgressLine | None) -> None:
+    def __init__(
+        self, tally: Tally, line: ProgressLine | None, live: LiveReport | None = None
+    ) -> None:
         self._tally = tally
+        self._live = live
         self._line = line
         self._running: dict[str, _Running] = {}
         # A thread for each worker receives its messages.
@@ -183,6 +191,8 @@ class Workers:
             one.start = now
         if self._line is not None:
             self._line.show(name, step, one.start)
+        if self._live is not None:
+            self._live.step(nodeid, step)
 
     def _end(self, nodeid: str, name: str, found: list[str] | None) -> None:
         self._running.pop(nodeid, None)

@@ -44,6 +44,10 @@ class Collector:
         self._grown[line.test] = self._grown.get(line.test, 0) + 1
         self._append(line)
 
+    def note(self, line: Line) -> None:
+        """Append a line to the growing journal alone: how far a running test is."""
+        self._append(line)
+
     def add(self, lines: Iterable[Line]) -> None:
         """Add the lines of a test that has ended."""
         for line in lines:

@@ -13,7 +13,7 @@ from ...errors import BadArgument
 if TYPE_CHECKING:
     from ..journal_reader import SessionLog
 
-__all__ = ["check", "write"]
+__all__ = ["check", "check_libraries", "write"]
 
 OPTION = "--mlchaos-report"
 LIBRARIES = {"jinja2": "jinja2", "vl_convert": "vl-convert-python"}
@@ -21,13 +21,18 @@ LIBRARIES = {"jinja2": "jinja2", "vl_convert": "vl-convert-python"}
 
 
 def check(target: str = "") -> None:
+    """Raise BadArgument if the report cannot be written."""
+    check_libraries(OPTION)
+
+
+def check_libraries(option: str) -> None:
     """Raise BadArgument if a library of the extra ``report`` is missing."""
     missing = [
         name for module, name in LIBRARIES.items() if importlib.util.find_spec(module) is None
     ]
     if missing:
         raise BadArgument(
-            f"{OPTION} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            f"{option} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
             "not installed: python -m pip install 'pytest-mlchaos[report]'"
         )
 
