@@ -66,7 +66,8 @@ def pytest_unconfigure(config):
 @pytest.fixture
 def example(_everything_is_loaded, _warm_pytest, pytester, monkeypatch):
     """Provide a project of the test's own: files in, outcome out."""
-    for name in ("CI", "BUILD_NUMBER"):  # pytest prints failures twice if one of them is set
+    # pytest prints failures twice if one of the first two is set.
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
     # Python would use the compiled form of a file that changes within a second and keeps its
     # length.

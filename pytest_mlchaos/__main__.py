@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .errors import MlchaosError
 from .reports.collector import write_journal
@@ -29,12 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
     for output in OUTPUTS:
         flags = ["--html", "-o"] if output.name == "report" else [f"--{output.name}"]
-        value: dict[str, Any] = (
-            {} if output.implied is None else {"nargs": "?", "const": output.implied}
-        )
-        report.add_argument(
-            *flags, dest=output.name, metavar=output.metavar, help=output.text, **value
-        )
+        report.add_argument(*flags, dest=output.name, **output.arguments)
     merge = commands.add_parser("merge", help="put several journals together")
     merge.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
     merge.add_argument("-o", "--output", required=True, metavar="FILE", help="the new journal")
@@ -61,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(session: SessionLog, given: argparse.Namespace) -> None:
-    wanted = {output: vars(given)[output.name] for output in OUTPUTS if vars(given)[output.name]}
+    wanted = {
+        output: vars(given)[output.name]
+        for output in OUTPUTS
+        if vars(given)[output.name] is not None
+    }
     html = next((output for output in OUTPUTS if output.name == "report"), None)
     if not wanted and html is not None:
         wanted = {html: str(given.journals[0].with_suffix(".html"))}
@@ -71,7 +69,9 @@ def _report(session: SessionLog, given: argparse.Namespace) -> None:
         _print(row)
     for output, target in wanted.items():
         output.load().write(session, target)
-        _print(f"{output.name}: {target}")
+        for line in output.lines(session):
+            _print(line)
+        _print(f"{output.name}: {target or 'done'}")
 
 
 def _print(text: str) -> None:

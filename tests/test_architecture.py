@@ -32,6 +32,7 @@ BELOW = {
     "decorators": ("faults",),
     "testing": ("processes", "oracles"),
     "plugin": ("crashes", "ranks", "serving", "pipelines", "reports", "decorators"),
+    "export": ("reports",),
     "__init__": (),
     "__main__": ("reports",),
 }
@@ -69,6 +70,10 @@ HEAVY = {
     "httpx",
     "jinja2",
     "vl_convert",
+    "opentelemetry",
+    "prometheus_client",
+    "mlflow",
+    "wandb",
 }
 
 

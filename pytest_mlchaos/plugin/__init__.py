@@ -23,6 +23,7 @@ from ..core.settings import Settings
 from ..errors import (
     BadArgument,
     FaultError,
+    MissingExtra,
     MlchaosError,
     NeverStruck,
     UnknownFault,
@@ -122,14 +123,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="serve the report of the running session on this port of 127.0.0.1, or on any",
     )
     for output in OUTPUTS:
-        optional = {} if output.implied is None else {"nargs": "?", "const": output.implied}
-        group.addoption(
-            output.option,
-            dest=_dest(output),
-            metavar=output.metavar,
-            help=output.text,
-            **optional,
-        )
+        group.addoption(output.option, dest=_dest(output), **output.arguments)
+        if output.variable:
+            text = f"{output.text} (false: not where {output.variable} is set)"
+            parser.addini(_dest(output), text, "bool", True)
     group.addoption(
         "--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES
     )
@@ -194,7 +191,13 @@ def _dest(output: Output) -> str:
 def _wanted_outputs(config: pytest.Config) -> dict[str, str]:
     """Return the values of the options that need the journal, by the names of the options."""
     names = ["mlchaos_journal", "mlchaos_live", *map(_dest, OUTPUTS)]
-    return {name: value for name in names if (value := config.getoption(name)) is not None}
+    found = {name: value for name in names if (value := config.getoption(name)) is not None}
+    by_itself = {
+        _dest(output): output.implied or ""
+        for output in OUTPUTS
+        if output.is_on_by_itself and config.getini(_dest(output))
+    }
+    return by_itself | found
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -225,7 +228,7 @@ def _check_outputs(config: pytest.Config) -> None:
         for output in OUTPUTS:
             if (target := config.getoption(_dest(output))) is not None:
                 output.check(output.option, target)
-    except BadArgument as error:
+    except (BadArgument, MissingExtra) as error:
         raise pytest.UsageError(str(error)) from None
 
 

@@ -35,6 +35,7 @@ class Collector:
         self._grown: dict[str, int] = {}
         self._files: list[TextIO] = []
         self.problems: list[str] = []
+        self._told: list[str] = []
         if self._journal is not None:
             paths = (self._journal, timings_path(self._journal))
             self._files = [_opened(path) for path in paths]
@@ -85,6 +86,7 @@ class Collector:
             self._try("--mlchaos-journal", lambda: write_journal(session, self._journal))
         for output, target in self._outputs.items():
             self._try(output.option, lambda o=output, t=target: o.load().write(session, t))
+            self._try(output.option, lambda o=output: self._told.extend(o.lines(session)))
 
     def _try(self, option: str, write: Any) -> None:
         try:
@@ -93,7 +95,9 @@ class Collector:
             self.problems.append(f"{option}: the output was not written: {error}")
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say what could not be written."""
+        """Write the lines of the outputs, and say what could not be written."""
+        for line in self._told:
+            terminalreporter.write_line(line)
         for problem in self.problems:
             terminalreporter.write_line(f"mlchaos: {problem}", red=True)
 
