@@ -55,7 +55,9 @@ NEEDED_BY_FLIP_PEERS = ("pyyaml", "scipy")
 TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", SETUPTOOLS)
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
 """It requires Python < 3.10, but works on 3.11. It imports scikit-learn and pkg_resources."""
-DOCS = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "docs")
+_PROJECT = nox.project.load_toml("pyproject.toml")
+SCREENSHOTS = nox.project.dependency_groups(_PROJECT, "screenshots")
+DOCS = nox.project.dependency_groups(_PROJECT, "docs")
 """The site. mkdocstrings reads the source code, so neither the package nor torch is installed."""
 PROCESS = ("cloudpickle>=3", "psutil>=5.9")
 FSSPEC = "https://github.com/fsspec/filesystem_spec"
@@ -254,6 +256,13 @@ def docs(session: nox.Session) -> None:
     session.install(*DOCS)
     command = session.posargs or ("build",)
     session.run("mkdocs", *command, "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(python="3.11")
+def screenshots(session: nox.Session) -> None:
+    """Make the images of the terminal in ``docs/images`` anew."""
+    _install_with_torch(session, *SCREENSHOTS)
+    session.run("python", "-m", "docs.screenshots")
 
 
 @nox.session(python="3.11")

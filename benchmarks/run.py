@@ -26,6 +26,7 @@ import drift
 import exploration
 import images
 import plugin_load
+import progress
 import serving
 import steps
 import storage
@@ -36,6 +37,7 @@ from timing import Figure
 
 BENCHMARKS = {
     "plugin_load": plugin_load,
+    "progress": progress,
     "visits": visits,
     "steps": steps,
     "exploration": exploration,

@@ -42,7 +42,7 @@ class Terminal:
         """Do nothing. pexpect calls this."""
 
     def wait_for(self, pattern):
-        """Read until the program has written this pattern."""
+        """Read until the program has written this pattern, in ASCII."""
         self._child.expect(pattern)
 
     def wait_until(self, condition, seconds=60):

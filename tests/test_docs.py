@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import html
 import re
 import runpy
 import shlex
@@ -186,6 +187,17 @@ def test_the_api_page_has_every_public_name():
         )
     )
     assert set(pytest_mlchaos.__all__) - {"__version__", "MlchaosError"} == entries - {"errors"}
+
+
+@pytest.mark.parametrize("name", ["running", "passed", "failed", "interrupted"])
+def test_screenshots_show_nothing_of_the_machine(name):
+    """No paths, and no font from a server. They come from ``python -m docs.screenshots``."""
+    image = ROOT / "docs" / "images" / f"{name}.svg"
+    shown = [html.unescape(text) for text in re.findall(r">([^<>]+)</text>", image.read_text())]
+    assert any("test_any_moment" in text for text in shown)
+    assert not [text for text in shown if re.search(r"(?<![\w.:/])/\w+/", text)]
+    assert "@font-face" not in image.read_text()
+    assert f"images/{name}.svg" in (ROOT / "docs" / "howto" / "watch.md").read_text()
 
 
 def test_links_of_the_pages_lead_somewhere():
