@@ -10,6 +10,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from pytest_mlchaos.__main__ import main
+from pytest_mlchaos.reports.exports import junit
+from tests.session_logs import CRASHES, WRONG, everything
 
 HAS_XDIST = importlib.util.find_spec("xdist") is not None
 TESTS = """
@@ -91,6 +93,44 @@ def test_sarif_names_the_users_lines(project, mode):
     assert len(prints) == 3
     texts = [result["message"]["text"] for result in log["runs"][0]["results"]]
     assert any('@chaos.crash(state="state.json@' in text for text in texts)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_junit_has_properties_by_name(project, mode):
+    """On each chaos test, whether it passes or fails, and on no other."""
+    project.run("--junitxml=junit.xml", *mode, passed=2, failed=2)
+    found = properties(project.pytester.path / "junit.xml")
+    assert found["test_plain"] == {}
+    faults = "call_failure(at=0, target='json:dumps', error='ConnectionError')"
+    assert found["test_passes"] == {
+        "mlchaos": "1 trials, 1 faults struck",
+        "mlchaos.verdict": "passed",
+        "mlchaos.trials": "1",
+        "mlchaos.strikes": "1",
+        "mlchaos.faults": faults,
+    }
+    failed = found["test_search"]
+    assert failed["mlchaos"] == "6 trials, 5 faults struck"
+    assert failed["mlchaos.verdict"] == "failed"
+    assert failed["mlchaos.causes"] == "2"
+    assert failed["mlchaos.rule"] == "call_failure"
+    assert failed["mlchaos.place"] == "test_it.py:27"
+    assert failed["mlchaos.reproduce"] == f"@chaos.{faults}"
+    assert failed["mlchaos.replay"] == faults
+    explored = found["test_any_moment"]
+    assert explored["mlchaos.states"] == explored["mlchaos.states.tried"] == "3"
+    assert explored["mlchaos.states.bad"] == "1"
+    assert explored["mlchaos.reproduce"] == '@chaos.crash(state="state.json@0#0")'
+    assert explored["mlchaos.help"].endswith("howto/crashes/#read-the-report")
+
+
+def test_lost_steps_are_a_property():
+    """If steps were seen."""
+    found = dict(junit.properties(everything().tests[CRASHES]))
+    assert found["mlchaos.lost_steps"] == "3"
+    assert found["mlchaos.restart_seconds"] == "0.090"
+    assert found["mlchaos.states.bad"] == "4"
+    assert dict(junit.properties(everything().tests[WRONG]))["mlchaos.verdict"] == "inconclusive"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -400,8 +400,6 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
             item.__dict__.pop("runtest", None)
             forget_all()
             forget_scopes()
-        if item.stash[_trials].declares:
-            item.user_properties.append(("mlchaos", item.stash[_trials].figures()))
 
 
 def _found_so_far(item: pytest.Item) -> list[str]:
@@ -491,6 +489,7 @@ def pytest_runtest_makereport(
 
 def _attach(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
     """Attach the figures of a test to its report, and its entries if an output needs them."""
+    from ..reports.exports.junit import properties
     from ..reports.journal_reader import TestLog
     from ..reports.rows import rows_of
     from .trial_runner import EXPLORED
@@ -503,12 +502,16 @@ def _attach(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[
     error = call.excinfo.value if call.excinfo is not None else None
     lines = ran.ended(report.outcome, error, call.start, call.duration)
     if ran.declares or explored:
+        log = TestLog(item.nodeid, lines)
+        # pytest copies the item's properties into each report, and has made this one already.
+        for owner in (item, report):
+            owner.user_properties.extend(properties(log))
         # Vars of a report travel from the workers of xdist.
         report.mlchaos = {  # type: ignore[attr-defined]
             "trials": ran.runs,
             "strikes": ran.strikes,
             "real_clock": ran.on_the_real_clock,
-            "rows": rows_of(TestLog(item.nodeid, lines)),
+            "rows": rows_of(log),
             "untried": ran.untried if report.passed else [],
         }
     if is_wanted:

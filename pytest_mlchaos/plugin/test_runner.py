@@ -98,10 +98,6 @@ class Trials:
         """Return the number of strikes in all trials."""
         return sum(isinstance(line.entry, StrikeEntry) for line in self.lines)
 
-    def figures(self) -> str:
-        """Return a summary for the properties of JUnit."""
-        return f"{self.runs} trials, {self.strikes} faults struck"
-
     def ended(
         self, outcome: str, error: BaseException | None, start: float, seconds: float
     ) -> list[Line]:

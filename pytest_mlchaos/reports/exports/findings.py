@@ -20,6 +20,7 @@ __all__ = [
     "Spot",
     "fault_name",
     "findings",
+    "findings_of",
     "first_line",
     "name_of",
     "spot_of_test",
@@ -100,7 +101,12 @@ class Finding:
 
 def findings(session: SessionLog) -> list[Finding]:
     """Return all causes of the failures in a session, in the order of the tests."""
-    return [one for test in session.tests.values() for one in _distinct(_of_test(test))]
+    return [one for test in session.tests.values() for one in findings_of(test)]
+
+
+def findings_of(test: TestLog) -> list[Finding]:
+    """Return the causes of a test's failure, as the terminal orders them. None if it passed."""
+    return list(_distinct(_of_test(test)))
 
 
 def fault_name(text: str) -> str:
