@@ -26,5 +26,5 @@ async def predict(user: int) -> dict[str, float]:
     """Return a score. Without the feature in time, return the average score."""
     try:
         return {"score": await asyncio.wait_for(store.get(user), 0.05)}
-    except (asyncio.TimeoutError, ConnectionError):
+    except (TimeoutError, ConnectionError):
         return {"score": 0.5}
