@@ -17,8 +17,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 NO_VERDICT = (BadArgument, FaultError, Vacuous)
 """Errors that say nothing about the subject."""
-_LIMIT = re.compile(r"[\d.]+ ?[a-z%]{0,3}")
-"""A limit as text, for example ``150ms``."""
+_LIMIT = re.compile(r"[\d.]+ ?(?:[num]?s|m|min|h|%)")
+"""A limit as text, for example ``150ms``. A number without a unit may be data."""
+EXPECTED = frozenset({"json", "text", "value"})
+"""Arguments of oracles that are data: the reply that is expected."""
 
 _sink: Callable[[Entry], None] | None = None
 _judging = False  # True inside an oracle, which may call a different one
@@ -92,8 +94,11 @@ def _limits(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in arguments.items()
-        if isinstance(value, (bool, int, float))
-        or (isinstance(value, str) and _LIMIT.fullmatch(value))
+        if name not in EXPECTED
+        and (
+            isinstance(value, (bool, int, float))
+            or (isinstance(value, str) and _LIMIT.fullmatch(value))
+        )
     }
 
 
