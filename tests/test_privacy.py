@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import html
-import importlib.util
 import os
 import re
 import textwrap
@@ -23,8 +19,6 @@ COUNT = int(os.environ.get("MLCHAOS_CANARIES", "48"))
 """Canaries that the examples compare as states; ``nox -s privacy`` takes 1,000."""
 EACH = COUNT if COUNT > 100 else len(KINDS)
 """Canaries that they push through each entry point: one of each kind, or all."""
-
-HAS_REPORT = all(importlib.util.find_spec(name) for name in ("jinja2", "vl_convert"))
 
 COMMON = """
     import json
@@ -301,25 +295,14 @@ def found_in(text: str) -> set[str]:
     return {canary for spelling, canary in known.items() if spelling in text}
 
 
-def page_texts(page: str) -> list[str]:
-    """The text of a report, and the journals that are embedded in it."""
-    packed = re.findall('data-packed="([^"]*)"', page)
-    assert packed
-    return [
-        html.unescape(re.sub('data-packed="[^"]*"', "", page)),
-        *(gzip.decompress(base64.b64decode(one)).decode() for one in packed),
-    ]
-
-
 def written(example, tests) -> str:
-    """All that the tool writes when these tests are run: messages, notes, journal, HTML report,
-    properties of JUnit, names of kept states.
+    """All that the tool writes when these tests are run: messages, notes, journal, properties of
+    JUnit, names of kept states.
     """
     run = project(example, tests)
     outcome = run.run(
         "--mlchaos-journal=journal.jsonl",
         "--mlchaos-keep-state=kept",
-        *(["--mlchaos-report=report.html"] if HAS_REPORT else []),
         "--junitxml=junit.xml",
         "--tb=line",
         "-v",
@@ -328,8 +311,6 @@ def written(example, tests) -> str:
     folder = run.pytester.path
     files = [folder / "told.txt", folder / "journal.jsonl"]
     texts = [file.read_text() for file in files if file.exists()]
-    if HAS_REPORT:
-        texts += page_texts((folder / "report.html").read_text())
     texts += re.findall("<propert.*?/>", (folder / "junit.xml").read_text())
     texts += [str(path.relative_to(folder)) for path in folder.glob("kept/**/*")]
     texts += [line for line in outcome.text.splitlines() if line.startswith("mlchaos")]

@@ -345,6 +345,8 @@ def _work_in_parallel(work: Callable[[int], None], workers: int, stop: threading
         for thread in threads:
             thread.start()
         guarded(0)
+        for thread in threads if not failures else ():
+            thread.join()  # Ctrl-C is possible here
     except BaseException as error:  # noqa: BLE001  # raised again below
         failures.append(error)
     finally:

@@ -15,7 +15,7 @@
     const button = one(".theme");
     button.hidden = false;
     button.textContent = name[0].toUpperCase() + name.slice(1);
-    button.setAttribute("aria-label", `Colour theme: ${name === "auto" ? "system" : name}`);
+    button.setAttribute("aria-label", `Colour theme: ${button.textContent}`);
   }
   let theme = themes.includes(store.get()) ? store.get() : "auto";
 
