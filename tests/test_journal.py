@@ -136,6 +136,26 @@ def test_losses_are_relative_to_the_first(example):
     assert next(one["values"] for one in shown if one.get("golden"))[0] != 1.0
 
 
+def test_losses_of_fresh_processes_are_recorded(example):
+    """Each attempt, and the golden run, is a process of its own."""
+    pytest.importorskip("torch")
+    project = example.with_file("training.py", TRAINED).with_tests("""
+        from training import train
+
+        @chaos.call_failure(target="torch:save", at=1)
+        @chaos.settings(isolation="process")
+        def test_it(mlchaos, tmp_path):
+            mlchaos.run(train, tmp_path).assert_recovered()
+    """)
+    project.run("--mlchaos-journal=j.jsonl", fresh=True, passed=1)
+    curves = entries_in(project.pytester.path / "j.jsonl", "curve")
+    golden = next(one for one in curves if one.get("golden"))
+    faulted = next(one for one in curves if not one.get("golden"))
+    assert golden["attempts"] == [8]
+    assert faulted["attempts"] == [4, 6]
+    assert faulted["values"] == golden["values"][:4] + golden["values"][2:]
+
+
 def test_an_exploration_is_recorded(example):
     """Each state with its verdict, and the line to paste."""
     pytest.importorskip("torch")

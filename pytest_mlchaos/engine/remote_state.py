@@ -37,6 +37,7 @@ class RemoteState:
         self.injected: list[tuple[str, str]] = []
         self.preempted: Preemption | None = None
         self.gradients: Sequence[Gradients] = ()
+        self.losses: Sequence[float] = ()
         self.crash: str | None = None
         self.unusable: str | None = None
         self.halted: float | None = None
@@ -87,6 +88,9 @@ class RemoteState:
 
     def _on_gradients(self, gradients: Sequence[Gradients]) -> None:
         self.gradients = gradients
+
+    def _on_losses(self, losses: Sequence[float]) -> None:
+        self.losses = losses
 
     def _on_unusable(self, text: str) -> None:
         self.unusable = text

@@ -63,7 +63,7 @@ def message_of(error: BaseException | None) -> str:
     if error is None or not is_failure(error):
         return ""
     head = str(error) if isinstance(error, MlchaosError) else error_text(error)
-    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(OUR_NOTES)]
+    notes = [note for note in getattr(error, "__notes__", ()) if note.strip().startswith(OUR_NOTES)]
     return "\n".join([head, *notes])
 
 

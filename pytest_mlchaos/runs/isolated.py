@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 from ..core.privacy import error_text
+from ..core.recording import recorded_by
 from ..core.records import Attempt, Gradients, Preemption, Record, tell, too_many_ended
 from ..core.schedule import Schedule
 from ..engine import randomness
@@ -39,7 +40,7 @@ from ..processes.remote_controller import (
 )
 from ..processes.subject_pickling import dumps
 from ..processes.subprocess_runner import FreshProcesses, ProcessResult
-from .supervisor import Watch, check_subject, gradients_of, last_strike, not_finite_of
+from .supervisor import Watch, check_subject, gradients_of, last_strike, losses_of, not_finite_of
 from .workdirs import WorkDirs
 
 __all__ = ["IsolatedSupervisor"]
@@ -98,6 +99,7 @@ class IsolatedSupervisor:
         ended_by: list[str] = []
         controller.may_restart(max_restarts)
         gradients: list[Sequence[Gradients]] = []
+        losses: list[Sequence[float]] = []
         preemptions: list[Preemption | None] = []
         while True:
             before, struck = controller.counts(), len(controller.journal)
@@ -113,12 +115,13 @@ class IsolatedSupervisor:
             )
             ended_by.append(last_strike(controller.journal[struck:]))
             gradients.append(heard.gradients)
+            losses.append(heard.losses)
             preemptions.append(heard.preempted)
             if end is None:
                 record = _record(
                     value, parameters, attempts, controller.journal[first_strike:], start, gradients
                 )
-                return dataclasses.replace(record, preemptions=preemptions)
+                return dataclasses.replace(record, preemptions=preemptions, losses=losses)
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
                 raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
@@ -138,9 +141,10 @@ class IsolatedSupervisor:
                     f"the subject fails without any fault: {error_text(error)}"
                 ) from error
         steps = heard.passed.get("train.step", 0) - heard.failures.get("train.step", 0)
-        return _record(
+        record = _record(
             value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients]
         )
+        return dataclasses.replace(record, losses=[heard.losses])
 
     def _process(
         self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool
@@ -326,7 +330,13 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
         else:
             randomness.restore(order.random)
         try:
-            with watch() as trained, controller.attempt(), controller.resources, controller.process:
+            with (
+                recorded_by(lambda entry: None),
+                watch() as trained,
+                controller.attempt(),
+                controller.resources,
+                controller.process,
+            ):
                 activate_continuous_faults(controller, fresh=True)
                 try:
                     end, value, parameters = _attempt(
@@ -334,6 +344,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
                     )
                 finally:
                     tell_home("gradients", gradients_of(trained))
+                    tell_home("losses", losses_of(trained))
         finally:
             join_threads()  # faults may strike in these threads too
             controller.report()
