@@ -223,7 +223,7 @@ def _own():
                 schedule="call_failure(at=0)",
                 error="RuntimeError",
                 cause="RuntimeError: lost",
-                place="test_job.py:44 in test_own_error",
+                place="tests/test_job.py:44 in test_own_error",
             ),
         ),
         (
@@ -237,7 +237,7 @@ def _own():
                 strikes=1,
                 error="RuntimeError",
                 message="RuntimeError: lost",
-                place="test_job.py:44 in test_own_error",
+                place="tests/test_job.py:44 in test_own_error",
                 reproduce="@chaos.call_failure(at=0)",
                 replay="call_failure(at=0)",
             ),

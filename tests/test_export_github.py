@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from pytest_mlchaos.core import entries
@@ -156,7 +154,19 @@ def test_paths_begin_at_the_repository(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path / "ml"))
     assert Repository.of(everything(), tmp_path / "ml" / "tests").prefix == ""
     assert Repository.of(session(), tmp_path / "ml" / "tests").prefix == ""
-    assert dataclasses.asdict(Repository.of(everything(), tmp_path.parent)) == {"prefix": ""}
+    assert Repository.of(everything(), tmp_path.parent) == Repository()
+
+
+def test_code_outside_of_the_project_is_shown_at_the_test(tmp_path, monkeypatch):
+    """The path of such a file is its name alone, and GitHub would show it nowhere."""
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("t.py", "src/inside.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for place, shown in (("outside.py:3 in f", "t.py,line=7"), ("src/inside.py:3 in f", None)):
+        (line,) = github.lines(session(failing("t.py::test_it", error="X", place=place)))
+        assert f"file={shown or 'src/inside.py,line=3'}," in line
 
 
 def test_names_are_those_of_the_journal():

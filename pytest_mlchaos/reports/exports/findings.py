@@ -280,11 +280,9 @@ def _spot(place: str, test: TestLog) -> Spot:
     if found is None:
         return spot_of_test(test)
     path = PurePosixPath(found["file"].replace("\\", "/"))
-    own = spot_of_test(test).file
     if path.is_absolute() or ".." in path.parts:  # not in the project
         return spot_of_test(test)
-    file = own if path.name == str(path) == PurePosixPath(own).name else str(path)
-    return Spot(file, max(int(found["line"]), 1))
+    return Spot(str(path), max(int(found["line"]), 1))
 
 
 def _file_of(place: str) -> str:

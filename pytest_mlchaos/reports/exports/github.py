@@ -65,9 +65,10 @@ def lines(session: SessionLog) -> Iterator[str]:
 
 def _annotation(finding: Finding, repository: Repository) -> str:
     """Return the command of an annotation. GitHub decodes what is encoded here."""
+    spot = repository.spot(finding)
     properties = {
-        "file": repository.path(finding.spot),
-        "line": str(finding.spot.line),
+        "file": repository.path(spot),
+        "line": str(spot.line),
         "title": f"{name_of(finding.test)}: {finding.rule.id}",
     }
     text = "\n".join([_cut(finding.text), *finding.how_to_repeat()])

@@ -100,7 +100,7 @@ def _result(finding: Finding, place: int, repository: Repository) -> dict[str, A
         "message": {"text": _message(finding)},
         "locations": [
             {
-                **_location(finding.spot, repository),
+                **_location(repository.spot(finding), repository),
                 "logicalLocations": [
                     {"fullyQualifiedName": finding.test.nodeid, "kind": "function"}
                 ],
