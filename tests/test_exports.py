@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import textwrap
+import time
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from pytest_mlchaos.__main__ import main
 from pytest_mlchaos.reports.exports import junit
+from pytest_mlchaos.reports.journal_reader import read_journals
 from tests.session_logs import CRASHES, WRONG, everything
 
 HAS_XDIST = importlib.util.find_spec("xdist") is not None
@@ -240,3 +243,37 @@ def test_the_commands_write_the_same_outputs(project, capsys, monkeypatch):
     assert one == two
     assert "::error file=test_it.py" in capsys.readouterr().out
     assert (project.pytester.path / "summary.md").read_text().startswith("## Chaos tests: 1 passed")
+
+
+ATTEMPTS = """
+    import time
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError", at=0)
+    @pytest.mark.parametrize("isolation", ISOLATIONS)
+    def test_restarts(mlchaos, isolation):
+        seconds = 3600 if isolation == "in-process" else 0.05
+        run = mlchaos.run(subject, seconds, isolation=isolation)
+        assert run.restarts == 1
+
+    def subject(seconds):
+        time.sleep(seconds)
+        return json.dumps(1)
+"""
+
+
+def test_attempts_have_real_times(example):
+    """Each attempt is timed on the wall clock, inside its run, also if the clock is virtual."""
+    isolations = (
+        ["in-process", "process"] if importlib.util.find_spec("cloudpickle") else ["in-process"]
+    )
+    tests = f"import json\nimport pytest\nISOLATIONS = {isolations}\n" + textwrap.dedent(ATTEMPTS)
+    began = time.time()
+    run = example.with_tests(tests).run("--mlchaos-journal=j.jsonl", passed=len(isolations))
+    session = read_journals([example.pytester.path / "j.jsonl"])
+    for test in session.tests.values():
+        whole = test.timing("result", 1, 0)
+        first, second = (test.timing("attempt", 1, 0, name) for name in ("0", "1"))
+        assert began < whole.start <= first.start < second.start
+        assert second.start >= first.start + first.seconds - 0.01
+        assert second.start + second.seconds <= whole.start + whole.seconds + 0.01
+        assert whole.seconds < 600, run.text

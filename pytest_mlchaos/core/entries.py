@@ -382,9 +382,10 @@ class Timing(Entry):
     These entries are in a file of their own, because they differ from run to run.
 
     Attributes:
-        of: ``test``, ``trial``, ``result``, ``exploration``, ``state``, ``rank`` or ``requests``.
+        of: ``test``, ``trial``, ``result``, ``attempt``, ``exploration``, ``state``, ``rank`` or
+            ``requests``.
         number: The number of the result or exploration in the trial.
-        name: The name of the state, or the number of the rank.
+        name: The name of the state, or the number of the attempt or the rank.
         start: The start, in seconds since 1970. 0 if it is unknown.
         seconds: The duration.
         message: For a test, the report that the terminal shows, with its durations.

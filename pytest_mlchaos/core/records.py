@@ -29,10 +29,19 @@ Outcome: TypeAlias = Literal["finished", "failed", "hung", "halted", "stopped"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt of the subject: how it ended, and its number of optimizer steps."""
+    """One attempt of the subject.
+
+    Attributes:
+        ended: How it ended.
+        steps: Its number of optimizer steps.
+        start: The start, in seconds since 1970. 0 if it is unknown.
+        seconds: The duration on the wall clock.
+    """
 
     ended: str
     steps: int
+    start: float = dataclasses.field(default=0.0, compare=False, repr=False)
+    seconds: float = dataclasses.field(default=0.0, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -141,6 +141,11 @@ def record_result(
     record(
         Timing(of="result", number=handed.number, start=round(time() - seconds, 6), seconds=seconds)
     )
+    for number, attempt in enumerate(attempts):
+        if attempt.start:
+            start = round(attempt.start, 6)
+            took = Timing(of="attempt", number=handed.number, name=str(number), start=start)
+            record(dataclasses.replace(took, seconds=attempt.seconds))
     for entry in result._entries(handed.number, is_virtual):
         record(entry)
 

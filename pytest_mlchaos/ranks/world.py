@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 
 # Imported by name, so that a virtual clock of the test's code does not reach it.
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from ..core.journal import Strike
@@ -82,11 +82,13 @@ class WorldSupervisor:
         controller.may_restart(options.restarts)
         while True:
             last = len(attempts) == options.restarts
+            began = time(), monotonic()
             group = self._attempt(self._schedule, len(attempts), controller.elsewhere, last=last)
             for rank in group.ranks:
                 _merge(controller, rank)
             _check_where(controller, group)
-            attempts.append(Attempt(group.ended, max(rank.steps for rank in group.ranks)))
+            steps = max(rank.steps for rank in group.ranks)
+            attempts.append(Attempt(group.ended, steps, began[0], monotonic() - began[1]))
             ended_by.append(_ended_by(group))
             if last or not any(rank.failed for rank in group.ranks):
                 record = _record(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 # The real clock: virtual time does not replace the names in this package.
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from ..core.privacy import error_text
@@ -104,15 +104,15 @@ class IsolatedSupervisor:
         while True:
             before, struck = controller.counts(), len(controller.journal)
             steps = controller.count("train.step", succeeded=True)
+            began = time(), monotonic()
             ended, heard = self._process(
                 controller.schedule, len(attempts), before, probing=controller.probing
             )
             merge_into(controller, heard)
             controller.go_on_from(_later(before, heard))
             end, value, parameters = self._judged(ended, heard, attempts)
-            attempts.append(
-                Attempt(end or "returned", controller.count("train.step", succeeded=True) - steps)
-            )
+            steps = controller.count("train.step", succeeded=True) - steps
+            attempts.append(Attempt(end or "returned", steps, began[0], monotonic() - began[1]))
             ended_by.append(last_strike(controller.journal[struck:]))
             gradients.append(heard.gradients)
             losses.append(heard.losses)

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter, time
 from typing import Any
 
 from ..core.faults import chaos_marks
@@ -89,12 +90,14 @@ class Supervisor:
         while True:
             subject = self._inputs.first() if not attempts else self._restarted(len(attempts))
             steps, struck = self._steps(), len(controller.journal)
+            began = time(), perf_counter()
             controller.preempted, controller.roots = None, self._disk.roots
             with controller.on_crash(self._freeze):
                 value, (parameters, broken), ended = self._attempt(
                     subject, attempts, gradients, losses
                 )
-            attempts.append(Attempt(ended or "returned", self._steps() - steps))
+            seconds = perf_counter() - began[1]
+            attempts.append(Attempt(ended or "returned", self._steps() - steps, began[0], seconds))
             ended_by.append(last_strike(controller.journal[struck:]))
             preemptions.append(
                 None if controller.preempted is None else controller.preempted.told()
