@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core.faults import Fault as Fault
+    from .core.points import reachable as reachable
+    from .core.points import sometimes as sometimes
     from .core.replies import Reply as Reply
     from .core.schedule import Schedule as Schedule
     from .core.sites import Visit as Visit
@@ -64,7 +66,9 @@ _PUBLIC = {
     "assert_slo": "serving.slo:assert_slo",
     "batches": "sites.dataloader:batches",
     "chaos": "decorators:chaos",
+    "reachable": "core.points:reachable",
     "site": "core.sites:site",
+    "sometimes": "core.points:sometimes",
     "visit": "sites.visits:visit",
 }
 __all__ = [*_PUBLIC, "__version__"]

@@ -19,6 +19,7 @@ from typing import Any
 from ..core.clock import Clock, RealClock
 from ..core.interrupts import deferred, handler, register_open, uninterruptible, unregister_open
 from ..core.journal import Journal, Strike
+from ..core.points import Points, listen, stop_listening
 from ..core.records import Preemption
 from ..core.results import HandedResult
 from ..core.schedule import Schedule
@@ -52,6 +53,7 @@ def _go_on_in_child() -> None:
         controller.clock.become_real("this is a child process")
         if not controller.born():
             _active.remove(controller)
+            stop_listening(controller.points)
             controller.close()
 
 
@@ -144,6 +146,8 @@ class Controller:
         self.forks: Forks | None = None
         self.names: dict[str, dict[str, None]] = {}
         self.probing = probing
+        # The points that the trial has reached, by mlchaos.reachable and mlchaos.sometimes.
+        self.points = Points()
         # The results that the test has received from the fixture, and if it judged them.
         self.results: list[HandedResult] = []
         # The reason why no fault can strike, in a test that judges faults.
@@ -252,6 +256,7 @@ class Controller:
     def __enter__(self) -> Controller:
         register_open(self)
         _active.append(self)
+        listen(self.points)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -259,6 +264,7 @@ class Controller:
             self.hear()
             if self in _active:
                 _active.remove(self)
+            stop_listening(self.points)
             self.close()
             unregister_open(self)
 
@@ -479,6 +485,7 @@ class Controller:
         self.forks.born()
         self.lock, self.interrupt = threading.Lock(), None
         self._send = self.forks.tell
+        self._report_points()
         self._on_crash[:] = [functools.partial(os.kill, os.getpid(), signal.SIGKILL)]
         self.scheduled = [
             scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)
@@ -490,6 +497,13 @@ class Controller:
         forget_scopes()
         self._rearm()
         return True
+
+    def _report_points(self) -> None:
+        """Report the points that this process reaches from now on, and forget those so far."""
+        stop_listening(self.points)
+        assert self._send is not None
+        self.points = Points(functools.partial(self._send, "point"))
+        listen(self.points)
 
     def hear(self) -> None:
         """Read the messages of forked processes since the last call."""

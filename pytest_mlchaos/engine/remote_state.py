@@ -38,6 +38,7 @@ class RemoteState:
         self.preempted: Preemption | None = None
         self.gradients: Sequence[Gradients] = ()
         self.losses: Sequence[float] = ()
+        self.points: list[tuple[str, bool, str, int, int]] = []
         self.crash: str | None = None
         self.unusable: str | None = None
         self.halted: float | None = None
@@ -98,6 +99,11 @@ class RemoteState:
     def _on_hangs(self, when: float) -> None:
         self.halted = when
 
+    def _on_point(
+        self, name: str, is_condition: bool, place: str, reached: int, held: int
+    ) -> None:
+        self.points.append((name, is_condition, place, reached, held))
+
     def counts(self) -> ProcessCounts:
         """Return the counts of visits and strikes."""
         struck: dict[int, int] = {}
@@ -132,6 +138,8 @@ def merge_into(
         for name, size in measures.items():
             known = controller.scheduled[index].measures
             known[name] = max(size, known.get(name, 0))
+    for point in state.points:
+        controller.points.add(*point)
     for site, names in state.names.items():
         controller.names.setdefault(site, {}).update(names)
     if state.broken is not None:

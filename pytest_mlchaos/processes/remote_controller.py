@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ..core.clock import RealClock
+from ..core.points import Points
 from ..core.records import Preemption
 from ..core.sites import SITES, Key
 from ..engine.controller import Controller
@@ -51,6 +52,7 @@ class ReportingController(Controller):
         super().__init__(*args, **keywords)
         self.attributes = attributes
         self._send: Tell = tell
+        self.points = Points(functools.partial(tell, "point"))
 
     def _opened(self, key: Key, counter: VisitCounter) -> None:
         if not counter.scheduled and key != "train.step":
