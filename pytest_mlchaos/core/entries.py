@@ -22,18 +22,22 @@ __all__ = [
     "Curve",
     "Entry",
     "Exploration",
+    "Guard",
     "Judgement",
     "Line",
     "NewerSchema",
     "Point",
     "Progress",
     "Rank",
+    "Recovery",
     "Requests",
     "ResultEntry",
+    "Scope",
     "State",
     "StrikeEntry",
     "Test",
     "Timing",
+    "Touch",
     "Trial",
     "parse_line",
     "without_times",
@@ -160,12 +164,23 @@ class StrikeEntry(Entry):
         site: The name of the site.
         visit: The number of the visit, from 0.
         details: The effect, in shapes and counts, and ``rank``, ``path`` or ``target``.
+        point: The fault point, as ``call client:Client.get``. It and the following are recorded
+            with ``--mlchaos-cov``.
+        through: Further fault points that the user's code had called into when it struck.
+        function: The user's function that met it, as ``features.py:load``.
+        line: The line at which the test function was, or 0 if it is not known.
+        result: The number of the result inside which it struck, or None.
     """
 
     fault: str
     site: str
     visit: int
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    point: str = ""
+    through: tuple[str, ...] = ()
+    function: str = ""
+    line: int = 0
+    result: int | None = None
 
     @classmethod
     def of(cls, strike: Strike) -> StrikeEntry:
@@ -372,6 +387,75 @@ class Point(Entry):
     place: str = ""
     reached: int = 0
     held: int = 0
+
+
+@_kind("touch")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Touch(Entry):
+    """A function of the user visited a fault point. Recorded with ``--mlchaos-cov``.
+
+    Attributes:
+        point: The fault point: a call that left the project, as ``call client:Client.get``, or a
+            file, as ``storage ckpt-*.pt``.
+        function: The function, as ``features.py:load``.
+    """
+
+    point: str
+    function: str
+
+
+@_kind("guard")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Guard(Entry):
+    """An exception came up after a strike. Recorded with ``--mlchaos-cov``.
+
+    Attributes:
+        error: Its type.
+        place: The user's line that raised it, as ``features.py:12 in load``.
+        injected: True if the fault itself raised it.
+    """
+
+    error: str
+    place: str = ""
+    injected: bool = False
+
+
+@_kind("recovery")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery(Entry):
+    """A block of recovery code is in a file that a trial ran. Recorded with ``--mlchaos-cov``.
+
+    Attributes:
+        file: The file, relative to the root directory of pytest.
+        line: The line of its keyword.
+        what: The kind, as ``except ValueError``.
+        function: The function around it.
+        reached: True if a fault has reached it in this test.
+    """
+
+    file: str
+    line: int
+    what: str
+    function: str = ""
+    reached: bool = False
+
+
+@_kind("scope")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Scope(Entry):
+    """What the fault coverage of a test is judged by. Recorded with ``--mlchaos-cov``.
+
+    Attributes:
+        declared: The declared faults, each with its name and its fault point.
+        last_check: The last line of the test function after which no check follows.
+        no_lines: The reason why recovery code was not followed. Empty if it was.
+        cut: True if the calls of the first trial were too many, so that the rest is missing.
+    """
+
+    declared: tuple[tuple[str, str], ...] = ()
+    last_check: int = 0
+    no_lines: str = ""
+    cut: bool = False
 
 
 @_kind("timing")

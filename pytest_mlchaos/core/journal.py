@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
+from .phases import struck
+
 __all__ = ["Journal", "Strike"]
 
 
@@ -60,6 +62,7 @@ class Journal(Sequence[Strike]):
     def append(self, strike: Strike) -> None:
         """Add a strike."""
         self._strikes.append(strike)
+        struck(strike)
 
     def end_process(self) -> None:
         """Keep the strikes so far before all later ones in ``in_order``."""

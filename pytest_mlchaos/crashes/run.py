@@ -18,6 +18,7 @@ from typing import Any
 
 from ..core.clock import VirtualClock
 from ..core.interrupts import deferred, uninterruptible
+from ..core.phases import raised
 from ..core.privacy import error_text
 from ..core.schedule import Schedule
 from ..core.sites import derive_seed
@@ -219,6 +220,7 @@ def _run(
         name: (before[name], state) for name, state in random_states() if name in before
     }
     if ran.error is not None:
+        raised(ran.error)
         ran.place = user_place(ran.error)
     elif (
         ran.hung is None

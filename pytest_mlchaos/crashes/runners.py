@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..core.phases import faulted
 from ..core.interrupts import uninterruptible
 from ..core.privacy import child_error, error_text, remember_text
 from ..engine.process_state import ProcessState
@@ -136,7 +137,7 @@ class InProcessRunner:
     def resume(self, tree: Tree, number: int, on_step: OnStep | None) -> RunResult:
         """Make the ``number``-th run, from that content."""
         self._reset(tree)
-        with self._before.following_imports():
+        with self._before.following_imports(), faulted():
             if self.follow:
                 return _record_resumed(self._subject.fresh(), self._options, self.contents, number)
             return run_resumed(self._subject.fresh(), self._options, number, on_step)

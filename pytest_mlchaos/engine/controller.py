@@ -19,6 +19,7 @@ from typing import Any
 from ..core.clock import Clock, RealClock
 from ..core.interrupts import deferred, handler, register_open, uninterruptible, unregister_open
 from ..core.journal import Journal, Strike
+from ..core.phases import quiet, raised
 from ..core.points import Points, listen, stop_listening
 from ..core.records import Preemption
 from ..core.results import HandedResult
@@ -326,6 +327,7 @@ class Controller:
         self.crash = None
         self.end_process()
         for error in self.injected:
+            raised(error)
             error.__traceback__ = None
         self.injected.clear()
         self._rearm()
@@ -443,7 +445,8 @@ class Controller:
             with (
                 self.forks.paused()
                 if self.forks is not None and not self.forks.name
-                else contextlib.nullcontext()
+                else contextlib.nullcontext(),
+                quiet(),
             ):
                 yield
         finally:

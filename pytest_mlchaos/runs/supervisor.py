@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.faults import chaos_marks
 from ..core.journal import Strike
+from ..core.phases import raised
 from ..core.privacy import error_text
 from ..core.records import Attempt, Gradients, Preemption, Record, tell, too_many_ended
 from ..engine import randomness
@@ -204,6 +205,7 @@ class Supervisor:
             except SimulatedCrash as crash:
                 return None, _NOTHING, str(crash)
             except (Exception, SystemExit, KeyboardInterrupt) as error:
+                raised(error)
                 if controller.broken is not None:
                     raise controller.broken from error
                 if controller.crash is not None:
