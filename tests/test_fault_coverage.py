@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pytest_mlchaos.core.entries import Test as TestEnd
 from pytest_mlchaos.core.entries import (
     Exploration,
     Guard,
@@ -14,6 +13,7 @@ from pytest_mlchaos.core.entries import (
     Touch,
     Trial,
 )
+from pytest_mlchaos.core.entries import Test as TestEnd
 from pytest_mlchaos.reports.coverage_table import coverage_rows
 from pytest_mlchaos.reports.fault_coverage import coverage_of
 from pytest_mlchaos.reports.guards import guards_of
@@ -174,7 +174,9 @@ def test_guards_name_what_saw_each_fault():
         Line(TEST, 3, Trial(outcome="passed")),
         Line(TEST, 4, Trial(outcome="failed", error="KeyError")),
     ]
-    assert [(one.fault, one.check, one.seen, one.trials) for one in guards_of(session_of(lines))] == [
+    assert [
+        (one.fault, one.check, one.seen, one.trials) for one in guards_of(session_of(lines))
+    ] == [
         ("nan", "Run.assert_recovered", 1, 3),
         ("nan", "ValueError at a.py:3 in check", 1, 3),
         ("nan", "no check", 1, 3),

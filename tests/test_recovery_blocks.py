@@ -27,7 +27,10 @@ def found(source: str) -> list[tuple[int, str, str]]:
         ("try:\n    a()\n# why\nfinally:\n    # c\n    b()\n", [(4, "finally", "")]),
         ("with suppress(KeyError, E):\n    a()\n", [(1, "suppress(KeyError, E)", "")]),
         ("with open(x) as f, contextlib.suppress(E):\n    a()\n", [(1, "suppress(E)", "")]),
-        ("def load_fallback():\n    '''Doc.'''\n    a()\n", [(1, "fallback function", "load_fallback")]),
+        (
+            "def load_fallback():\n    '''Doc.'''\n    a()\n",
+            [(1, "fallback function", "load_fallback")],
+        ),
         ("if x:\n    a()\nelse:\n    b()\n", []),
         ("not python(", []),
     ],
@@ -113,6 +116,8 @@ def test_blocks_after_a_retry_loop():
 
 def test_blocks_know_what_they_guard():
     """A handler guards the body of its try. A finally guards the handlers as well."""
-    handler, last = recovery_blocks("try:\n    a()\nexcept E:\n    b()\nelse:\n    c()\nfinally:\n    d()\n")
+    handler, last = recovery_blocks(
+        "try:\n    a()\nexcept E:\n    b()\nelse:\n    c()\nfinally:\n    d()\n"
+    )
     assert (handler.guarded, handler.lines, handler.always_runs) == ((2, 2), (4, 4), False)
     assert (last.guarded, last.lines, last.always_runs) == ((2, 6), (8, 8), True)

@@ -55,9 +55,7 @@ def _imported(tree: ast.Module) -> tuple[dict[str, str], set[str]]:
                 {alias.asname or alias.name: alias.name for alias in _wanted(node.names)}
             )
         elif isinstance(node, ast.Import):
-            modules |= {
-                alias.asname or alias.name for alias in node.names if alias.name == PACKAGE
-            }
+            modules |= {alias.asname or alias.name for alias in node.names if alias.name == PACKAGE}
     return functions, modules
 
 

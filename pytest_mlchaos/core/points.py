@@ -105,9 +105,7 @@ class Points:
         if news is not None and self._tell is not None:
             self._tell(*key, *news)
 
-    def _news(
-        self, key: tuple[str, bool, str], reached: int, held: int
-    ) -> tuple[int, int] | None:
+    def _news(self, key: tuple[str, bool, str], reached: int, held: int) -> tuple[int, int] | None:
         """Return what to report now.
 
         The first times are reported at once. Later ones are reported each time that their number

@@ -103,9 +103,7 @@ class _Finder(ast.NodeVisitor):
         if node.finalbody:
             everything = [*node.body, *(one for h in node.handlers for one in h.body), *node.orelse]
             line = self._keyword(node.finalbody[0].lineno, "finally")
-            self._add(
-                line, "finally", node.finalbody, guarded=_span(everything), always_runs=True
-            )
+            self._add(line, "finally", node.finalbody, guarded=_span(everything), always_runs=True)
         self.generic_visit(node)
 
     def visit_With(self, node: ast.With) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..core.phases import faulted
 from ..core.interrupts import uninterruptible
+from ..core.phases import faulted
 from ..core.privacy import child_error, error_text, remember_text
 from ..engine.process_state import ProcessState
 from ..engine.scopes import INTERNAL_OPERATION, within

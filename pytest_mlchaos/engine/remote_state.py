@@ -99,9 +99,7 @@ class RemoteState:
     def _on_hangs(self, when: float) -> None:
         self.halted = when
 
-    def _on_point(
-        self, name: str, is_condition: bool, place: str, reached: int, held: int
-    ) -> None:
+    def _on_point(self, name: str, is_condition: bool, place: str, reached: int, held: int) -> None:
         self.points.append((name, is_condition, place, reached, held))
 
     def counts(self) -> ProcessCounts:

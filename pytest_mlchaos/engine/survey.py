@@ -52,8 +52,11 @@ CODE_FILES = (".py", ".pyc", ".pyi", ".so", ".pyd", ".ini", ".toml", ".cfg")
 _HIDDEN = re.compile(r"(^|/)(__pycache__|\.[^/]+)(/|$)")
 _NUMBERS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b(?=\w*\d)[0-9a-f]{12,}\b|\d+")
 _RANDOM = re.compile(r"\btmp[a-z0-9_]{8}\b")
-USERS, LIBRARY, PASSED = range(3)
-"""The kinds of code: the user's, a library's, and code that a call only passes through."""
+USERS, LIBRARY, PASSED, OURS = range(4)
+"""The kinds of code: the user's, a library's, code that a call only passes through (the wrappers
+of sites), and other code of this package, which does not belong to the user's call.
+"""
+_WRAPPERS = os.path.join(PACKAGE, "sites") + os.sep
 
 
 def file_point(path: str) -> str:
@@ -222,10 +225,11 @@ class Survey:
     def _kind_of(self, code: types.CodeType) -> int:
         kind = self._kinds.get(code)
         if kind is None:
-            if code.co_filename.startswith((PACKAGE, "<")):
+            kind = USERS if is_users(code.co_filename) else LIBRARY
+            if code.co_filename.startswith((_WRAPPERS, "<")):
                 kind = PASSED
-            else:
-                kind = USERS if is_users(code.co_filename) else LIBRARY
+            elif code.co_filename.startswith(PACKAGE):
+                kind = OURS
             self._kinds[code] = kind
         return kind
 

@@ -69,12 +69,12 @@ def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
 
 
 @uninterruptible
-def _arm_trial(controller: Controller, patches: Patches) -> Iterator[None]:
+def _arm_trial(controller: Controller, patches: Patches, *, everything: bool) -> Iterator[None]:
     with randomness.preserve_state(), ProcessState(), patches, controller:
         _note_fresh_processes(controller, patches)
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)
-        arm(controller, patches, everything=controller.probing)
+        arm(controller, patches, everything=everything)
         randomness.seed_all("trial")
         inside = count_open() + 1  # this context itself is registered after these
         try:
@@ -93,6 +93,7 @@ def trial(
     clock: str = "real",
     timeout: float | None = None,
     probing: bool = False,
+    everything: bool = False,
     own: Iterable[Path] = (),
 ) -> Iterator[Controller]:
     """Run the body of the ``with`` statement as a trial.
@@ -107,6 +108,7 @@ def trial(
         clock: ``"virtual"`` or ``"real"``.
         timeout: The time limit in seconds, or None.
         probing: True to record the visits at which faults can strike, without faults.
+        everything: True to watch all sites, not only those of the schedule.
         own: The test's own directories.
 
     Raises:
@@ -115,7 +117,7 @@ def trial(
     controller = Controller(
         schedule, VirtualClock() if clock == "virtual" else RealClock(), probing=probing, own=own
     )
-    with _arm_trial(controller, patches):
+    with _arm_trial(controller, patches, everything=everything or probing):
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
                 activate_continuous_faults(controller)

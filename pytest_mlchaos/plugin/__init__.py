@@ -31,6 +31,7 @@ from ..errors import (
 )
 from ..reports.outputs import OUTPUTS, Output, check_writable
 from ..reports.tally import Tally
+from . import fault_coverage
 
 if TYPE_CHECKING:
     from ..core.entries import Line
@@ -127,6 +128,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         if output.variable:
             text = f"{output.text} (false: not where {output.variable} is set)"
             parser.addini(_dest(output), text, "bool", True)
+    fault_coverage.add_options(parser, group)
     group.addoption(
         "--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES
     )
@@ -156,7 +158,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Tally(), "mlchaos-tally")
     if not hasattr(config, "workerinput"):
         _check_outputs(config)
-        if outputs := _wanted_outputs(config):
+        outputs = _wanted_outputs(config)
+        if outputs or fault_coverage.measures_coverage(config):
             from ..reports.collector import Collector
 
             journal, live = outputs.pop("mlchaos_journal", None), _live_report(config)
@@ -167,6 +170,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(collector, COLLECTOR)
             if live:
                 live.collector = collector
+    fault_coverage.configure(config)
 
 
 def _live_report(config: pytest.Config) -> LiveReport | None:
@@ -268,6 +272,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             and item.get_closest_marker("mlchaos") is None
         ):
             item.add_marker(USES_FIXTURE)
+        if item.get_closest_marker("mlchaos") is not None:
+            fault_coverage.find_modules(config)
     if config.getoption("mlchaos_replay") is not None and not hasattr(config, "workerinput"):
         _check(config, late=True)
 
@@ -496,9 +502,7 @@ def _attach(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[
 
     ran = item.stash[_trials]
     explored = item.stash.get(EXPLORED, [])
-    is_wanted = bool(_wanted_outputs(item.config))
-    if not (ran.declares or explored or is_wanted):
-        return
+    is_wanted = bool(_wanted_outputs(item.config)) or fault_coverage.measures_coverage(item.config)
     error = call.excinfo.value if call.excinfo is not None else None
     lines = ran.ended(report.outcome, error, call.start, call.duration)
     if ran.declares or explored:
@@ -514,6 +518,7 @@ def _attach(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[
             "rows": rows_of(log),
             "untried": ran.untried if report.passed else [],
         }
+    report.mlchaos_points = fault_coverage.texts_of_points(lines)  # type: ignore[attr-defined]
     if is_wanted:
         report.mlchaos_lines = [line.text() for line in lines]  # type: ignore[attr-defined]
     explored.clear()

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from ..core.clock import Clock, VirtualClock
 from ..core.journal import Journal
+from ..core.points import reachable, sometimes
 from ..core.results import HandedResult, Result, record_result
 from ..core.schedule import Schedule
 from ..core.settings import Settings
@@ -530,6 +531,9 @@ class Mlchaos:
         returned unchanged. The first argument of a method is the path (of ``put``, the second).
         """
         return clients.watch_filesystem(fs)
+
+    reachable = staticmethod(reachable)
+    sometimes = staticmethod(sometimes)
 
     @property
     def journal(self) -> Journal:

@@ -12,7 +12,7 @@ import pytest
 
 from .. import sites
 from ..core import safety
-from ..core.entries import Line, StrikeEntry, Timing
+from ..core.entries import Entry, Line, StrikeEntry, Timing
 from ..core.faults import Fault
 from ..core.journal import Strike
 from ..core.results import unstruck
@@ -25,6 +25,7 @@ from ..engine.patching import Patches
 from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
 from ..search.space import Probe, Space, variants
+from .fault_coverage import points_declared
 from .marks import DeclaredFault, declared_by, fault_marks, replayed_schedule, settings_of
 from .test_entry import end_of_test, message_of
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
@@ -63,6 +64,7 @@ class Trials:
         self._nodeid = self._body.nodeid
         self.declares = bool(fault_marks(item))
         self._known: list[DeclaredFault] = []
+        self._late: list[Entry] = []
 
     def __call__(self) -> None:
         """Run the test. Raise the error of the smallest failing trial."""
@@ -73,6 +75,7 @@ class Trials:
         finally:
             # Pytest keeps its items, so do not keep what the last trial held.
             self._body.controller = None
+            self._late = self._entries_of_test()
 
     def forget(self) -> None:
         """Drop what the last trial left in memory. Call this after the fixtures are torn down."""
@@ -121,7 +124,14 @@ class Trials:
         timing = Timing(
             of="test", start=round(start, 6), seconds=seconds, message=message_of(error)
         )
-        return [*self.lines, *(Line(self._item.nodeid, 0, one) for one in (entry, timing))]
+        late = (*self._late, entry, timing)
+        return [*self.lines, *(Line(self._item.nodeid, 0, one) for one in late)]
+
+    def _entries_of_test(self) -> list[Entry]:
+        """Return the entries about all trials of the test. Call this while its project is known."""
+        coverage = self._body.coverage
+        found: list[Entry] = [*points_declared(self._item)]
+        return found if coverage is None else [*found, *coverage.ended(self._known)]
 
     def _all(self) -> None:
         sites.load()

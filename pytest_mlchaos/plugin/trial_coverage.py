@@ -10,13 +10,13 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from ..core.checks import last_check
-from ..core.entries import Entry, Recovery, Scope, Touch
+from ..core.entries import Entry, Guard, Recovery, Scope, StrikeEntry, Touch
 from ..core.journal import Strike
 from ..core.phases import listened_by
 from ..core.recovery_blocks import Block, recovery_blocks
@@ -31,7 +31,7 @@ from ..engine.survey import (
     is_test_code,
     user_frames,
 )
-from ..engine.user_code import PACKAGE, is_users
+from ..engine.user_code import PACKAGE, is_users, user_place
 from ..reports.text import site_text
 from .coverage_py import Contexts, find_contexts
 from .marks import DeclaredFault
@@ -57,6 +57,9 @@ class StrikeFacts:
     function: str
     line: int
     result: int | None
+
+
+FACTS = tuple(field.name for field in dataclasses.fields(StrikeFacts))
 
 
 class TestCoverage:
@@ -98,18 +101,27 @@ class TestCoverage:
             self._no_lines = self._no_lines or trial.problem
             self._add_lines(trial)
 
-    def facts(self, strike: Strike) -> Mapping[str, object]:
-        """Return what is known of a strike of the last trial, as fields of its entry."""
-        found = self._trial.facts(strike) if self._trial is not None else None
-        if found is None:
-            return {}
-        return {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    def complete(self, strikes: Iterable[Strike]) -> list[StrikeEntry]:
+        """Return the entries of the last trial's strikes, with all that is known of them."""
+        found = []
+        for strike in strikes:
+            facts = self._trial.facts(strike) if self._trial is not None else None
+            more = {} if facts is None else {one: getattr(facts, one) for one in FACTS}
+            found.append(dataclasses.replace(StrikeEntry.of(strike), **more))
+        return found
 
-    def touches(self) -> list[Entry]:
-        """Return the entries of the last trial: the fault points that it visited."""
-        survey = self._trial.survey if self._trial is not None else None
-        touched = sorted(survey.touched) if survey is not None else []
-        return [Touch(point=point, function=function) for point, function in touched]
+    def visited(self) -> list[Entry]:
+        """Return the entries of the last trial: the fault points that it visited, and exceptions."""
+        if self._trial is None:
+            return []
+        touched = sorted(self._trial.survey.touched) if self._trial.survey is not None else []
+        return [
+            *(Touch(point=point, function=function) for point, function in touched),
+            *(
+                Guard(error=error, place=place, injected=injected)
+                for error, place, injected in sorted(self._trial.guards)
+            ),
+        ]
 
     def ended(self, declared: list[DeclaredFault]) -> list[Entry]:
         """Return the entries of the whole test."""
@@ -143,7 +155,11 @@ class TestCoverage:
 
     def _shown(self, file: str) -> str:
         path = Path(file)
-        return path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else path.name
+        return (
+            path.relative_to(self._root).as_posix()
+            if path.is_relative_to(self._root)
+            else path.name
+        )
 
     # -- recovery code -----------------------------------------------------------------------------
 
@@ -184,6 +200,8 @@ class _Trial:
         self._suppressed: set[tuple[str, int]] = set()
         self._lines: dict[bool, Mapping[str, set[int]]] = {False: {}, True: {}}
         self.survey: Survey | None = None
+        # The exceptions that came up after a strike: type, place, and if a fault raised it.
+        self.guards: set[tuple[str, str, bool]] = set()
         self.problem = ""
 
     # -- what phases announce ----------------------------------------------------------------------
@@ -221,6 +239,10 @@ class _Trial:
         """Keep the lines that an error has left, if a fault struck before."""
         if not self._is_after:
             return
+        place = user_place(error)
+        if isinstance(error, Exception):
+            injected = self._controller.is_injected(error)
+            self.guards.add((type(error).__qualname__, place, injected))
         seen: set[int] = set()
         waiting: list[BaseException | None] = [error]
         while waiting:
@@ -335,7 +357,9 @@ class _Trial:
 
     def _give_up(self, error: Exception) -> None:
         self._contexts = None
-        self.problem = f"coverage.py raised {type(error).__name__}, so recovery code was not followed"
+        self.problem = (
+            f"coverage.py raised {type(error).__name__}, so recovery code was not followed"
+        )
 
     def _test_frame(self, frame: types.FrameType | None) -> types.FrameType | None:
         """Return the frame of the test function, also for a strike in a different thread."""
@@ -405,9 +429,7 @@ def _blocks_of(file: str) -> tuple[Block, ...]:
         return ()
     is_tests = path.name.startswith("test_") or path.stem.endswith("_test")
     return tuple(
-        block
-        for block in blocks
-        if not (is_tests and block.function.lower().startswith("test"))
+        block for block in blocks if not (is_tests and block.function.lower().startswith("test"))
     )
 
 

@@ -34,12 +34,14 @@ from ..engine.trial import trial
 from ..engine.user_code import user_place
 from ..errors import HalfWritten, SilentlyDifferent, Vacuous
 from ..reports import text
+from .fault_coverage import measures_coverage
 from .pytest_internals import own_directories, set_up_again
 from .swallowed import describe_dropped
 
 if TYPE_CHECKING:
     from ..crashes.report import CrashReport
     from ..search.explore import Cause
+    from .trial_coverage import TestCoverage
 
 __all__ = ["EXPLORED", "SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_failure"]
 
@@ -87,6 +89,7 @@ class Body:
         self.idle = ""  # the reason why no fault can strike, although the test may judge faults
         self.missed = ""  # the reason why the last trial shows nothing
         self.judging = True  # True if the test must judge the fixture's results
+        self.coverage = _coverage_of(item)
         self.lines: list[Line] = []
         self.controller: Controller | None = None
         self._forget: list[Callable[[], None]] = []
@@ -118,9 +121,11 @@ class Body:
                     clock=settings.clock,
                     timeout=settings.timeout,
                     probing=probing,
+                    everything=self.coverage is not None and self.runs == 1,
                     own=self._own,
                 ) as controller,
                 _examples(self._item, controller),
+                self._followed(controller, schedule, probing=probing),
             ):
                 self.controller = controller
                 controller.drawn, controller.idle = self.drawn, self.idle
@@ -162,6 +167,14 @@ class Body:
                 self._keep(controller, entries, ended, start)
         return controller
 
+    def _followed(
+        self, controller: Controller, schedule: Schedule, *, probing: bool
+    ) -> contextlib.AbstractContextManager[None]:
+        """Follow the trial for the fault coverage, if it is wanted."""
+        if self.coverage is None:
+            return contextlib.nullcontext()
+        return self.coverage.trial(controller, "" if probing else schedule.line)
+
     def _keep(
         self,
         controller: Controller,
@@ -199,7 +212,11 @@ class Body:
         entries.append(
             Timing(of="trial", start=round(start[0], 6), seconds=perf_counter() - start[1])
         )
+        entries += controller.points.entries()
         strikes = [StrikeEntry.of(strike) for strike in controller.journal.in_order()]
+        if self.coverage is not None:
+            strikes = self.coverage.complete(controller.journal.in_order())
+            entries += self.coverage.visited()
         for entry in (*strikes, *_relative(entries)):
             line = Line(self._item.nodeid, self.runs, entry)
             self.lines.append(line)
@@ -231,6 +248,15 @@ class Body:
         self._patches.sweep(
             thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames)
         )
+
+
+def _coverage_of(item: pytest.Function) -> TestCoverage | None:
+    """Return the fault coverage of a test, or None if it is not wanted."""
+    if not measures_coverage(item.config):
+        return None
+    from .trial_coverage import TestCoverage
+
+    return TestCoverage(item, item.config.rootpath)
 
 
 def _relative(entries: list[Entry]) -> Iterator[Entry]:

@@ -118,9 +118,13 @@ def _recovery(coverage: FaultCoverage, width: int, most: int | None) -> Iterator
         return
     yield Row("")
     if not missing:
-        yield Row(f"recovery code: faults have reached all {len(coverage.recovery)} blocks", "green")
+        number = len(coverage.recovery)
+        found = "the only block" if number == 1 else f"all {number} blocks"
+        yield Row(f"recovery code: faults have reached {found}", "green")
         return
-    yield Row(f"recovery code that no fault has reached: {len(missing)} of {len(coverage.recovery)}")
+    yield Row(
+        f"recovery code that no fault has reached: {len(missing)} of {len(coverage.recovery)}"
+    )
     rows = _table(
         [f"  {one.file}:{one.line}" for one in missing],
         [one.what for one in missing],

@@ -60,5 +60,6 @@ def _checks(test: TestLog, number: int) -> set[str]:
 
 
 def _text(guard: Guard) -> str:
-    own = " (the fault's own)" if guard.injected else ""
-    return f"{guard.error}{own} at {guard.place}" if guard.place else f"{guard.error}{own}"
+    if guard.injected:
+        return f"{guard.error} (the fault's own)"
+    return f"{guard.error} at {guard.place}" if guard.place else guard.error
