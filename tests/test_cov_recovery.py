@@ -185,6 +185,13 @@ class Loader:
                 return
 
 
+def left_out(key):
+    try:
+        return is_ready()
+    except OSError:  # pragma: no cover
+        return None
+
+
 def starts(key):
     try:
         raise FileNotFoundError                       # a cold start, in each run
@@ -236,7 +243,7 @@ def expected() -> list[int]:
     return [
         number
         for number, line in enumerate(STORE.strip().splitlines(), 1)
-        if re.search(r"  # \w", line) and "REACHED" not in line and "raise File" not in line
+        if re.search(r"   # \w", line) and "REACHED" not in line and "raise File" not in line
     ]
 
 
@@ -247,7 +254,7 @@ def missing(text: str) -> list[int]:
 
 @pytest.mark.parametrize("more", [(), ("-n2",), ("--cov-context=test",), ("--cov-branch",)])
 def test_exactly_the_handlers_never_exercised_are_named(example, more):
-    """Of 29 blocks of all kinds, exactly those that no fault has reached are named."""
+    """There are 29 blocks of all kinds, and the list is exact."""
     found = example.with_file("store.py", STORE.strip() + "\n").with_tests(TESTS)
     outcome = found.run(*COV, *more, interpreter=True, passed=18)
     assert missing(outcome.text) == expected()

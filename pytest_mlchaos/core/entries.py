@@ -443,7 +443,7 @@ class Recovery(Entry):
 @_kind("scope")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scope(Entry):
-    """What the fault coverage of a test is judged by. Recorded with ``--mlchaos-cov``.
+    """Hold what the fault coverage of a test depends on. Recorded with ``--mlchaos-cov``.
 
     Attributes:
         declared: The declared faults, each with its name and its fault point.

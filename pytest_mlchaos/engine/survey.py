@@ -98,11 +98,20 @@ def is_test_code(code: types.CodeType) -> bool:
     return is_tests and code.co_qualname.lower().startswith("test")
 
 
-def user_frames(frame: types.FrameType | None) -> Iterator[types.FrameType]:
-    """Yield the frames of the user's code below a frame, the innermost first."""
+def user_frames(
+    frame: types.FrameType | None, last: types.CodeType | None = None
+) -> Iterator[types.FrameType]:
+    """Yield the frames of the user's code from a frame on, the innermost first.
+
+    Args:
+        frame: The frame to begin with.
+        last: The code of the last frame. Without it, the whole stack is searched.
+    """
     while frame is not None:
         if is_users(frame.f_code.co_filename):
             yield frame
+        if frame.f_code is last:
+            return
         frame = frame.f_back
 
 

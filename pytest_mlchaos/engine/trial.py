@@ -28,22 +28,26 @@ from .watchdog import time_limit
 __all__ = ["arm", "trial"]
 
 
-def _keys(schedule: Schedule, everything: bool) -> Iterable[Key]:
+def _keys(schedule: Schedule, *, everything: bool, surveyed: bool) -> Iterable[Key]:
     """Return the keys to watch: the schedule's sites and steps.
 
-    For ``everything``, these are all sites of imported packages.
+    For ``everything``, these are all sites of imported packages. If the trial is surveyed, these
+    are all sites, also those that need no package.
     """
     keys: dict[Key, None] = {fault.key: None for fault in schedule.faults}
     for name, site in SITES.items():
-        if (site.always or everything) and site.needs in sys.modules:
+        wanted = site.always or everything or surveyed
+        if (wanted and site.needs in sys.modules) or (surveyed and site.needs is None):
             keys[name] = None
     return keys
 
 
-def arm(controller: Controller, patches: Patches, *, everything: bool) -> None:
+def arm(
+    controller: Controller, patches: Patches, *, everything: bool, surveyed: bool = False
+) -> None:
     """Arm the sites that the schedule names, or all sites for ``everything``."""
     with patches.together():
-        for key in _keys(controller.schedule, everything):
+        for key in _keys(controller.schedule, everything=everything, surveyed=surveyed):
             site = SITES.get(name_of(key))
             if site is not None and (
                 site.needs is None or importlib.util.find_spec(site.needs) is not None
@@ -69,12 +73,12 @@ def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
 
 
 @uninterruptible
-def _arm_trial(controller: Controller, patches: Patches, *, everything: bool) -> Iterator[None]:
+def _arm_trial(controller: Controller, patches: Patches, *, surveyed: bool) -> Iterator[None]:
     with randomness.preserve_state(), ProcessState(), patches, controller:
         _note_fresh_processes(controller, patches)
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)
-        arm(controller, patches, everything=everything)
+        arm(controller, patches, everything=controller.probing, surveyed=surveyed)
         randomness.seed_all("trial")
         inside = count_open() + 1  # this context itself is registered after these
         try:
@@ -93,7 +97,7 @@ def trial(
     clock: str = "real",
     timeout: float | None = None,
     probing: bool = False,
-    everything: bool = False,
+    surveyed: bool = False,
     own: Iterable[Path] = (),
 ) -> Iterator[Controller]:
     """Run the body of the ``with`` statement as a trial.
@@ -108,7 +112,7 @@ def trial(
         clock: ``"virtual"`` or ``"real"``.
         timeout: The time limit in seconds, or None.
         probing: True to record the visits at which faults can strike, without faults.
-        everything: True to watch all sites, not only those of the schedule.
+        surveyed: True to watch all sites, not only those of the schedule.
         own: The test's own directories.
 
     Raises:
@@ -117,7 +121,7 @@ def trial(
     controller = Controller(
         schedule, VirtualClock() if clock == "virtual" else RealClock(), probing=probing, own=own
     )
-    with _arm_trial(controller, patches, everything=everything or probing):
+    with _arm_trial(controller, patches, surveyed=surveyed):
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
                 activate_continuous_faults(controller)

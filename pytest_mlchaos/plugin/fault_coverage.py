@@ -65,8 +65,11 @@ def _option(config: pytest.Config, name: str) -> Any:
 
 def measures_coverage(config: pytest.Config) -> bool:
     """Return True if the session measures its fault coverage."""
-    wanted = _option(config, "cov") or _option(config, "cov_fail_under") not in (None, "")
-    return bool(wanted) and not config.getoption("mlchaos_off")
+    return _is_wanted(config) and not config.getoption("mlchaos_off")
+
+
+def _is_wanted(config: pytest.Config) -> bool:
+    return bool(_option(config, "cov") or _option(config, "cov_fail_under") not in (None, ""))
 
 
 def configure(config: pytest.Config) -> None:
@@ -164,7 +167,7 @@ class CoverageReport:
     @pytest.hookimpl(trylast=True)  # after xdist has received the last reports of its workers
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Read what was collected. Fail the session if it is not enough."""
-        if self._points:
+        if self._points and not self._config.getoption("mlchaos_off"):
             self._read_points()
         log = self._log()
         if log is not None:
@@ -203,7 +206,7 @@ class CoverageReport:
         verbosity = terminalreporter.verbosity
         if self._coverage is not None and verbosity >= -1:
             self._write_coverage(terminalreporter, self._coverage)
-        elif _option(self._config, "cov") and self._config.getoption("mlchaos_off"):
+        elif verbosity >= -1 and self._coverage is None and _is_wanted(self._config):
             terminalreporter.write_line("fault coverage: not measured, because of --mlchaos-off")
         self._write_missed(terminalreporter)
         for problem in self._problems:

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 import sys
 import threading
 import types
@@ -50,7 +51,7 @@ def key_point(key: Key) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StrikeFacts:
-    """What the fault coverage knows of a strike. The fields are those of its journal entry."""
+    """Hold what the fault coverage knows of a strike. The fields are those of its journal entry."""
 
     point: str
     through: tuple[str, ...]
@@ -59,6 +60,8 @@ class StrikeFacts:
     result: int | None
 
 
+EXCLUDED = re.compile(r"#\s*pragma:\s*no\s*cover")
+"""The comment with which coverage.py leaves out code."""
 FACTS = tuple(field.name for field in dataclasses.fields(StrikeFacts))
 
 
@@ -212,13 +215,13 @@ class _Trial:
             return
         frame = sys._getframe(2)
         test = self._test_frame(frame)
-        users = list(user_frames(frame))
+        users = list(user_frames(frame, self._code))
         self._left.update((one.f_code.co_filename, one.f_lineno) for one in users)
         own = [one for one in users if not is_test_code(one.f_code)]
         keys = {one.text: one.fault.key for one in self._controller.scheduled}
         facts = StrikeFacts(
             point=_point(strike, keys.get(strike.fault)),
-            through=tuple(sorted(_calls_out(frame))),
+            through=tuple(sorted({*_calls_out(frame, self._code)})),
             function=function_text(own[0].f_code) if own else "",
             line=0 if test is None else test.f_lineno,
             result=len(self._controller.results) if self._controller.inside else None,
@@ -267,7 +270,7 @@ class _Trial:
     def followed(self) -> Iterator[None]:
         """Keep the lines that run inside."""
         original = contextlib.suppress.__exit__
-        contextlib.suppress.__exit__ = _noting(original, self)  # type: ignore[method-assign]
+        contextlib.suppress.__exit__ = _noting(original, self)  # type: ignore
         before = self._switch()
         try:
             yield
@@ -277,8 +280,8 @@ class _Trial:
         finally:
             contextlib.suppress.__exit__ = original  # type: ignore[method-assign]
             self._phases.clear()
-            for error in self._controller.injected:
-                self.raised(error)
+            for injected in self._controller.injected:
+                self.raised(injected)
             self._end(before)
 
     def facts(self, strike: Strike) -> StrikeFacts | None:
@@ -389,8 +392,8 @@ def _point(strike: Strike, key: Key | None) -> str:
     return key_point(strike.site if key is None else key)
 
 
-def _calls_out(frame: types.FrameType | None) -> Iterator[str]:
-    """Yield the calls of the stack that leave the user's code."""
+def _calls_out(frame: types.FrameType | None, last: types.CodeType | None) -> Iterator[str]:
+    """Yield the calls of the stack that leave the user's code, up to the test function."""
     inner: types.FrameType | None = None
     while frame is not None:
         code = frame.f_code
@@ -400,6 +403,8 @@ def _calls_out(frame: types.FrameType | None) -> Iterator[str]:
             inner = None
         elif not code.co_filename.startswith(PACKAGE):
             inner = frame
+        if code is last:
+            return
         frame = frame.f_back
 
 
@@ -424,12 +429,16 @@ def _blocks_of(file: str) -> tuple[Block, ...]:
     if path.name == "conftest.py":
         return ()
     try:
-        blocks = recovery_blocks(path.read_text(encoding="utf-8"))
+        source = path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return ()
+    blocks, lines = recovery_blocks(source), source.splitlines()
     is_tests = path.name.startswith("test_") or path.stem.endswith("_test")
     return tuple(
-        block for block in blocks if not (is_tests and block.function.lower().startswith("test"))
+        block
+        for block in blocks
+        if not (is_tests and block.function.lower().startswith("test"))
+        and not EXCLUDED.search(lines[block.line - 1])
     )
 
 

@@ -121,7 +121,7 @@ class Body:
                     clock=settings.clock,
                     timeout=settings.timeout,
                     probing=probing,
-                    everything=self.coverage is not None and self.runs == 1,
+                    surveyed=self.coverage is not None and self.runs == 1,
                     own=self._own,
                 ) as controller,
                 _examples(self._item, controller),

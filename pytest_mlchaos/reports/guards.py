@@ -51,8 +51,9 @@ def _checks(test: TestLog, number: int) -> set[str]:
     failed = [one for one in test.all(Judgement, number) if one.verdict != "passed"]
     found = {one.oracle for one in failed}
     guards = test.all(Guard, number)
-    errors = {one.error for one in (*failed, *guards)}
-    found |= {_text(guard) for guard in guards if guard.error not in {one.error for one in failed}}
+    judged = {one.error for one in failed}
+    found |= {_text(guard) for guard in guards if guard.error not in judged}
+    errors = judged | {guard.error for guard in guards}
     trial = test.trials[number]
     if trial.outcome == "failed" and trial.error not in errors:
         found.add(f"{trial.error} at {trial.place}" if trial.place else trial.error)
