@@ -19,7 +19,7 @@ TORCH = "torch==2.13.0"
 >= 2.4.
 """
 PLUGINS = (
-    *("pytest-xdist", "pytest-asyncio", "anyio", "trio", "pytest-timeout"),
+    *("pytest-xdist", "pytest-asyncio", "anyio", "trio", "pytest-timeout", "pytest-cov"),
     *("pexpect", "pyte"),  # a terminal, and what its screen shows
 )
 ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")

@@ -176,7 +176,8 @@ def test_journal_is_the_same_with_workers(project):
     """The entries of the fault coverage do not depend on the order of the tests."""
     texts = []
     for more in ((), ("-n2",)):
-        project.run("--mlchaos-cov", "--mlchaos-journal=j.jsonl", *more, passed=5)
+        options = ("--mlchaos-cov", "--mlchaos-journal=j.jsonl", *more)
+        project.run(*options, interpreter=True, passed=5)
         texts.append((project.pytester.path / "j.jsonl").read_text())
     assert texts[0] == texts[1]
     assert '"kind": "scope"' in texts[0]

@@ -127,6 +127,7 @@ class Survey:
         self.touched: set[tuple[str, str]] = set()
         self.cut = False
         self._events = 0
+        self._own: tuple[str, ...] = ()
         self._kinds: dict[types.CodeType, int] = {}
         self._closable: dict[types.CodeType, bool] = {}
         self._open: dict[int, list[tuple[types.FrameType, str, str]]] = {}
@@ -135,6 +136,11 @@ class Survey:
     def of(self, controller: Controller) -> Iterator[None]:
         """Record what runs inside. Something that profiles already is left alone."""
         begin = controller.begin
+        self._own = tuple(
+            f"{text}{os.sep}"
+            for path in controller.own
+            for text in (str(path), str(path.resolve()))
+        )
         # Storage operations know the path also for writers in C++ and Rust.
         controller.begin = functools.partial(self._begin, begin)  # type: ignore[method-assign]
         free = sys.getprofile() is None
@@ -175,7 +181,9 @@ class Survey:
         if event.startswith(OUTSIDE):
             self._mark()
         elif event == "open" and arguments and isinstance(arguments[0], str):
-            path = _project_file(arguments[0])
+            # Storage operations report the files in the test's own directories.
+            given = os.path.abspath(arguments[0])
+            path = "" if given.startswith(self._own) else _project_file(given)
             if path:
                 self._touch(file_point(path), sys._getframe(1))
 
@@ -270,11 +278,10 @@ def _path_of(operation: object) -> str:
 def _project_file(path: str) -> str:
     """Return the path of a data file in the project, or an empty text for any other file."""
     project = current_project().folders
-    given = os.path.abspath(path)
-    if not project or given.endswith(CODE_FILES):
+    if not project or path.endswith(CODE_FILES):
         return ""
-    relative = os.path.relpath(given, project[0])
-    if relative.startswith("..") or _HIDDEN.search(relative) or is_installed(given):
+    relative = os.path.relpath(path, project[0])
+    if relative.startswith("..") or _HIDDEN.search(relative) or is_installed(path):
         return ""
     return Path(relative).as_posix()
 
