@@ -351,6 +351,30 @@ def test_an_interrupted_test_is_recorded(example):
     assert len(entries_in(path, "trial")) == end["trials"] == 4
 
 
+def test_tests_that_did_not_start_are_recorded(example):
+    """They are skipped, or a fixture failed. A report must not leave them out."""
+    project = example.with_tests("""
+        import pytest
+
+        @pytest.fixture
+        def broken(): raise OSError("no disk")
+
+        @chaos.call_failure(target="json:dumps")
+        def test_error(broken): pass
+        @pytest.mark.skip(reason="later")
+        @chaos.call_failure(target="json:dumps")
+        def test_skipped(): pass
+        @pytest.mark.skip(reason="not ours")
+        def test_plain(): pass
+    """)
+    project.run("--mlchaos-journal=j.jsonl", errors=1, skipped=2)
+    ends = entries_in(project.pytester.path / "j.jsonl", "test")
+    assert [(one["test"], one["outcome"], one.get("error", "")) for one in ends] == [
+        ("test_it.py::test_error", "failed", "OSError"),
+        ("test_it.py::test_skipped", "skipped", ""),
+    ]
+
+
 def test_the_end_names_the_environment_and_the_test():
     """Fields that readers rely on."""
     end = Test(outcome="failed", file="a.py", line=3)

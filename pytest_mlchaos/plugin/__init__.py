@@ -490,6 +490,8 @@ def pytest_runtest_makereport(
         report.longrepr = call.excinfo.exconly()
     if call.when == "call" and _trials in item.stash:
         _attach(item, report, call)
+    elif call.when == "setup" and not report.passed and item.get_closest_marker("mlchaos"):
+        _attach_unstarted(item, report, call)
     return report
 
 
@@ -522,6 +524,20 @@ def _attach(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[
     if is_wanted:
         report.mlchaos_lines = [line.text() for line in lines]  # type: ignore[attr-defined]
     explored.clear()
+    ran.lines.clear()  # pytest keeps its items
+
+
+def _attach_unstarted(
+    item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[None]
+) -> None:
+    """Attach the entry of a chaos test that was skipped, or whose fixtures failed."""
+    if _wanted_outputs(item.config):
+        from ..core.entries import Line
+        from .test_entry import end_of_test
+
+        error = call.excinfo.value if call.excinfo is not None else None
+        line = Line(item.nodeid, 0, end_of_test(item, None, report.outcome, error))
+        report.mlchaos_lines = [line.text()]  # type: ignore[attr-defined]
 
 
 def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:

@@ -23,7 +23,7 @@ DISTRIBUTIONS = ("pytest-mlchaos", "pytest", "hypothesis", "numpy", "torch")
 
 
 def end_of_test(
-    item: pytest.Function, failing: Schedule | None, outcome: str, error: BaseException | None
+    item: pytest.Item, failing: Schedule | None, outcome: str, error: BaseException | None
 ) -> Test:
     """Return the entry of a test that has ended.
 
