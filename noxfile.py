@@ -210,6 +210,22 @@ def oldest(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def browser(session: nox.Session) -> None:
+    """Open the HTML report in a browser: Debian's packages chromium, chromium-driver and npm."""
+    session.install(".", *REPORT, "selenium>=4.20", "pytest-timeout")
+    folder = pathlib.Path(session.create_tmp())
+    session.run("npm", "install", "--no-save", "--prefix", str(folder), "axe-core@4", external=True)
+    session.run(
+        "pytest",
+        "-m",
+        "slow",
+        *CUT_OFF,
+        *(session.posargs or ("tests/test_report_browser.py",)),
+        env={"MLCHAOS_AXE": str((folder / "node_modules/axe-core/axe.min.js").resolve())},
+    )
+
+
+@nox.session(python="3.11")
 def privacy(session: nox.Session) -> None:
     """Send a thousand canaries through each entry point. No output of the tool may contain one."""
     _install_with_torch(session, *DATA, *SERVE, *PROCESS)

@@ -98,6 +98,8 @@ WAITS = """
         return job(workdir)
     def test_states(mlchaos, tmp_path):
         mlchaos.explore_crashes(waiting, tmp_path, isolation="in-process", exhaustive=True)
+    def test_jobs(mlchaos, tmp_path):
+        mlchaos.explore_crashes(waiting, tmp_path, jobs=2, exhaustive=True)
     @chaos.call_failure(target="json:dumps", error="ValueError")
     def test_schedules():
         wait()

@@ -144,6 +144,7 @@ def interrupted(tmp_path):
                 r"^  reproduce: @chaos.crash\(state=",
             ],
         ),
+        ("test_jobs", [r"^  interrupted: [1-9] of \d+ crash states have no verdict$"]),
         (
             "test_schedules",
             [

@@ -107,13 +107,29 @@ def test_narrow_terminal_is_not_garbled(on_terminal, columns, mode):
     assert untimed(terminal) == untimed(again)
 
 
-def test_no_capture_gives_the_progress_lines_of_its_own(on_terminal):
-    """The output of the test would be written over a line that stays where it is."""
-    source = JOB.replace("def job(workdir):", "def job(workdir):\n        print('working')")
-    terminal = on_terminal(source, "-s", often=True)
+@pytest.mark.parametrize(
+    ("option", "statement"),
+    [
+        ("-s", "print('working')"),
+        pytest.param("--capture=tee-sys", "print('working')", marks=pytest.mark.slow),
+        pytest.param(
+            "--log-cli-level=INFO",
+            "import logging; logging.warning('working')",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("--setup-show", "pass", marks=pytest.mark.slow),
+    ],
+)
+def test_output_during_the_test_gives_the_progress_lines_of_its_own(on_terminal, option, statement):
+    """It would be written over a line that stays where it is."""
+    begin = "def test_any_moment(mlchaos, tmp_path):"
+    source = JOB.replace(begin, f"{begin}\n        {statement}")
+    terminal = on_terminal(source, option, often=True)
     assert terminal.end() == pytest.ExitCode.TESTS_FAILED
     assert len(terminal.find(r"^mlchaos: test_any_moment · crash states \d+/10.*$")) > 1
-    assert set(terminal.find("^.*working.*$")) <= {"working", "test_it.py .working"}
+    if statement != "pass":
+        assert terminal.find("working$")
+    assert not terminal.find("working.*·")
     assert b"\x1b[K" not in terminal.written
 
 

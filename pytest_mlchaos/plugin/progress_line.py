@@ -22,7 +22,7 @@ __all__ = ["ProgressLine", "line_for", "text_of"]
 
 SECONDS_BETWEEN_LINES = 0.2
 SECONDS_BETWEEN_SCROLLED_LINES = 5.0
-"""With ``-s``, each line stays on the terminal."""
+"""With ``-s`` or live logs, each line stays on the terminal."""
 SECONDS_BETWEEN_PLAIN_LINES = 30.0
 """In a log, each line stays."""
 MIN_WIDTH = 20
@@ -167,8 +167,7 @@ def line_for(config: pytest.Config) -> ProgressLine | None:
         return None
     writer = config.get_terminal_writer()
     plain = not is_terminal or os.environ.get("TERM") == "dumb"
-    # With ``-s`` the user's output would be written over the line, so it gets lines of its own.
-    scrolls = plain or config.getoption("capture") == "no"
+    scrolls = plain or _is_written_during_tests(config)
     every = SECONDS_BETWEEN_SCROLLED_LINES if scrolls else SECONDS_BETWEEN_LINES
     own = os.dup(descriptor)
     return ProgressLine(
@@ -178,6 +177,19 @@ def line_for(config: pytest.Config) -> ProgressLine | None:
         SECONDS_BETWEEN_PLAIN_LINES if plain else every,
         # With ``-v``, pytest has written the name.
         named=scrolls or config.get_verbosity() <= 0 or config.pluginmanager.has_plugin("dsession"),
+    )
+
+
+def _is_written_during_tests(config: pytest.Config) -> bool:
+    """Return True if the user's output, logs or fixtures appear while a test runs.
+
+    They would be written over the line, so it gets lines of its own.
+    """
+    return bool(
+        config.getoption("capture") in ("no", "tee-sys")
+        or config.getoption("setupshow", False)
+        or config.getoption("log_cli_level", None) is not None
+        or config.getini("log_cli")
     )
 
 
