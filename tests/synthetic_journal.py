@@ -546,7 +546,7 @@ def search(test: str, count: int, dice: random.Random, *, fails: object) -> list
             Line(
                 test,
                 0,
-                entries.Point(name="batch skipped", place="loader.py:50", reached=count - 1),
+                entries.Point(name="batch skipped", place="loader.py:50", held=count - 1),
             ),
             end(test, "passed", faults=("corrupt_batch",), trials=count, strikes=count - 1),
         ]

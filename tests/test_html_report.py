@@ -266,9 +266,50 @@ def test_search_map_names_failing_visits():
         for visit in (0, 1, 2, 5)
     ]
     figure = figures.visit_map(strikes, {"train.step": 8})
-    assert figure.lanes[0].note == "4 of 8 visits struck, 1 in failing trials"
-    assert figure.lanes[0].runs == "M0 .5h3M5 .5h1"
+    assert figure.lanes[0].note == "4 of 8 visits, 1 failing"
+    assert figure.lanes[0].runs == "M0 .5h2M5 .5h1"
     assert [mark.title for mark in figure.lanes[0].marks] == ["visit 2"]
+
+
+def test_fault_coverage_has_a_section():
+    """The states of fault points, recovery code, checks and missed points, if they are known."""
+    test = "t.py::t"
+    text = rendered(
+        Line(
+            test,
+            1,
+            entries.StrikeEntry(
+                fault="call_failure(at=0)",
+                site="call",
+                visit=0,
+                point="call c:get",
+                function="f.py:load",
+            ),
+        ),
+        Line(test, 1, entries.Touch(point="call c:get", function="f.py:load")),
+        Line(test, 1, entries.Touch(point="call c:put", function="f.py:save")),
+        Line(
+            test, 1, entries.Judgement(oracle="Run.assert_recovered", verdict="failed", error="E")
+        ),
+        Line(test, 1, entries.Trial(outcome="failed", visits={"train.step": 3}, error="E")),
+        Line(
+            test, 0, entries.Recovery(file="f.py", line=7, what="except OSError", function="load")
+        ),
+        Line(test, 0, entries.Recovery(file="f.py", line=9, what="finally", reached=True)),
+        Line(test, 0, entries.Point(name="fallback", place="f.py:3")),
+        Line(test, 0, entries.Scope(declared=(("call_failure", "call c:get"),))),
+        end(test, "failed"),
+    )
+    words = re.sub(r"\s+", " ", " ".join(Reader(text.partition('id="coverage"')[2]).texts))
+    assert "1 of 3 places at which a fault can strike were struck" in words
+    assert "33 %" in words
+    assert "struck and judged call c:get" in words
+    assert "visited, and never struck train.step 3" in words
+    assert "f.py:save call c:put" in words
+    assert "f.py:7 except OSError in load" in words
+    assert "f.py:9" not in words
+    assert "call_failure Run.assert_recovered 1 of 1" in words
+    assert "no trial reached 'fallback' (f.py:3)" in words
 
 
 def test_strip_shows_the_worst_of_each_cell():

@@ -42,11 +42,15 @@ class TestLog:
 
     def all(self, kind: type[E], trial: int | None = None) -> list[E]:
         """Return the entries of one kind, of all trials or of one."""
-        return [
-            line.entry
-            for line in self.lines
-            if isinstance(line.entry, kind) and trial in (None, line.trial)
-        ]
+        return [*self._index.get((kind, trial), ())]  # type: ignore[list-item]
+
+    @functools.cached_property
+    def _index(self) -> Mapping[tuple[type[Entry], int | None], Sequence[Entry]]:
+        found: dict[tuple[type[Entry], int | None], list[Entry]] = {}
+        for line in self.lines:
+            for key in ((type(line.entry), line.trial), (type(line.entry), None)):
+                found.setdefault(key, []).append(line.entry)
+        return found
 
     @functools.cached_property
     def end(self) -> Test | None:

@@ -321,9 +321,9 @@ def visit_map(
         lanes.append(
             Lane(
                 f"{fault} at {site}",
-                f"{len(tried)} of {count_text(count, 'visit')} struck"
-                + (f", {len(wrong)} in failing trials" if wrong else ""),
-                runs=_runs(sorted(tried)),
+                f"{len(tried)} of {count_text(count, 'visit')}"
+                + (f", {len(wrong)} failing" if wrong else ""),
+                runs=_runs(sorted(tried.difference(wrong))),
                 units=count,
                 marks=_thin(
                     [
@@ -337,7 +337,7 @@ def visit_map(
     if not lanes:
         return None
     return Figure(
-        "The visits that a fault struck, over all trials.",
+        "The visits that a fault struck, over all trials. A visit in a failing trial is not green.",
         lanes[:MOST_LANES],
         ("first visit", "last visit"),
         ("struck", "failed"),

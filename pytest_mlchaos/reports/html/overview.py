@@ -6,7 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...core.entries import Judgement, Requests, StrikeEntry
+from ..fault_coverage import FaultCoverage, coverage_of, is_judged
+from ..guards import Guarded, guards_of
 from ..journal_reader import SessionLog
+from ..points import missed_points
 from ..text import count_text
 from .figures import fault_name
 from .test_view import OUTCOMES, TestView, seconds_text
@@ -57,6 +60,9 @@ class Page:
         matrix: The strikes by fault and site.
         untried: What searches left out, by test.
         environments: The versions of each distinct environment.
+        coverage: The fault coverage. It is empty without ``--mlchaos-cov``.
+        guards: The checks that saw each fault, the most frequent first.
+        missed: The points that no trial reached, in words.
         problems: What could not be read.
     """
 
@@ -66,6 +72,9 @@ class Page:
     matrix: Matrix
     untried: Sequence[tuple[TestView, Sequence[str]]]
     environments: Sequence[Sequence[tuple[str, str]]]
+    coverage: FaultCoverage
+    guards: Mapping[str, Sequence[Guarded]]
+    missed: Sequence[str]
     problems: Sequence[str]
 
     @property
@@ -114,8 +123,18 @@ def page_of(session: SessionLog) -> Page:
         _matrix(tests),
         untried,
         sorted(environments),
+        coverage_of(session),
+        _by_fault(guards_of(session)),
+        list(map(str, missed_points(session))),
         [_relative(problem) for problem in session.problems],
     )
+
+
+def _by_fault(guards: Iterable[Guarded]) -> dict[str, list[Guarded]]:
+    found: dict[str, list[Guarded]] = {}
+    for guard in guards:
+        found.setdefault(guard.fault, []).append(guard)
+    return found
 
 
 def _relative(problem: str) -> str:
@@ -173,6 +192,8 @@ def _matrix(tests: Iterable[TestView]) -> Matrix:
                 key = (fault_name(line.entry.fault), line.entry.site)
                 strikes[key] = strikes.get(key, 0) + 1
                 trials.setdefault(key, set()).add((line.test, line.trial))
+                if is_judged(line.entry, test.log.trials.get(line.trial), test.log, line.trial):
+                    judged.add((line.test, line.trial))
     sites = sorted({site for _, site in strikes})
     faults = sorted({fault for fault, _ in strikes})
     rows = [

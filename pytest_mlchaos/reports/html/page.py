@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.entries import Line, Progress, Timing
+from ..fault_coverage import STATES
 from ..journal_reader import SessionLog
 from ..text import quote
 from .overview import Page, page_of
@@ -90,6 +91,7 @@ def _template() -> Any:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["seconds"] = seconds_text
+    environment.globals["states"] = STATES
     # These texts are ours: constant files, and charts that hold numbers alone.
     environment.filters["ours"] = Markup
     environment.globals.update(

@@ -269,7 +269,9 @@ class TestView:
         end = self.log.end
         rows: list[tuple[str, str]] = []
         if end is not None and end.faults:
-            rows.append(("Declared faults", ", ".join(end.faults)))
+            rows.append(
+                ("Declared faults", ", ".join(one.removesuffix("()") for one in end.faults))
+            )
         if self.log.trials:
             rows.append(("Trials", f"{len(self.log.trials):,}, {len(self.failing):,} failed"))
         if self.strikes:
