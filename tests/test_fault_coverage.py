@@ -9,6 +9,7 @@ from pytest_mlchaos.core.entries import (
     Line,
     Recovery,
     Scope,
+    State,
     StrikeEntry,
     Touch,
     Trial,
@@ -99,6 +100,31 @@ def test_explorations_are_points():
     found = coverage_of(session(*entries, judged))
     assert states(found) == {"crash.state": "judged"}
     assert [(cell.fault, cell.strikes) for cell in found.points[0].cells] == [("crash", 7)]
+
+
+def test_crash_states_strike_the_files_that_they_are_about():
+    """The path of a state is relative to the work directory, which may be below the test's."""
+    found = coverage_of(
+        session(
+            Touch(point="storage run/ckpt-*.pt", function="a.py:save"),
+            Touch(point="storage run/best.pt", function="a.py:save"),
+            Exploration(number=0, states=3, tried=3, bad=0),
+            *(
+                State(
+                    exploration=0, state=f"ckpt-{n}.pt#1", verdict="recovered", path=f"ckpt-{n}.pt"
+                )
+                for n in (1, 2)
+            ),
+            Judgement(oracle="CrashReport.assert_recovers", verdict="passed", result=0),
+            Trial(outcome="passed"),
+        )
+    )
+    assert states(found) == {
+        "crash.state": "judged",
+        "storage run/best.pt": "unstruck",
+        "storage run/ckpt-*.pt": "judged",
+    }
+    assert [one.points for one in found.never_faulted] == [("storage run/best.pt",)]
 
 
 def test_functions_with_points_that_were_never_faulted():

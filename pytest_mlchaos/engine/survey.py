@@ -24,12 +24,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..core.fault_points import file_point
 from ..core.sites import Key
 from .controller import Controller
 from .scopes import INTERNAL_OPERATION, inside
 from .user_code import INTERPRETER, PACKAGE, current_project, is_installed, is_users
 
-__all__ = ["Survey", "call_point", "file_point", "function_text", "is_test_code", "user_frames"]
+__all__ = ["Survey", "call_point", "function_text", "is_test_code", "user_frames"]
 
 MAX_EVENTS = 5_000_000
 """The number of calls and returns after which a survey ends, so that a trial does not time out."""
@@ -50,18 +51,11 @@ OUTSIDE = (
 """The beginnings of the audit events for connections and new processes."""
 CODE_FILES = (".py", ".pyc", ".pyi", ".so", ".pyd", ".ini", ".toml", ".cfg")
 _HIDDEN = re.compile(r"(^|/)(__pycache__|\.[^/]+)(/|$)")
-_NUMBERS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b(?=\w*\d)[0-9a-f]{12,}\b|\d+")
-_RANDOM = re.compile(r"\btmp[a-z0-9_]{8}\b")
 USERS, LIBRARY, PASSED, OURS = range(4)
 """The kinds of code: the user's, a library's, code that a call only passes through (the wrappers
 of sites), and other code of this package, which does not belong to the user's call.
 """
 _WRAPPERS = os.path.join(PACKAGE, "sites") + os.sep
-
-
-def file_point(path: str) -> str:
-    """Return the fault point of a file: ``storage ckpt-*.pt``."""
-    return f"storage {_NUMBERS.sub('*', _RANDOM.sub('tmp*', path))}"
 
 
 def call_point(frame: types.FrameType) -> str:
@@ -166,7 +160,6 @@ class Survey:
     ) -> Any:
         if isinstance(key, str) and key.startswith("storage.") and (path := _path_of(payload)):
             self._touch(file_point(path), sys._getframe(1))
-            self._mark()
         return begin(key, payload, *more)
 
     def _touch(self, point: str, frame: types.FrameType) -> None:

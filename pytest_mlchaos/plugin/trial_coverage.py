@@ -18,6 +18,7 @@ import pytest
 
 from ..core.checks import last_check
 from ..core.entries import Entry, Guard, Recovery, Scope, StrikeEntry, Touch
+from ..core.fault_points import file_point, key_point
 from ..core.journal import Strike
 from ..core.phases import listened_by
 from ..core.recovery_blocks import Block, recovery_blocks
@@ -27,26 +28,15 @@ from ..engine.controller import Controller
 from ..engine.survey import (
     Survey,
     call_point,
-    file_point,
     function_text,
     is_test_code,
     user_frames,
 )
 from ..engine.user_code import PACKAGE, is_users, user_place
-from ..reports.text import site_text
 from .coverage_py import Contexts, find_contexts
 from .marks import DeclaredFault
 
-__all__ = ["StrikeFacts", "TestCoverage", "key_point"]
-
-
-def key_point(key: Key) -> str:
-    """Return the fault point of a site. The faults of one call share it, whatever they change."""
-    site, _, rest = site_text(key).partition(" ")
-    kind = site.partition(".")[0]
-    if kind == "storage":
-        return file_point(rest) if rest else kind
-    return f"{kind} {rest}" if kind == "call" else site
+__all__ = ["StrikeFacts", "TestCoverage"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from ..core.entries import (
@@ -16,11 +16,13 @@ from ..core.entries import (
     Judgement,
     Recovery,
     Scope,
+    State,
     StrikeEntry,
     Test,
     Touch,
     Trial,
 )
+from ..core.fault_points import file_point
 from .journal_reader import SessionLog, TestLog
 
 __all__ = [
@@ -34,8 +36,8 @@ __all__ = [
     "is_judged",
 ]
 
-State: TypeAlias = Literal["judged", "unjudged", "unstruck", "unvisited"]
-STATES: Mapping[State, str] = {
+PointState: TypeAlias = Literal["judged", "unjudged", "unstruck", "unvisited"]
+STATES: Mapping[PointState, str] = {
     "judged": "struck and judged",
     "unjudged": "struck, but not judged",
     "unstruck": "visited, and never struck",
@@ -62,7 +64,7 @@ class FaultCell:
     visited: bool = True
 
     @property
-    def state(self) -> State:
+    def state(self) -> PointState:
         """Return the state of the cell."""
         if self.judged:
             return "judged"
@@ -95,7 +97,7 @@ class FaultPoint:
         return self.name.partition(" ")[0]
 
     @property
-    def state(self) -> State:
+    def state(self) -> PointState:
         """Return the best state of its cells."""
         states = {cell.state for cell in self.cells}
         for state in ("judged", "unjudged"):
@@ -164,7 +166,7 @@ class FaultCoverage:
         """Return the recovery code that no fault has reached."""
         return tuple(one for one in self.recovery if not one.reached)
 
-    def count(self, state: State) -> int:
+    def count(self, state: PointState) -> int:
         """Return the number of fault points in a state."""
         return sum(point.state == state for point in self.points)
 
@@ -267,6 +269,19 @@ class _Collected:
             judged = judged or (isinstance(end, Test) and end.outcome == "failed")
             self._visits[CRASH_STATE] = self._visits.get(CRASH_STATE, 0) + found.states
             self._count(CRASH_STATE, "crash", found.tried, found.tried if judged else 0)
+            states = [one for one in test.all(State, line.trial) if one.exploration == found.number]
+            self._add_states(test, states, judged=judged)
+
+    def _add_states(self, test: TestLog, states: Sequence[State], *, judged: bool) -> None:
+        """Add the files that crash states are about: a crash struck their writes."""
+        touches = test.all(Touch)
+        for path in {one.path for one in states if one.path}:
+            number = sum(one.path == path for one in states)
+            point = file_point(path)
+            meant = {one.point for one in touches if _is_below(one.point, point)} or {point}
+            for name in meant:
+                self._count(name, "crash", number, number if judged else 0)
+            self._struck |= {(one.point, one.function) for one in touches if one.point in meant}
 
     def _count(self, point: str, fault: str, strikes: int, judged: int) -> None:
         cell = self._cells.setdefault((point, fault), [0, 0])
@@ -320,6 +335,12 @@ def _point_of_visits(name: str) -> str:
     if site.partition(".")[0] == "storage":
         return ""
     return f"call {rest}" if site.partition(".")[0] == "call" else name
+
+
+def _is_below(point: str, relative: str) -> bool:
+    """Return True if a file is this one, whose path is relative to a directory of the test."""
+    path, tail = point.partition(" ")[2], relative.partition(" ")[2]
+    return point.startswith("storage ") and (path == tail or path.endswith(f"/{tail}"))
 
 
 def _is_meant(declared: str, point: str) -> bool:
