@@ -87,12 +87,12 @@ def _run(folder: Path, test: str, *, line: bool) -> bytes:
     return b"".join(written)
 
 
-def _steps(quick: bool) -> Figure:
-    """Measure one step of the progress, which is at most written five times a second."""
+def _steps(quick: bool, what: str, every: float) -> Figure:
+    """Measure one step of the progress. It is written if ``every`` seconds have passed."""
     ours, theirs = pty.openpty()
     reader = threading.Thread(target=_read, args=(ours, []), daemon=True)
     reader.start()
-    line = ProgressLine(theirs, lambda: 10, lambda: 100, SECONDS_BETWEEN_LINES)
+    line = ProgressLine(theirs, lambda: 10, lambda: 100, every)
 
     def seconds(listener: Callable[[Step], None] | None) -> float:
         with followed_by(listener):
@@ -109,7 +109,7 @@ def _steps(quick: bool) -> Figure:
     os.close(theirs)
     reader.join()
     os.close(ours)
-    return compare("a step of the progress", samples, "shown", "not shown", _microseconds, "µs")
+    return compare(what, samples, "shown", "not shown", _microseconds, "µs")
 
 
 def _microseconds(one: float, other: float) -> float:
@@ -123,7 +123,10 @@ def _cpu() -> float:
 
 def measure(quick: bool) -> list[Figure]:
     """Measure the seconds and the CPU seconds of whole processes, in turns."""
-    figures = [_steps(quick)]
+    figures = [
+        _steps(quick, "a step of the progress", SECONDS_BETWEEN_LINES),
+        _steps(quick, "a step that is written, at most five times a second", 0),
+    ]
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         (folder / "pytest.ini").write_text("[pytest]\n")

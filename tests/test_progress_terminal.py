@@ -15,8 +15,12 @@ pytest.importorskip("pyte", reason="the terminal needs pexpect and pyte")
 from tests.terminal import Terminal
 
 SHOWN = re.compile(rb"\x1b\[K ([^\x1b]+)\x1b\[(\d+)D")
-MODES = [[], ["-s"], ["-v"], ["-n2"]]
-NAMES = ["plain", "no-capture", "verbose", "xdist"]
+MODES = [
+    pytest.param([], id="plain"),
+    pytest.param(["-s"], id="no-capture", marks=pytest.mark.slow),
+    pytest.param(["-v"], id="verbose", marks=pytest.mark.slow),
+    pytest.param(["-n2"], id="xdist"),
+]
 OFTEN = """
     from pytest_mlchaos.plugin import progress_line
     progress_line.SECONDS_BETWEEN_SCROLLED_LINES = 0.1
@@ -194,7 +198,7 @@ def test_quiet_shows_no_progress(on_terminal):
     assert not terminal.find("crash states")
 
 
-@pytest.mark.parametrize("mode", MODES, ids=NAMES)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("test", "text"),
     [
