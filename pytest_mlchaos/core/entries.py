@@ -407,11 +407,11 @@ class Touch(Entry):
 @_kind("guard")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Guard(Entry):
-    """An exception came up after a strike. Recorded with ``--mlchaos-cov``.
+    """An exception came up after a strike, or a handler ran. Recorded with ``--mlchaos-cov``.
 
     Attributes:
-        error: Its type.
-        place: The user's line that raised it, as ``features.py:12 in load``.
+        error: The type of the exception, or the handler, as ``except ValueError``.
+        place: The user's line that raised it, as ``features.py:12 in load``, or the handler's.
         injected: True if the fault itself raised it.
     """
 

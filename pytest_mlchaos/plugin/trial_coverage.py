@@ -25,6 +25,7 @@ from ..core.recovery_blocks import Block, recovery_blocks
 from ..core.results import Result
 from ..core.sites import Key
 from ..engine.controller import Controller
+from ..engine.scopes import INTERNAL_OPERATION, within
 from ..engine.survey import (
     Survey,
     call_point,
@@ -165,6 +166,9 @@ class TestCoverage:
             ordinary, after = self._ordinary.get(file, set()), struck.get(file, set())
             for block in _blocks_of(file):
                 reached = trial.reached(file, block, after, ordinary)
+                if reached and block.what.startswith("except"):
+                    place = f"{Path(file).name}:{block.line}"
+                    trial.guards.add((block.what, place, False))
                 self._blocks[file, block] = self._blocks.get((file, block), False) or reached
 
 
@@ -333,7 +337,9 @@ class _Trial:
                 return ""
             self._context = after
             try:
-                return self._contexts.switch(self._names[after])
+                # coverage.py writes to its own database.
+                with within(INTERNAL_OPERATION):
+                    return self._contexts.switch(self._names[after])
             except Exception as error:  # noqa: BLE001  # a measurement must not fail the test
                 self._give_up(error)
                 return ""
@@ -342,9 +348,10 @@ class _Trial:
         if self._contexts is None:
             return
         try:
-            self._contexts.switch(before)
-            for after, name in self._names.items():
-                self._lines[after] = self._contexts.lines(name, is_users)
+            with within(INTERNAL_OPERATION):
+                self._contexts.switch(before)
+                for after, name in self._names.items():
+                    self._lines[after] = self._contexts.lines(name, is_users)
         except Exception as error:  # noqa: BLE001  # a measurement must not fail the test
             self._give_up(error)
 

@@ -11,7 +11,7 @@ import signal
 import textwrap
 import unittest
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .. import errors
-from ..core.entries import Curve, Entry, Line, StrikeEntry, Timing, without_times
+from ..core.entries import Curve, Entry, Judgement, Line, StrikeEntry, Timing, without_times
 from ..core.entries import Trial as TrialEntry
 from ..core.interrupts import Uninterruptible, uninterruptible
 from ..core.journal import Strike
 from ..core.privacy import error_text, shows_values
 from ..core.recording import recorded_by
-from ..core.results import describe_unjudged
+from ..core.results import HandedResult, describe_unjudged
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.controller import Controller
@@ -212,6 +212,8 @@ class Body:
         entries.append(
             Timing(of="trial", start=round(start[0], 6), seconds=perf_counter() - start[1])
         )
+        if error is None:
+            entries += _looks(controller.results)
         entries += controller.points.entries()
         strikes = [StrikeEntry.of(strike) for strike in controller.journal.in_order()]
         if self.coverage is not None:
@@ -248,6 +250,13 @@ class Body:
         self._patches.sweep(
             thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames)
         )
+
+
+def _looks(results: Iterable[HandedResult]) -> Iterator[Judgement]:
+    """Yield a judgement for each result of which the test only read public attributes."""
+    for one in results:
+        if one.looked and not one.asserted:
+            yield Judgement(oracle="attributes", verdict="passed", result=one.number)
 
 
 def _coverage_of(item: pytest.Function) -> TestCoverage | None:
