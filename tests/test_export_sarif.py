@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -104,8 +105,6 @@ def test_rules_lead_to_the_documentation():
 
 def moved(entry):
     """Return an entry as a later run records it: lines and numbers differ."""
-    import dataclasses
-
     changed = {}
     for name in ("place", "cause", "message", "what"):
         text = getattr(entry, name, "")
@@ -124,6 +123,21 @@ def test_fingerprints_are_stable():
     assert len(set(first)) == len(first)
     lines = [(line.test, line.trial, moved(line.entry)) for line in everything().lines()]
     assert prints(sarif.log(session(*lines))) == first
+
+
+def test_an_interrupted_test_has_what_was_found():
+    """Ctrl-C ends an exploration, and its failures are results."""
+    lines = [
+        (line.test, line.trial, dataclasses.replace(line.entry, outcome="interrupted"))
+        if isinstance(line.entry, entries.Test)
+        else (line.test, line.trial, line.entry)
+        for line in everything().tests[CRASHES].lines
+    ]
+    log = sarif.log(session(*lines))
+    assert [one["ruleId"] for one in results(log)[CRASHES]] == ["crash-failed", "crash-diverged"]
+    assert log["runs"][0]["invocations"][0]["executionSuccessful"] is False
+    end = entries.Test(outcome="interrupted")
+    assert sarif.log(session((CRASHES, 0, end)))["runs"][0]["results"] == []
 
 
 def test_what_could_not_be_read_is_a_notification():

@@ -105,7 +105,10 @@ def findings(session: SessionLog) -> list[Finding]:
 
 
 def findings_of(test: TestLog) -> list[Finding]:
-    """Return the causes of a test's failure, as the terminal orders them. None if it passed."""
+    """Return the causes of a test's failure, as the terminal orders them.
+
+    An interrupted test has those that were found until then.
+    """
     return list(_distinct(_of_test(test)))
 
 
@@ -134,10 +137,12 @@ def spot_of_test(test: TestLog) -> Spot:
 
 
 def _of_test(test: TestLog) -> Iterator[Finding]:
-    if test.outcome != "failed":
+    if test.outcome not in ("failed", "interrupted"):
         return
     found = [*_from_states(test), *_from_trials(test)]
-    yield from found or [_from_end(test)]
+    if not found and test.outcome == "failed":
+        found.append(_from_end(test))
+    yield from found
 
 
 def _distinct(found: Iterable[Finding]) -> Iterator[Finding]:
