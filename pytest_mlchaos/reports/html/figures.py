@@ -149,36 +149,25 @@ def strip_of(kinds: Sequence[str]) -> Strip | None:
 
 def crash_figure(exploration: Exploration, states: Sequence[State]) -> Figure:
     """Return the crash states over the writes of the golden run: one lane for each file."""
-    steps = max([exploration.steps, 1, *(state.step for state in states)])
+    steps = max([exploration.steps, 0, *(state.step for state in states)])
     names = {state.path for state in states} | {path for _, path in exploration.saves}
-    bad = [state for state in states if state.verdict != "recovered"]
-    by_path = {name: [state for state in states if state.path == name] for name in names}
-    ranked = sorted(
-        names,
-        key=lambda name: (
-            -sum(one in bad for one in by_path[name]) if len(bad) < 500 else 0,
-            -len(by_path[name]),
-            name,
-        ),
-    )
-    lanes = []
-    for name in ranked[:MOST_LANES]:
-        wrong = [state for state in by_path[name] if state.verdict != "recovered"]
-        fine = [state for state in by_path[name] if state.verdict == "recovered"]
-        saves = [step for step, path in exploration.saves if path == name]
-        lanes.append(
-            Lane(
-                name or "(no file)",
-                _notes((len(saves), "save"), (len(by_path[name]), "state"), (len(wrong), "bad")),
-                ticks=strokes(FULL * step / steps for step in saves),
-                quiet=strokes(FULL * state.step / steps for state in fine),
-                marks=_state_marks(wrong, steps),
-            )
+    rows = [_states_of(name, exploration, states) for name in sorted(names)]
+    rows.sort(key=lambda row: (-len(row.bad), -len(row.states), row.path))
+    places = _places(states, steps)
+    lanes = [
+        Lane(
+            row.path or "(no file)",
+            _notes((row.saves, "save"), (len(row.states), "state"), (len(row.bad), "bad")),
+            ticks=strokes(
+                FULL * step / (steps + 1) for step, path in exploration.saves if path == row.path
+            ),
+            quiet=strokes(places[state] for state in row.states if state.verdict == "recovered"),
+            marks=_state_marks(row.bad, places),
         )
+        for row in rows[:MOST_LANES]
+    ]
     more = (
-        f" {len(ranked) - MOST_LANES} more files are in the table."
-        if len(ranked) > MOST_LANES
-        else ""
+        f" {len(rows) - MOST_LANES} more files are in the table." if len(rows) > MOST_LANES else ""
     )
     counts = _count(state.verdict for state in states)
     told = ", ".join(f"{number} {verdict}" for verdict, number in counts.items()) or "none tried"
@@ -191,27 +180,60 @@ def crash_figure(exploration: Exploration, states: Sequence[State]) -> Figure:
         ("File", "Saves", "States", *(verdict.capitalize() for verdict in counts)),
         [
             (
-                name or "(no file)",
-                str(sum(path == name for _, path in exploration.saves)),
-                str(len(by_path[name])),
-                *(str(sum(one.verdict == verdict for one in by_path[name])) for verdict in counts),
+                row.path or "(no file)",
+                str(row.saves),
+                str(len(row.states)),
+                *(str(sum(one.verdict == verdict for one in row.states)) for verdict in counts),
             )
-            for name in ranked
+            for row in rows
         ],
     )
 
 
-def _state_marks(states: Sequence[State], steps: int) -> list[Mark]:
-    """Return one mark for each place, of the most severe verdict there."""
-    places: dict[float, list[State]] = {}
+@dataclasses.dataclass(frozen=True, slots=True)
+class _OfFile:
+    """The crash states about one file."""
+
+    path: str
+    saves: int
+    states: Sequence[State]
+    bad: Sequence[State]
+
+
+def _states_of(path: str, exploration: Exploration, states: Sequence[State]) -> _OfFile:
+    here = [state for state in states if state.path == path]
+    bad = [state for state in here if state.verdict != "recovered"]
+    return _OfFile(path, sum(one == path for _, one in exploration.saves), here, bad)
+
+
+def _places(states: Sequence[State], steps: int) -> dict[State, float]:
+    """Return the position of each state. Those of one step share the way to the next one."""
+    by_step: dict[int, list[State]] = {}
     for state in states:
-        share = state.step / steps
-        places.setdefault(round(round(share * MOST_MARKS) / MOST_MARKS * FULL, 1), []).append(state)
+        by_step.setdefault(state.step, []).append(state)
+    return {
+        state: FULL * (step + number / len(here)) / (steps + 1)
+        for step, here in by_step.items()
+        for number, state in enumerate(here)
+    }
+
+
+def _state_marks(states: Sequence[State], places: Mapping[State, float]) -> list[Mark]:
+    """Return one mark for each place, of the most severe verdict there."""
+    cells: dict[float, list[State]] = {}
+    for state in states:
+        cells.setdefault(round(places[state] * MOST_MARKS / FULL) / MOST_MARKS, []).append(state)
     marks = []
-    for x, here in sorted(places.items()):
+    for share, here in sorted(cells.items()):
         first = min(here, key=lambda one: BAD.index(one.verdict) if one.verdict in BAD else 9)
         more = f", and {len(here) - 1} more" if len(here) > 1 else ""
-        marks.append(Mark(x, first.verdict, f"{first.verdict}: {first.what or first.state}{more}"))
+        marks.append(
+            Mark(
+                round(FULL * share, 1),
+                first.verdict,
+                f"{first.verdict}: {first.what or first.state}{more}",
+            )
+        )
     return marks
 
 
