@@ -184,6 +184,7 @@ def test_search_shows_its_schedules(on_terminal):
     assert any(re.match(r"test_search · schedules \d+/12", text) for text in texts), texts
 
 
+@pytest.mark.slow
 def test_search_over_worlds_counts_worlds(on_terminal):
     """If each trial runs one."""
     pytest.importorskip("torch")
