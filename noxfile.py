@@ -215,7 +215,10 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def browser(session: nox.Session) -> None:
-    """Open the HTML report in a browser: Debian's packages chromium, chromium-driver and npm."""
+    """Open the HTML report in a real browser.
+
+    It needs Debian's packages chromium, chromium-driver and npm. Chrome works, too.
+    """
     session.install(".", *REPORT, "selenium>=4.20", "pytest-timeout")
     folder = pathlib.Path(session.create_tmp())
     session.run("npm", "install", "--no-save", "--prefix", str(folder), "axe-core@4", external=True)

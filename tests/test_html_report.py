@@ -513,6 +513,27 @@ def test_ten_thousand_failures_are_all_there():
     assert "All 10000" in text
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_ten_thousand_tests_share_rows(fails):
+    """Each test is named. Those that fail keep their cause."""
+    outcome = "failed" if fails else "passed"
+    lines = []
+    for number in range(10_000):
+        name = f"tests/test_{number // 500}.py::test_case[{number}]"
+        trial = entries.Trial(
+            outcome=outcome, cause=f"E: cause {number}" if fails else "", error="E" if fails else ""
+        )
+        lines += [Line(name, 1, trial), end(name, outcome, trials=1)]
+    text = rendered(*lines)
+    assert len(text.encode()) < 1_000_000
+    assert not Reader(text).wrong
+    assert len(set(re.findall(r"test_case\[(\d+)\]", text))) == 10_000
+    if fails:
+        assert len(set(re.findall(r"E: cause (\d+)", text))) == 10_000
+    counts = map(int, re.findall(r'data-count="(\d+)"', text))
+    assert sum(counts) + page.MOST_ROWS == 10_000
+
+
 def test_journal_is_embedded_whole_if_it_is_small():
     """It unpacks to the lines of the test."""
     lines = synthetic_journal.world("t.py::t", hung=True)

@@ -1,4 +1,4 @@
-"""The report in a real browser: Debian's ``chromium`` and its driver, by Selenium."""
+"""The report in a real browser: Debian's ``chromium``, or Chrome, and its driver, by Selenium."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from pytest_mlchaos.plugin.live import LiveReport
 from pytest_mlchaos.reports import html
 from pytest_mlchaos.reports.html.live import LivePage, server_of
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
 AXE = os.environ.get("MLCHAOS_AXE")
 """The path of ``axe.min.js``, for the checks of accessibility."""
 

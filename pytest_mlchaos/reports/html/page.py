@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -20,10 +21,13 @@ from .vega_charts import latency_chart, loss_chart
 
 __all__ = ["render"]
 
-MOST_CHARTS = 24
-"""The number of passing tests with charts and a timeline. Tests that fail always have them."""
-MOST_SECTIONS = 100
-"""The number of passing tests with figures."""
+PASSING = ("passed", "skipped")
+MOST_CHARTS = {True: 24, False: 80}
+"""The number of tests with charts and a timeline: passing ones, and others."""
+MOST_SECTIONS = {True: 100, False: 160}
+"""The number of tests with figures. The text of a failure does not count as one."""
+MOST_ROWS = 400
+"""The number of tests of one outcome with a row of their own. The others share one row a file."""
 MOST_JOURNAL_BYTES = 200_000
 """The size of all embedded journals."""
 ALL = 1_000_000_000
@@ -45,21 +49,27 @@ The lists of failures on the page are always whole.
 
 
 class Budget:
-    """Decide how much of the passing tests fits into the page. Failures are always whole."""
+    """Decide how much of each test fits into the page. The text of a failure comes first."""
 
     def __init__(self, page: Page) -> None:
-        passing = [test.id for test in page.tests if test.outcome in ("passed", "skipped")]
-        self._no_charts = frozenset(passing[MOST_CHARTS:])
-        self._no_figures = frozenset(passing[MOST_SECTIONS:])
-        self.journals = _journals(page.tests)
+        self.tests, self.folded = _folded(page.tests)
+        self.has_row = frozenset(test.id for test in self.tests)
+        charts: set[str] = set()
+        figures: set[str] = set()
+        for passing in (True, False):
+            some = [one.id for one in self.tests if (one.outcome in PASSING) == passing]
+            charts.update(some[: MOST_CHARTS[passing]])
+            figures.update(some[: MOST_SECTIONS[passing]])
+        self._charts, self._figures = frozenset(charts), frozenset(figures)
+        self.journals = _journals(self.tests)
 
     def charts(self, test: TestView) -> bool:
         """Return True if the test has charts."""
-        return test.id not in self._no_charts
+        return test.id in self._charts
 
     def figures(self, test: TestView) -> bool:
         """Return True if the test has figures."""
-        return test.id not in self._no_figures
+        return test.id in self._figures
 
 
 def render(session: SessionLog, *, live: bool = False) -> str:
@@ -105,6 +115,45 @@ def _template() -> Any:
 @functools.cache
 def _asset(name: str) -> str:
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Folded:
+    """Tests that share a row, because there are too many.
+
+    Attributes:
+        outcome: Their outcome.
+        folder: Their file.
+        lines: A line for each: its name, and what it found if it did not pass.
+        faults: Their faults.
+    """
+
+    outcome: str
+    folder: str
+    lines: Sequence[str]
+    faults: Sequence[str]
+
+
+def _folded(tests: Sequence[TestView]) -> tuple[list[TestView], list[Folded]]:
+    """Return the tests with a row of their own, and the others by outcome and file."""
+    counts: dict[str, int] = {}
+    rows: list[TestView] = []
+    shared: dict[tuple[str, str], list[TestView]] = {}
+    for test in tests:
+        counts[test.outcome] = counts.get(test.outcome, 0) + 1
+        if counts[test.outcome] <= MOST_ROWS:
+            rows.append(test)
+        else:
+            shared.setdefault((test.outcome, test.folder), []).append(test)
+    return rows, [
+        Folded(
+            outcome,
+            folder,
+            [test.name if outcome in PASSING else f"{test.name}  {test.headline}" for test in some],
+            sorted({fault for test in some for fault in test.faults}),
+        )
+        for (outcome, folder), some in shared.items()
+    ]
 
 
 def _journals(tests: Sequence[TestView]) -> dict[str, tuple[str, int, int]]:

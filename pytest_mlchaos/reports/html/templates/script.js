@@ -26,16 +26,18 @@
   }
   function filter() {
     const words = query.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
+    let shown = 0, total = 0;
     const tests = all(".test");
     for (const test of tests) {
       const fits = (!wanted.size || wanted.has(test.dataset.outcome)) && words.every((word) => textOf(test).includes(word));
       test.hidden = !fits;
-      shown += fits;
+      const count = Number(test.dataset.count ?? 1);
+      total += count;
+      shown += fits ? count : 0;
     }
     for (const chip of all(".chip")) chip.setAttribute("aria-pressed", String(wanted.has(chip.dataset.outcome)));
-    one(".shown").textContent = shown === tests.length ? "" : `${shown} of ${tests.length} tests`;
-    one(".none").hidden = shown > 0 || !tests.length;
+    one(".shown").textContent = shown === total ? "" : `${shown} of ${total} tests`;
+    one(".none").hidden = shown > 0 || !total;
   }
   function find(text) {
     query = text;
