@@ -20,7 +20,15 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self.written = b""
         variables = {**os.environ, "TERM": "xterm-256color", **environment}
-        for name in ("CI", "COLUMNS", "LINES", "PY_COLORS", "NO_COLOR", "FORCE_COLOR"):
+        for name in (
+            "CI",
+            "BUILD_NUMBER",
+            "COLUMNS",
+            "LINES",
+            "PY_COLORS",
+            "NO_COLOR",
+            "FORCE_COLOR",
+        ):
             if name not in environment:
                 variables.pop(name, None)
         self._child = pexpect.spawn(

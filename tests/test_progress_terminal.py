@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from tests.cases_progress import CTRL_C, JOB, SEARCH, SOUND, WORLD, command
+from tests.progress_jobs import CTRL_C, JOB, SEARCH, SOUND, WORLD, command
 
 pytest.importorskip("pexpect", reason="the terminal needs pexpect and pyte")
 pytest.importorskip("pyte", reason="the terminal needs pexpect and pyte")

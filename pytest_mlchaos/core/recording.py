@@ -50,7 +50,7 @@ def is_recording() -> bool:
 
 
 def judged(
-    name: str, result: int | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    name: str, result: int | None, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
 ) -> R:
     """Call an oracle, and record its verdict.
 
