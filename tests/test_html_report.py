@@ -535,12 +535,14 @@ def test_ten_thousand_tests_share_rows(fails):
 
 
 def test_journal_is_embedded_whole_if_it_is_small():
-    """It unpacks to the lines of the test."""
+    """It unpacks to the lines of the test, with the timings last."""
     lines = synthetic_journal.world("t.py::t", hung=True)
     text = rendered(*lines)
     packed = re.search(r'data-packed="([^"]*)"', text)[1]
     unpacked = gzip.decompress(base64.b64decode(packed)).decode()
-    assert unpacked == "\n".join(line.text() for line in lines)
+    timed = [line for line in lines if isinstance(line.entry, entries.Timing)]
+    rest = [line for line in lines if not isinstance(line.entry, entries.Timing)]
+    assert unpacked == "\n".join(line.text() for line in [*rest, *timed])
     assert f"{len(lines)} lines" in text
 
 
@@ -614,6 +616,42 @@ def test_missing_library_names_the_install_to_run(monkeypatch):
         ),
     ):
         html.check()
+
+
+def run_pytest(folder, *arguments):
+    """A session of pytest in a process of its own."""
+    (folder / "test_it.py").write_text(
+        "from pytest_mlchaos import chaos\n"
+        "def call():\n    return 1\n"
+        "@chaos.call_failure(target='test_it:call', at=0)\n"
+        "def test_call(mlchaos):\n    call()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_option_writes_the_report_of_a_session(tmp_path):
+    """The same report is made later from the journal."""
+    done = run_pytest(tmp_path, "--mlchaos-report=out/report.html", "--mlchaos-journal=j.jsonl")
+    assert done.returncode == 1, done.stderr
+    text = (tmp_path / "out/report.html").read_text()
+    assert "1 of 1 chaos test fails" in text
+    assert "<code>@chaos.call_failure(" in section(text, "test_call")
+    subprocess.run(
+        [sys.executable, "-m", "pytest_mlchaos", "report", "j.jsonl", "-o", "later.html"],
+        cwd=tmp_path,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    assert (tmp_path / "later.html").read_text() == text
+
+
+def test_option_refuses_a_directory_at_the_start(tmp_path):
+    """No test runs."""
+    done = run_pytest(tmp_path, f"--mlchaos-report={tmp_path}")
+    assert done.returncode == 4
+    assert "--mlchaos-report must be a file, got" in done.stderr
+    assert "test session starts" not in done.stdout
 
 
 def test_importing_the_entry_point_loads_no_library():

@@ -176,7 +176,8 @@ def _journals(tests: Sequence[TestView]) -> dict[str, tuple[str, int, int]]:
 def _selected(test: TestView, passing: int, failing: int) -> Sequence[Line]:
     """Return the lines of the test, of its first passing and failing trials, and of the shown one."""
     if passing == ALL:
-        return test.log.lines
+        # In a file, timings are after all others. The session itself has them in between.
+        return sorted(test.log.lines, key=lambda line: isinstance(line.entry, (Timing, Progress)))
     kept = {0, test.shown_trial, *sorted(test.failing)[:failing]}
     kept.update(sorted(test.log.trials.keys() - test.failing.keys())[:passing])
     return [
