@@ -29,6 +29,8 @@ CUT_OFF = ("--timeout=600", "--timeout-method=thread")
 LIGHTNING = "pytorch-lightning"
 TRANSFORMERS = ("transformers", "accelerate")
 """Trainers that the faults strike unmodified."""
+KINDS = ("scikit-learn", "optuna")
+"""What the projects of ``examples/kinds`` need besides."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
 REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")
@@ -135,6 +137,7 @@ def tests(session: nox.Session) -> None:
         *REPORT,
         LIGHTNING,
         *TRANSFORMERS,
+        *KINDS,
     )
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
 
