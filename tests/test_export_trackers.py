@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from pytest_mlchaos.core import entries
 from pytest_mlchaos.errors import BadArgument, MissingExtra
 from pytest_mlchaos.export import mlflow, wandb
 from pytest_mlchaos.reports.collector import write_journal
@@ -71,6 +72,15 @@ def test_the_figures_are_those_of_the_session():
         "version.torch": "2.13.0",
     }
     assert passed.tags["mlchaos.verdict"] == "passed"
+
+
+def test_what_was_not_measured_is_left_out():
+    """Without steps, the lost ones are not known. A trial without an exploration has no states."""
+    explored = entries.Exploration(number=0, states=3, tried=3, bad=0)
+    figures = of_session(session(("t.py::test", 1, explored)))
+    assert figures.metrics["crash_states"] == 3
+    assert not {"lost_steps.max", "restart_seconds", "seconds"} & figures.metrics.keys()
+    assert "crash_states" not in of_test(everything().tests[PASSED]).metrics
 
 
 def test_mlflow_has_a_run_for_the_session_and_one_for_each_test(store, journal, tmp_path):

@@ -123,6 +123,7 @@ def test_junit_has_properties_by_name(project, mode):
     explored = found["test_any_moment"]
     assert explored["mlchaos.states"] == explored["mlchaos.states.tried"] == "3"
     assert explored["mlchaos.states.bad"] == "1"
+    assert "mlchaos.lost_steps" not in explored  # no step of torch was seen
     assert explored["mlchaos.reproduce"] == '@chaos.crash(state="state.json@0#0")'
     assert explored["mlchaos.help"].endswith("howto/crashes/#read-the-report")
 

@@ -127,19 +127,14 @@ def _row(test: TestLog, row: Sequence[str]) -> str:
 
 
 def _details(finding: Finding) -> str:
-    """Return a failure that opens by a click.
-
-    The tags keep Markdown from reading the text. A line without text would end them, so it gets a
-    space.
-    """
+    """Return a failure that opens by a click. ``<pre>`` keeps Markdown from reading the text."""
     text = "\n".join([_cut(finding.text), *finding.how_to_repeat()])
-    shown = "\n".join(line or " " for line in html.escape(text, quote=False).split("\n"))
     name = name_of(finding.test)
     return (
         f"<details><summary>{_code(name)}: {html.escape(_cut(finding.title, 200))}</summary>\n\n"
         f"{_code(str(finding.spot))} · "
         f'<a href="{finding.rule.help}">{html.escape(finding.rule.id)}</a>\n\n'
-        f"<pre>{shown}</pre>\n</details>\n"
+        f"<pre>{html.escape(text, quote=False)}</pre>\n</details>\n"
     )
 
 
