@@ -249,3 +249,63 @@ def test_failing_trials_judge_their_strikes(example):
         "call_failure  OSError (the fault's own)            2 of 2 trials",
         "call_failure  ValueError at test_it.py:",
     )
+
+
+def test_checks_are_seen_where_they_end(example):
+    """An exception that the test expects, one of a pipeline, and one of a request."""
+    outcome = example.with_tests(
+        """
+        import pytest
+
+        def send():
+            return 1
+
+        def checked(*_):
+            try:
+                value = send()
+            except OSError:
+                value = 2
+            if value != 1:
+                raise ValueError("bad")
+
+        @chaos.call_failure(target="test_it:send", error=OSError(5, "no"), at=0)
+        def test_expected():
+            with pytest.raises(ValueError):
+                checked()
+
+        @chaos.call_failure(target="test_it:send", error=OSError(5, "no"), at=0)
+        def test_pipeline(mlchaos):
+            assert mlchaos.pipeline(checked).error is not None
+
+        @chaos.call_failure(target="test_it:send", error=OSError(5, "no"), at=0)
+        def test_service(mlchaos):
+            service = mlchaos.serve(checked)
+            assert service.drive([1, 2]).error_rate == 0.5
+        """
+    ).run("--mlchaos-cov", passed=3)
+    outcome.has("ValueError at test_it.py:14 in checked  3 of 3 trials")
+    assert rows(outcome.text)["call test_it:send"] == ("judged", "call_failure 3")
+
+
+def test_each_load_is_judged_by_itself(example):
+    """A judgement on the first load says nothing about a strike in the second."""
+    outcome = example.with_tests(
+        """
+        def send():
+            return 1
+
+        def handler(request):
+            try:
+                return send()
+            except OSError:
+                return 1
+
+        @chaos.call_failure(target="test_it:send", error=OSError(5, "no"), at=3)
+        @chaos.settings(allow_quiet=True)
+        def test_service(mlchaos):
+            service = mlchaos.serve(handler)
+            service.drive([1, 2]).assert_slo(error_rate=0.5)
+            service.drive([1, 2])
+        """
+    ).run("--mlchaos-cov", passed=1)
+    assert rows(outcome.text)["call test_it:send"] == ("not judged", "call_failure 1 (not judged)")

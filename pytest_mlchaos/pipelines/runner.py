@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.journal import Strike
+from ..core.phases import raised
 from ..core.privacy import error_text
 from ..core.records import Attempt, FileState, Output, Record
 from ..engine import randomness
@@ -134,6 +135,7 @@ class Pipeline(Supervisor):
                 # An error of the test. A verdict comes from a check in the pipeline, so it is an
                 # outcome.
                 raise
+            raised(error)
             return None, error
         if controller.crash is not None:
             place = describe_swallower(controller.crash)

@@ -11,8 +11,9 @@ import re
 import sys
 import threading
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +190,8 @@ class _Trial:
         self._pid = os.getpid()
         self._found: list[tuple[Strike, StrikeFacts]] = []
         self._has_struck = False
+        # The facts of strikes inside a subject.
+        self._inside: set[int] = set()
         self._phases: list[bool] = []
         self._lock = threading.Lock()
         self._context: bool | None = None
@@ -218,8 +221,10 @@ class _Trial:
             through=tuple(sorted({*_calls_out(frame, self._code)})),
             function=function_text(own[0].f_code) if own else "",
             line=0 if test is None else test.f_lineno,
-            result=len(self._controller.results) if self._controller.inside else None,
+            result=len(self._controller.results),
         )
+        if self._controller.inside:
+            self._inside.add(id(facts))
         self._found.append((strike, facts))
         self._has_struck = True
         self._switch()
@@ -265,6 +270,9 @@ class _Trial:
         """Keep the lines that run inside."""
         original = contextlib.suppress.__exit__
         contextlib.suppress.__exit__ = _noting(original, self)  # type: ignore
+        expecting = type(pytest.raises(Exception))
+        leave = expecting.__exit__
+        expecting.__exit__ = _noting_expected(leave, self)  # type: ignore
         before = self._switch()
         try:
             yield
@@ -273,6 +281,7 @@ class _Trial:
             raise
         finally:
             contextlib.suppress.__exit__ = original  # type: ignore[method-assign]
+            expecting.__exit__ = leave  # type: ignore[method-assign]
             self._phases.clear()
             for injected in self._controller.injected:
                 self.raised(injected)
@@ -281,18 +290,12 @@ class _Trial:
     def facts(self, strike: Strike) -> StrikeFacts | None:
         """Return what is known of a strike."""
         found = next((facts for one, facts in self._found if one is strike), None)
-        if found is not None and found.result is None:
-            # A load is made of the strikes since its service was started.
-            number = next(
-                (
-                    number
-                    for number, result in enumerate(self._controller.results)
-                    if result.what == "service.drive" and result.struck
-                ),
-                None,
-            )
-            found = dataclasses.replace(found, result=number)
-        return found
+        if found is None or id(found) in self._inside:
+            return found
+        # A service is no subject that is running: a load has the strikes since the one before.
+        results = self._controller.results[found.result : (found.result or 0) + 1]
+        is_load = any(one.what == "service.drive" for one in results)
+        return found if is_load else dataclasses.replace(found, result=None)
 
     def lines(self) -> tuple[Mapping[str, set[int]], Mapping[str, set[int]]]:
         """Return the lines that ran before a strike, and those after one, by file."""
@@ -405,16 +408,28 @@ def _calls_out(frame: types.FrameType | None, last: types.CodeType | None) -> It
         frame = frame.f_back
 
 
-def _noting(original: object, trial: _Trial) -> object:
+def _noting(original: Callable[..., Any], trial: _Trial) -> Callable[..., Any]:
     """Return ``contextlib.suppress.__exit__``, with a note of the errors that it ends."""
 
-    @functools.wraps(original)  # type: ignore[arg-type]
-    def leave(self: object, kind: object, error: object, trace: object) -> object:
-        ended = original(self, kind, error, trace)  # type: ignore[operator]
+    @functools.wraps(original)
+    def leave(self: object, kind: object, error: object, trace: object) -> Any:
+        ended = original(self, kind, error, trace)
         if ended and error is not None:
             frame = sys._getframe(1)
             trial.suppressed(frame.f_code.co_filename, frame.f_lineno)
         return ended
+
+    return leave
+
+
+def _noting_expected(original: Callable[..., Any], trial: _Trial) -> Callable[..., Any]:
+    """Return the ``__exit__`` of ``pytest.raises``, with a note of the exception."""
+
+    @functools.wraps(original)
+    def leave(self: object, kind: object, error: BaseException | None, *more: object) -> Any:
+        if error is not None:
+            trial.raised(error)
+        return original(self, kind, error, *more)
 
     return leave
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ..core.clock import VirtualClock
 from ..core.interrupts import deferred
+from ..core.phases import raised
 from ..core.privacy import data_text, location_text
 from ..core.replies import Reply
 from ..engine.attribution import branching, scope
@@ -207,6 +208,7 @@ class AsyncDriver:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise  # the load is over, so let the cancellation through
+            raised(error)
             return Answer({"error": error})
         except Exception as error:  # noqa: BLE001  # an error of the app is its reply
             return Answer({"error": error})
@@ -295,6 +297,7 @@ class SyncDriver:
                 crash.cure = CURE
                 raise
             except Exception as error:  # noqa: BLE001  # an error of the function is its reply
+                raised(error)
                 answer = Answer({"error": error})
             self._controller.hear()
             return handling.reply(answer, struck, start, arrival, plan.is_error)
