@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import MlchaosError
 from .reports.collector import write_journal
+from .reports.coverage_table import coverage_rows
+from .reports.fault_coverage import coverage_of
+from .reports.guards import guards_of
 from .reports.journal_reader import SessionLog, read_journals
 from .reports.outputs import OUTPUTS, check_writable
+from .reports.points import missed_points
 from .reports.rows import summary_rows
 
 __all__ = ["main"]
@@ -67,11 +72,20 @@ def _report(session: SessionLog, given: argparse.Namespace) -> None:
         output.check(f"--{'html' if output.name == 'report' else output.name}", target)
     for row in summary_rows(session):
         _print(row)
+    for row in _coverage_rows(session):
+        _print(row)
     for output, target in wanted.items():
         output.load().write(session, target)
         for line in output.lines(session):
             _print(line)
         _print(f"{output.name}: {target or 'done'}")
+
+
+def _coverage_rows(session: SessionLog) -> list[str]:
+    """Return the fault coverage, if it was measured, and the points that no trial reached."""
+    coverage, width = coverage_of(session), shutil.get_terminal_size().columns
+    rows = coverage_rows(coverage, guards_of(session), width=width) if coverage.points else []
+    return [*(row.text for row in rows), *map(str, missed_points(session))]
 
 
 def _print(text: str) -> None:

@@ -309,3 +309,12 @@ def test_each_load_is_judged_by_itself(example):
         """
     ).run("--mlchaos-cov", passed=1)
     assert rows(outcome.text)["call test_it:send"] == ("not judged", "call_failure 1 (not judged)")
+
+
+def test_report_command_shows_the_coverage_of_a_journal(project, capsys):
+    """Later, from the journal alone."""
+    from pytest_mlchaos.__main__ import main
+
+    project.run("--mlchaos-cov", "--mlchaos-journal=j.jsonl", passed=5)
+    main(["report", str(project.pytester.path / "j.jsonl"), "--sarif", "s.json"])
+    assert rows(capsys.readouterr().out) == ROWS

@@ -32,8 +32,8 @@ from .user_code import INTERPRETER, PACKAGE, current_project, is_installed, is_u
 
 __all__ = ["Survey", "call_point", "function_text", "is_test_code", "user_frames"]
 
-MAX_EVENTS = 5_000_000
-"""The number of calls and returns after which a survey ends, so that a trial does not time out."""
+MAX_CALLS = 2_000_000
+"""The number of calls after which a survey ends, so that a trial does not time out."""
 OUTSIDE = (
     "socket.connect",
     "socket.sendto",
@@ -120,7 +120,7 @@ class Survey:
     def __init__(self) -> None:
         self.touched: set[tuple[str, str]] = set()
         self.cut = False
-        self._events = 0
+        self._calls = 0
         self._own: tuple[str, ...] = ()
         self._kinds: dict[types.CodeType, int] = {}
         self._closable: dict[types.CodeType, bool] = {}
@@ -211,8 +211,8 @@ class Survey:
         return watch
 
     def _count(self) -> None:
-        self._events += 1
-        if self._events > MAX_EVENTS:
+        self._calls += 1
+        if self._calls > MAX_CALLS:
             self.cut = True
             sys.setprofile(None)
             threading.setprofile(None)

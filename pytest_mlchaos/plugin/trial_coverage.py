@@ -292,7 +292,7 @@ class _Trial:
         found = next((facts for one, facts in self._found if one is strike), None)
         if found is None or id(found) in self._inside:
             return found
-        # A service is no subject that is running: a load has the strikes since the one before.
+        # Requests do not run inside a subject. A load has the strikes since the one before it.
         results = self._controller.results[found.result : (found.result or 0) + 1]
         is_load = any(one.what == "service.drive" for one in results)
         return found if is_load else dataclasses.replace(found, result=None)
