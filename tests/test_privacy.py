@@ -362,6 +362,8 @@ def written(example, tests, monkeypatch) -> tuple[str, set[str]]:
     has_report = all(map(importlib.util.find_spec, ("jinja2", "vl_convert")))
     outcome = run.run(
         "--mlchaos-journal=journal.jsonl",
+        "--mlchaos-cov",
+        *(["--cov=.", "--cov-report="] if importlib.util.find_spec("pytest_cov") else []),
         "--mlchaos-keep-state=kept",
         "--mlchaos-sarif=x.sarif",
         "--mlchaos-bundle=bundle",
@@ -376,6 +378,8 @@ def written(example, tests, monkeypatch) -> tuple[str, set[str]]:
     texts += [str(path.relative_to(folder)) for path in folder.glob("kept/**/*")]
     texts += [str(path.relative_to(folder)) for path in folder.glob("bundle/**/*")]
     texts += [line for line in outcome.text.splitlines() if line.startswith(("mlchaos", "::"))]
+    texts.append(outcome.text.partition("mlchaos fault coverage")[2].partition("short test")[0])
+    assert "fault coverage: " in texts[-1]
     assert sum(line.startswith("::error") for line in texts) == MAX_ANNOTATIONS
     measured = [path.read_text() for pattern in MEASURED for path in folder.glob(pattern)]
     text = "\n".join(texts)
