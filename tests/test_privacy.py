@@ -156,7 +156,9 @@ PROJECT = """
         report = mlchaos.explore_crashes(subject, tmp_path)
         told(report.assert_recovers)
 
-    def test_crash_states_that_fail(mlchaos, tmp_path, secret):
+    @pytest.mark.parametrize("number", range(8))  # one of each kind: failures take long
+    def test_crash_states_that_fail(mlchaos, tmp_path, number):
+        secret = FEW[number]
         def subject(folder):
             path = folder / "state.txt"
             if path.exists() and len(path.read_text()) < 5:
@@ -166,7 +168,9 @@ PROJECT = """
         mlchaos.explore_crashes(subject, tmp_path).assert_recovers()
 
     @chaos.call_failure(target="json:dumps", error="ConnectionError")
-    def test_runs_that_fail(mlchaos, secret):
+    @pytest.mark.parametrize("number", range(8))
+    def test_runs_that_fail(mlchaos, number):
+        secret = FEW[number]
         def subject():
             try:
                 json.dumps(1)

@@ -125,7 +125,7 @@ OUTPUTS: tuple[Output, ...] = (
     ),
     Output(
         "prometheus",
-        "FILE",
+        "FILE.prom",
         "write metrics to FILE.prom, or to the URL of a push gateway",
         "exports.prometheus",
         target="a text",
