@@ -24,6 +24,9 @@ def has(*modules):
 
 def sent(journal: Path, folder: Path) -> Iterator[str]:
     """Yield all texts and the files of all stores."""
+    # MLflow and Weights & Biases write artifacts to the current directory.
+    journal, folder = journal.absolute(), folder.absolute()
+    os.chdir(folder)
     if has("prometheus_client"):
         from prometheus_client import generate_latest
 
