@@ -135,6 +135,10 @@ def test_page_grows_with_its_journal(served):
     assert headers["ETag"] != tag
     page.end()
     assert get(port)[1]["X-Session"] == "ended"
+    for _ in range(100):  # the server notes it after the reply
+        if page.saw_the_end:
+            break
+        time.sleep(0.05)
     assert page.saw_the_end
 
 
