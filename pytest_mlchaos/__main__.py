@@ -32,11 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
     for output in OUTPUTS:
-        flags = ["--html", "-o"] if output.name == "report" else [f"--{output.name}"]
+        flags = ["--html", "-o", "--output"] if output.name == "report" else [f"--{output.name}"]
         report.add_argument(*flags, dest=output.name, **output.arguments)
     merge = commands.add_parser("merge", help="put several journals together")
     merge.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
-    merge.add_argument("-o", "--output", required=True, metavar="FILE", help="the new journal")
+    merge.add_argument(
+        "-o", "--output", metavar="FILE", help="the new journal. Without it, print the lines"
+    )
     return parser
 
 
@@ -46,12 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         session = read_journals(given.journals)
-        if given.command == "merge":
+        if given.command == "report":
+            _report(session, given)
+        elif given.output is None:
+            for line in session.lines():
+                _print(line.text())
+        else:
             check_writable("--output", given.output, "a file")
             write_journal(session, Path(given.output))
             _print(f"{given.output}: {len(session.tests)} tests of {len(given.journals)} journals")
-        else:
-            _report(session, given)
     except (MlchaosError, OSError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     for problem in session.problems:

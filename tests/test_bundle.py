@@ -92,7 +92,7 @@ def test_each_failing_test_gets_a_folder(project):
 
 
 def test_the_script_needs_no_other_file(project, tmp_path):
-    """It repeats the failure anywhere, and says so with its exit code."""
+    """It repeats the failure anywhere, says so, and exits as pytest does."""
     project.run("--mlchaos-bundle=bundle", fresh=True, failed=2, passed=1)
     for name, error in (("test_unsound", "NotRecovered"), ("test_call", "RuntimeError")):
         script = (
@@ -102,14 +102,18 @@ def test_the_script_needs_no_other_file(project, tmp_path):
         alone = tmp_path / f"{name}.py"
         alone.write_text(script)
         ran = subprocess.run([sys.executable, alone], cwd=tmp_path, capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stdout
-        assert f"repeated: {error}" in ran.stdout
+        assert ran.returncode == 1, ran.stdout
+        assert f"\nrepeated: {error}" in ran.stdout
     mended = script.replace("for number in range(LIMIT): counting.count(tmp_path)", "pass")
     mended = mended.replace("at=1", "at=0")
     alone.write_text(mended)
     ran = subprocess.run([sys.executable, alone], cwd=tmp_path, capture_output=True, text=True)
-    assert ran.returncode == 1
     assert "not repeated, expected RuntimeError but found NeverStruck" in ran.stdout
+    passing = script.replace('@chaos.call_failure(target="jobs.counting:count", at=1)', "")
+    alone.write_text(passing.replace("REPLAY = ", "REPLAY = '' and "))
+    ran = subprocess.run([sys.executable, alone], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+    assert "not repeated, expected RuntimeError but found no error" in ran.stdout
 
 
 def test_folders_of_tests_that_pass_now_are_removed(project):

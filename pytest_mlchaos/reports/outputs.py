@@ -65,7 +65,10 @@ class Output:
     @property
     def is_on_by_itself(self) -> bool:
         """Return True if the environment turns it on."""
-        return bool(self.variable) and os.environ.get(self.variable) == "true"
+        if not self.variable:
+            return False
+        # The implied value names a variable, too: a runner that is not GitHub's may set only that.
+        return os.environ.get(self.variable) == "true" or bool(os.environ.get(self.implied or ""))
 
     def load(self) -> ModuleType:
         """Import the module."""

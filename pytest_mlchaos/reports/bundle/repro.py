@@ -23,7 +23,7 @@ SCRIPT = string.Template('''\
 
 $what
 The script writes the files below into a temporary directory, and runs the test there.
-It exits with 0 if the test fails in the same way, and with 1 otherwise.
+It exits as pytest does: with 1 if the test fails, and with 0 if it passes.
 """
 
 import pathlib
@@ -62,11 +62,11 @@ def main():
         options += ["-o", $pythonpath, f"--basetemp={folder}/tmp", *sys.argv[1:]]
         if REPLAY:
             options += ["--mlchaos-replay", REPLAY]
-        pytest.main(options, plugins=[seen])
+        code = pytest.main(options, plugins=[seen])
     repeated = seen.error == ERROR
     found = seen.error or "no error"
     print("repeated:" if repeated else f"not repeated, expected {ERROR} but found", found)
-    return 0 if repeated else 1
+    return int(code)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Write what GitHub Actions shows: a summary of the step, and annotations at the user's lines.
 
-It is on if ``GITHUB_ACTIONS`` is ``true``, and the session has a chaos test.
+It is on if ``GITHUB_ACTIONS`` is ``true`` or ``GITHUB_STEP_SUMMARY`` is set, and the session has a
+chaos test.
 """
 
 from __future__ import annotations
