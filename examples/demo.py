@@ -244,7 +244,7 @@ EXPLORED = [
         (
             r"mlchaos: \d+ crash states in 15 steps \(5 checkpoint writes\), checked in .* s: \d+ recover, \d+ do not",
             r"  failed +\d+x  resume raised EOFError",
-            r" +at plain_unsound.py:\d+ in train",
+            r" +at examples/crashes/plain_unsound.py:\d+ in train",
             r" +first: last.pt cut at byte 0 of \d+, after step 3",
             r"  lost work: at most 3 steps; restart: .* s",
         ),
