@@ -22,6 +22,7 @@ __all__ = [
     "describe_not_tried",
     "describe_passed_sites",
     "describe_strikes",
+    "replay_command",
 ]
 
 SHOWN_STRIKES = 5
@@ -85,8 +86,14 @@ def reproduce(schedule: Schedule, nodeid: str) -> list[str]:
     lines = [f"  reproduce: {decorators[0]}", *(f"             {line}" for line in decorators[1:])]
     return [
         *lines,
-        f"         or: pytest {quote(nodeid)} --mlchaos-replay {quote(schedule.line, always=True)}",
+        f"         or: {replay_command(nodeid, schedule.line)}",
     ]
+
+
+def replay_command(nodeid: str, schedule: str = "") -> str:
+    """Return the command that runs a test under a schedule, or as it is without one."""
+    replay = f" --mlchaos-replay {quote(schedule, always=True)}" if schedule else ""
+    return f"pytest {quote(nodeid)}{replay}"
 
 
 def quote(text: str, *, always: bool = False) -> str:

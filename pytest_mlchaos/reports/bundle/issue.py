@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ...core.entries import State, StrikeEntry
 from ..journal_reader import TestLog
+from ..text import replay_command
 
 __all__ = ["issue_text"]
 
@@ -47,23 +48,17 @@ def _reproduce(test: TestLog, has_state: bool, left_out: Sequence[str]) -> Itera
     assert end is not None
     yield "## How to reproduce it"
     yield ""
+    yield "In a checkout of the project:"
+    yield ""
+    yield "```bash"
+    yield replay_command(test.nodeid, end.replay)
+    yield "```"
     if end.replay:
-        yield "In a checkout of the project:"
-        yield ""
-        yield "```bash"
-        yield f"pytest {_quoted(test.nodeid)} --mlchaos-replay {_quoted(end.replay, always=True)}"
-        yield "```"
         yield ""
         yield "Or put these decorators on the test:"
         yield ""
         yield "```python"
         yield end.reproduce
-        yield "```"
-    else:
-        yield "In a checkout of the project:"
-        yield ""
-        yield "```bash"
-        yield f"pytest {_quoted(test.nodeid)}"
         yield "```"
     yield ""
     yield (
@@ -124,9 +119,3 @@ def _environment(test: TestLog) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _quoted(text: str, *, always: bool = False) -> str:
-    from ..text import quote
-
-    return quote(text, always=always)

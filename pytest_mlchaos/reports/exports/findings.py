@@ -13,6 +13,7 @@ from ... import errors
 from ...core.entries import State, StrikeEntry, Trial
 from ...core.help import DOCS
 from ..journal_reader import SessionLog, TestLog
+from ..text import quote
 
 __all__ = [
     "Finding",
@@ -96,7 +97,8 @@ class Finding:
         if self.reproduce and self.reproduce.partition("\n")[0] not in self.text:
             yield f"Reproduce: {self.reproduce}"
         if self.replay and "--mlchaos-replay" not in self.text:
-            yield f'Or: pytest "{self.test.nodeid}" --mlchaos-replay "{self.replay}"'
+            nodeid, replay = (quote(one, always=True) for one in (self.test.nodeid, self.replay))
+            yield f"Or: pytest {nodeid} --mlchaos-replay {replay}"
 
 
 def findings(session: SessionLog) -> list[Finding]:

@@ -14,7 +14,7 @@ from typing import Any
 from ...core.entries import Line, Progress, Timing
 from ..fault_coverage import STATES
 from ..journal_reader import SessionLog
-from ..text import quote
+from ..text import replay_command
 from .overview import Page, page_of
 from .test_view import TestView, seconds_text
 from .vega_charts import latency_chart, loss_chart
@@ -105,7 +105,7 @@ def _template() -> Any:
     # These texts are ours: constant files, and charts that hold numbers alone.
     environment.filters["ours"] = Markup
     environment.globals.update(
-        quoted=quote,
+        replay_command=replay_command,
         loss_chart=lambda one: Markup(loss_chart(one.golden, one.run)),
         latency_chart=lambda one: Markup(latency_chart(one.requests, one.bounds)),
     )
