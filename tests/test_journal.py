@@ -215,7 +215,7 @@ def test_requests_are_recorded(example):
     assert judgement["arguments"] == {"p99": "2s", "error_rate": 0.1}
 
 
-SEEDED = """
+DOOR = """
     from pytest_mlchaos import Fault
     from typing import ClassVar
 
@@ -223,7 +223,11 @@ SEEDED = """
     class slow_door(Fault):
         site: ClassVar[str] = "door.open"
         def apply(self, visit): return 1.0
-
+"""
+"""A fault of the tests' own, at a site of their own."""
+SEEDED = (
+    DOOR
+    + """
     def opened(mlchaos):
         return sum(mlchaos.visit("door.open", 1) for _ in range(6))
 
@@ -233,6 +237,7 @@ SEEDED = """
     @chaos.slow_door(at=2)
     def test_two(mlchaos): assert opened(mlchaos) == 7
 """
+)
 
 
 @pytest.mark.parametrize("arguments", [(), ("-n", "2")])
@@ -275,23 +280,19 @@ def test_commands_read_journals(example, capsys):
 
 def test_a_killed_session_leaves_a_journal(example):
     """The trials that ended are in it, and half a line at its end is reported."""
-    project = example.with_tests("""
-        import os, signal
-        trials = []
-        from pytest_mlchaos import Fault
-        from typing import ClassVar
+    project = example.with_tests(
+        DOOR
+        + """
+    import os, signal
+    trials = []
 
-        @chaos.register
-        class slow_door(Fault):
-            site: ClassVar[str] = "door.open"
-            def apply(self, visit): return 1.0
-
-        @chaos.slow_door
-        def test_it(mlchaos):
-            for _ in range(9): mlchaos.visit("door.open", 1)
-            trials.append(1)
-            if len(trials) == 4: os.kill(os.getpid(), signal.SIGKILL)
-    """)
+    @chaos.slow_door
+    def test_it(mlchaos):
+        for _ in range(9): mlchaos.visit("door.open", 1)
+        trials.append(1)
+        if len(trials) == 4: os.kill(os.getpid(), signal.SIGKILL)
+    """
+    )
     folder = project.pytester.path
     ended = project.run("--mlchaos-journal=j.jsonl", interpreter=True)
     assert ended.exit_code == -signal.SIGKILL
@@ -328,22 +329,18 @@ def test_a_bad_journal_is_one_clear_line(tmp_path, capsys, content, message):
 
 def test_an_interrupted_test_is_recorded(example):
     """Its trials so far, and its end."""
-    project = example.with_tests("""
-        trials = []
-        from pytest_mlchaos import Fault
-        from typing import ClassVar
+    project = example.with_tests(
+        DOOR
+        + """
+    trials = []
 
-        @chaos.register
-        class slow_door(Fault):
-            site: ClassVar[str] = "door.open"
-            def apply(self, visit): return 1.0
-
-        @chaos.slow_door
-        def test_it(mlchaos):
-            for _ in range(9): mlchaos.visit("door.open", 1)
-            trials.append(1)
-            if len(trials) == 4: raise KeyboardInterrupt
-    """)
+    @chaos.slow_door
+    def test_it(mlchaos):
+        for _ in range(9): mlchaos.visit("door.open", 1)
+        trials.append(1)
+        if len(trials) == 4: raise KeyboardInterrupt
+    """
+    )
     project.run("--mlchaos-journal=j.jsonl", fresh=True)
     path = project.pytester.path / "j.jsonl"
     (end,) = entries_in(path, "test")

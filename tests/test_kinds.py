@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.kinds.conftest import NEEDED
 from pytest_mlchaos.core.entries import Exploration
 from pytest_mlchaos.reports.journal_reader import read_journals
 
@@ -16,26 +17,13 @@ pytest.importorskip("pyte", reason="the terminal needs pexpect and pyte")
 from tests.terminal import Terminal
 
 ROOT = Path(__file__).parent.parent
-KINDS = {
-    "nanogpt": ("torch",),
-    "trainer": ("torch", "transformers", "accelerate"),
-    "lightning_job": ("torch", "pytorch_lightning"),
-    "tabular": ("sklearn", "joblib"),
-    "service": ("fastapi", "httpx"),
-    "etl": ("pandas",),
-    "script_job": (),
-    "tuning": ("optuna",),
-    "suite": (),
-}
-"""Each kind, and the packages that it needs."""
-
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEEDED)
 def test_a_project_is_explored_and_reported(kind, tmp_path):
     """A progress line while it runs, a row in the summary, and a section in the HTML report."""
-    for package in (*KINDS[kind], "jinja2", "vl_convert"):
+    for package in (*NEEDED[kind], "jinja2", "vl_convert"):
         pytest.importorskip(package)
     command = [sys.executable, "-m", "pytest", f"examples/kinds/test_{kind}.py", "--mlchaos-seed=1"]
     options = (f"--mlchaos-report={tmp_path}/r.html", f"--mlchaos-journal={tmp_path}/j.jsonl")
@@ -61,4 +49,4 @@ def test_a_project_is_explored_and_reported(kind, tmp_path):
 def test_no_kind_is_missing():
     """Each example has its entry here."""
     found = {path.stem.removeprefix("test_") for path in ROOT.glob("examples/kinds/test_*.py")}
-    assert found == set(KINDS)
+    assert found == set(NEEDED)

@@ -9,7 +9,9 @@ NEEDED = {
     "tabular": ("sklearn", "joblib"),
     "service": ("fastapi", "httpx"),
     "etl": ("pandas",),
+    "script_job": (),
     "tuning": ("optuna",),
+    "suite": (),
 }
 
 collect_ignore = [
