@@ -30,7 +30,7 @@ LIGHTNING = "pytorch-lightning"
 TRANSFORMERS = ("transformers", "accelerate")
 """Trainers that the faults strike unmodified."""
 KINDS = ("scikit-learn", "optuna")
-"""What the projects of ``examples/kinds`` need besides."""
+"""Further packages of the projects in ``examples/kinds``."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi")
 REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")

@@ -37,7 +37,7 @@ FIXES = (
         ', workdir / "last.tmp")\n        (workdir / "last.tmp").replace(checkpoint)\n',
     ),
 )
-"""What the README says, too."""
+"""The two changes that the README names."""
 NO_FONT = re.compile(r"@font-face \{.*?\}", re.DOTALL)
 """rich refers to a font on a server. The page's own font does."""
 

@@ -11,8 +11,8 @@ from .text import count_text
 __all__ = ["Row", "format_rows", "rows_of", "summary_rows"]
 
 Row = Sequence[str]
-"""What was tried, the verdict, the lost work, the time of a restart, and the duration. The last
-cell says what was left out.
+"""The number of states or trials, the verdict, the lost work, the time of a restart, the duration,
+and the text on what was left out.
 """
 
 _VERDICTS = {"passed": "all pass", "failed": "fails", "running": "did not end"}

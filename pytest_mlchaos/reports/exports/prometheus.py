@@ -39,7 +39,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mlchaos_crash_states_untried": ("Crash states that a budget left out.", ("test",)),
     "mlchaos_failures": ("Distinct causes of failures.", ("test", "rule")),
 }
-"""What is counted, without the suffix ``_total``, with its help and labels."""
+"""The counters, without the suffix ``_total``, with its help and labels."""
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "mlchaos_session_start_time_seconds": ("Start of the session since 1970.", ()),
     "mlchaos_test_duration_seconds": ("Wall-clock time of a test.", ("test",)),

@@ -47,7 +47,7 @@ _REPLACED = (
         r'<svg class="chart" viewBox="\1" aria-hidden="true">',
     ),
 )
-"""What a chart does not need inside of a page."""
+"""Parts of a chart that a page does not need, with their replacements."""
 
 
 def loss_chart(golden: Curve | None, run: Curve | None) -> str:
