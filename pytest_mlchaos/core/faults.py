@@ -223,6 +223,11 @@ class Fault:
     The search schedules at most as many as the run may restart.
     """
 
+    member_of: ClassVar[Mapping[str, int]] = {}
+    """The composite faults (``bad_data``) that try this one, with its rank. Smaller ranks come first."""
+    tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    """The keywords of each instance that a composite fault tries, the most telling first."""
+
     at: Any = None
     p: float | None = None
     times: int | None = None
