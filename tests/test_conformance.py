@@ -12,6 +12,7 @@ import pytest
 
 from conftest import HAS_TORCH
 from pytest_mlchaos import Fault, faults
+from pytest_mlchaos.core.composites import CompositeFault
 from pytest_mlchaos.core.faults import FAULTS, create, register
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.reports.catalogue import catalogue, layers, sections
@@ -24,7 +25,9 @@ for file in sorted(Path(__file__).parent.glob("cases_*.py")):
     if HAS_TORCH or "needs torch" not in file.read_text().partition("\n")[0]:
         CASES |= importlib.import_module(f"tests.{file.stem}").CASES
 BUILT_IN = sorted(
-    name for name, cls in FAULTS.items() if cls.__module__.startswith("pytest_mlchaos")
+    name
+    for name, cls in FAULTS.items()
+    if cls.__module__.startswith("pytest_mlchaos") and not issubclass(cls, CompositeFault)
 )
 NEEDS_ITS_WORLD = {"rank_failure"}  # strikes in ranks alone: test_world.py
 

@@ -61,6 +61,7 @@ class Preempt(Fault):
     Example: ``@chaos.preempt(grace="30s", at=3)``
     """
 
+    member_of: ClassVar = {"bad_day": 14}
     random = False
     ends_process = True
     positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"signal": NOTICES, "site": SIGNAL_SITES}

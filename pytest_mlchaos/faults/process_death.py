@@ -44,6 +44,7 @@ class Crash(Fault):
     Example: ``@chaos.crash(at=7)``
     """
 
+    member_of: ClassVar = {"bad_day": 10}
     random = False
     ends_process = True
     site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.faults import register
 from ..core.sites import Key
@@ -32,6 +32,7 @@ class LatencySpike(CallDelay):
     Example: @chaos.latency_spike(target="json:loads", delay="2s", at=[3, 4])
     """
 
+    member_of: ClassVar = {"bad_day": 18}
     site = "serve.request"
     target: str | None = None  # type: ignore[assignment]  # this fault may omit the target
 
@@ -62,4 +63,5 @@ class DependencyFailure(CallFailure):
     Example: @chaos.dependency_failure(target="json:loads", at=chaos.EVERY)
     """
 
+    member_of: ClassVar = {"bad_day": 16}
     error: Any = "ConnectionError"

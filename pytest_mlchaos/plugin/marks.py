@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .. import faults
+from ..core.composites import CompositeFault
 from ..core.faults import Fault, create, find
 from ..core.schedule import Schedule
 from ..core.settings import Settings, parse_settings
@@ -26,6 +27,12 @@ class DeclaredFault:
 
     fault: Fault
     given: frozenset[str]
+
+    def members(self) -> list[DeclaredFault]:
+        """Return the faults that a composite fault stands for, or this one."""
+        if not isinstance(self.fault, CompositeFault):
+            return [self]
+        return [DeclaredFault(member, given) for member, given in self.fault.members()]
 
 
 def declared_by(item: pytest.Item) -> list[DeclaredFault]:

@@ -12,6 +12,7 @@ import pytest
 
 from .. import sites
 from ..core import safety
+from ..core.composites import CompositeFault
 from ..core.entries import Entry, Line, StrikeEntry, Timing
 from ..core.faults import Fault
 from ..core.journal import Strike
@@ -280,6 +281,7 @@ class Trials:
         from ..search.explore import explore
 
         self._body.drawn = True
+        settings = _suited(settings, declared)
         space, passed = self._probed(declared, settings)
         struck: set[int | None] = set()
         found = explore(
@@ -343,7 +345,12 @@ class Trials:
         self, declared: list[DeclaredFault], settings: Settings
     ) -> tuple[Space, dict[Key, int]]:
         """Run the trial without faults. It must pass, and records which visits can be targeted."""
-        owners = [(one, variant) for one in declared for variant in variants(one.fault, one.given)]
+        owners = [
+            (member, variant)
+            for one in declared
+            for member in one.members()
+            for variant in variants(member.fault, member.given)
+        ]
         seed = settings.seed or 0
         try:
             controller = self._body.run(
@@ -363,8 +370,8 @@ class Trials:
         for one in declared if not settings.allow_quiet else ():
             if not any(
                 probe.visits or probe.fault.continuous
-                for (owner, _), probe in zip(owners, probes, strict=True)
-                if owner is one
+                for probe in probes
+                if probe.fault._origin == one.fault._origin
             ):
                 hint = (
                     _absent([one.fault])
@@ -376,9 +383,14 @@ class Trials:
                 )
         # One schedule cannot contain more strikes.
         strikes = sum(len(probe.visits) for probe in probes)
-        return Space(
-            probes, max(1, min(settings.max_faults, strikes)), seed, controller.restarts
-        ), controller.passed()
+        space = Space(
+            probes,
+            max(1, min(settings.max_faults, strikes)),
+            seed,
+            controller.restarts,
+            covers=all(isinstance(one.fault, CompositeFault) for one in declared),
+        )
+        return space, controller.passed()
 
     def _judge(
         self, schedule: Schedule, settings: Settings, struck: set[int | None], space: Space
@@ -443,6 +455,22 @@ class Trials:
             ):
                 raise unfit
             raise NeverStruck(text.describe_never_struck(silent, passed, _absent(silent)))
+
+
+def _suited(settings: Settings, declared: list[DeclaredFault]) -> Settings:
+    """Return the settings of a search. Composite faults set those that the test leaves open."""
+    composites = [one.fault for one in declared if isinstance(one.fault, CompositeFault)]
+    if not composites:
+        return settings
+    default, changes = Settings(), dict[str, Any]()
+    if settings.max_trials == default.max_trials:
+        changes["max_trials"] = max(composite.trials for composite in composites)
+    if settings.max_faults == default.max_faults:
+        changes["max_faults"] = len(declared)
+    budgets = [composite.budget_seconds for composite in composites]
+    if settings.budget is None and None not in budgets:
+        changes["budget"] = max(filter(None, budgets))
+    return dataclasses.replace(settings, **changes)
 
 
 def _struck_in_part(scheduled: ScheduledFault) -> str:

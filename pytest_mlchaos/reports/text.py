@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from ..core.composites import CompositeFault
 from ..core.faults import Fault
 from ..core.journal import Strike
 from ..core.schedule import Schedule
@@ -213,6 +214,10 @@ def describe_never_struck(
     """Return the error for declared faults that never struck."""
     lines = []
     for fault in faults:
+        if isinstance(fault, CompositeFault):
+            names = ", ".join(dict.fromkeys(member.name for member, _ in fault.members()))
+            lines.append(f"{fault!r} never struck: nothing fits any of its faults ({names})")
+            continue
         if fault.continuous:
             lines.append(f"{fault!r} never struck")
             continue

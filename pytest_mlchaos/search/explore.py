@@ -191,7 +191,7 @@ def explore(
     try:
         with contextlib.suppress(_SearchOver):
             _sweep(space, memory, settings)
-            if not memory.failures:
+            if not memory.failures and memory.trials < space.size():
                 _search(space, memory, settings, name)
         memory.shrinking = True
         with contextlib.suppress(_SearchOver):
@@ -213,9 +213,10 @@ def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
     """
     kinds = len({probe.fault._origin for probe in space.probes if probe.is_open})
     end: float = math.inf
-    for number, schedule in enumerate(
-        space.sweep(settings.max_trials * (6 if kinds == 1 else 4) // 10), 1
-    ):
+    limit = settings.max_trials * (6 if kinds == 1 else 4) // 10
+    if space.covers:
+        limit = settings.max_trials + 1  # one more, so that what is left is reported
+    for number, schedule in enumerate(space.sweep(limit), 1):
         if memory(schedule) is not None and math.isinf(end):
             end = max(10, 2 * number)
         if number >= end:

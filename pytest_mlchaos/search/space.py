@@ -70,7 +70,7 @@ def _variants_by_position(fault: Fault, given: frozenset[str]) -> list[Fault]:
     found = []
     for values in itertools.product(*free.values()):
         keywords: dict[str, Any] = dict(zip(free, values, strict=True))
-        other = dataclasses.replace(fault, **keywords, _searched=frozenset(free))
+        other = dataclasses.replace(fault, **keywords, _searched=fault._searched | free.keys())
         if fault.where is None or other.key == fault.key:
             found.append(other)
     return found
@@ -185,6 +185,8 @@ class Space:
     seed: int
     restarts: int | None = None
     """The smallest number of restarts that a run of the test allows. None if nothing restarts."""
+    covers: bool = False
+    """True to try each variant once before any of them twice, as for composite faults."""
 
     def size(self) -> float:
         """Return the number of different schedules. A limit of restarts may leave out some."""
@@ -252,12 +254,13 @@ class Space:
     def _sweep_one(self, kinds: Sequence[int], limit: int) -> Iterator[Schedule]:
         """Yield schedules of one declaration's variants.
 
-        The likeliest gets each second position, the next each third, and so on.
+        The likeliest gets each second position, the next each third, and so on. If the space
+        ``covers``, they take turns.
         """
         total = sum(len(self.probes[which].visits) for which in kinds)
         sweeps = [
             [
-                ((turn + 1) * (rank + 2), rank, schedule)
+                (turn if self.covers else (turn + 1) * (rank + 2), rank, schedule)
                 for turn, schedule in enumerate(self._sweep_variant(which, total, limit))
             ]
             for rank, which in enumerate(kinds)

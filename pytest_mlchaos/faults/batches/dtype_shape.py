@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import register
 from ...core.sites import Visit
@@ -38,6 +38,7 @@ class WrongDtype(DataFault):
     Example: ``@chaos.wrong_dtype(dtype="int64", at=2)``
     """
 
+    member_of: ClassVar = {"bad_data": 32}
     site = "data.batch"
     compared = True
     random = False
@@ -109,6 +110,7 @@ class WrongShape(DataFault):
     Example: ``@chaos.wrong_shape(kind="extra_dim", at=2)``
     """
 
+    member_of: ClassVar = {"bad_data": 30}
     site = "data.batch"
     compared = True
     random = False

@@ -37,6 +37,7 @@ class LoaderFailure(DataFault):
     Example: ``@chaos.loader_failure(at=2)``
     """
 
+    member_of: ClassVar = {"bad_data": 20}
     site = "data.batch"
     random = False
     error: Any = None
@@ -87,6 +88,7 @@ class StreamInterruption(DataFault):
     Example: ``@chaos.stream_interruption(resume_after=3, gap="30s", at=2)``
     """
 
+    member_of: ClassVar = {"bad_data": 24}
     site = "data.batch"
     random = False
     scales: ClassVar = {"resume_after": (1, 4, 16, 64, 256)}

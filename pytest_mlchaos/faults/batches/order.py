@@ -260,6 +260,7 @@ class ShortBatch(DataFault):
     Example: ``@chaos.short_batch(size=1, at=2)``
     """
 
+    member_of: ClassVar = {"bad_data": 34}
     site = "data.batch"
     random = False
     scales: ClassVar = {"fraction": (0.1, 0.25, 0.5, 0.75, 0.9)}
@@ -314,6 +315,7 @@ class EmptyBatch(DataFault):
     Example: ``@chaos.empty_batch(at=2)``
     """
 
+    member_of: ClassVar = {"bad_data": 26}
     site = "data.batch"
     random = False
 

@@ -59,6 +59,7 @@ class CorruptBatch(DataFault):
     Example: ``@chaos.corrupt_batch(kind="nan", fraction=0.1, at=3)``
     """
 
+    member_of: ClassVar = {"bad_data": 22}
     site = "data.batch"
     scales: ClassVar = {"fraction": (0.01, 0.05, 0.2, 0.5, 1.0)}
     kind: Literal[

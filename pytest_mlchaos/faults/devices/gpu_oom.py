@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Effect, Key, Visit
@@ -65,6 +65,7 @@ class GpuOom(Fault):
     Example: ``@chaos.gpu_oom(phase="backward", op=3, at=7)``
     """
 
+    member_of: ClassVar = {"bad_day": 12}
     site = "train.backward"
     needs = ("torch", "torch")
     random = False
