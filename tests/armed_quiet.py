@@ -2,7 +2,8 @@
 the outcomes test by test.
 
     python tests/armed_quiet.py --faults storage FOLDER [pytest's arguments ...]
-    python tests/armed_quiet.py --faults storage --stdlib test_zipfile ...
+    python tests/armed_quiet.py --faults storage --package test test_zipfile.py ...
+    python tests/armed_quiet.py --faults storage,tables --package pandas.tests.io test_parquet.py ...
 
 Armed faults must change nothing: each test has to end as it ends without them. A test that ends
 differently in one of two plain runs is
@@ -13,6 +14,7 @@ writes the outcomes down.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -22,7 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import test
 
 LATE = 10**9
 """A visit that no test reaches."""
@@ -209,18 +210,19 @@ def main() -> int:
         help=f"which to arm, with commas between: {', '.join(FAULTS)}",
     )
     parser.add_argument(
-        "--stdlib",
+        "--package",
         action="store_true",
-        help="run these modules of the standard library's own tests: test_zipfile ...",
+        help="the first argument is an installed package with tests, for example pandas.tests.io",
     )
     parser.add_argument("folder", type=Path, nargs="?", default=".")
     options, arguments = parser.parse_known_args()
-    if options.stdlib:
-        names = [str(options.folder), *arguments]
-        options.folder, arguments = (
-            Path(test.__file__).parent,
-            [name if name.startswith("-") else f"{name}.py" for name in names],
-        )
+    if options.package:
+        found = importlib.util.find_spec(str(options.folder))
+        if found is None or found.origin is None:
+            parser.error(f"{options.folder} is not installed, or has no tests")
+        options.folder = Path(found.origin).parent
+        # A folder of tests may be named like a module of the standard library (xml).
+        os.environ["PYTHONSAFEPATH"] = "1"
     faults = [fault for layer in options.faults.split(",") for fault in FAULTS[layer]]
     return bool(compare(options.folder, arguments, faults))
 
