@@ -56,7 +56,7 @@ SHARES = [
     {"target": " "},
 ]
 COLUMNS = [*SHARES, {"column": 1.5}, {"column": []}, {"column": [True]}]
-NO_TABLES = [dict, lambda: [1, 2], empty]
+NO_TABLES = [dict, lambda: [object()], empty]
 CASES = {
     "missing_values": Case(
         create("missing_values", column="age", mechanism="mar", given="income"),

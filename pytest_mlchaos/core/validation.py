@@ -67,6 +67,9 @@ _UNITS = {
     "m": 60.0,
     "min": 60.0,
     "h": 3600.0,
+    "d": 86400.0,
+    "day": 86400.0,
+    "days": 86400.0,
 }
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,7 +117,7 @@ def check_share(owner: str, name: str, value: float) -> None:
 
 
 def parse_duration(value: object, what: str = "a duration") -> float:
-    """Return the seconds in ``2``, ``0.5``, ``"150ms"``, ``"2s"``, ``"5m"`` or ``"1h"``."""
+    """Return the seconds in ``2``, ``0.5``, ``"150ms"``, ``"2s"``, ``"5m"``, ``"1h"`` or ``"2d"``."""
     seconds = _seconds(value)
     if seconds is None:
         raise BadArgument(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import decimal
+import enum
 import hashlib
 import pickle
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .digests import digest
@@ -13,7 +18,11 @@ from .digests import digest
 __all__ = ["alike", "fingerprint"]
 
 _MAX_DEPTH = 32
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_PLAIN = (
+    *(type(None), bool, int, float, complex, str, bytes),
+    *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta),
+    *(decimal.Decimal, uuid.UUID),
+)
 _CARRIERS = ("pandas", "polars", "pyarrow", "scipy", "PIL")
 """Packages whose objects are data. Equal content pickles to equal bytes."""
 
@@ -48,7 +57,9 @@ def _feed(value: Any, update: Callable[[bytes], object], depth: int) -> None:
         raise _UnknownContent
     if kind in _PLAIN:
         update(repr(value).encode(errors="surrogatepass"))
-    elif kind is dict:
+    elif isinstance(value, enum.Enum):
+        update(value.name.encode())
+    elif isinstance(value, Mapping):
         for key, held in value.items():
             _feed(key, update, depth + 1)
             _feed(held, update, depth + 1)
@@ -59,10 +70,22 @@ def _feed(value: Any, update: Callable[[bytes], object], depth: int) -> None:
     elif _is_array(value):
         update(repr((str(value.dtype), tuple(value.shape))).encode())
         update(digest(value))
+    elif (fields := _fields(kind)) is not None:
+        for name in fields:
+            update(name.encode())
+            _feed(getattr(value, name, None), update, depth + 1)
     elif kind.__module__.partition(".")[0] in _CARRIERS:
         update(_pickle(value))
     else:
         raise _UnknownContent
+
+
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """Return the names of the fields of a dataclass or a model, or None."""
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    fields = getattr(kind, "model_fields", None)
+    return tuple(fields) if isinstance(fields, Mapping) else None
 
 
 def _is_array(value: Any) -> bool:

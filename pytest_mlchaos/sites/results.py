@@ -49,10 +49,11 @@ def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) 
 
     @functools.wraps(function)
     def call(*args: object, **kwargs: object) -> Any:
-        return controller.visit(key, function(*args, **kwargs), attributes)
+        result = function(*args, **kwargs)
+        return controller.visit(key, result, {**attributes, "arguments": (args, kwargs)})
 
-    async def through(value: object) -> Any:
-        gate = controller.begin(key, value, attributes)
+    async def through(value: object, arguments: Any = None) -> Any:
+        gate = controller.begin(key, value, {**attributes, "arguments": arguments})
         if gate is None:
             return value
         with gate:
@@ -61,7 +62,7 @@ def wrap_result(function: Callable[..., Any], key: Key, controller: Controller) 
 
     @functools.wraps(function)
     async def call_async(*args: object, **kwargs: object) -> Any:
-        return await through(await function(*args, **kwargs))
+        return await through(await function(*args, **kwargs), (args, kwargs))
 
     @functools.wraps(function)
     def generate(*args: object, **kwargs: object) -> Any:

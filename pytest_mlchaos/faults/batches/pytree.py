@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.privacy import path_text
 from ...engine.table_types import is_frame
-from .records import Each, as_it_was, columns, is_number
+from .records import Each, as_it_was, columns, fields_of_record, is_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,7 +224,7 @@ def is_array(value: object) -> bool:
 
 
 def _is_record(value: object) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return fields_of_record(value) is not None
 
 
 def children(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -233,13 +233,11 @@ def children(value: Any) -> Iterator[tuple[Any, Any]]:
     """
     if isinstance(value, Mapping):
         yield from value.items()
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        yield from zip(value._fields, value, strict=True)
+    elif (names := fields_of_record(value)) is not None:
+        for name in names:
+            yield name, getattr(value, name, None)
     elif isinstance(value, (tuple, list, collections.deque)):
         yield from enumerate(value)
-    elif _is_record(value):
-        for field in dataclasses.fields(value):
-            yield field.name, getattr(value, field.name, None)
 
 
 def parts(value: object) -> Iterator[tuple[Any, Any]]:

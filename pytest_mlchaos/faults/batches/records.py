@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Each", "as_it_was", "columns", "copied_record", "is_number", "is_sequence"]
+__all__ = [
+    "Each",
+    "as_it_was",
+    "columns",
+    "copied_record",
+    "fields_of_record",
+    "is_number",
+    "is_sequence",
+]
 
 MAX_INT64 = 2**63 - 1
 
@@ -56,6 +64,25 @@ def is_sequence(value: object) -> bool:
     return isinstance(value, (list, tuple)) and not hasattr(value, "_fields")
 
 
+def fields_of_record(value: object) -> tuple[str, ...] | None:
+    """Return the names of the fields of a named tuple, a dataclass or a model, or None.
+
+    A model is an object whose class lists its fields in ``model_fields`` or ``__attrs_attrs__``.
+    """
+    if isinstance(value, type):
+        return None
+    if isinstance(value, tuple):
+        return getattr(value, "_fields", None)
+    kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    fields = getattr(kind, "model_fields", None)
+    if isinstance(fields, Mapping):
+        return tuple(fields)
+    found = getattr(kind, "__attrs_attrs__", None)
+    return None if found is None else tuple(field.name for field in found)
+
+
 def columns(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yield each number, or column of numbers, with its path, as a NumPy array.
 
@@ -92,14 +119,10 @@ def _of_rows(
 def _children(value: np.ndarray[Any, Any]) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         yield from value.items()
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        yield from zip(value._fields, value, strict=True)
     elif is_sequence(value):
         yield from enumerate(value)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from (
-            (field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value)
-        )
+    else:
+        yield from ((name, getattr(value, name, None)) for name in fields_of_record(value) or ())
 
 
 def as_it_was(value: Any, new: object) -> Any:

@@ -137,6 +137,8 @@ class Table(abc.ABC):
     rows: int
     named = True
     """True if columns have names. Those of a 2-D array have numbers."""
+    single = False
+    """True for one record, which has no other rows. Shares then count its fields."""
 
     @abc.abstractmethod
     def column(self, place: int) -> Column:

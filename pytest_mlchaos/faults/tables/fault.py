@@ -98,9 +98,9 @@ class TableFault(DataFault):
             where = "the table" if self.target is None else f"what {self.target} returns"
             raise PayloadMismatch(
                 f"{self.name}: {where} is not a table but {describe(visit.payload)}. It works on "
-                f"DataFrames and Series of pandas, "
-                "tables of pyarrow "
-                "and polars, and NumPy arrays with fields or two axes"
+                f"DataFrames and Series of pandas, tables of pyarrow and polars, NumPy arrays with "
+                f"fields or two axes, and records: dicts, dataclasses, and lists of these or of "
+                f"single values"
             )
         if not table.rows or not table.names:
             raise self.refused(table, "it is empty")
@@ -133,7 +133,7 @@ class ColumnFault(TableFault):
     Args:
         column: A name, or a list of names. Without it, all columns that the fault can work on.
         fraction: The share of a column's values that is hit, at least one. Missing values do not
-            count.
+            count. In a single record without ``column``, the share of its fields.
     """
 
     fits: ClassVar[tuple[str, ...]] = ()
@@ -149,7 +149,10 @@ class ColumnFault(TableFault):
         """
         columns: dict[int, Any] = {}
         hits: dict[str, int] = {}
-        for place, column in self.columns(table):
+        most = self._most_columns(table)
+        for place, column in self.columns(table, rng):
+            if len(columns) >= most:
+                break
             try:
                 self._check_kind(column)
                 fresh, count = self.changed(column, Spot(table, place, rng, visit))
@@ -167,9 +170,19 @@ class ColumnFault(TableFault):
         visit.note(columns=hits)
         return table.replaced(columns)
 
-    def columns(self, table: Table) -> Iterator[tuple[int, Column]]:
-        """Yield the positions and columns to try."""
-        wanted = range(len(table.names)) if self.column is None else self.wanted(table, self.column)
+    def _most_columns(self, table: Table) -> int:
+        """Return the number of columns to change. In a single record, a share of them is hit."""
+        if not table.single or self.column is not None or not hasattr(self, "fraction"):
+            return len(table.names)
+        return max(1, round(float(self.scaled("fraction")) * len(table.names)))
+
+    def columns(self, table: Table, rng: np.random.Generator) -> Iterator[tuple[int, Column]]:
+        """Yield the positions and columns to try. Those of a single record are in random order."""
+        wanted: list[int] = list(range(len(table.names)))
+        if self.column is not None:
+            wanted = self.wanted(table, self.column)
+        elif table.single:
+            wanted = [int(place) for place in rng.permutation(len(wanted))]
         for place in wanted:
             try:
                 yield place, table.column(place)

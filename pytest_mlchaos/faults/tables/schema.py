@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
@@ -35,6 +35,8 @@ class MissingFeature(TableFault):
     Example: ``@chaos.missing_feature(column="age", mode="null", at=0)``
     """
 
+    member_of: ClassVar = {"bad_data": 10}
+    tried_as: ClassVar = ({}, {"mode": "null"})
     column: Any = None
     mode: Literal["gone", "null"] = "gone"
 
@@ -127,6 +129,8 @@ class SchemaDrift(TableFault):
     Example: ``@chaos.schema_drift(kind="units", column="distance", at=0)``
     """
 
+    member_of: ClassVar = {"bad_data": 20}
+    tried_as: ClassVar = ({"kind": "retyped"}, {"kind": "reordered"}, {"kind": "added"})
     kind: Literal[
         "renamed",
         "reordered",

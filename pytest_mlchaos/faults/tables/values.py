@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
@@ -29,7 +29,7 @@ class MissingValues(ColumnFault):
 
     A missing value is what the library reads from a gap in a file. Integers and truth values of
     NumPy's dtypes become float64 and NaN. Nullable columns and those of Arrow keep their dtype.
-    Texts of NumPy become empty.
+    Texts of NumPy become empty. Values of records become None.
 
     Args:
         column: A name, or a list of names. Without it, all columns.
@@ -50,6 +50,8 @@ class MissingValues(ColumnFault):
     """
 
     scales = SHARES
+    member_of: ClassVar = {"bad_data": 30}
+    tried_as: ClassVar = ({"fraction": 0.25},)
     fraction: float = 0.1
     mechanism: Literal["mcar", "mar", "mnar"] = "mcar"
     given: str | int | None = None
@@ -101,7 +103,7 @@ class Outliers(ColumnFault):
     Args:
         column: A name, or a list of names. Without it, all columns of numbers.
         magnitude: The distance, up or down, in standard deviations of the column. For a constant
-            column, in units.
+            column, in units. In a single record, as a multiple of the value.
 
     Imitates: a faulty sensor, a slip of the decimal point, a sentinel such as 9999 that was taken
     for a number.
@@ -133,7 +135,9 @@ class Outliers(ColumnFault):
 
         values = column.numbers()
         where = rows_of(column, self.scaled("fraction"), spot.rng)
-        distance = self.scaled("magnitude") * _spread(values, column.nulls())
+        # One value has no spread, so its own size stands for it.
+        spread = abs(float(values[where[0]])) if spot.table.single else 0.0
+        distance = self.scaled("magnitude") * (spread or _spread(values, column.nulls()))
         if column.kind == "integer":
             distance = max(1.0, distance)
         moves = distance * (2.0 * spot.rng.integers(0, 2, len(where), dtype=np.int8) - 1)
