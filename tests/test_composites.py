@@ -190,3 +190,31 @@ def test_it(mlchaos):
     mlchaos.visit("unknown", 1)
 """
     ).run(failed=1).has("bad_luck() never struck", "elsewhere, zero, negative")
+
+
+SETS_UP = """
+@chaos.register
+class Zero(Fault):
+    site = "sensor.read"
+
+    def apply(self, visit):
+        return 0.0
+
+@chaos.zero
+def test_it(mlchaos):
+    assert mlchaos.visit("sensor.read", 1.0) == 1.0
+    run = mlchaos.pipeline(lambda: {inside})
+    assert run.value != 5
+"""
+
+
+def test_search_leaves_out_set_up_code(example, registered):
+    """A strike in the test's own body would blame the subject for it."""
+    source = SETS_UP.replace("{inside}", 'visit("sensor.read", 1.0)')
+    example.with_tests(source).run(passed=1).has("2 trials, 1 fault struck")
+
+
+def test_search_strikes_set_up_code_if_nothing_else_is_there(example, registered):
+    """Then the strike is reported where it happened."""
+    source = SETS_UP.replace("{inside}", "3")
+    example.with_tests(source).run(failed=1).has("@chaos.zero(at=0)")

@@ -186,6 +186,8 @@ class Controller:
         }  # at the start of the trial
         # The smallest number of restarts that a run of this trial allows.
         self.restarts: int | None = None
+        # True once the test serves an app. Then each later visit may belong to a request.
+        self.serves = False
         # The time limit of the trial in seconds, and its end on the real clock.
         self.limit: tuple[float, float] | None = None
         self._on_crash: list[Callable[[], None]] = []

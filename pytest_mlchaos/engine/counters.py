@@ -33,6 +33,8 @@ class ScheduledFault:
         # The rank (None outside of a world) and the visit of each.
         self.strikes: list[tuple[int | None, int]] = []
         self.eligible: list[int] = []
+        # Those of them in the test's own code, outside of any subject.
+        self.outside: set[int] = set()
         self.measures: dict[str, int] = {}
         self.remark = ""
         # The reason why a visit chosen by a search or by chance had nothing to strike.
@@ -45,6 +47,15 @@ class ScheduledFault:
     def text(self) -> str:
         """Return the text of the fault. It is cached, because each strike contains it."""
         return repr(self.fault)
+
+    def open_visits(self) -> tuple[int, ...]:
+        """Return the visits that a search may choose.
+
+        If the fault can strike inside a subject, visits in the test's own code are left out,
+        because set-up code is not tested.
+        """
+        inside = tuple(visit for visit in self.eligible if visit not in self.outside)
+        return inside or tuple(self.eligible)
 
     def begin_again(self) -> None:
         """Count visits from 0 again."""

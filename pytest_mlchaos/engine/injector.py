@@ -122,6 +122,8 @@ class Injector:
         for scheduled in counter.scheduled:
             if self._wanted(scheduled, visit) and scheduled.fault.possible(visit):
                 scheduled.eligible.append(visit.index)
+                if not self._controller.inside and not self._controller.serves:
+                    scheduled.outside.add(visit.index)
                 if len(scheduled.eligible) <= PROBED_VISITS:
                     visit.measures = scheduled.measures
                     self._guarded(

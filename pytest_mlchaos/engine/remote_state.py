@@ -132,6 +132,7 @@ def merge_into(
         controller.scheduled[index].eligible = sorted(
             {*controller.scheduled[index].eligible, *visits}
         )
+        controller.scheduled[index].outside.difference_update(visits)
     for index, measures in state.measures.items():
         for name, size in measures.items():
             known = controller.scheduled[index].measures

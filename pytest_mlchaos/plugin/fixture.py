@@ -422,6 +422,7 @@ class Mlchaos:
             )
         controller = self._controller
         take_subject(app)
+        controller.serves = True
         workdirs = self._workdirs()
         part = _Part(controller, "service.drive")
         served = AppRunner(

@@ -363,8 +363,16 @@ class Trials:
                     "before faults are tried"
                 )
             raise
+        composites = {
+            one.fault._origin for one in declared if isinstance(one.fault, CompositeFault)
+        }
         probes = [
-            Probe(scheduled.fault, one.given, tuple(scheduled.eligible), scheduled.measures)
+            Probe(
+                scheduled.fault,
+                one.given,
+                _targets(scheduled, controller, composites),
+                scheduled.measures,
+            )
             for (one, _), scheduled in zip(owners, controller.scheduled, strict=True)
         ]
         for one in declared if not settings.allow_quiet else ():
@@ -455,6 +463,20 @@ class Trials:
             ):
                 raise unfit
             raise NeverStruck(text.describe_never_struck(silent, passed, _absent(silent)))
+
+
+def _targets(
+    scheduled: ScheduledFault, controller: Controller, composites: set[int | None]
+) -> tuple[int, ...]:
+    """Return the visits of the trial without faults that a search may choose.
+
+    A composite fault ends the process only if the test starts it again, or judges its end.
+    """
+    by_composite = scheduled.fault._origin in composites
+    methods = {result.what for result in controller.results}
+    if by_composite and scheduled.fault.ends_process and controller.restarts is None:
+        return scheduled.open_visits() if methods == {"mlchaos.pipeline"} else ()
+    return scheduled.open_visits()
 
 
 def _suited(settings: Settings, declared: list[DeclaredFault]) -> Settings:
