@@ -26,6 +26,7 @@ from ..core.validation import (
     NAME,
     PATH,
     PATTERNS,
+    TEXT,
     TOLERANCE,
     WHOLE,
     check_arguments,
@@ -49,6 +50,7 @@ from ..runs.verdicts import Run
 from ..serving.api import Service
 from ..serving.app_runner import AppRunner
 from ..sites import calls, dataloader, torch_train, visits
+from ..sites.network.proxy import open_proxy
 from ..sites.storage import clients
 
 __all__ = ["Mlchaos"]
@@ -532,6 +534,42 @@ class Mlchaos:
         returned unchanged. The first argument of a method is the path (of ``put``, the second).
         """
         return clients.watch_filesystem(fs)
+
+    @check_arguments("mlchaos.proxy", url=NAME, port=WHOLE, zone=TEXT, protocol=optional(TEXT))
+    def proxy(
+        self,
+        url: str,
+        *,
+        zone: str = "",
+        port: int = 0,
+        protocol: str | None = None,
+        http: bool = False,
+    ) -> str:
+        """Return the URL of a proxy on loopback: give it to the code under test instead of ``url``.
+
+        The faults of the network strike at its connections: ``cut_connection``, ``reset``,
+        ``refused``, ``blackhole``, ``slow_network``, ``http_error``, ``corrupt_bytes`` and
+        ``zone_outage``. Everything else of the URL stays as it is. The proxy is closed when the
+        test's body ends.
+
+        Args:
+            url: The address of a running server: ``"http://127.0.0.1:9000"``,
+                ``"redis://localhost:6379/0"``, ``"localhost:9092"``.
+            zone: The zone of the server, for ``zone_outage``.
+            port: The port to listen on. 0 for a free one.
+            protocol: ``"http"``: each request counts, and faults know its answer's length.
+                ``"tcp"``: each connection counts. Without it, ``"http"`` for an ``http://`` URL.
+            http: True for ``protocol="http"``.
+
+        Raises:
+            BadArgument: The server is down, or the port is in use.
+
+        Fidelity: it waits in real time. An ``https://`` server's certificate does not name the
+        proxy. Some clients (Kafka, Redis clusters) get further addresses from the server, which
+        must be those of proxies, too.
+        """
+        chosen = "http" if http and protocol is None else protocol
+        return open_proxy(self._controller, url, port=port, zone=zone, protocol=chosen)
 
     reachable = staticmethod(reachable)
     sometimes = staticmethod(sometimes)

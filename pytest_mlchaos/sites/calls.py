@@ -21,7 +21,7 @@ from ..errors import TargetNotFound
 from .awaitables import DelayedItems, call_in_loop, in_event_loop
 from .inherited import Inherited
 
-__all__ = ["alike", "replace", "resolve", "wrap"]
+__all__ = ["alike", "find", "replace", "resolve", "wrap"]
 
 SITE = "call"
 
@@ -222,6 +222,18 @@ def _split(target: str) -> tuple[Any, list[str]]:
             f"{format_value(target)}"
         )
     return owner, rest
+
+
+def find(target: str) -> Any:
+    """Return the object that a dotted target names: a function, a class, or any value.
+
+    Raises:
+        TargetNotFound: A part of the target does not exist. The message names it.
+    """
+    found, rest = _split(target)
+    for depth, name in enumerate(rest):
+        found = _attribute(found, name, target, rest[: depth + 1])
+    return found
 
 
 def resolve(target: str) -> tuple[Any, str, Callable[[Any], Any] | None, Callable[..., Any]]:

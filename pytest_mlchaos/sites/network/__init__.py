@@ -1,0 +1,1 @@
+"""Make visits of the network: connections of proxies, and requests of client libraries."""

@@ -1,0 +1,196 @@
+"""Define the site ``network``, with the common parts of proxies and client libraries.
+
+A proxy or a library turns what begins into an ``Exchange``, asks the trial's ``Network`` what
+happens to it, and carries that out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+import http.client
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from ...core.network import NETWORK, Exchange
+from ...core.sites import Key, site
+from ...engine.controller import Controller
+from ...engine.patching import Patches
+from ...engine.scopes import inside
+from ..calls import find
+
+__all__ = ["PROXIES", "Network", "active", "mechanism", "plain_url"]
+
+PROXIES = "MLCHAOS_PROXIES"
+"""The environment variable with the ports of the open proxies, for child processes."""
+Mechanism = Callable[["Network", Patches], None]
+MECHANISMS: list[Mechanism] = []
+_active: list[Network] = []
+_SELECTORS = re.compile(r"(url|zone|target)=(.*?)(?= (?:url|zone|target)=|$)")
+_OF_A_NETWORK = re.compile(
+    r"Connect|Timeout|TimedOut|Protocol|Disconnect|Incomplete|Payload|HTTP|ReadError|WriteError|"
+    r"OperationalError|ClientError|URLError|EndpointError|ChunkedEncoding"
+)
+"""The names of exception classes that a failure of the network can cause in a client."""
+
+
+def mechanism(install: Mechanism) -> Mechanism:
+    """Register ``install(network, patches)``, to be called in each trial with network faults."""
+    MECHANISMS.append(install)
+    return install
+
+
+def active() -> Network | None:
+    """Return the network that is watched now, or None."""
+    return _active[-1] if _active else None
+
+
+@site(
+    NETWORK,
+    "A connection of a proxy, or a request of a client library. Payload: a core.network.Exchange.",
+)
+def arm(controller: Controller, patches: Patches, key: Key) -> None:
+    """Watch one more key. The first key of a trial also installs the mechanisms."""
+    network = active()
+    if network is None or network.controller is not controller:
+        network = Network(controller)
+        network.watch(key)
+        _active.append(network)
+        entered = network
+        patches.on_undo(lambda: _active.remove(entered) if entered in _active else None)
+        for install in MECHANISMS:
+            install(network, patches)
+    else:
+        network.watch(key)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Selection:
+    """The exchanges that a key counts."""
+
+    url: Callable[[str], object] | None
+    zone: str | None
+    target: str | None
+
+    def holds(self, exchange: Exchange) -> bool:
+        """Return True if the exchange counts."""
+        return (
+            (self.zone is None or self.zone == exchange.zone)
+            and (self.url is None or bool(self.url(exchange.url)))
+            and (self.target is None or _is_called_by(self.target))
+        )
+
+
+def _selection(key: Key) -> _Selection | None:
+    if isinstance(key, str):
+        return None
+    chosen = dict(_SELECTORS.findall(key[1]))
+    target = chosen.get("target")
+    if target is not None:
+        find(target)  # refuse a target that does not exist
+    pattern = chosen.get("url")
+    matches = None if pattern is None else re.compile(fnmatch.translate(pattern)).match
+    return _Selection(matches, chosen.get("zone"), target)
+
+
+def _is_called_by(target: str) -> bool:
+    """Return True if an object, an instance of a class, or a function is on the stack."""
+    wanted = find(target)
+    code = getattr(getattr(wanted, "__func__", wanted), "__code__", None)
+    frame = sys._getframe(2)
+    while frame is not None:
+        if code is not None and frame.f_code is code:
+            return True
+        if code is None and frame.f_code.co_argcount:
+            first = frame.f_locals.get(frame.f_code.co_varnames[0])
+            if first is wanted or (isinstance(wanted, type) and isinstance(first, wanted)):
+                return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+class Network:
+    """The network of one trial, with its keys and outages."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self._keys: list[tuple[Key, _Selection | None]] = []
+        self._outages: dict[str, tuple[float, Exchange]] = {}
+        self._claims = False
+        self.on_outage: dict[int, Callable[[str], None]] = {}
+        """Functions that close the connections of a zone, by the port of their proxy."""
+
+    def watch(self, key: Key) -> None:
+        """Count exchanges on this key."""
+        self._keys.append((key, _selection(key)))
+
+    def begin(self, exchange: Exchange, attributes: Mapping[str, Any]) -> Exchange:
+        """Return what happens to an exchange that begins."""
+        before = exchange
+        attributes = {"url": exchange.url, "zone": exchange.zone, **attributes}
+        for key, selection in self._keys:
+            if selection is None or selection.holds(exchange):
+                exchange = self.controller.visit(key, exchange, attributes)
+        if not self.controller.scheduled:  # a golden run
+            return exchange
+        if exchange.outage:
+            until = self.controller.clock.now() + exchange.outage
+            self._outages[exchange.zone] = until, exchange
+            for close in list(self.on_outage.values()):
+                close(exchange.zone)
+        elif exchange.zone in self._outages and not exchange.failure:
+            until, of = self._outages[exchange.zone]
+            if self.controller.clock.now() < until:
+                exchange = dataclasses.replace(exchange, failure=of.failure)
+            else:
+                del self._outages[exchange.zone]
+        if exchange is not before and not self._claims:
+            self._claims = True
+            self.controller.claims.append(_is_of_network)
+        return exchange
+
+    def request(self, url: str, method: str, **attributes: object) -> Exchange | None:
+        """Return what happens to a request of a client library, or None for nothing.
+
+        Requests to a proxy are left to the proxy, and those of the plugin to nothing.
+        """
+        if inside() or _is_proxied(url):
+            return None
+        exchange = Exchange(plain_url(url), "http", method=method)
+        exchange = self.begin(exchange, {"method": method, **attributes})
+        return None if exchange.is_quiet else exchange
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Return True if a failure of the network can have caused an error."""
+    seen = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, (ConnectionError, TimeoutError, http.client.HTTPException)) or any(
+            _OF_A_NETWORK.search(base.__name__) for base in type(cause).__mro__
+        ):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _is_proxied(url: str) -> bool:
+    ports = os.environ.get(PROXIES)
+    if not ports:
+        return False
+    where = urlsplit(url)
+    return where.hostname in ("127.0.0.1", "localhost") and str(where.port) in ports.split(",")
+
+
+@functools.lru_cache(maxsize=1024)
+def plain_url(url: str) -> str:
+    """Return an address without credentials, query and fragment."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return SplitResult(parts.scheme, host, parts.path, "", "").geturl()
