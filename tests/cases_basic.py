@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.core.storage import Operation
+from pytest_mlchaos.core.storage import Operation, StoredFile
 from pytest_mlchaos.testing import Case
 
 
@@ -15,6 +15,18 @@ def arguments():
 def cut_at(operation):
     """Return the length of a file of 1000 bytes for its reader, or 50 for the file "small"."""
     return operation.ends_at(50 if operation.path == "small" else 1000)
+
+
+def table_file():
+    """Return a file at rest."""
+    return StoredFile("in/a.csv", given=b"id,name\n1,a\n2,b\n3,c\n")
+
+
+def what_is_found(file):
+    """Return what a reader finds in a file at rest."""
+    if file.took_effect is not None:
+        file.took_effect()
+    return file.read(), file.absent, file.delay, file.beside
 
 
 CASES = {
@@ -51,5 +63,12 @@ CASES = {
         operation=cut_at,
         neutral=lambda: Operation("read", "small"),
         bad=[{"keep": -1}],
+    ),
+    "damaged_file": Case(
+        create("damaged_file", spot=0),
+        table_file,
+        operation=what_is_found,
+        neutral=lambda: StoredFile("in/empty.csv"),
+        bad=[{"offset": -1}, {"path": " "}, {"path": "s3://bucket/*"}, {"delay": "soon"}],
     ),
 }

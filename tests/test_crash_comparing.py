@@ -374,7 +374,7 @@ def project(example):
     elsewhere = """
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch):
-    monkeypatch.setattr("pytest_mlchaos.crashes.recording.inotify.available", lambda: False)
+    monkeypatch.setattr("pytest_mlchaos.engine.inotify.available", lambda: False)
 
 def explored(mlchaos, subject, workdir, **options):
     report = mlchaos.explore_crashes(subject, workdir, isolation="in-process", **options)
@@ -406,7 +406,7 @@ def test_verdicts_are_those_of_linux(project):
                 (tmp_path / folder).mkdir()
                 found.append([state.id for state in explored(mlchaos, subject, tmp_path / folder).states])
             if sys.platform == "linux":
-                monkeypatch.setattr("pytest_mlchaos.crashes.recording.inotify.available", lambda: True)
+                monkeypatch.setattr("pytest_mlchaos.engine.inotify.available", lambda: True)
                 for (folder, subject), ids in zip((("c", train), ("d", in_place)), found):
                     (tmp_path / folder).mkdir()
                     assert [s.id for s in mlchaos.explore_crashes(subject, tmp_path / folder, isolation="in-process").states] == ids

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from pytest_mlchaos.crashes.recording import inotify
-from pytest_mlchaos.crashes.recording.inotify import Inotify
+from pytest_mlchaos.engine import inotify
+from pytest_mlchaos.engine.inotify import Inotify
 
 pytestmark = pytest.mark.skipif(not inotify.available(), reason="needs inotify")
 

@@ -20,9 +20,9 @@ import pytest
 
 from pytest_mlchaos.crashes.model import Content, File, Folder, Link, Observed
 from pytest_mlchaos.crashes.observations import Observations, looks_the_same
-from pytest_mlchaos.crashes.recording import inotify
 from pytest_mlchaos.crashes.recording.observer import reserve_far_block
 from pytest_mlchaos.crashes.recording.read_log import InotifyReadLog
+from pytest_mlchaos.engine import inotify
 
 needs_events = pytest.mark.skipif(
     not inotify.available(), reason="a run's opens are seen by Linux' inotify"

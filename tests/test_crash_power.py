@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pytest_mlchaos.crashes.recording import inotify
+from pytest_mlchaos.engine import inotify
 from tests.crashes import Recorded
 
 

@@ -13,10 +13,10 @@ import textwrap
 import pytest
 
 from pytest_mlchaos.crashes.model import Content, CrashState, File, RunResult
-from pytest_mlchaos.crashes.recording import inotify
 from pytest_mlchaos.crashes.recording.read_log import InotifyReadLog
 from pytest_mlchaos.crashes.report import CrashReport
 from pytest_mlchaos.crashes.verdicts import CrashJudge
+from pytest_mlchaos.engine import inotify
 from pytest_mlchaos.errors import BadArgument, NotRecovered
 from pytest_mlchaos.runs.traces import Divergence, StepRecord, Trace
 

@@ -169,7 +169,7 @@ def test_without_events_nothing_follows(project):
     project("""
         @pytest.fixture(autouse=True)
         def elsewhere(monkeypatch):
-            monkeypatch.setattr("pytest_mlchaos.crashes.recording.inotify.available", lambda: False)
+            monkeypatch.setattr("pytest_mlchaos.engine.inotify.available", lambda: False)
 
         def test_it(mlchaos, tmp_path):
             report = mlchaos.explore_crashes(train, tmp_path, isolation="in-process")

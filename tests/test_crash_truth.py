@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from pytest_mlchaos.crashes.recording import inotify
+from pytest_mlchaos.engine import inotify
 from tests import ptracing
 from tests.crash_kills import PROGRAMS, prepare
 from tests.crashes import Recorded, untraceable

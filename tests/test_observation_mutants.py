@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pytest_mlchaos
-from pytest_mlchaos.crashes.recording import inotify
+from pytest_mlchaos.engine import inotify
 
 pytestmark = [
     pytest.mark.slow,

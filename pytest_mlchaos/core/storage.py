@@ -1,11 +1,11 @@
-"""Define a storage operation, as the faults of storage see it."""
+"""Define a storage operation and a file at rest, as the faults of storage see them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 
-__all__ = ["OPERATIONS", "Operation"]
+__all__ = ["OPERATIONS", "Operation", "StoredFile"]
 
 OPERATIONS = ("open", "read", "write", "rename", "remove")
 """The operations on a file.
@@ -56,3 +56,48 @@ class Operation:
         if self.took_effect is not None:
             self.took_effect()
         return size / self.rate
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredFile:
+    """The payload of a visit of ``storage.file``: a file at rest, before the subject reads it.
+
+    A fault returns a copy with ``replacement``, ``absent`` or ``beside``.
+
+    Attributes:
+        path: The path relative to the test's own directory.
+        location: The absolute path. Empty if the content is given.
+        given: The content, if it is not in a file.
+        others: The other files that the same pattern matches.
+        replacement: The content that readers find instead.
+        absent: True if readers find no file.
+        delay: The seconds after which an absent file appears.
+        beside: The name of a copy beside the file.
+        took_effect: A function that is called once a reader opens the file.
+    """
+
+    path: str
+    location: str = dataclasses.field(default="", compare=False, repr=False)
+    given: bytes = dataclasses.field(default=b"", repr=False)
+    others: tuple[StoredFile, ...] = dataclasses.field(default=(), compare=False, repr=False)
+    replacement: bytes | None = dataclasses.field(default=None, repr=False)
+    absent: bool = False
+    delay: float | None = None
+    beside: str | None = None
+    took_effect: Callable[[], None] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
+
+    def read(self) -> bytes:
+        """Return the content, with the changes of earlier faults."""
+        if self.replacement is not None:
+            return self.replacement
+        if not self.location:
+            return self.given
+        with open(self.location, "rb") as file:
+            return file.read()
+
+    @property
+    def is_changed(self) -> bool:
+        """Return True if a fault has changed the file."""
+        return self.replacement is not None or self.absent or self.beside is not None

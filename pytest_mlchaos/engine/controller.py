@@ -34,6 +34,7 @@ from .gate import Gate
 from .injector import Injector
 from .process_state import NOTICES
 from .remote_state import RemoteState, merge_into
+from .subjects import SubjectListener
 
 __all__ = ["Controller", "SubjectOf", "current"]
 
@@ -191,6 +192,7 @@ class Controller:
         # The time limit of the trial in seconds, and its end on the real clock.
         self.limit: tuple[float, float] | None = None
         self._on_crash: list[Callable[[], None]] = []
+        self.subject_listeners: list[SubjectListener] = []
         self._closed = False
         self._applying = threading.local()
         self.lock = threading.Lock()

@@ -120,12 +120,12 @@ class Injector:
     def probe(self, counter: VisitCounter, visit: Visit) -> None:
         """Note which faults could strike at the visit, and let them measure their parameters."""
         for scheduled in counter.scheduled:
+            visit.measures = scheduled.measures
             if self._wanted(scheduled, visit) and scheduled.fault.possible(visit):
                 scheduled.eligible.append(visit.index)
                 if not self._controller.inside and not self._controller.serves:
                     scheduled.outside.add(visit.index)
                 if len(scheduled.eligible) <= PROBED_VISITS:
-                    visit.measures = scheduled.measures
                     self._guarded(
                         scheduled.fault, lambda scheduled=scheduled: scheduled.fault.probe(visit)
                     )

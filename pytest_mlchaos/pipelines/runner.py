@@ -17,6 +17,7 @@ from ..engine import randomness
 from ..engine.controller import Controller, current
 from ..engine.error_origin import describe_swallower
 from ..engine.file_history import FileHistory
+from ..engine.subjects import subject_runs
 from ..engine.table_types import is_table
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
 from ..runs.supervisor import Supervisor, check_subject, snapshot_value
@@ -88,14 +89,15 @@ class Pipeline(Supervisor):
         self, subject: Callable[[], Any], strikes: Callable[[], Iterable[Strike]]
     ) -> Output:
         controller, start = self._controller, self._controller.clock.now()
-        with FileHistory() as history:
+        with FileHistory() as history, subject_runs(controller, self._disk.roots) as begin:
+            begin()
             value, error = self._outcome(subject)
-        if isinstance(error, SimulatedCrash):
-            # The assertions belong to a different process than the crashed one
-            controller.restart()
-            with controller.without_faults():
-                self._disk.thaw()
-                self._process_state.restore()
+            if isinstance(error, SimulatedCrash):
+                # The assertions belong to a different process than the crashed one
+                controller.restart()
+                with controller.without_faults():
+                    self._disk.thaw()
+                    self._process_state.restore()
         with controller.without_faults():
             return self._output(value, error, self._now, tuple(strikes()), start, history)
 

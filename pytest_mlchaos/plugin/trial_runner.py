@@ -12,6 +12,7 @@ import textwrap
 import unittest
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from time import perf_counter, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.controller import Controller
 from ..engine.patching import Patches
+from ..engine.subjects import subject_runs
 from ..engine.trial import trial
 from ..engine.user_code import user_place
 from ..errors import HalfWritten, SilentlyDifferent, Vacuous
@@ -131,7 +133,8 @@ class Body:
                 controller.drawn, controller.idle = self.drawn, self.idle
                 made: list[errors.MlchaosError] = []
                 errors.made = made
-                self._call()
+                with self._body_as_subject(controller):
+                    self._call()
                 self.missed = (
                     (describe_dropped(made) or describe_unjudged(controller.results))
                     if self.judging
@@ -166,6 +169,19 @@ class Body:
                     strikes[:] = controller.journal
                 self._keep(controller, entries, ended, start)
         return controller
+
+    @contextlib.contextmanager
+    def _body_as_subject(self, controller: Controller) -> Iterator[None]:
+        """Let the files that the body works with count, if nothing else in it is the subject."""
+        if not controller.subject_listeners or "mlchaos" in self._item.fixturenames:
+            yield
+            return
+        roots = [
+            Path(value) for value in self._item.funcargs.values() if isinstance(value, os.PathLike)
+        ]
+        with subject_runs(controller, roots, stepwise=True) as begin:
+            begin()
+            yield
 
     def _followed(
         self, controller: Controller, schedule: Schedule, *, probing: bool

@@ -20,6 +20,7 @@ from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
 from ..engine.process_state import ProcessState
 from ..engine.remote_state import merge_into
+from ..engine.subjects import subject_runs
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError
 from ..processes.child import Start
 from ..processes.fork_server import ForkServer
@@ -74,6 +75,10 @@ class WorldSupervisor:
 
     def run(self) -> WorldRecord:
         """Run attempts until no rank fails by itself, or until no restart is left."""
+        with subject_runs(self._controller, self._disk.roots) as begin:
+            return self._run(begin)
+
+    def _run(self, begin: Callable[[], None]) -> WorldRecord:
         controller, options = self._controller, self._options
         self._resumed = copy.deepcopy(controller.elsewhere)
         first_strike, start = len(controller.journal), monotonic()
@@ -83,6 +88,7 @@ class WorldSupervisor:
         while True:
             last = len(attempts) == options.restarts
             began = time(), monotonic()
+            begin()
             group = self._attempt(self._schedule, len(attempts), controller.elsewhere, last=last)
             for rank in group.ranks:
                 _merge(controller, rank)

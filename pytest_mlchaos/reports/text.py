@@ -26,6 +26,7 @@ __all__ = [
     "replay_command",
 ]
 
+AT_REST = "storage.file"
 SHOWN_STRIKES = 5
 SHOWN_GROUPS = 5
 
@@ -250,6 +251,8 @@ def describe_names_seen(
     faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]
 ) -> str:
     """Name what a site saw, for example files, if a fault's filter matched none of it."""
+    if any(name_of(fault.key) == AT_REST for fault in faults):
+        return _opened_files(list(names.get(AT_REST, ())))
     missed = dict.fromkeys(
         name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key)
     )
@@ -262,6 +265,18 @@ def describe_names_seen(
             "path= matches"
         )
     return "\n".join(lines)
+
+
+def _opened_files(names: list[str]) -> str:
+    if names:
+        return (
+            f"no file that matches was opened for reading. These were, among others: "
+            f"{', '.join(names)}"
+        )
+    return (
+        "no file below tmp_path was opened for reading. Files that exist when the subject starts "
+        "can be struck: copy others to tmp_path"
+    )
 
 
 def _why(fault: Fault, count: int) -> str:

@@ -27,6 +27,7 @@ from ..engine.counters import ProcessCounts
 from ..engine.patching import Patches
 from ..engine.process_state import ProcessState
 from ..engine.remote_state import RemoteState, merge_into
+from ..engine.subjects import subject_runs
 from ..engine.trial import arm
 from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
 from ..processes import stack_dumps
@@ -93,6 +94,10 @@ class IsolatedSupervisor:
 
     def run(self, max_restarts: int) -> Record:
         """Run the subject until it returns. See ``Supervisor.run``."""
+        with subject_runs(self._controller, self._disk.roots) as begin:
+            return self._run(max_restarts, begin)
+
+    def _run(self, max_restarts: int, begin: Callable[[], None]) -> Record:
         controller, start = self._controller, monotonic()
         first_strike = len(controller.journal)
         attempts: list[Attempt] = []
@@ -102,7 +107,9 @@ class IsolatedSupervisor:
         losses: list[Sequence[float]] = []
         preemptions: list[Preemption | None] = []
         while True:
-            before, struck = controller.counts(), len(controller.journal)
+            struck = len(controller.journal)
+            begin()
+            before = controller.counts()
             steps = controller.count("train.step", succeeded=True)
             began = time(), monotonic()
             ended, heard = self._process(

@@ -19,6 +19,7 @@ from ..engine.continuous_faults import refuse_in_process
 from ..engine.controller import Controller
 from ..engine.error_origin import describe_swallower
 from ..engine.process_state import ProcessState
+from ..engine.subjects import subject_runs
 from ..errors import (
     BadArgument,
     CrashSwallowed,
@@ -80,6 +81,10 @@ class Supervisor:
             GaveUp: The subject was restarted ``max_restarts`` times and did not finish.
             Exception: The subject's own error, with the earlier attempts as a note.
         """
+        with subject_runs(self._controller, self._disk.roots) as begin:
+            return self._run(max_restarts, begin)
+
+    def _run(self, max_restarts: int, begin: Callable[[], None]) -> Record:
         controller = self._controller
         first_strike, start = len(controller.journal), controller.clock.now()
         attempts: list[Attempt] = []
@@ -93,6 +98,7 @@ class Supervisor:
             steps, struck = self._steps(), len(controller.journal)
             began = time(), perf_counter()
             controller.preempted, controller.roots = None, self._disk.roots
+            begin()
             with controller.on_crash(self._freeze):
                 value, (parameters, broken), ended = self._attempt(
                     subject, attempts, gradients, losses

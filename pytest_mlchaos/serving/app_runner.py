@@ -19,6 +19,7 @@ from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.patching import Patches
 from ..engine.process_state import ProcessState
+from ..engine.subjects import subject_runs
 from ..engine.thread_pools import carry_scopes
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, SimulatedCrash
 from ..runs.supervisor import refuse_marks, snapshot_value
@@ -119,6 +120,8 @@ class AppRunner:
         controller.forget.append(self._forget)
         controller.resources.enter_context(self._memory.following_imports())
         self._open = True
+        if not controller.supervised:  # a run has begun already, and serves inside
+            controller.resources.enter_context(subject_runs(controller, self._disk.roots))()
         with controller.attempt(), self._at_work():
             self._driver.start()
         self._running = True

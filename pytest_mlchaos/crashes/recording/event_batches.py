@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import inotify
-from .inotify import Event
+from ...engine import inotify
+from ...engine.inotify import Event
 
 __all__ = ["READ_ONLY_EVENTS", "ahead", "all_quiet"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from . import inotify
-from .inotify import Event
+from ...engine import inotify
+from ...engine.inotify import Event
 
 __all__ = ["REPLACED", "FollowedFiles", "Key"]
 

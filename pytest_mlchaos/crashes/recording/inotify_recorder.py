@@ -9,13 +9,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...engine import inotify
+from ...engine.inotify import Event, Inotify
 from ..model import Change, File, Folder, Tree
-from . import inotify
 from .content_store import EMPTY, ContentStore
 from .event_batches import READ_ONLY_EVENTS, ahead, all_quiet
 from .history import History, moved_path
 from .inodes import Inode
-from .inotify import Event, Inotify
 from .io_accounting import WriteAccount, mapped_files
 from .read_log import InotifyReadLog
 from .recorder_base import RecorderBase

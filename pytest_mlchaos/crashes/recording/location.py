@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...engine import inotify
 from ..end_digests import endings
 from ..model import Change, Observed, Tree
-from . import inotify
 from .content_store import ContentStore
 from .directory import Disk
 from .hooks import install_hooks

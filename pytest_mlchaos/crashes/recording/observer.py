@@ -11,12 +11,12 @@ import os
 import tempfile
 from typing import Any
 
+from ...engine import inotify
+from ...engine.inotify import Event
 from ...engine.scopes import INTERNAL_OPERATION, inside
 from ..model import Observed
-from . import inotify
 from .audit_events import LISTINGS, STARTS
 from .followed_files import REPLACED, FollowedFiles, Key
-from .inotify import Event
 from .stat_log import UNKNOWN
 
 try:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ...engine import inotify
+from ...engine.inotify import Event, Inotify
 from ..model import Observed
-from . import inotify
 from .audit_events import STARTS, hear
 from .followed_files import FollowedFiles
-from .inotify import Event, Inotify
 from .observer import Observer
 from .stat_log import note_stats
 

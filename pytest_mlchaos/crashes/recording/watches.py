@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
+from ...engine.inotify import Event, Inotify
 from ..model import Folder
 from .history import moved_path
-from .inotify import Event, Inotify
 
 __all__ = ["Watches", "status_of"]
 

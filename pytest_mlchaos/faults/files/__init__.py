@@ -1,0 +1,1 @@
+"""Faults of files at rest: damaged, late, missing."""

@@ -1,0 +1,192 @@
+"""Files that are damaged on disk before a subject reads them, for readers of every kind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pytest_mlchaos import faults, sites
+from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.engine.patching import Patches
+from pytest_mlchaos.engine.subjects import subject_runs
+from pytest_mlchaos.engine.trial import trial
+from pytest_mlchaos.errors import BadArgument, PayloadMismatch
+
+faults.load()
+sites.load()
+CONTENT = b"x\n" + b"".join(b"%d\n" % n for n in range(50))
+
+
+@contextlib.contextmanager
+def running(folder, *declared, probing=False, stepwise=False, clock="real"):
+    """A subject that works in a folder, in a trial with these faults."""
+    with (
+        trial(
+            Schedule(declared), Patches(), own=[folder.parent], probing=probing, clock=clock
+        ) as controller,
+        subject_runs(controller, [folder], stepwise=stepwise) as begin,
+    ):
+        begin()
+        yield controller
+
+
+def damaged(**keywords):
+    """The fault at the first file."""
+    return create("damaged_file", at=0, **keywords)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of the subject."""
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "a.csv"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def by_child(path):
+    """The size that a child process reads."""
+    code = f"print(len(open({str(path)!r}, 'rb').read()))"
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+def by_pyarrow(path):
+    """The rows that a reader in C++ finds."""
+    dataset = pytest.importorskip("pyarrow.dataset")
+    return dataset.dataset(path, format="csv").to_table().num_rows
+
+
+def by_duckdb(path):
+    """The rows that DuckDB finds."""
+    duckdb = pytest.importorskip("duckdb")
+    return duckdb.sql(f"select count(*) from '{path}'").limit(1).fetchall()[0][0]
+
+
+def by_polars(path):
+    """The rows that a lazy reader in Rust finds."""
+    polars = pytest.importorskip("polars")
+    return polars.scan_csv(path).collect().height
+
+
+@pytest.mark.parametrize("read", [by_child, by_pyarrow, by_duckdb, by_polars])
+def test_each_kind_of_reader_meets_a_cut_file(tmp_path, file, read):
+    """The file itself differs, so the reader's language does not matter."""
+    whole = read(file)
+    with running(tmp_path, damaged(kind="cut", offset=22)) as controller:
+        found = read(file)
+    assert 0 < found < whole
+    assert read(file) == whole
+    (strike,) = controller.journal
+    assert (strike.visit, strike.details["path"], strike.details["offset"]) == (0, "in/a.csv", 22)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_the_original_returns_after_an_error(tmp_path, file, error):
+    """With its content, its mode and its times."""
+    file.chmod(0o640)
+    before = file.stat()
+    with pytest.raises(error), running(tmp_path, damaged(kind="empty")):
+        assert file.read_bytes() == b""
+        assert file.stat().st_mtime_ns == before.st_mtime_ns
+        raise error
+    after = file.stat()
+    assert file.read_bytes() == CONTENT
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_what_the_subject_writes_itself_stays(tmp_path, file):
+    """A cache that is made again replaces the damaged one."""
+    with running(tmp_path, damaged(kind="cut", offset=3)):
+        file.write_bytes(b"made again")
+    assert file.read_bytes() == b"made again"
+    with running(tmp_path, damaged(kind="cut", offset=3)):
+        file.unlink()
+    assert not file.exists()
+
+
+def test_a_missing_file_is_absent_and_a_copy_is_removed(tmp_path, file):
+    """Both are undone."""
+    with running(tmp_path, damaged(kind="missing")):
+        assert not file.exists()
+    with running(tmp_path, damaged(kind="duplicated")):
+        assert (file.parent / "a (1).csv").read_bytes() == CONTENT
+    assert os.listdir(file.parent) == ["a.csv"]
+
+
+def test_a_late_file_appears_on_the_virtual_clock(tmp_path, file):
+    """A subject that waits finds it."""
+    with running(tmp_path, damaged(kind="late", delay="30s"), clock="virtual") as controller:
+        controller.clock.sleep(20)
+        assert not file.exists()
+        controller.clock.sleep(20)
+        assert file.read_bytes() == CONTENT
+    assert file.exists()
+
+
+def test_a_replaced_file_has_the_content_of_another(tmp_path, file):
+    """Without another, the fault says so."""
+    with (
+        pytest.raises(PayloadMismatch, match="needs a second file"),
+        running(tmp_path, damaged(kind="replaced")),
+    ):
+        pass
+    (file.parent / "b.csv").write_bytes(b"y\n")
+    with running(tmp_path, damaged(kind="replaced")):
+        assert file.read_bytes() == b"y\n"
+    assert file.read_bytes() == CONTENT
+
+
+def test_a_file_that_no_reader_opens_is_not_struck(tmp_path, file):
+    """The damage alone is not a strike."""
+    with running(tmp_path, damaged(kind="cut", offset=3)) as controller:
+        pass
+    assert not list(controller.journal)
+    assert "in/a.csv" not in controller.names["storage.file"]
+
+
+def test_the_trial_without_faults_offers_the_opened_files(tmp_path, file):
+    """Files that no reader opens are left out, also if C++ is the reader."""
+    (file.parent / "b.csv").write_bytes(CONTENT)
+    with running(tmp_path, create("damaged_file", path="*.csv"), probing=True) as controller:
+        by_pyarrow(file.parent / "b.csv")
+    (scheduled,) = controller.scheduled
+    assert scheduled.eligible == [1]
+    assert scheduled.measures["spot"] > 5
+    assert file.read_bytes() == CONTENT
+
+
+def test_an_offset_beyond_the_end_is_refused(tmp_path, file):
+    """With the size."""
+    said = pytest.raises(BadArgument, match="at most the size of the file, got 7000")
+    with said, running(tmp_path, damaged(offset=7000)):
+        pass
+
+
+def write_and_read(folder):
+    """A body that makes its file itself, and reads it by C++."""
+    path = folder / "late.csv"
+    path.write_bytes(CONTENT)
+    return by_pyarrow(path)
+
+
+def test_in_a_test_body_a_file_is_struck_before_the_next_call(tmp_path):
+    """The call that wrote it does not consume the fault."""
+    with running(tmp_path, damaged(kind="cut", offset=22), stepwise=True) as controller:
+        assert write_and_read(tmp_path) == 10
+    assert len(controller.journal) == 1
+
+
+def test_two_faults_strike_one_file(tmp_path, file):
+    """Each is recorded."""
+    declared = (damaged(path="*.csv", offset=30), damaged(path="in/*", kind="bit_flip", offset=3))
+    with running(tmp_path, *declared) as controller:
+        found = file.read_bytes()
+    assert len(found) == 30
+    assert found[3] != CONTENT[3]
+    assert len(controller.journal) == 2
