@@ -32,9 +32,15 @@ Exception
         ├── Worse                                     a metric is worse by more than the margin
         ├── Inconclusive                              the evidence is too small: not a pass
         ├── SilentlyDifferent                         the output differs, without an error
-        │   └── OtherContent                          the next call did not correct different files
+        │   ├── OtherContent                          the next call did not correct different files
+        │   └── StaleResult                           the output is not that of the changed input
         ├── Incomplete                                a part of the golden run's output is missing
         ├── HalfWritten                               an error left a file neither old nor complete
+        ├── Unnoticed                                 a fault changed the result, without an alarm
+        ├── FalseAlarm                                an alarm is on although no fault struck
+        ├── NotIdempotent                             calling again changes the output
+        ├── LeftBehind                                locks, temporary or other files were left
+        ├── TooSlow                                   a run took longer than its limit
         ├── ServiceFailed                             a served app did not start, or did not shut
         down
         ├── SloMissed                                 latencies or errors exceed their bounds
@@ -281,8 +287,33 @@ class OtherContent(SilentlyDifferent):
     not correct it."""
 
 
+class StaleResult(SilentlyDifferent):
+    """The input changed between two calls, and the output is not that of a fresh run on the new
+    input."""
+
+
 class HalfWritten(Verdict):
     """A pipeline raised, and left a file that is neither as it was nor complete."""
+
+
+class Unnoticed(Verdict):
+    """A fault changed the result, and no error, alarm or flag says so."""
+
+
+class FalseAlarm(Verdict):
+    """An alarm is on in the golden run, in which no fault strikes."""
+
+
+class NotIdempotent(Verdict):
+    """Calling a pipeline again does not give the output of one call."""
+
+
+class LeftBehind(Verdict):
+    """A pipeline left files, locks or directories that its golden run does not leave."""
+
+
+class TooSlow(Verdict):
+    """A run took longer than its limit, on the trial's clock."""
 
 
 class SimulatedCrash(BaseException):

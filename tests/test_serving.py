@@ -33,7 +33,7 @@ from pytest_mlchaos.errors import (
     SloMissed,
 )
 from pytest_mlchaos.plugin.fixture import Mlchaos
-from pytest_mlchaos.serving.user_state import UserState
+from pytest_mlchaos.runs.user_state import UserState
 from tests.serving import serving_in
 
 TICK = 0.02

@@ -120,6 +120,10 @@ class Record:
     optimizers."""
     losses: Sequence[Sequence[float]] = ()
     """The loss of each attempt's backward passes, if it is a single number."""
+    real_time: str = ""
+    """The reason why a virtual clock became real. Empty if it did not."""
+    looked: Any = None
+    """What the caller's ``look`` returned, which saw the value and the directories at the end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,6 +161,11 @@ class Output:
         after: The files after the call, by path.
         renamed: The files that were created by a rename.
         read_back: The files that the call read after it had written them.
+        folders: The directories after the call that were not there at first, by path.
+        temporary: The number of files and directories of ``tempfile`` that the call left outside
+            its directories.
+        ended: The end of the call, on the trial's clock.
+        fault_ended: The end of its last fault, on the trial's clock. None if no fault struck.
     """
 
     record: Record
@@ -165,6 +174,10 @@ class Output:
     after: Mapping[str, FileState]
     renamed: frozenset[str] = frozenset()
     read_back: frozenset[str] = frozenset()
+    folders: frozenset[str] = frozenset()
+    temporary: int = 0
+    ended: float = 0.0
+    fault_ended: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ __all__ = [
     "check_share",
     "did_you_mean",
     "format_number",
+    "format_seconds",
     "format_value",
     "index",
     "is_real",
@@ -129,6 +130,18 @@ def parse_duration(value: object, what: str = "a duration") -> float:
             f"{what} must be at most {MAX_DURATION_SECONDS:.0e} seconds, got {format_value(value)}"
         )
     return seconds
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a duration: ``150 ms``, ``2.5 s`` or ``10 min 5 s``."""
+    if seconds < 1e-3:
+        return "less than 1 ms"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 90:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
 def _seconds(value: object) -> float | None:

@@ -162,6 +162,8 @@ class Controller:
         ]
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
+        # The end of the last strike so far, in seconds on the trial's clock.
+        self.fault_ended: float | None = None
         self.injected: list[BaseException] = []
         self.claims: list[Callable[[BaseException], bool]] = []
         self.interrupt: Callable[[], None] | None = None

@@ -13,6 +13,9 @@ from .scopes import INTERNAL_OPERATION, inside
 __all__ = ["FileHistory"]
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_MOVES = frozenset({"os.rename", "os.link"})
+_TEMPORARY = frozenset({"tempfile.mkstemp", "tempfile.mkdtemp"})
+_EVENTS = frozenset({"open"}) | _MOVES | _TEMPORARY
 _recording: list[FileHistory] = []
 
 
@@ -25,6 +28,8 @@ class FileHistory:
     def __init__(self) -> None:
         self.renamed: set[str] = set()
         self.read_back: set[str] = set()
+        self.temporary: set[str] = set()
+        """The files and directories that ``tempfile`` made."""
         self._written: set[str] = set()
 
     def opened(self, path: str, flags: object) -> None:
@@ -66,16 +71,14 @@ def _absolute(path: str | os.PathLike[str]) -> str | None:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if (
-        not _recording
-        or event not in ("open", "os.rename", "os.link")
-        or inside() == INTERNAL_OPERATION
-    ):
+    if not _recording or event not in _EVENTS or inside() == INTERNAL_OPERATION:
         return
-    path = _absolute(arguments[0] if event == "open" else arguments[1])
+    path = _absolute(arguments[1] if event in _MOVES else arguments[0])
     for history in tuple(_recording) if path is not None else ():
         if event == "open":
             history.opened(path, arguments[2] if len(arguments) > 2 else None)  # type: ignore[arg-type]
+        elif event in _TEMPORARY:
+            history.temporary.add(path)  # type: ignore[arg-type]
         else:
             history.moved(path)  # type: ignore[arg-type]
 

@@ -150,9 +150,9 @@ class Injector:
         def record(details: Mapping[str, Any]) -> None:
             scheduled.strikes.append((visit.attributes.get("rank"), visit.index))
             strike = Strike(scheduled.text, visit.site, visit.index, {**about(), **details})
-            attribute_strike(
-                strike, self._controller.clock.now() + visit.delay, scheduled.fault.key
-            )
+            ended = self._controller.clock.now() + visit.delay
+            attribute_strike(strike, ended, scheduled.fault.key)
+            self._controller.fault_ended = max(self._controller.fault_ended or ended, ended)
             self.record(scheduled, strike)
             if visit.error is not None:
                 if is_own(scheduled.fault):

@@ -5,7 +5,7 @@
 2. The first assertion that needs it makes the golden run: the same call without faults, with the
    directories as they were.
 3. ``verdicts.py`` compares value and files with those of the golden run. ``again()`` calls the
-   pipeline once more.
+   pipeline once more, perhaps on changed input.
 """
 
 from __future__ import annotations
@@ -38,4 +38,4 @@ def call(
         workdirs: Further directories that the pipeline may write.
     """
     calls = Pipeline(controller, pipeline, args, scratch, workdirs)
-    return PipelineRun(calls.run(), calls.golden, calls.again)
+    return PipelineRun(calls.run(), calls, (None,))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core.journal import Strike
 from ..core.phases import raised
-from ..core.privacy import error_text
+from ..core.privacy import data_text, error_text
 from ..core.records import Attempt, FileState, Output, Record
 from ..engine import randomness
 from ..engine.controller import Controller, current
@@ -21,8 +24,12 @@ from ..engine.subjects import subject_runs
 from ..engine.table_types import is_table
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
 from ..runs.supervisor import Supervisor, check_subject, snapshot_value
+from ..runs.user_state import UserState
 
 __all__ = ["Pipeline"]
+
+Change = Callable[..., object]
+"""A function that changes the input. It may take the pipeline's arguments."""
 
 
 class Pipeline(Supervisor):
@@ -49,6 +56,9 @@ class Pipeline(Supervisor):
         self._sizes: dict[str, set[int]] = {}
         with controller.without_faults():
             self._now: Mapping[str, FileState] = self._disk.contents()
+            self._folders = self._disk.folders()
+            self._memory = UserState()
+            self._left = self._memory.contents()
 
     def run(self) -> Output:  # type: ignore[override]  # it is never restarted
         """Call the pipeline under the trial's faults.
@@ -58,38 +68,70 @@ class Pipeline(Supervisor):
         """
         first_strike = len(self._controller.journal)
         with self._controller.on_crash(self._freeze):
-            output = self._called(
+            return self._called(
                 self._inputs.first(), lambda: self._controller.journal[first_strike:]
             )
-        self._now = output.after
-        return output
 
-    def again(self, died: bool) -> Output:
+    def again(self, died: bool, changed: Change | None = None) -> Output:
         """Repeat the call without faults, on the directories as they are.
 
-        The pipeline receives the same objects, or fresh ones if the process ``died``.
+        Args:
+            died: True if the process has died. The pipeline receives fresh objects then, and
+                otherwise the same ones.
+            changed: A function that changes the input before the call.
         """
         with self._controller.without_faults():
             if died:
                 randomness.seed_all("restart", 1)
-            output = self._called(self._inputs.again() if died else self._inputs.first(), tuple)
-        self._now = output.after
-        return output
+            subject = self._inputs.again() if died else self._inputs.first()
+            if changed is not None:
+                _change(changed, _arguments(subject))
+                self._now = self._disk.contents(self._sizes)
+            return self._called(subject, tuple)
 
-    def golden(self, calls: int = 1) -> Output:  # type: ignore[override]  # files too
-        """Return the output of the last of that many calls without faults."""
+    def golden(  # type: ignore[override]  # files too
+        self, steps: Sequence[Change | None] = (None,), look: Callable[[Any], Any] | None = None
+    ) -> Output:
+        """Return the output of the last of these calls and changes, without faults.
+
+        ``look`` receives the returned value while the directories of this run are in place.
+        """
         start = self._controller.clock.now()
-        with self._undisturbed() as subject:
+        with self._undisturbed() as subject, self._memory_at_the_start(), FileHistory() as history:
             before = self._disk.contents(self._sizes)
-            for _ in range(calls):
-                value = subject()
-            return self._output(value, None, before, (), start)
+            value = None
+            for step in steps:
+                if step is None:
+                    start = self._controller.clock.now()
+                    value = subject()
+                else:
+                    _change(step, _arguments(subject.args[0]))
+                    before = self._disk.contents(self._sizes)
+            looked = None if look is None else look(value)
+            return self._output(value, None, before, (), start, history, looked)
+
+    @contextlib.contextmanager
+    def _memory_at_the_start(self) -> Iterator[None]:
+        """Undo the pipeline's changes of user modules inside, such as full caches."""
+        self._memory.adopt(self._left)  # What the test has changed since the call.
+        try:
+            with self._memory.as_at_the_start():
+                yield
+        finally:
+            self._left = self._memory.contents()
 
     def _called(
         self, subject: Callable[[], Any], strikes: Callable[[], Iterable[Strike]]
     ) -> Output:
         controller, start = self._controller, self._controller.clock.now()
-        with FileHistory() as history, subject_runs(controller, self._disk.roots) as begin:
+        with controller.without_faults():
+            self._memory.adopt(self._left)
+        controller.fault_ended = None
+        with (
+            FileHistory() as history,
+            self._memory.following_imports(),
+            subject_runs(controller, self._disk.roots) as begin,
+        ):
             begin()
             value, error = self._outcome(subject)
             if isinstance(error, SimulatedCrash):
@@ -99,7 +141,10 @@ class Pipeline(Supervisor):
                     self._disk.thaw()
                     self._process_state.restore()
         with controller.without_faults():
-            return self._output(value, error, self._now, tuple(strikes()), start, history)
+            self._left = self._memory.contents()
+            output = self._output(value, error, self._now, tuple(strikes()), start, history)
+        self._now = output.after
+        return output
 
     def _output(
         self,
@@ -108,17 +153,47 @@ class Pipeline(Supervisor):
         before: Mapping[str, FileState],
         strikes: tuple[Strike, ...],
         start: float,
-        history: FileHistory | None = None,
+        history: FileHistory,
+        looked: object = None,
     ) -> Output:
         ended = "returned" if error is None else f"raised {error_text(error)}"
-        duration = self._controller.clock.now() - start
-        record = Record(value, (Attempt(ended, 0),), strikes, duration, (), snapshot_value(value))
-        renamed = self._disk.named(history.renamed) if history is not None else frozenset()
-        read_back = self._disk.named(history.read_back) if history is not None else frozenset()
+        clock = self._controller.clock
+        now = clock.now()
+        record = Record(
+            value,
+            (Attempt(ended, 0),),
+            strikes,
+            now - start,
+            (),
+            snapshot_value(value),
+            real_time=clock.reason,
+            looked=looked,
+        )
         after = self._disk.contents(self._sizes)
         for path, state in after.items():
             self._sizes.setdefault(path, set()).add(state.size)
-        return Output(record, error, before, after, renamed, read_back)
+        return Output(
+            record,
+            error,
+            before,
+            after,
+            self._disk.named(history.renamed),
+            self._disk.named(history.read_back),
+            self._disk.folders() - self._folders,
+            self._temporary(history.temporary),
+            now,
+            self._controller.fault_ended,
+        )
+
+    def _temporary(self, made: Iterable[str]) -> int:
+        """Return how many of these temporary files were left outside of the directories."""
+        left = {
+            path
+            for path in made
+            if os.path.lexists(path)
+            and not any(Path(path).is_relative_to(root) for root in self._disk.roots)
+        }
+        return len(left - _still_owned()) if left else 0
 
     def _outcome(self, subject: Callable[[], Any]) -> tuple[Any, BaseException | None]:
         """Return (value, None), or (None, the error that it raised)."""
@@ -146,6 +221,42 @@ class Pipeline(Supervisor):
             controller.restart()  # the crash is reported once
             raise CrashSwallowed(place)
         return value, None
+
+
+def _still_owned() -> set[str]:
+    """Return the temporary files and directories whose live owner removes them later."""
+    wrapper: Any = tempfile._TemporaryFileWrapper
+    return {
+        os.path.abspath(found.name)
+        for found in gc.get_objects()
+        if issubclass(type(found), (wrapper, tempfile.TemporaryDirectory))
+        and isinstance(found.name, str)
+    }
+
+
+def _arguments(subject: functools.partial[Any]) -> tuple[Any, ...]:
+    """Return the arguments of the pipeline in a subject that was made of ``_drain``."""
+    return subject.args[1:]
+
+
+def _change(change: Change, args: tuple[Any, ...]) -> None:
+    """Call the user's function, with the pipeline's arguments if it takes any."""
+    for given in ((), args):
+        if _takes(change, given):
+            change(*given)
+            return
+    raise BadArgument(
+        f"again: changed must be a function without arguments, or one of the pipeline's "
+        f"{len(args)} arguments, got {data_text(change)}"
+    )
+
+
+def _takes(function: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+    try:
+        inspect.signature(function).bind(*args)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _nothing_watched() -> contextlib.AbstractContextManager[Callable[[], Any]]:

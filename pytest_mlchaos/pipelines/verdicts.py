@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, Protocol
 
 from ..core.privacy import key_text
 from ..core.records import FileState, Output
-from ..core.validation import PATTERNS, TOLERANCE, check_arguments, format_value
+from ..core.validation import (
+    CALLABLE,
+    FLAG,
+    PATTERNS,
+    TOLERANCE,
+    check_arguments,
+    format_value,
+    optional,
+)
 from ..errors import (
     BadArgument,
     HalfWritten,
     Incomplete,
+    LeftBehind,
     NonDeterministicSubject,
+    NotIdempotent,
     NotRecovered,
     OtherContent,
     SilentlyDifferent,
     SimulatedCrash,
+    StaleResult,
     Verdict,
 )
 from ..oracles.state import first_difference
@@ -41,6 +53,31 @@ UNFINISHED = (
 """File and directory names that mark their content as incomplete for every reader."""
 LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
 """Suffixes of files whose records are lines."""
+CACHES = ("*[Cc]ache*",)
+"""File and directory names of caches.
+
+A cache may hold more than a fresh run puts there, if the input has changed.
+"""
+SHOWN_FILES = 5
+Step = Callable[..., object] | None
+"""A call of the pipeline (None), or a change of its input."""
+
+
+class Calls(Protocol):
+    """The pipeline, for the calls that a judgement needs."""
+
+    def golden(
+        self, steps: Sequence[Step] = (None,), look: Callable[[Any], Any] | None = None
+    ) -> Output:
+        """Return the output of the last of these steps without faults, from the start.
+
+        ``look`` receives the value while the directories of this run are in place.
+        """
+        ...
+
+    def again(self, died: bool, changed: Step = None) -> Output:
+        """Call the pipeline again, without faults, perhaps after a change of its input."""
+        ...
 
 
 class PipelineRun(Run):
@@ -58,19 +95,20 @@ class PipelineRun(Run):
     def __init__(
         self,
         output: Output,
-        golden: Callable[[int], Output],
-        again: Callable[[bool], Output],
-        calls: int = 1,
+        calls: Calls,
+        steps: Sequence[Step],
         *,
         cleared: bool = False,
     ) -> None:
-        super().__init__(output.record)
+        super().__init__(output.record, None, self._look_at_golden_output)
         self.error = output.error
         self._output = output
-        self._new_golden, self._again, self._calls = golden, again, calls
+        self._calls, self._steps = calls, tuple(steps)
         self._cleared = cleared
         # The call before this one, on the same directories.
         self._previous: PipelineRun | None = None
+        # The next call, if an assertion has made it already.
+        self._next: PipelineRun | None = None
 
     def _about(self) -> str:
         return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"
@@ -78,24 +116,51 @@ class PipelineRun(Run):
     @functools.cached_property
     def golden(self) -> PipelineRun:
         """Return the same calls without faults, from the same start, in its own copy of the
-        directories."""
-        return PipelineRun(
-            self._new_golden(self._calls), self._new_golden, self._again, self._calls
-        )
+        directories.
 
-    def again(self) -> PipelineRun:
+        If the input has changed, it is a fresh run on the new input.
+        """
+        return self._make_golden(self._fresh_steps)
+
+    @property
+    def _changed(self) -> bool:
+        return any(step is not None for step in self._steps)
+
+    @property
+    def _fresh_steps(self) -> tuple[Step, ...]:
+        """Return all changes of the input, and the calls since the last one."""
+        last = max((place for place, step in enumerate(self._steps) if step), default=-1)
+        return (*filter(None, self._steps), *self._steps[last + 1 :])
+
+    def _make_golden(self, steps: Sequence[Step]) -> PipelineRun:
+        return PipelineRun(self._calls.golden(steps), self._calls, steps)
+
+    def _look_at_golden_output(self, look: Callable[[Any], Any]) -> Any:
+        return self._calls.golden(self._fresh_steps, look).record.looked
+
+    @check_arguments("again", changed=optional(CALLABLE))
+    def again(self, *, changed: Callable[..., object] | None = None) -> PipelineRun:
         """Make the same call once more, without faults, on the same directories and with the same
         objects.
 
         After a crash, the call is made as in a new process, with fresh copies of the objects. The
         expected output is that of as many calls without faults, where a call that raised does not
         count. An error does not count as success here. The assertions on this run fail.
+
+        Args:
+            changed: A function that changes the input before the call: a new day, or a correction
+                of an old one. It receives the pipeline's arguments, if it takes any. Then the
+                expected output is that of a fresh run: one call on the new input, with the initial
+                directories and empty caches. Files whose name says ``cache``, and files that an
+                earlier call has left and a fresh run does not write, are not judged.
         """
-        returned = 1 if self.error is None else 0
-        output = self._again(isinstance(self.error, SimulatedCrash))
-        again = PipelineRun(
-            output, self._new_golden, self._again, self._calls + returned, cleared=True
-        )
+        made, self._next = self._next, None
+        if made is not None and changed is None:
+            return made
+        output = self._calls.again(isinstance(self.error, SimulatedCrash), changed)
+        before = (made or self)._steps if (made or self).error is None else self._steps[:-1]
+        steps = (*before, None) if changed is None else (*before, changed, None)
+        again = PipelineRun(output, self._calls, steps, cleared=True)
         again._previous = self
         again._handed = self._handed  # the second call has to recover from the faults of the first
         return again
@@ -126,6 +191,7 @@ class PipelineRun(Run):
                 first difference.
             HalfWritten: The pipeline raised, and a file is cut.
             OtherContent: ``again`` returned, and complete files still differ.
+            StaleResult: The input has changed, and the output is not that of a fresh run.
             NotRecovered: The fault has cleared (``again``), and the pipeline still raises.
             NonDeterministicSubject: Two runs without faults differ, too.
             BadArgument: A golden run returns None and changes no file.
@@ -134,17 +200,23 @@ class PipelineRun(Run):
         as complete. Reads by C code are not seen. Files are judged one by one. After an error, some
         files of a table in several files may exist, each of them complete.
         """
-        patterns = _patterns(ignore)
+        patterns = self._patterns(ignore)
         self._compare_under_faults("assert_same_output")
         self._check_judged(patterns)
         verdict: type[Verdict]
         if self.error is None:
-            difference = _difference(self._output, self.golden._output, rtol, atol, patterns)
+            difference = self._difference(rtol, atol, patterns)
             verdict, what = (
                 SilentlyDifferent,
                 "the pipeline raised nothing, but its output differs from its golden run",
             )
-            if (
+            if self._changed:
+                verdict, what = (
+                    StaleResult,
+                    "the input has changed, and the output is not that of a fresh run on the new "
+                    "input",
+                )
+            elif (
                 difference is not None
                 and (path := difference.partition(":")[0]) in self._left_before()
             ):
@@ -162,7 +234,175 @@ class PipelineRun(Run):
             raise verdict(
                 f"{what}\n  {difference}"
                 + (f"\n  it {self.attempts[0].ended}" if self.error else "")
+                + (self._tell_cause(patterns) if verdict is StaleResult else "")
             )
+
+    def _difference(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
+        """Return the first difference from the golden run in words, or None."""
+        left = self._before_change._output.after if self._changed else {}
+        return _difference(self._output, self.golden._output, rtol, atol, patterns, left)
+
+    @functools.cached_property
+    def _before_change(self) -> PipelineRun:
+        """Return the golden run on the input before its last change."""
+        last = max(place for place, step in enumerate(self._steps) if step)
+        changes = tuple(filter(None, self._steps[:last]))
+        return self._make_golden((*changes, None))
+
+    def _tell_cause(self, patterns: tuple[str, ...]) -> str:
+        """Say what the wrong output after a change is, and if a fault is needed for it."""
+        told = ""
+        old = self._before_change._output
+        if _is_output_of(self._output, old, self.golden._output, patterns):
+            told += "\n  it is the output for the input before the change"
+        if len(self._steps) > len(self._fresh_steps):
+            undisturbed = self._calls.golden(self._steps)
+            alike = _difference(undisturbed, self.golden._output, 0.0, 0.0, patterns, old.after)
+            told += (
+                "\n  the same calls without any fault differ, too: an earlier call leaves a stale "
+                "result"
+                if alike
+                else "\n  the same calls without faults do not differ: the fault leaves a stale "
+                "result"
+            )
+        return told
+
+    def _first_difference(self, judgement: str, rtol: float, atol: float) -> str | None:
+        patterns = self._patterns(())
+        self._check_judged(patterns)
+        return self._difference(rtol, atol, patterns)
+
+    def _has_raised(self) -> bool:
+        if self.error is not None:
+            self._check_cleared()
+        return self.error is not None
+
+    def _check_noise(self, rtol: float, atol: float) -> None:
+        self._check_reproducible(rtol, atol, self._patterns(()))
+
+    @check_arguments(
+        "assert_idempotent", value=FLAG, rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS
+    )
+    def assert_idempotent(
+        self,
+        *,
+        value: bool = True,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+        ignore: str | Iterable[str] = (),
+    ) -> None:
+        """Raise ``NotIdempotent`` unless calling again gives the output of one call.
+
+        The pipeline is called once more, without faults, on the directories as they are. Value and
+        files must then be those of *one* call without faults. With ``when="after"``, a fault loses
+        an acknowledgement: the work is done, and the caller sees an error and repeats it.
+
+        Args:
+            value: False compares only the files, for a pipeline that returns what it has done.
+            rtol: Returned values may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+            ignore: Patterns of names to leave out, as of ``assert_same_output``.
+
+        Raises:
+            NotIdempotent: The output differs from that of one call.
+            NotRecovered: The second call raised.
+            NonDeterministicSubject: Two runs without faults differ, too.
+            BadArgument: A golden run returns None and changes no file.
+        """
+        patterns = self._patterns(ignore)
+        self._look_without_faults("assert_idempotent")
+        self._check_judged(patterns)
+        again = self._call_next()
+        if again.error is not None:
+            again._check_cleared()
+        once = self._make_golden((*filter(None, self._steps), None))
+        pair = again._output, once._output
+        difference = _difference(*pair, rtol, atol, patterns, value=value)
+        if difference is None:
+            return
+        once._check_reproducible(rtol, atol, patterns)
+        twice = self._calls.golden((*once._steps, None))
+        even = _difference(twice, once._output, rtol, atol, patterns, value=value) is not None
+        raise NotIdempotent(
+            f"calling the pipeline again does not give the output of one call\n  {difference}\n  "
+            f"the first call {self.attempts[0].ended}"
+            + ("\n  two calls without any fault differ from one, too" if even else "")
+        )
+
+    @check_arguments("assert_no_leftovers", ignore=PATTERNS)
+    def assert_no_leftovers(self, *, ignore: str | Iterable[str] = ()) -> None:
+        """Raise ``LeftBehind`` if the pipeline left something that its golden run does not leave.
+
+        These are judged: new files and directories in its directories, such as locks, temporary and
+        unfinished files, and what ``tempfile`` made elsewhere. A killed process cannot tidy up. So
+        after a crash the pipeline is called once more, and this call must leave nothing more.
+
+        Args:
+            ignore: Patterns of names to leave out (``"*.log"``, a quarantine).
+
+        Raises:
+            LeftBehind: Something is left.
+            NotRecovered: The call after a crash raised.
+            NonDeterministicSubject: Two golden runs leave different names.
+
+        Fidelity: in the system's temporary directory, only what Python's ``tempfile`` made is seen.
+        """
+        patterns = _patterns(ignore)[len(UNFINISHED) :]
+        self._compare_under_faults("assert_no_leftovers")
+        run = self
+        if isinstance(self.error, SimulatedCrash):
+            run = self._call_next()
+            run._has_raised()
+        left = run._left_over(patterns)
+        if not left:
+            return
+        second = _names(self._calls.golden(run._fresh_steps)) ^ _names(run.golden._output)
+        if random := sorted(name for name in second if not _left_out(name, patterns)):
+            raise NonDeterministicSubject(
+                f"two runs of the pipeline without faults leave different names, for example "
+                f"{random[0]}. Fix its seeds, or leave them out with ignore="
+            )
+        more = f"\n  and {len(left) - SHOWN_FILES} more" if len(left) > SHOWN_FILES else ""
+        raise LeftBehind(
+            "the pipeline left what its golden run does not leave\n  "
+            + "\n  ".join(left[:SHOWN_FILES])
+            + f"{more}\n  it {run.attempts[0].ended}"
+        )
+
+    def _left_over(self, patterns: tuple[str, ...]) -> list[str]:
+        """Describe what this call has left and its golden run has not."""
+        mine, golden = self._output, self.golden._output
+        files = [
+            f"{path}: {_size(path, state)}"
+            for path, state in mine.after.items()
+            if path not in golden.after
+            and path not in golden.before
+            and not _left_out(path, patterns)
+        ]
+        folders = [
+            f"{path}/: an empty directory"
+            for path in sorted(mine.folders - golden.folders)
+            if not _left_out(path, patterns)
+            and not any(name.startswith(f"{path}/") for name in (*mine.after, *mine.folders))
+        ]
+        number = mine.temporary - golden.temporary
+        elsewhere = [f"temporary files outside of its directories: {number}"] if number > 0 else []
+        return files + folders + elsewhere
+
+    def _look_without_faults(self, judgement: str) -> None:
+        """Note an assertion that has something to judge without any fault, too."""
+        handed = self._handed
+        if handed is not None:
+            handed.looked, handed.compared = True, judgement
+
+    def _call_next(self) -> PipelineRun:
+        """Make the next call for an assertion, unless one has made it already."""
+        if self._next is None:
+            self._next = self.again()
+        return self._next
+
+    def _patterns(self, ignore: str | Iterable[str]) -> tuple[str, ...]:
+        return (*_patterns(ignore), *(CACHES if self._changed else ()))
 
     def _left_behind(self, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
         return _left_behind(self._output, self.golden._output, patterns)
@@ -187,7 +427,9 @@ class PipelineRun(Run):
 
         A pipeline that fails by itself is exempt, because its golden run reports the failure.
         """
-        if self.error is None or not self._handed or not self._handed.quiet:
+        if self._changed:  # it is compared with a different run: one on the new input
+            self._look_without_faults(judgement)
+        elif self.error is None or not self._handed or not self._handed.quiet:
             super()._compare_under_faults(judgement)
 
     @check_arguments("assert_complete", ignore=PATTERNS)
@@ -204,7 +446,7 @@ class PipelineRun(Run):
             BadArgument: A golden run returns a single value and changes no file, so there is
                 nothing to count.
         """
-        patterns = _patterns(ignore)
+        patterns = self._patterns(ignore)
         self._compare_under_faults("assert_complete")
         self._check_judged(patterns)
         if self.error is not None:
@@ -248,6 +490,11 @@ class PipelineRun(Run):
                 "the test's own directories. "
                 "Return the output, or let the pipeline write below tmp_path"
             )
+        if self._changed and not _tells_apart(golden, self._before_change._output, patterns):
+            raise BadArgument(
+                "again: changed must change the output: a fresh run on the new input gives the "
+                "same output as before the change, so a stale result cannot show"
+            )
 
     def _check_cleared(self) -> None:
         if self._cleared:
@@ -256,7 +503,7 @@ class PipelineRun(Run):
             ) from self.error
 
     def _check_reproducible(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> None:
-        second = self._new_golden(self._calls)
+        second = self._calls.golden(self._fresh_steps)
         if difference := _difference(second, self.golden._output, rtol, atol, patterns):
             raise NonDeterministicSubject(
                 f"two runs of the pipeline without faults differ: {difference}. Fix its seeds, set "
@@ -291,23 +538,69 @@ def _left_out(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _difference(
-    actual: Output, golden: Output, rtol: float, atol: float, patterns: tuple[str, ...]
+    actual: Output,
+    golden: Output,
+    rtol: float,
+    atol: float,
+    patterns: tuple[str, ...],
+    left: Mapping[str, FileState] = types.MappingProxyType({}),
+    *,
+    value: bool = True,
 ) -> str | None:
-    """Return the first difference of two outputs in words, or None."""
+    """Return the first difference of two outputs in words, or None.
+
+    Args:
+        actual: The output to judge.
+        golden: The expected output.
+        rtol: The relative tolerance of the values.
+        atol: The absolute tolerance of the values.
+        patterns: Names to leave out.
+        left: Files that may be there although they are not expected.
+        value: False compares only the files.
+    """
     difference = first_difference(
         actual.record.kept, golden.record.kept, rtol=rtol, atol=atol, name="returned value"
     )
-    if difference is not None:
+    if difference is not None and value:
         return difference
     found, wanted = _judged_files(actual, patterns), _judged_files(golden, patterns)
     for path in {**wanted, **found}:
         if path not in found:
             return f"{path}: missing"
+        if path not in wanted and left.get(path) == found[path]:
+            continue
         if path not in wanted:
             return f"{path}: not expected ({_size(path, found[path])})"
         if found[path] != wanted[path]:
             return f"{path}: {_describe_difference(path, found[path], wanted[path])}"
     return None
+
+
+def _tells_apart(new: Output, old: Output, patterns: tuple[str, ...]) -> bool:
+    """Return True if two outputs differ in the value, or in a file that a call has written."""
+    if first_difference(new.record.kept, old.record.kept) is not None:
+        return True
+    return _written(new, patterns) != _written(old, patterns)
+
+
+def _is_output_of(actual: Output, old: Output, new: Output, patterns: tuple[str, ...]) -> bool:
+    """Return True if the value, and all files that a call has written, are those of ``old``."""
+    written = {**_written(old, patterns), **_written(new, patterns)}
+    return first_difference(actual.record.kept, old.record.kept) is None and all(
+        actual.after.get(path) == old.after.get(path) for path in written
+    )
+
+
+def _written(output: Output, patterns: tuple[str, ...]) -> dict[str, FileState]:
+    return {
+        path: state
+        for path, state in _judged_files(output, patterns).items()
+        if output.before.get(path) != state
+    }
+
+
+def _names(output: Output) -> set[str]:
+    return {*output.after, *output.folders}
 
 
 def _left_behind(

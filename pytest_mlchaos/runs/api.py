@@ -50,4 +50,8 @@ def supervise(
     """
     given = (controller, subject, args, scratch, torch_steps.watch_training, workdirs)
     supervisor = IsolatedSupervisor(fresh_processes(), *given) if isolated else Supervisor(*given)
-    return Run(supervisor.run(max_restarts), lambda: Run(supervisor.golden()))
+    return Run(
+        supervisor.run(max_restarts),
+        lambda: Run(supervisor.golden()),
+        lambda look: supervisor.golden(look).looked,
+    )

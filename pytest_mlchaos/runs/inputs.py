@@ -39,12 +39,12 @@ class Inputs:
         self._given = (subject, *args)
         self._kept, self._shared = deep_copy(self._given)
 
-    def first(self) -> Callable[[], Any]:
+    def first(self) -> functools.partial[Any]:
         """Return the subject with the original arguments."""
         subject, *args = self._given
         return functools.partial(subject, *args)
 
-    def again(self) -> Callable[[], Any]:
+    def again(self) -> functools.partial[Any]:
         """Return the subject with fresh copies.
 
         Raise ``BadArgument`` if an object cannot be copied.

@@ -128,13 +128,21 @@ class IsolatedSupervisor:
                 record = _record(
                     value, parameters, attempts, controller.journal[first_strike:], start, gradients
                 )
-                return dataclasses.replace(record, preemptions=preemptions, losses=losses)
+                return dataclasses.replace(
+                    record,
+                    preemptions=preemptions,
+                    losses=losses,
+                    real_time="time is real in fresh processes",
+                )
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
                 raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
 
-    def golden(self) -> Record:
-        """Run the subject without faults, from the same start. The trial's counts do not change."""
+    def golden(self, look: Callable[[Any], Any] | None = None) -> Record:
+        """Run the subject without faults, from the same start. The trial's counts do not change.
+
+        ``look`` receives the returned value while the directories of this run are in place.
+        """
         start = monotonic()
         with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
@@ -147,11 +155,12 @@ class IsolatedSupervisor:
                 raise GoldenRunFailed(
                     f"the subject fails without any fault: {error_text(error)}"
                 ) from error
+            looked = None if look is None else look(value)
         steps = heard.passed.get("train.step", 0) - heard.failures.get("train.step", 0)
         record = _record(
             value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients]
         )
-        return dataclasses.replace(record, losses=[heard.losses])
+        return dataclasses.replace(record, losses=[heard.losses], looked=looked)
 
     def _process(
         self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -124,13 +125,17 @@ class Supervisor:
                     preemptions,
                     broken,
                     losses,
+                    controller.clock.reason,
                 )
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
                 raise GaveUp(f"{text}\n{tell(attempts)}", ended_by=tuple(ended_by))
 
-    def golden(self) -> Record:
-        """Run the subject without faults, from the same start. The trial's counts do not change."""
+    def golden(self, look: Callable[[Any], Any] | None = None) -> Record:
+        """Run the subject without faults, from the same start. The trial's counts do not change.
+
+        ``look`` receives the returned value while the directories of this run are in place.
+        """
         controller, start = self._controller, self._controller.clock.now()
         with self._undisturbed() as subject, self._watch() as trained:
             value = subject()
@@ -146,20 +151,15 @@ class Supervisor:
                 [gradients_of(trained)],
                 not_finite=broken,
                 losses=[losses_of(trained)],
+                looked=None if look is None else look(value),
             )
 
     @contextlib.contextmanager
-    def _undisturbed(self) -> Iterator[Callable[[], Any]]:
-        """Give the subject with its initial arguments, directories and process state."""
+    def _undisturbed(self) -> Iterator[functools.partial[Any]]:
+        """Give a partial of the subject with its initial arguments, directories and process
+        state.
+        """
         subject = self._inputs.again()
-
-        def golden() -> Any:
-            try:
-                return subject()
-            except Exception as error:
-                raise GoldenRunFailed(
-                    f"the subject fails without any fault: {error_text(error)}"
-                ) from error
 
         with (
             self._controller.without_faults(),
@@ -169,7 +169,7 @@ class Supervisor:
         ):
             self._process_state.restore()
             randomness.restore(self._random)
-            yield golden
+            yield functools.partial(_call_golden, subject)
 
     def _steps(self) -> int:
         return self._controller.count("train.step", succeeded=True)
@@ -246,6 +246,15 @@ class Supervisor:
                 f"mlchaos: the subject's own error, in attempt {len(before) + 1} of "
                 f"mlchaos.run\n{tell(before)}"
             )
+
+
+def _call_golden(subject: Callable[[], Any]) -> Any:
+    try:
+        return subject()
+    except Exception as error:
+        raise GoldenRunFailed(
+            f"the subject fails without any fault: {error_text(error)}"
+        ) from error
 
 
 def check_subject(subject: object, caller: str) -> None:

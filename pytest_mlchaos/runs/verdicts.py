@@ -7,12 +7,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.entries import Curve, Entry
-from ..core.privacy import labels_text
+from ..core.privacy import error_text, labels_text
 from ..core.recording import record as record_entry
 from ..core.records import Attempt, Record, tell
 from ..core.results import Result
-from ..core.validation import FLAG, TOLERANCE, check_arguments
-from ..errors import BadArgument, BatchDiffers, Drifted, NoEmergencySave, NotConverged, NotRecovered
+from ..core.validation import (
+    CALLABLE,
+    FLAG,
+    TOLERANCE,
+    check_arguments,
+    format_seconds,
+    parse_duration,
+)
+from ..errors import (
+    BadArgument,
+    BatchDiffers,
+    Drifted,
+    FalseAlarm,
+    NoEmergencySave,
+    NotConverged,
+    NotRecovered,
+    TooSlow,
+    Unnoticed,
+)
 from ..oracles.convergence import assert_converged
 from ..oracles.drift import assert_no_drift
 from ..oracles.state import first_difference
@@ -36,7 +53,12 @@ class Run(Result):
             of tensors for each optimizer.
     """
 
-    def __init__(self, record: Record, golden: Callable[[], Run] | None = None) -> None:
+    def __init__(
+        self,
+        record: Record,
+        golden: Callable[[], Run] | None = None,
+        look_at_golden: Callable[[Callable[[Any], Any]], Any] | None = None,
+    ) -> None:
         self.value = record.value
         self.attempts = record.attempts
         self.faults = record.faults
@@ -47,6 +69,8 @@ class Run(Result):
         self._not_finite = record.not_finite
         self.preemptions = tuple(one for one in record.preemptions if one is not None)
         self._golden = golden
+        self._look_at_golden = look_at_golden or (lambda look: look(self.golden._kept))
+        self._real_time = record.real_time
         self._curves = record.losses
         self._number = 0
 
@@ -116,6 +140,17 @@ class Run(Result):
                 nothing to compare.
         """
         self._compare_under_faults("assert_recovered")
+        difference = self._first_difference("assert_recovered", rtol, atol)
+        if difference is None:
+            difference = self._broken()
+        if difference is not None:
+            raise NotRecovered(
+                f"the run did not end in the state of its golden run\n  "
+                f"{difference}\n{self.story()}"
+            )
+
+    def _first_difference(self, judgement: str, rtol: float, atol: float) -> str | None:
+        """Return the first difference from the golden run in words, or None."""
         golden = self.golden
         if self.steps and not golden.steps:
             raise BadArgument(
@@ -125,7 +160,7 @@ class Run(Result):
         both_trained = bool(self.parameters) and bool(golden.parameters)
         if self.value is None and golden.value is None and not both_trained:
             raise BadArgument(
-                "assert_recovered has nothing to judge: the subject returned None and its last "
+                f"{judgement} has nothing to judge: the subject returned None and its last "
                 "attempt took no torch optimizer step. "
                 "Return the final state (model.state_dict(), the step, the metrics) from it, or "
                 "let mlchaos.explore_crashes compare the "
@@ -143,13 +178,92 @@ class Run(Result):
             difference = first_difference(
                 self.parameters, golden.parameters, rtol=rtol, atol=atol, name="trained parameters"
             )
-        if difference is None:
-            difference = self._broken()
-        if difference is not None:
-            raise NotRecovered(
-                f"the run did not end in the state of its golden run\n  "
-                f"{difference}\n{self.story()}"
+        return difference
+
+    @check_arguments("assert_noticed", alarm=CALLABLE, rtol=TOLERANCE, atol=TOLERANCE)
+    def assert_noticed(
+        self, alarm: Callable[[Any], object], *, rtol: float = 0.0, atol: float = 0.0
+    ) -> None:
+        """Raise ``Unnoticed`` if the faults changed the result and no alarm says so.
+
+        The result is compared with the golden run's. If it is the same, no alarm is needed. A
+        pipeline that raised has noticed the fault. ``alarm`` is also called for a golden run, as a
+        control: an alarm that is always on notices nothing.
+
+        Args:
+            alarm: A function of the returned value, which returns true if an alarm, a flag or a
+                quarantine is there: ``lambda value: value["alarm"]``. It may read the files of the
+                run.
+            rtol: Numbers that differ by at most ``atol + rtol * abs(expected)`` are the same.
+            atol: See ``rtol``.
+
+        Raises:
+            Unnoticed: The result differs, and no alarm was raised.
+            FalseAlarm: The alarm is on in the golden run, too.
+            BadArgument: The alarm cannot be read from the golden run's value.
+
+        Fidelity: one alarm stands for all strikes of a call. A search over single strikes asks for
+        each of them.
+        """
+        self._compare_under_faults("assert_noticed")
+        if self._has_raised():
+            return
+        if self._look_at_golden(_read_control(alarm)):
+            raise FalseAlarm(
+                "the alarm is on in the golden run, in which no fault strikes. An alarm that is "
+                "always on notices nothing"
             )
+        difference = self._first_difference("assert_noticed", rtol, atol)
+        if difference is None:
+            return
+        try:
+            if alarm(self.value):
+                return
+            why = "no alarm was raised"
+        except Exception as error:  # noqa: BLE001  # the user's function may raise anything
+            why = f"the alarm cannot be read from the value: {error_text(error)}"
+        self._check_noise(rtol, atol)
+        raise Unnoticed(
+            f"the result differs from that of the golden run, and {why}\n  {difference}"
+        )
+
+    def _has_raised(self) -> bool:
+        """Return True if the subject raised. An error is noticed by every caller."""
+        return False
+
+    def _check_noise(self, rtol: float, atol: float) -> None:
+        """Raise ``NonDeterministicSubject`` if runs without faults differ, where that is known."""
+
+    def assert_bounded_time(self, limit: float | str) -> None:
+        """Raise ``TooSlow`` if the run took longer than a limit, on the trial's clock.
+
+        An error in time passes: use a different assertion for the result.
+
+        Args:
+            limit: The largest duration: seconds, or ``"2m"``.
+
+        Raises:
+            TooSlow: It took longer. The message says if time became real.
+            BadArgument: The golden run takes longer, too.
+
+        Fidelity: on the virtual clock, only waiting takes time. To judge computing, use
+        ``@chaos.settings(clock="real")``.
+        """
+        seconds = parse_duration(limit, "assert_bounded_time: limit")
+        self._compare_under_faults("assert_bounded_time")
+        if self.duration <= seconds:
+            return
+        usual = self.golden.duration
+        if usual > seconds:
+            raise BadArgument(
+                f"assert_bounded_time: limit must be at least the duration of the golden run, "
+                f"which took {format_seconds(usual)}, got {format_seconds(seconds)}"
+            )
+        real = f"\n  part of this is real time: {self._real_time}" if self._real_time else ""
+        raise TooSlow(
+            f"the run took {format_seconds(self.duration)}, more than {format_seconds(seconds)}. "
+            f"The golden run took {format_seconds(usual)}{real}"
+        )
 
     @check_arguments("assert_same_effective_batch", rtol=TOLERANCE, gradients=FLAG)
     def assert_same_effective_batch(self, *, rtol: float = 1e-2, gradients: bool = True) -> None:
@@ -306,3 +420,18 @@ class Run(Result):
     def story(self) -> str:
         """Return the end of each attempt, one line for each."""
         return tell(self.attempts)
+
+
+def _read_control(alarm: Callable[[Any], object]) -> Callable[[Any], bool]:
+    """Return the alarm, with an error of its own as a ``BadArgument``."""
+
+    def read(value: object) -> bool:
+        try:
+            return bool(alarm(value))
+        except Exception as error:
+            raise BadArgument(
+                f"assert_noticed: alarm failed with {error_text(error)} on the value of the golden "
+                f"run. Give a function of the returned value"
+            ) from error
+
+    return read

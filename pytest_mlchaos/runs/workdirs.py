@@ -141,6 +141,15 @@ class WorkDirs:
                 found[name] = _state(path, sizes.get(name, ()))
         return found
 
+    @within(INTERNAL_OPERATION)
+    def folders(self) -> frozenset[str]:
+        """Return the names of the directories inside, as in ``contents``."""
+        return frozenset(
+            path.relative_to(self._base(root)).as_posix()
+            for root in self._roots
+            for path in _folders(root)
+        )
+
     def named(self, paths: Iterable[str]) -> frozenset[str]:
         """Return the names of these absolute paths and the files below them, as in ``contents``.
 
@@ -243,6 +252,13 @@ def _files(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith(GOLDEN_COPY_PREFIX))
         yield from (path for name in sorted(files) if (path := Path(folder, name)).is_file())
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Yield the directories below a path, without our own copies."""
+    for folder, folders, _ in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(GOLDEN_COPY_PREFIX))
+        yield from (Path(folder, name) for name in folders)
 
 
 def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:

@@ -5,7 +5,7 @@
 2. ``drive`` passes the requests (``requests.py``) to ``load_generators.py``, which sends them in
    the app's event loop or in plain threads.
 3. ``patience.py`` ends a load that can never be answered.
-4. ``user_state.py`` restores memory, so that the golden load (``golden_load.py``) is that of a
+4. ``runs/user_state.py`` restores memory, so that the golden load (``golden_load.py``) is that of a
    fresh app without faults.
 5. ``verdicts.py`` judges the replies, with ``slo.py``.
 """

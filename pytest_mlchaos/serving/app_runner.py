@@ -23,11 +23,11 @@ from ..engine.subjects import subject_runs
 from ..engine.thread_pools import carry_scopes
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, SimulatedCrash
 from ..runs.supervisor import refuse_marks, snapshot_value
+from ..runs.user_state import UserState
 from ..runs.workdirs import WorkDirs
 from .asgi import AsgiTarget, Requests
 from .load_generators import CURE, AsyncDriver, CoroutineTarget, Driver, SyncDriver
 from .requests import LoadPlan, PreparedRequest
-from .user_state import UserState
 
 __all__ = ["AppRunner", "kind_of"]
 

@@ -1,6 +1,6 @@
-"""Save and restore the memory of user modules and of a served app.
+"""Save and restore the memory of user modules, and of a subject.
 
-A golden load, and the next trial, must not find what a load left there.
+A golden run, a golden load and the next trial must not find what a call left there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 from ..engine.activity import TOOLS
 from ..engine.import_hooks import watch_imports
 from ..engine.user_code import Project, current_project, is_users
-from ..runs.module_globals import user_modules
+from .module_globals import user_modules
 
 __all__ = ["UserState"]
 
