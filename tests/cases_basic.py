@@ -71,4 +71,11 @@ CASES = {
         neutral=lambda: StoredFile("in/empty.csv"),
         bad=[{"offset": -1}, {"path": " "}, {"path": "s3://bucket/*"}, {"delay": "soon"}],
     ),
+    "schema_drift in a file": Case(
+        create("schema_drift", kind="renamed", column="name", file="in/*.csv"),
+        table_file,
+        operation=what_is_found,
+        bad=[{"file": " "}, {"target": "a:b"}],
+        wrong=[lambda: StoredFile("in/a.bin", given=b"x")],
+    ),
 }

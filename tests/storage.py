@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.core.storage import OPERATIONS
 from pytest_mlchaos.engine.patching import Patches
+from pytest_mlchaos.engine.subjects import subject_runs
 from pytest_mlchaos.engine.trial import trial
 
 faults.load()
@@ -40,3 +43,16 @@ def made(tmp_path, action):
     with watching(tmp_path) as controller:
         action()
     return counts(controller)
+
+
+@contextlib.contextmanager
+def running(folder, *declared, probing=False, stepwise=False, clock="real"):
+    """A subject that works in a folder, in a trial with these faults."""
+    with (
+        trial(
+            Schedule(declared), Patches(), own=[folder.parent], probing=probing, clock=clock
+        ) as controller,
+        subject_runs(controller, [folder], stepwise=stepwise) as begin,
+    ):
+        begin()
+        yield controller

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 
-from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.core.schedule import Schedule
-from pytest_mlchaos.engine.patching import Patches
-from pytest_mlchaos.engine.subjects import subject_runs
-from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument, PayloadMismatch
+from tests.storage import running
 
-faults.load()
-sites.load()
 CONTENT = b"x\n" + b"".join(b"%d\n" % n for n in range(50))
-
-
-@contextlib.contextmanager
-def running(folder, *declared, probing=False, stepwise=False, clock="real"):
-    """A subject that works in a folder, in a trial with these faults."""
-    with (
-        trial(
-            Schedule(declared), Patches(), own=[folder.parent], probing=probing, clock=clock
-        ) as controller,
-        subject_runs(controller, [folder], stepwise=stepwise) as begin,
-    ):
-        begin()
-        yield controller
 
 
 def damaged(**keywords):

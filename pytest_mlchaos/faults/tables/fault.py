@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...core.faults import is_drawn
 from ...core.privacy import may_be_hinted
-from ...core.sites import Visit
+from ...core.sites import Key, Visit
+from ...core.storage import StoredFile
 from ...core.validation import check_share, did_you_mean, format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import describe
 from ..data_fault import DataFault
+from ..files.damaged_file import check_pattern, file_key, struck_later
 from .base import Column, Table, UnsupportedColumn, places, table_of
+from .files import TableFile, UnsupportedFile, open_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,14 +42,30 @@ class Spot:
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class TableFault(DataFault):
     """A fault of a table. It strikes where tables are read, or the tables that calls of ``target``
-    return.
+    return, or those in files.
+
+    Args:
+        file: A pattern of files (``"in/*.parquet"``), as ``path`` of ``damaged_file``. The fault
+            then rewrites one of these files on disk before the subject reads it, so that readers in
+            C++ find the change, too. ``at`` counts the files. CSV, JSON lines, Parquet, Arrow IPC
+            and ORC can be rewritten, also with ``.gz``. CSV and JSON must be in UTF-8.
     """
 
     site = "data.table"
     compared = True
 
+    file: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """Count the visits of the site, of the target's results, or of the files."""
+        return super().key if self.file is None else file_key(self.file)
+
     def check(self) -> None:
         """Check the parameters."""
+        check_pattern(self.name, "file", self.file)
+        if self.file is not None and self.target is not None:
+            raise BadArgument(f"{self.name}: file= and target= exclude each other. Give one")
         fraction = getattr(self, "fraction", None)
         if fraction is not None and not is_drawn(fraction):
             check_share(self.name, "fraction", fraction)
@@ -69,10 +88,29 @@ class TableFault(DataFault):
             object.__setattr__(self, "column", tuple(wanted) if len(wanted) > 1 else wanted[0])
 
     def apply(self, visit: Visit) -> Any:
-        """Return a changed table."""
+        """Return a changed table, or a file with one."""
+        if not isinstance(visit.payload, StoredFile):
+            return self._changed_table(self._table(visit.payload), visit)
+        file = visit.payload
+        opened = self._opened(file)
+        visit.note(file=file.path)
+        content = opened.encode(self._changed_table(self._table(opened.value), visit))
+        if content == file.read():
+            visit.skip()
+            return None
+        return struck_later(visit, dataclasses.replace(file, replacement=content))
+
+    def _opened(self, file: StoredFile) -> TableFile:
+        try:
+            return open_table(file.read(), file.path)
+        except UnsupportedFile as why:
+            raise PayloadMismatch(
+                f"{self.name} cannot work on the file {file.path}: {why}"
+            ) from None
+
+    def _changed_table(self, table: Table, visit: Visit) -> Any:
         import numpy as np
 
-        table = self._table(visit)
         try:
             return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
         except UnsupportedColumn as why:
@@ -92,12 +130,12 @@ class TableFault(DataFault):
         """Return an error that names the fault, the table's shape and its types."""
         return PayloadMismatch(f"{self.name} cannot work on {table.describe()}: {why}")
 
-    def _table(self, visit: Visit) -> Table:
-        table = table_of(visit.payload)
+    def _table(self, payload: object) -> Table:
+        table = table_of(payload)
         if table is None:
             where = "the table" if self.target is None else f"what {self.target} returns"
             raise PayloadMismatch(
-                f"{self.name}: {where} is not a table but {describe(visit.payload)}. It works on "
+                f"{self.name}: {where} is not a table but {describe(payload)}. It works on "
                 f"DataFrames and Series of pandas, tables of pyarrow and polars, NumPy arrays with "
                 f"fields or two axes, and records: dicts, dataclasses, and lists of these or of "
                 f"single values"

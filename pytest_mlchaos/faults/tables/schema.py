@@ -36,7 +36,7 @@ class MissingFeature(TableFault):
     """
 
     member_of: ClassVar = {"bad_data": 10}
-    tried_as: ClassVar = ({}, {"mode": "null"})
+    tried_as: ClassVar = ({}, {"mode": "null"}, {"file": "*"})
     column: Any = None
     mode: Literal["gone", "null"] = "gone"
 
@@ -130,7 +130,12 @@ class SchemaDrift(TableFault):
     """
 
     member_of: ClassVar = {"bad_data": 20}
-    tried_as: ClassVar = ({"kind": "retyped"}, {"kind": "reordered"}, {"kind": "added"})
+    tried_as: ClassVar = (
+        {"kind": "retyped"},
+        {"kind": "reordered"},
+        {"kind": "added"},
+        {"kind": "renamed", "file": "*"},
+    )
     kind: Literal[
         "renamed",
         "reordered",

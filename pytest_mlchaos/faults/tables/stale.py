@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
+from ...core.storage import StoredFile
 from ...core.validation import format_value, index, parse_duration
 from ...engine import virtual_time
 from ...engine.changes import fingerprint
-from ...errors import BadArgument
+from ...errors import BadArgument, PayloadMismatch
 from .base import NUMBERS, Column, Table, UnsupportedColumn, all_same, places, table_of
 from .fault import MAX_REDRAWS, ColumnFault, Spot
 
@@ -88,7 +89,13 @@ class StaleFeature(ColumnFault):
 
     def observe(self, visit: Visit) -> None:
         """Keep the last tables of each kind, or of each call."""
-        table = table_of(visit.payload)
+        payload = visit.payload
+        if isinstance(payload, StoredFile):
+            try:
+                payload = self._opened(payload).value
+            except PayloadMismatch:
+                return
+        table = table_of(payload)
         if table is None or not (self.age or table.single or self.behind == "tables"):
             return
         if len(visit.memory) > MAX_KEYS:
