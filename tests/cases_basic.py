@@ -29,6 +29,13 @@ def what_is_found(file):
     return file.read(), file.absent, file.delay, file.beside
 
 
+def stopped(operation):
+    """Return the bytes of 1000 that pass, or raise the error at which the transfer stops."""
+    if operation.breaks is not None:
+        operation.breaks.stop()
+    return 1000
+
+
 CASES = {
     "crash": Case(create("crash"), object, sticky=True),
     "call_failure": Case(
@@ -50,6 +57,29 @@ CASES = {
         create("flaky_storage", error="ENOSPC"),
         lambda: Operation("rename", "a/b", "a/c"),
         bad=[{"error": "EWHAT"}],
+    ),
+    "flaky_storage half-way": Case(
+        create("flaky_storage", after=0.5),
+        lambda: Operation("read", "a/b"),
+        operation=stopped,
+        bad=[{"after": 1.5}, {"after": "half"}, {"op": "rename"}, {"when": "after"}],
+    ),
+    "storage_outage": Case(
+        create("storage_outage"),
+        lambda: Operation("read", "a/b"),
+        bad=[{"duration": "0s"}, {"duration": "soon"}, {"how": "sleeps"}, {"error": "EWHAT"}],
+    ),
+    "permission_lost": Case(
+        create("permission_lost"), lambda: Operation("open", "a/b"), bad=[{"path": " "}]
+    ),
+    "too_many_files": Case(
+        create("too_many_files"), lambda: Operation("open", "a/b"), bad=[{"spare": -1}]
+    ),
+    "disk_full": Case(
+        create("disk_full"),
+        lambda: Operation("write", "a/b"),
+        operation=stopped,
+        bad=[{"after": "much"}, {"after": -1}, {"real": "yes"}],
     ),
     "slow_storage by its bandwidth": Case(
         create("slow_storage", bandwidth="1MB/s"),

@@ -741,7 +741,7 @@ def test_temporary_files_meet_no_leftovers(tmp_path):
         (
             "flaky_storage",
             {"error": "ENOSPACE"},
-            "'timeout', 'throttled' or an errno's name .EIO, .* got 'ENOSPACE' .* mean 'ENOSPC'",
+            "'timeout', 'throttled', an errno's name .EIO, .* got 'ENOSPACE' .* mean 'ENOSPC'",
         ),
         ("flaky_storage", {"when": "later"}, "when must be 'before' or 'after'"),
         ("flaky_storage", {"op": "append"}, "op must be 'open' or"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-__all__ = ["OPERATIONS", "Operation", "StoredFile"]
+__all__ = ["OPERATIONS", "Break", "Condition", "Conditions", "Operation", "StoredFile"]
 
 OPERATIONS = ("open", "read", "write", "rename", "remove")
 """The operations on a file.
@@ -14,31 +14,92 @@ Each is a site, ``storage.<operation>``, and ``storage`` covers all of them.
 """
 
 
+@dataclasses.dataclass(slots=True)
+class Break:
+    """The point at which a transfer stops.
+
+    Attributes:
+        after: The share (a float) of a read file or of a write, or the offset in the file (an int).
+        error: The exception that is raised there. Without it, the operation returns there.
+        lasts: True if nothing passes this point for as long as the file is open.
+        reports_all: True if the caller gets no sign that bytes are missing.
+        stopped: A function that is called when the transfer stops there.
+    """
+
+    after: float | int
+    error: BaseException | None = None
+    lasts: bool = True
+    reports_all: bool = False
+    stopped: Callable[[], None] = dataclasses.field(default=lambda: None, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Break, (self.after, None, self.lasts, self.reports_all)
+
+    def offset(self, size: int, position: int = 0) -> int:
+        """Return the offset of the point, for ``size`` bytes that begin at ``position``."""
+        return position + int(size * self.after) if isinstance(self.after, float) else self.after
+
+    def passes(self, size: int, position: int = 0, length: int = 0) -> int:
+        """Return how many of ``size`` bytes pass that are written at ``position``.
+
+        Args:
+            size: The number of bytes.
+            position: The offset at which they are written.
+            length: The length of the file before.
+        """
+        return max(0, min(size, self.offset(size, position) - position))
+
+    def reach(self, size: int, position: int, length: int) -> int:
+        """Return the offset in a written file that writes from now on do not pass.
+
+        The arguments are those of ``passes``.
+        """
+        if isinstance(self.after, float):
+            return position + self.passes(size, position, length)
+        return self.after
+
+    def stop(self) -> None:
+        """Record that the transfer stops here, and raise the error."""
+        self.stopped()
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Operation:
     """The payload of a visit of ``storage`` and ``storage.*``: one operation on a file.
 
-    A fault returns a copy with ``keep``, ``rate`` and ``took_effect``.
+    A fault returns a copy with ``keep``, ``breaks``, ``rate`` and ``took_effect``.
 
     Attributes:
         op: One of ``OPERATIONS``.
         path: The path relative to the test's own directory, or as the filesystem writes it
             (``"bucket/key"``). For a rename or a copy, this is the destination.
         source: The source of a rename or a copy.
+        protocols: The protocols of an fsspec filesystem (``("s3", "s3a")``). Empty for local files.
         keep: The point where a read file ends, as a share (a float) or a number of bytes (an int).
+        breaks: The point at which the transfer of the bytes stops.
         rate: The bytes per second, once the operation's size is known.
         took_effect: A function that is called if bytes are missing at the end, or have passed at
             the rate.
+        conditions: The lasting conditions of the trial's storage. A fault may add one. None in a
+            visit by hand.
     """
 
     op: str
     path: str
     source: str | None = None
     keep: float | int | None = None
+    breaks: Break | None = None
     rate: float | None = None
+    protocols: tuple[str, ...] = ()
     took_effect: Callable[[], None] | None = dataclasses.field(
         default=None, compare=False, repr=False
     )
+    conditions: Conditions | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Operation, (self.op, self.path, self.source, self.keep, self.breaks, self.rate)
 
     def ends_at(self, size: int, position: int = 0) -> int:
         """Return the offset at which a file of ``size`` bytes ends for a reader at ``position``."""
@@ -101,3 +162,40 @@ class StoredFile:
     def is_changed(self) -> bool:
         """Return True if a fault has changed the file."""
         return self.replacement is not None or self.absent or self.beside is not None
+
+
+class Condition:
+    """A condition of the storage that lasts: an outage, a full disk, a lost permission.
+
+    Attributes:
+        ops: The operations that it affects.
+        path: The pattern of the files that it affects, or None for all.
+    """
+
+    ops: tuple[str, ...] = OPERATIONS
+    path: str | None = None
+
+    def meet(self, operation: Operation, file: str | None, now: float) -> Operation | float | None:
+        """Return what an operation under this condition becomes.
+
+        Raise the error with which it fails, or return a changed operation, or the seconds that it
+        waits, or None.
+
+        Args:
+            operation: The operation, about to begin.
+            file: The absolute path of a local file.
+            now: The time on the trial's clock.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define meet()")
+
+
+class Conditions(list[Condition]):
+    """The lasting conditions of a trial's storage.
+
+    Attributes:
+        now: A function that returns the time on the trial's clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        super().__init__()
+        self.now = now

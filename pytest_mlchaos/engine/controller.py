@@ -25,18 +25,19 @@ from ..core.records import Preemption
 from ..core.results import HandedResult
 from ..core.schedule import Schedule
 from ..core.sites import Key, Stream, Visit, name_of
-from ..errors import BadArgument, MlchaosError, SimulatedCrash
+from ..errors import MlchaosError, SimulatedCrash
 from .attribution import attribute_strike, forget_scopes
 from .counters import NO_VISIT, ProcessCounts, ScheduledFault, VisitCounter, most_passed
 from .error_origin import comes_from
 from .forks import Forks
 from .gate import Gate
 from .injector import Injector
+from .nesting import SubjectOf
 from .process_state import NOTICES
 from .remote_state import RemoteState, merge_into
 from .subjects import SubjectListener
 
-__all__ = ["Controller", "SubjectOf", "current"]
+__all__ = ["Controller", "current"]
 
 NO_ATTRIBUTES: Mapping[str, Any] = {}
 
@@ -66,39 +67,6 @@ if hasattr(os, "register_at_fork"):
 def current() -> Controller | None:
     """Return the controller of the running trial, or None."""
     return _active[-1] if _active else None
-
-
-class SubjectOf:
-    """Refuse nested runs: they would mix up their visits, and end each other's process.
-
-    The error is stored as well, because a subject may catch it. This is a class because a generator
-    of contextlib would show its code in the tracebacks of the subject.
-
-    Attributes:
-        outer: The entry point whose subject makes the call. Empty if the test's body makes it.
-    """
-
-    def __init__(self, controller: Controller, caller: str, within: Container[str]) -> None:
-        self._controller = controller
-        self._caller = caller
-        self._within = within
-        self.outer = controller.inside
-
-    def __enter__(self) -> None:
-        controller = self._controller
-        self.outer = controller.inside
-        if controller.inside and controller.inside not in self._within:
-            error = BadArgument(
-                f"{self._caller} was called inside the subject of {controller.inside}, or in a "
-                f"thread beside it, and runs cannot be "
-                "nested. Call it in the test, after the first one has returned"
-            )
-            controller.broken = controller.broken or error
-            raise error
-        controller.inside = self._caller
-
-    def __exit__(self, *_: object) -> None:
-        self._controller.inside = self.outer
 
 
 def _strikes_in_children(scheduled: ScheduledFault) -> bool:
@@ -193,6 +161,9 @@ class Controller:
         self.serves = False
         # The time limit of the trial in seconds, and its end on the real clock.
         self.limit: tuple[float, float] | None = None
+        # Called when the subject starts or stops running, or a golden run does.
+        self.on_change: list[Callable[[], None]] = []
+        self._quiet = 0  # the number of open golden runs
         self._on_crash: list[Callable[[], None]] = []
         self.subject_listeners: list[SubjectListener] = []
         self._closed = False
@@ -412,14 +383,33 @@ class Controller:
         finally:
             self._on_crash.remove(freeze)
 
+    @property
+    def is_running(self) -> bool:
+        """Return True while code runs in which faults may strike: the test's body, or the subject
+        of a run.
+        """
+        return not self._quiet and (not self.inside or self.supervised > 0)
+
+    def changed(self) -> None:
+        """Announce that the subject has started or stopped running."""
+        for call in self.on_change:
+            call()
+
+    def is_due_later(self, key: Key) -> bool:
+        """Return True if a fault is due at a later visit of this key."""
+        counter = self._counters.get(key)
+        return counter is not None and not self._closed and counter.next_due < NO_VISIT
+
     @uninterruptible
     def attempt(self) -> Iterator[None]:
         """Mark the code inside as the process that a crash ends. The test around it survives."""
         self.supervised += 1
+        self.changed()
         try:
             yield
         finally:
             self.supervised -= 1
+            self.changed()
             self.end_process()
 
     def subject_of(self, caller: str, *, within: Container[str] = ()) -> SubjectOf:
@@ -439,6 +429,8 @@ class Controller:
         Restore all counts at the end.
         """
         self.hear()
+        self._quiet += 1
+        self.changed()
         kept = self._counters, self.crash, self.scheduled, self.names, self.elsewhere
         self._counters, self.crash, self.scheduled, self.names, self.elsewhere = (
             {},
@@ -457,6 +449,8 @@ class Controller:
                 yield
         finally:
             self._counters, self.crash, self.scheduled, self.names, self.elsewhere = kept
+            self._quiet -= 1
+            self.changed()
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Return True if a fault raised this exception, or one that it was raised ``from``."""

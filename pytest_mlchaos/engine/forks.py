@@ -13,6 +13,7 @@ from os import close, fstat, pread, pwrite  # the trial replaces what user code 
 from typing import Any
 
 from ..core.sites import Key
+from .file_limit import FILE_LIMIT
 from .scopes import INTERNAL_OPERATION, within
 
 __all__ = ["Forks", "nameless_file"]
@@ -167,7 +168,8 @@ class Forks:
                 return
             fcntl.lockf(self._fd, fcntl.LOCK_EX)
             try:
-                yield True
+                with FILE_LIMIT.lifted():
+                    yield True
             finally:
                 fcntl.lockf(self._fd, fcntl.LOCK_UN)
 

@@ -125,7 +125,11 @@ def trial(
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
                 activate_continuous_faults(controller)
-                yield controller
+                controller.changed()
+                try:
+                    yield controller
+                finally:
+                    controller.changed()
         except SimulatedCrash as crash:
             raise CrashNotRestarted(f"{crash}, and nothing restarted it: {crash.cure}") from None
         except KeyboardInterrupt as error:

@@ -13,20 +13,30 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ...core.sites import Key, name_of, site
-from ...core.storage import OPERATIONS, Operation
+from ...core.storage import OPERATIONS, Conditions, Operation
 from ...engine.controller import Controller
+from ...engine.file_limit import FILE_LIMIT
 from ...engine.gate import Gate, pause
 from ...engine.patching import Patches
 from ...engine.scopes import GOLDEN_COPY_PREFIX, inside, within
 from ...engine.user_code import INTERPRETER, PACKAGE, is_installed
 
-__all__ = ["TOOL_FILE_PREFIX", "Passage", "Storage", "WatchedFile", "active", "begin", "mechanism"]
+__all__ = [
+    "TOOL_FILE_PREFIX",
+    "Passage",
+    "Storage",
+    "WatchedFile",
+    "active",
+    "begin",
+    "mechanism",
+    "storage_of",
+]
 
 SITE = "storage"
 TOOL_FILE_PREFIX = "mlchaos-"
@@ -47,16 +57,19 @@ def mechanism(install: Mechanism) -> Mechanism:
 
 
 def arm(controller: Controller, patches: Patches, key: Key) -> None:
-    """Watch one more key. The first key of a trial also installs the mechanisms."""
+    """Watch one more key."""
+    storage_of(controller, patches).watch(key)
+
+
+def storage_of(controller: Controller, patches: Patches) -> Storage:
+    """Return the storage of a trial. The first call installs the mechanisms."""
     storage = active()
     if storage is None or storage.controller is not controller:
         storage = Storage(controller)
-        storage.watch(key)
         storage.enter(patches)
         for install in MECHANISMS:
             install(storage, patches)
-    else:
-        storage.watch(key)
+    return storage
 
 
 for _op, _what in zip(OPERATIONS, ("opened", "read", "written", "renamed", "removed"), strict=True):
@@ -77,7 +90,17 @@ class WatchedFile:
     An absolute pattern also matches the names in ``absolute``.
     """
 
-    __slots__ = ("_absolute", "_keys", "_names", "_storage", "own", "path", "source")
+    __slots__ = (
+        "_absolute",
+        "_keys",
+        "_names",
+        "_storage",
+        "file",
+        "own",
+        "path",
+        "protocols",
+        "source",
+    )
 
     def __init__(
         self,
@@ -88,8 +111,12 @@ class WatchedFile:
         own: bool,
         source: str | None = None,
         absolute: tuple[str, ...] = (),
+        file: str | None = None,
+        protocols: tuple[str, ...] = (),
     ) -> None:
         self.path = path
+        # The absolute path of a local file.
+        self.file, self.protocols = file, protocols
         self.source = source
         self.own = own
         self._names = names
@@ -107,7 +134,13 @@ class WatchedFile:
             more = {} if self.source is None else {"source": self.source}
             found = self._keys[op] = (
                 keys,
-                Operation(op, self.path, self.source),
+                Operation(
+                    op,
+                    self.path,
+                    self.source,
+                    protocols=self.protocols,
+                    conditions=self._storage.conditions,
+                ),
                 {"path": self.path, "op": op, **more},
             )
         return found
@@ -119,9 +152,16 @@ class WatchedFile:
             map(matches, self._names + self._absolute if _is_absolute(key[1]) else self._names)
         )
 
+    def is_matched(self, pattern: str | None) -> bool:
+        """Return True if a pattern means this file. None means each file of the test."""
+        key: Key = SITE if pattern is None else (SITE, pattern)
+        return self._is_meant(key, None if pattern is None else _matcher(pattern))
+
     @property
     def watched(self) -> bool:
         """Return True if any operation on this file passes a key."""
+        if self._storage.counts_all:
+            return True
         return any(self.visits_of(op)[0] for op in OPERATIONS)
 
     def begin(self, op: str) -> Passage | None:
@@ -138,6 +178,8 @@ class WatchedFile:
             own=self.own or other.own,
             source=self.path,
             absolute=absolute,
+            file=other.file,
+            protocols=other.protocols,
         )
 
     def together(self, others: Sequence[WatchedFile]) -> WatchedFile:
@@ -157,6 +199,7 @@ class WatchedFile:
             names,
             own=self.own or any(watched_file.own for watched_file in others),
             absolute=absolute,
+            protocols=self.protocols,
         )
 
 
@@ -166,18 +209,26 @@ class Passage:
     Use ``with passage: passage.wait(); operation()``, then ``transferred``.
     """
 
-    __slots__ = ("_clock", "_gates", "_stack", "operation")
+    __slots__ = ("_clock", "_error", "_gates", "_stack", "_waits", "operation")
 
-    def __init__(self, gates: list[Gate], storage: Storage) -> None:
+    def __init__(
+        self,
+        gates: Sequence[Gate],
+        storage: Storage,
+        operation: Operation,
+        waits: float = 0.0,
+        error: BaseException | None = None,
+    ) -> None:
         self._gates = gates
         self._clock = storage.controller.clock
         self._stack = contextlib.ExitStack()
-        self.operation: Operation = gates[-1].payload
+        self._waits, self._error = waits, error
+        self.operation = operation
 
     @property
     def delay(self) -> float:
         """Return the seconds of delay that the faults ask for."""
-        return sum(gate.visit.delay for gate in self._gates)
+        return sum((gate.visit.delay for gate in self._gates), self._waits)
 
     def wait(self) -> None:
         """Wait for the delays, then raise the exceptions of the faults."""
@@ -209,9 +260,29 @@ class Passage:
             return content
         return content[: self.operation.ends_at(len(content))]
 
+    def stop_read(self, length: int | None) -> None:
+        """Fail the read of a content as a whole if its transfer stops before the end.
+
+        A content whose length is unknown does not arrive.
+        """
+        point = self.operation.breaks
+        if point is not None and (length is None or point.offset(length) < length):
+            point.stop()
+
+    def stop_write(self, size: int | None) -> None:
+        """Fail the write of an object as a whole if its transfer stops before the end.
+
+        An object store takes an object as a whole or not at all.
+        """
+        point = self.operation.breaks
+        if point is not None and (size is None or point.passes(size) < size):
+            point.stop()
+
     def _check(self) -> None:
         for gate in self._gates:
             gate.check()
+        if self._error is not None:
+            raise self._error
 
     def __enter__(self) -> Passage:
         for gate in self._gates:
@@ -237,6 +308,11 @@ class Storage:
             op: [] for op in OPERATIONS
         }
         self.life = 0
+        self.conditions = Conditions(controller.clock.now)
+        # True if it matters which files Python writes.
+        self.counts_all = False
+        self.written_in_python: set[str] = set()
+        self._limits: list[str | None] = []
         self._own = tuple(
             dict.fromkeys(
                 f"{text}/"
@@ -249,7 +325,7 @@ class Storage:
 
     def watch(self, key: Key) -> None:
         """Count operations on this key."""
-        pattern = None if isinstance(key, str) else re.compile(fnmatch.translate(key[1])).match
+        pattern = None if isinstance(key, str) else _matcher(key[1])
         for op in OPERATIONS:
             if name_of(key) in (SITE, f"{SITE}.{op}"):
                 self.keys[op].append((key, pattern))
@@ -270,6 +346,26 @@ class Storage:
         """
         self.life += 1
 
+    @contextlib.contextmanager
+    def limiting(self, pattern: str | None) -> Iterator[None]:
+        """Let a limit of the kernel hold for the files of a pattern inside."""
+        self._limits.append(pattern)
+        try:
+            yield
+        finally:
+            self._limits.remove(pattern)
+
+    def unlimited(self, watched_file: WatchedFile) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which a write of this file meets only limits that mean it."""
+        if not self._limits or any(watched_file.is_matched(pattern) for pattern in self._limits):
+            return contextlib.nullcontext()
+        return FILE_LIMIT.lifted()
+
+    def note_writer(self, path: str | None) -> None:
+        """Note that Python opens a file to write it."""
+        if self.counts_all and path is not None:
+            self.written_in_python.add(path)
+
     def begin(self, op: str, watched_file: WatchedFile) -> Passage | None:
         """Start an operation. Return None if no fault is due."""
         keys, operation, attributes = watched_file.visits_of(op)
@@ -280,12 +376,41 @@ class Storage:
                 if gate is not None:
                     operation = gate.payload
                     gates = [gate] if gates is None else [*gates, gate]
+            if self.conditions and (met := self._meet(watched_file, operation, gates or ())):
+                return met
         except BaseException:
             with contextlib.ExitStack() as begun:  # end the gates that have begun with that error
                 for gate in gates or ():
                     begun.enter_context(gate)
                 raise
-        return None if gates is None else Passage(gates, self)
+        return None if gates is None else Passage(gates, self, operation)
+
+    def _meet(
+        self, watched_file: WatchedFile, operation: Operation, gates: Sequence[Gate]
+    ) -> Passage | None:
+        """Return the passage of an operation under lasting conditions. Return None without any.
+
+        A fault that fails at its own visit has not begun its condition for that operation.
+        """
+        if not self.controller.scheduled or self.controller.crash is not None:
+            return None  # a golden run, or a dead process
+        if any(gate.visit.error is not None for gate in gates):
+            return None
+        waits, error, before = 0.0, None, operation
+        for condition in [*self.conditions]:
+            if operation.op in condition.ops and watched_file.is_matched(condition.path):
+                try:
+                    met = condition.meet(operation, watched_file.file, self.conditions.now())
+                except Exception as raised:  # noqa: BLE001  # the passage raises it
+                    error = error or raised
+                else:
+                    if isinstance(met, Operation):
+                        operation = met
+                    elif met is not None:
+                        waits += met
+        if operation is before and not waits and error is None:
+            return None
+        return Passage(gates, self, operation, waits, error)
 
     # -- files -------------------------------------------------------------------------------------
 
@@ -318,7 +443,7 @@ class Storage:
                     and relative == last
                     and not path.startswith(f"{Path.cwd().as_posix()}/")
                 ):
-                    found = WatchedFile(self, relative, (path, last), own=False)
+                    found = WatchedFile(self, relative, (path, last), own=False, file=path)
                 else:
                     # The directories above belong to pytest or to the project. A pattern such as
                     # "*cache*" must not match their names.
@@ -328,6 +453,7 @@ class Storage:
                         (relative, f"./{relative}", last),
                         own=own is not None,
                         absolute=(path,),
+                        file=path,
                     )
             self._remember(path, found)
         if given != path and os.path.isabs(given):
@@ -360,7 +486,9 @@ class Storage:
             )
             own = next((root for root in self._own if path.startswith(root)), None)
             if own is None:
-                found = WatchedFile(self, path, (path, bare, last, *urls), own=True)
+                found = WatchedFile(
+                    self, path, (path, bare, last, *urls), own=True, protocols=protocols
+                )
             else:  # a local directory that the filesystem wraps
                 relative = _relative(path, own)
                 found = WatchedFile(
@@ -394,6 +522,11 @@ def begin(op: str, watched_file: WatchedFile | None) -> Passage | None:
         if storage is None or watched_file is None or inside()
         else storage.begin(op, watched_file)
     )
+
+
+@functools.cache
+def _matcher(pattern: str) -> Callable[[str], object]:
+    return re.compile(fnmatch.translate(pattern)).match
 
 
 def _is_absolute(pattern: str) -> bool:

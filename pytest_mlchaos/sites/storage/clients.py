@@ -103,7 +103,11 @@ def _method(function: Callable[..., Any], name: str) -> Any:
             )
         if passage is not None and name in DOWNLOADS:
             end_early(passage, call[1])
-        return passage.cut(result) if passage is not None and METHODS[name] == "read" else result
+        elif passage is not None and METHODS[name] == "read":
+            content = isinstance(result, (bytes, str, bytearray, memoryview))
+            passage.stop_read(len(result) if content else None)  # type: ignore[arg-type]
+            return passage.cut(result)
+        return result
 
     def size(owner: object, call: Call, result: object) -> int | None:
         content = result if METHODS[name] == "read" else call[1] if name in WHOLE else None

@@ -135,6 +135,8 @@ def _wrap_file(cls: object, patches: Patches) -> None:
         inspect.iscoroutinefunction(vars(cls).get("read")) and cls.__module__ != "fsspec.asyn"
     )
     _wrap_methods(cls, [name for name in REQUESTS if own_read or name != "read"], _request, patches)
+    if not inspect.iscoroutinefunction(vars(cls).get("read")):
+        _wrap_methods(cls, ["read"], _reader, patches)
 
 
 def _wrap_methods(
@@ -179,6 +181,8 @@ class Access:
         size: A function that returns the number of bytes that pass.
         trim: A function that returns the result up to the end that a fault has set.
         part_of: The operations inside which it still counts.
+        before: A function that is called right before the method, and fails it if its transfer
+            stops.
     """
 
     op: str
@@ -188,6 +192,9 @@ class Access:
         passage.cut(result) if passage else result
     )
     part_of: tuple[str, ...] = ("",)
+    before: Callable[[Passage | None, Any, Call, int | None], None] = (
+        lambda passage, owner, call, size: passage.stop_write(size) if passage else None
+    )
 
 
 class Call:
@@ -229,7 +236,10 @@ def _method(function: Callable[..., Any], name: str) -> Any:
     def trim(passage: Passage | None, fs: object, call: Call, result: object) -> Any:
         if passage is not None and name == "get_file":
             end_early(passage, call[local])
-        return passage.cut(result) if passage is not None and name == "cat_file" else result
+        if passage is not None and name == "cat_file":
+            passage.stop_read(_length(result))
+            return passage.cut(result)
+        return result
 
     def opened(passage: Passage | None, fs: object, call: Call, result: object) -> Any:
         where = _address(fs, call[0])
@@ -264,22 +274,75 @@ def _request(function: Callable[..., Any], name: str) -> Any:
             else None
         )
 
+    def before(passage: Passage | None, file: Any, call: Call, size: int | None) -> None:
+        point = file.__dict__.get("_mlchaos_write_break")
+        if passage is not None and passage.operation.breaks is not None:
+            breaks = passage.operation.breaks
+            begin = getattr(file, "offset", None) or 0
+            point = breaks.reach(size or 0, begin, begin), breaks
+            if breaks.lasts:
+                file.__dict__["_mlchaos_write_break"] = point
+        if point is not None and name == "_upload_chunk":
+            # A part arrives as a whole or not at all.
+            end = (getattr(file, "offset", None) or 0) + file.buffer.tell()
+            if end > point[0] or (end and not point[0]):
+                point[1].stop()
+
     def trim(passage: Passage | None, file: Any, call: Call, result: Any) -> Any:
         if op != "read":
             return result
+        known = file.__dict__
         start = call[0] if name == "_fetch_range" else file.loc - len(result)
+        whole = getattr(file, "size", None)
         if passage is not None and passage.operation.keep is not None:
-            whole = getattr(file, "size", None)
-            file.__dict__["_mlchaos_end"] = passage.operation.ends_at(
+            known["_mlchaos_end"] = passage.operation.ends_at(
                 whole if whole is not None else start + len(result)
             )
-        end = file.__dict__.get("_mlchaos_end")
+        if passage is not None and passage.operation.breaks is not None:
+            point = passage.operation.breaks
+            if whole is not None and point.offset(whole) < whole:
+                known["_mlchaos_read_break"] = point.offset(whole), point
+        if name == "read" and "_mlchaos_read_break" in known:
+            return _before_break(file, result, -1)
+        end = known.get("_mlchaos_end")
         return result if end is None else result[: max(0, end - start)]
 
     # A cache may fetch everything at the open.
     return wrap_method(
-        function, Access(op, watched_file, size, trim, ("", "open")), _names(function)
+        function, Access(op, watched_file, size, trim, ("", "open"), before), _names(function)
     )
+
+
+def _reader(function: Callable[..., Any], name: str) -> Any:
+    """Return the wrapper of a buffered file's ``read``, which takes fetched data.
+
+    It makes no visit. It lets reads stop at the point that a fault has set.
+    """
+
+    @functools.wraps(function)
+    def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+        data = function(self, *args, **kwargs)
+        if "_mlchaos_read_break" not in self.__dict__:
+            return data
+        wanted = args[0] if args else kwargs.get("length", -1)
+        return _before_break(self, data, -1 if wanted is None else wanted)
+
+    return read
+
+
+def _before_break(file: Any, data: Any, wanted: int) -> Any:
+    """Return the part of read data that is before the point where reads stop.
+
+    Raise the error if there is none, or if the read asks for everything.
+    """
+    end, point = file.__dict__["_mlchaos_read_break"]
+    surplus = min(len(data), file.loc - end)
+    if active() is None or surplus <= 0:
+        return data
+    file.loc -= surplus
+    if wanted < 0 or surplus == len(data):
+        point.stop()
+    return data[: len(data) - surplus]
 
 
 def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[str]) -> Any:
@@ -314,6 +377,8 @@ def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[st
                 if passage is not None and access.op == "write"
                 else None
             )
+            if access.op == "write":
+                access.before(passage, self, call, size)
             result = access.trim(passage, self, call, function(self, *args, **kwargs))
         if passage is not None:
             passage.transferred(size if access.op == "write" else access.size(self, call, result))
@@ -334,6 +399,8 @@ def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[st
                 if passage is not None and access.op == "write"
                 else None
             )
+            if access.op == "write":
+                access.before(passage, self, call, size)
             result = access.trim(passage, self, call, await function(self, *args, **kwargs))
         if passage is not None:
             await passage.transferred_async(
@@ -394,10 +461,14 @@ def _length(data: object) -> int | None:
 
 
 def end_early(passage: Passage, target: object) -> None:
-    """Shorten a downloaded file, as a download that stops early does."""
-    if (
-        passage.operation.keep is not None
-        and isinstance(target, (str, os.PathLike))
-        and os.path.isfile(target)
-    ):
-        os.truncate(target, passage.operation.ends_at(os.path.getsize(target)))
+    """Shorten a downloaded file, as a download that stops early does, and raise its error."""
+    operation = passage.operation
+    if not isinstance(target, (str, os.PathLike)) or not os.path.isfile(target):
+        passage.stop_read(None)
+        return
+    size = os.path.getsize(target)
+    if operation.keep is not None:
+        os.truncate(target, operation.ends_at(size))
+    if operation.breaks is not None and operation.breaks.offset(size) < size:
+        os.truncate(target, operation.breaks.offset(size))
+        operation.breaks.stop()

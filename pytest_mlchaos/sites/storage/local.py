@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -15,6 +16,9 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ...core.storage import Break
+from ...engine.error_origin import mark
+from ...engine.file_limit import FILE_LIMIT
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, inside, within
@@ -46,6 +50,8 @@ class CountedFileIO(io.FileIO):
     watched_file: WatchedFile
     life: int | None = None
     end: int | None = None
+    read_break: Break | None = None
+    write_break: tuple[int, Break] | None = None
     buffered = 0
     landed = b""
     refused: tuple[bytes, BaseException] | None = None
@@ -73,6 +79,8 @@ class CountedFileIO(io.FileIO):
                     self.end = passage.operation.ends_at(
                         os.fstat(self.fileno()).st_size, position or 0
                     )
+                if passage.operation.breaks is not None and passage.operation.op == "read":
+                    self._break_reads(passage.operation.breaks)
                 done = act()
         except BaseException:
             if (
@@ -93,13 +101,32 @@ class CountedFileIO(io.FileIO):
             else sys.maxsize
         )
 
+    def _break_reads(self, point: Break) -> None:
+        """Let reads stop at a point, if it is before the end of the file."""
+        size = os.fstat(self.fileno()).st_size
+        if point.offset(size) < size:
+            self.end, self.read_break = point.offset(size), point
+
+    def _stop_read(self, wanted: int) -> None:
+        """Raise the error of a read that begins at the point where reads stop, or goes beyond it
+        to the end of the file.
+        """
+        reached = self.read_break is not None and wanted and not (wanted > 0 and self._room())
+        if self.read_break is not None and reached and active() is self.storage:
+            self.read_break.stop()
+
     def readinto(self, buffer: torch.Tensor, /) -> Any:
         """Fill a buffer up to the end of the file."""
         passage = self._begin("read")
         if passage is None and self.end is None:
             return io.FileIO.readinto(self, buffer)
         view = memoryview(buffer).cast("B")
-        return self._during(passage, lambda: io.FileIO.readinto(self, view[: self._room()]), int)
+
+        def act() -> Any:
+            self._stop_read(len(view))
+            return io.FileIO.readinto(self, view[: self._room()])
+
+        return self._during(passage, act, int)
 
     def readall(self) -> Any:
         """Read the rest of the file."""
@@ -110,6 +137,7 @@ class CountedFileIO(io.FileIO):
         passage = self._begin("read")
 
         def act() -> Any:
+            self._stop_read(-1 if size is None else size)
             if size is None or size < 0:
                 return (
                     io.FileIO.readall(self)
@@ -129,8 +157,15 @@ class CountedFileIO(io.FileIO):
         ):
             return memoryview(data).nbytes
         passage = self._begin("write")
-        if passage is None and not self.landed and self.refused is None:
-            return io.FileIO.write(self, data)
+        if passage is not None and passage.operation.breaks is not None:
+            self._break_writes(passage.operation.breaks, memoryview(data).nbytes)
+        if (
+            passage is None
+            and not self.landed
+            and self.refused is None
+            and self.write_break is None
+        ):
+            return self._put_all(data)
         view, done = memoryview(data).cast("B"), 0
         refused, self.refused = self.refused, None
         if refused is not None and passage is None and view == refused[0]:
@@ -139,11 +174,7 @@ class CountedFileIO(io.FileIO):
         def act() -> Any:
             nonlocal done
             landed, self.landed = self.landed, b""
-            done = (
-                len(landed)
-                if landed and view[: len(landed)] == landed
-                else io.FileIO.write(self, view)
-            )
+            done = len(landed) if landed and view[: len(landed)] == landed else self._put(view)
             return done
 
         try:
@@ -156,6 +187,44 @@ class CountedFileIO(io.FileIO):
                 else:
                     self.refused = bytes(view), error
             raise
+
+    def _break_writes(self, point: Break, size: int) -> None:
+        """Let writes stop at a point from now on."""
+        position = self.tell() if self.seekable() else 0
+        offset = point.reach(size, position, os.fstat(self.fileno()).st_size)
+        if offset < position + size or not isinstance(point.after, float):
+            self.write_break = offset, point
+
+    def _put(self, view: memoryview) -> Any:
+        """Write the bytes before the point at which writes stop."""
+        if self.write_break is None or active() is not self.storage:
+            return self._put_all(view)
+        offset, point = self.write_break
+        room = max(0, offset - (self.tell() if self.seekable() else 0))
+        if room >= view.nbytes:
+            return self._put_all(view)
+        if not point.lasts:
+            self.write_break = None
+        if room or not view.nbytes:
+            done = self._put_all(view[:room])
+            if point.error is not None:
+                return done
+        point.stop()
+        return view.nbytes if point.reports_all else room
+
+    def _put_all(self, data: Any) -> Any:
+        """Write the bytes. Say that the disk is full if they meet a limit of the kernel."""
+        if FILE_LIMIT.size is None:
+            return io.FileIO.write(self, data)
+        with self.storage.unlimited(self.watched_file):
+            try:
+                return io.FileIO.write(self, data)
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.name)
+                mark(full)
+                raise full from None
 
 
 def is_watched(file: object) -> bool:
@@ -337,6 +406,8 @@ def _built(
         raw.watched_file = (
             watched_file if watched_file is not None else WatchedFile(storage, "", (), own=False)
         )
+        if raw.writable():
+            storage.note_writer(raw.watched_file.file)
         return _add_layers(raw, mode, buffering, text)
     except BaseException:
         raw.close()

@@ -43,7 +43,11 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     # It has the name of the original
     def open(path: object, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:  # noqa: A001
-        passage = begin("open", _file_at(path, flags, dir_fd))
+        watched_file = _file_at(path, flags, dir_fd)
+        passage = begin("open", watched_file)
+        storage = active()
+        if storage is not None and watched_file is not None and flags & (os.O_WRONLY | os.O_RDWR):
+            storage.note_writer(watched_file.file)
         number: int | None = None
         try:
             with passage or within("open"):

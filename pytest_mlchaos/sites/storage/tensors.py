@@ -72,7 +72,11 @@ def _wrap(original: Callable[..., Any], op: str, position: int, keyword: str) ->
             if op == "read" and passage.operation.keep is not None:
                 result = _cut(original, passage, position, keyword, args, kwargs)
             else:
+                if op == "read":
+                    passage.stop_read(_size(file))
                 result = original(*args, **kwargs)
+                if op == "write":
+                    _stop_write(passage, file)
         passage.transferred(_size(file))
         return result
 
@@ -86,6 +90,20 @@ def _finish_open(file: Any, op: str) -> None:
     """
     if not _is_object(file):
         open(file, "rb" if op == "read" else "wb").close()
+
+
+def _stop_write(passage: Passage, file: Any) -> None:
+    """Cut the written file at the point where its transfer stops, and raise the error."""
+    point, size = passage.operation.breaks, _size(file)
+    if point is None or size is None:
+        return
+    passed = point.passes(size)
+    if passed < size:
+        if _is_object(file):
+            file.truncate(passed)
+        else:
+            os.truncate(file, passed)
+        point.stop()
 
 
 def _is_object(file: object) -> bool:
