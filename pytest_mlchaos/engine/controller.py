@@ -91,6 +91,7 @@ class Controller:
     """
 
     inside = ""  # the entry point whose subject is running
+    _quiet = 0  # the number of open golden runs
     # Of each visit in this process, for example its rank in a world.
     attributes: Mapping[str, Any] = NO_ATTRIBUTES
 
@@ -163,7 +164,6 @@ class Controller:
         self.limit: tuple[float, float] | None = None
         # Called when the subject starts or stops running, or a golden run does.
         self.on_change: list[Callable[[], None]] = []
-        self._quiet = 0  # the number of open golden runs
         self._on_crash: list[Callable[[], None]] = []
         self.subject_listeners: list[SubjectListener] = []
         self._closed = False
