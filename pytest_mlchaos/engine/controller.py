@@ -162,8 +162,7 @@ class Controller:
         self.serves = False
         # The time limit of the trial in seconds, and its end on the real clock.
         self.limit: tuple[float, float] | None = None
-        # Called when the subject starts or stops running, or a golden run does.
-        self.on_change: list[Callable[[], None]] = []
+        self.on_change: list[Callable[[], None]] = []  # the subject starts or stops running
         self._on_crash: list[Callable[[], None]] = []
         self.subject_listeners: list[SubjectListener] = []
         self._closed = False
