@@ -212,6 +212,17 @@ EXAMPLES = [
         "data.batch 0",
         "NotConverged: the loss is nan at step 0",
     ),
+    Example(
+        "A download that is cut half-way: read() returns nothing more, as at the end of the file, "
+        "and half the weights are there",
+        "download",
+        "test_unsound_download",
+        "test_sound_download",
+        r"cut_connection\(at=0\)",
+        "network 0",
+        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden "
+        "run",
+    ),
 ]
 
 

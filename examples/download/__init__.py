@@ -1,0 +1,1 @@
+"""A job that downloads the weights of its model."""
