@@ -1,0 +1,1 @@
+"""A nightly job that computes only what is new, and caches the rest."""
