@@ -223,6 +223,27 @@ EXAMPLES = [
         "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden "
         "run",
     ),
+    Example(
+        "A nightly job with a cache: a file that came late on the first night is missing from the "
+        "totals of all nights after it",
+        "incremental",
+        "test_unsound_late_day",
+        "test_sound_late_day",
+        r"damaged_file\(at=0, .*kind='missing'\)",
+        "storage.file 0 (path=days/monday.csv",
+        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden "
+        "run",
+    ),
+    Example(
+        "A credit scorer whose feature store was not refreshed for two days: its answers look like "
+        "all others",
+        "freshness",
+        "test_unsound_scorer",
+        "test_sound_scorer",
+        r"stale_feature\(at=0, .*\)",
+        "call.result 0 (request=0",
+        "NoFallback: not the declared fallback",
+    ),
 ]
 
 

@@ -1,0 +1,1 @@
+"""A credit scorer that takes its features from a store."""
