@@ -10,7 +10,7 @@ from pytest_mlchaos import faults
 from pytest_mlchaos.core.composites import CompositeFault
 from pytest_mlchaos.core.faults import FAULTS, Fault, create, register
 from pytest_mlchaos.errors import BadArgument
-from pytest_mlchaos.search.space import Probe, Space, variants
+from pytest_mlchaos.search.space import Probe, Space, variants, without_superseded
 
 faults.load()
 
@@ -218,3 +218,15 @@ def test_search_strikes_set_up_code_if_nothing_else_is_there(example, registered
     """Then the strike is reported where it happened."""
     source = SETS_UP.replace("{inside}", "3")
     example.with_tests(source).run(failed=1).has("@chaos.zero(at=0)")
+
+
+def test_composite_strikes_files_rather_than_what_readers_return():
+    """A reader that checks types would refuse such a table, so a sound program is not blamed."""
+    at_rest, returned = (
+        Probe(create("schema_drift", **where), frozenset(), visits, {})
+        for where, visits in (({"file": "*"}, (0,)), ({}, (0, 1)))
+    )
+    assert without_superseded([returned, at_rest], {None}) == [at_rest]
+    unread = dataclasses.replace(at_rest, visits=())
+    assert without_superseded([returned, unread], {None}) == [returned, unread]
+    assert without_superseded([returned, at_rest], set()) == [returned, at_rest]

@@ -25,7 +25,7 @@ from ..engine.counters import ScheduledFault
 from ..engine.patching import Patches
 from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
-from ..search.space import Probe, Space, variants
+from ..search.space import Probe, Space, variants, without_superseded
 from .fault_coverage import points_declared
 from .marks import DeclaredFault, declared_by, fault_marks, replayed_schedule, settings_of
 from .test_entry import end_of_test, message_of
@@ -375,6 +375,7 @@ class Trials:
             )
             for (one, _), scheduled in zip(owners, controller.scheduled, strict=True)
         ]
+        probes = without_superseded(probes, composites)
         for one in declared if not settings.allow_quiet else ():
             if not any(
                 probe.visits or probe.fault.continuous

@@ -6,7 +6,7 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.faults import Fault, OneOf, fields_of, is_drawn
@@ -16,7 +16,7 @@ from ..errors import BadArgument
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-__all__ = ["Probe", "Space", "variants"]
+__all__ = ["Probe", "Space", "variants", "without_superseded"]
 
 MAX_VARIANTS = 64
 MAX_PARAMETER_VALUES = 24
@@ -164,6 +164,29 @@ class Probe:
         for name in self._open_parameters():
             drawn[name] = st.integers(0, self.measures[name] - 1)
         return drawn
+
+
+def without_superseded(probes: Sequence[Probe], composites: Container[int | None]) -> list[Probe]:
+    """Leave out the faults of composites on tables that readers return, if files can be struck.
+
+    A reader that checks types or names would refuse such a table, so the program could not meet it.
+    """
+    at_rest = {
+        (probe.fault._origin, type(probe.fault))
+        for probe in probes
+        if probe.visits and _strikes_files(probe.fault)
+    }
+    return [
+        probe
+        for probe in probes
+        if probe.fault._origin not in composites
+        or (probe.fault._origin, type(probe.fault)) not in at_rest
+        or _strikes_files(probe.fault)
+    ]
+
+
+def _strikes_files(fault: Fault) -> bool:
+    return getattr(fault, "file", None) is not None
 
 
 RawStrike = tuple[int, dict[str, Any], int, int | None]

@@ -36,7 +36,7 @@ class MissingFeature(TableFault):
     """
 
     member_of: ClassVar = {"bad_data": 10}
-    tried_as: ClassVar = ({}, {"mode": "null"}, {"file": "*"})
+    tried_as: ClassVar = ({"file": "*"}, {}, {"mode": "null"})
     column: Any = None
     mode: Literal["gone", "null"] = "gone"
 
@@ -130,11 +130,10 @@ class SchemaDrift(TableFault):
     """
 
     member_of: ClassVar = {"bad_data": 20}
-    tried_as: ClassVar = (
-        {"kind": "retyped"},
-        {"kind": "reordered"},
-        {"kind": "added"},
-        {"kind": "renamed", "file": "*"},
+    tried_as: ClassVar = tuple(
+        {"kind": kind, **where}
+        for where in ({"file": "*"}, {})
+        for kind in ("retyped", "reordered", "renamed", "added")
     )
     kind: Literal[
         "renamed",

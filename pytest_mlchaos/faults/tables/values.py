@@ -51,7 +51,7 @@ class MissingValues(ColumnFault):
 
     scales = SHARES
     member_of: ClassVar = {"bad_data": 30}
-    tried_as: ClassVar = ({"fraction": 0.25}, {"fraction": 0.25, "file": "*"})
+    tried_as: ClassVar = ({"fraction": 0.25, "file": "*"}, {"fraction": 0.25})
     fraction: float = 0.1
     mechanism: Literal["mcar", "mar", "mnar"] = "mcar"
     given: str | int | None = None
