@@ -27,6 +27,7 @@ import exploration
 import images
 import plugin_load
 import progress
+import proxy
 import serving
 import steps
 import storage
@@ -38,6 +39,7 @@ from timing import Figure
 BENCHMARKS = {
     "plugin_load": plugin_load,
     "progress": progress,
+    "proxy": proxy,
     "visits": visits,
     "steps": steps,
     "exploration": exploration,

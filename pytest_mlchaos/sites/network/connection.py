@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
-import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -22,6 +20,9 @@ __all__ = ["Connection"]
 BLOCK_BYTES = 1 << 18
 PACED_SHARE = 0.05
 """The share of a second's bytes that pass at once at a limited bandwidth."""
+RELAY_BLOCK_BYTES = 1 << 20
+BUFFER_BYTES = 4 << 20
+"""The size of the kernel's buffers. Larger ones mean fewer changes between threads."""
 RELAY_BYTES = 1 << 16
 """A body with at least so many bytes ahead is passed on without a look at it."""
 
@@ -346,10 +347,9 @@ class _Answer:
 
 def _relay(source: socket.socket, target: socket.socket, size: int | None) -> int:
     """Pass ``size`` bytes on, or all until the end. Return their number."""
-    if sys.platform == "linux" and hasattr(os, "splice"):
-        return _splice(source, target, size)
-    buffer, passed = bytearray(BLOCK_BYTES), 0
-    view = memoryview(buffer)
+    for end, option in ((source, socket.SO_RCVBUF), (target, socket.SO_SNDBUF)):
+        end.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+    view, passed = memoryview(bytearray(RELAY_BLOCK_BYTES)), 0
     while size is None or passed < size:
         wanted = len(view) if size is None else min(len(view), size - passed)
         got = source.recv_into(view[:wanted])
@@ -357,27 +357,4 @@ def _relay(source: socket.socket, target: socket.socket, size: int | None) -> in
             break
         target.sendall(view[:got])
         passed += got
-    return passed
-
-
-def _splice(source: socket.socket, target: socket.socket, size: int | None) -> int:
-    """Pass bytes on inside the kernel, by a pipe."""
-    reader, writer = os.pipe()
-    passed = 0
-    try:
-        with contextlib.suppress(OSError):
-            import fcntl
-
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, BLOCK_BYTES * 4)
-        while size is None or passed < size:
-            wanted = BLOCK_BYTES * 4 if size is None else min(BLOCK_BYTES * 4, size - passed)
-            got = os.splice(source.fileno(), writer, wanted)
-            if not got:
-                break
-            passed += got
-            while got:
-                got -= os.splice(reader, target.fileno(), got)
-    finally:
-        os.close(reader)
-        os.close(writer)
     return passed
