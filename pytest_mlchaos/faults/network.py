@@ -300,7 +300,8 @@ class SlowNetwork(NetworkFault):
     Imitates: a distant region, a saturated link, a server under load.
 
     Fidelity: a proxy waits in real time. At client libraries the time passes on the clock of the
-    trial, and their time limits apply. Packets are not lost or reordered. Each connection has the
+    trial, and their time limits apply. An event loop with an open connection waits in real time, as
+    aiohttp's does for a slow body. Packets are not lost or reordered. Each connection has the
     bandwidth for itself.
 
     Source: Toxiproxy's toxics "latency" and "bandwidth", https://github.com/Shopify/toxiproxy

@@ -6,28 +6,36 @@ happens to it, and carries that out.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import functools
 import http.client
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from time import sleep  # the real one
+from typing import Any, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from ...core.network import NETWORK, Exchange
 from ...core.sites import Key, site
 from ...engine.controller import Controller
+from ...engine.gate import pause
 from ...engine.patching import Patches
-from ...engine.scopes import inside
+from ...engine.scopes import INTERNAL_OPERATION, inside
 from ..calls import find
 
-__all__ = ["PROXIES", "Network", "active", "mechanism", "plain_url"]
+__all__ = ["PROXIES", "Network", "Outcome", "active", "carrying", "mechanism", "plain_url"]
 
 PROXIES = "MLCHAOS_PROXIES"
 """The environment variable with the ports of the open proxies, for child processes."""
+ENDLESS_SECONDS = 3600.0
+Outcome: TypeAlias = Literal["", "refused", "reset", "timeout"]
+"""How a request of a client library fails, before an answer."""
 Mechanism = Callable[["Network", Patches], None]
 MECHANISMS: list[Mechanism] = []
 _active: list[Network] = []
@@ -154,16 +162,89 @@ class Network:
             self.controller.claims.append(_is_of_network)
         return exchange
 
-    def request(self, url: str, method: str, **attributes: object) -> Exchange | None:
+    def request(self, url: str, method: str) -> Exchange | None:
         """Return what happens to a request of a client library, or None for nothing.
 
-        Requests to a proxy are left to the proxy, and those of the plugin to nothing.
+        Requests to a proxy are left to the proxy. A library inside another one carries out what the
+        outer one has left.
         """
-        if inside() or _is_proxied(url):
+        carried = _carried.get()
+        if carried is not None:
+            return carried.exchange
+        if inside() == INTERNAL_OPERATION or _is_proxied(url):
             return None
         exchange = Exchange(plain_url(url), "http", method=method)
-        exchange = self.begin(exchange, {"method": method, **attributes})
+        exchange = self.begin(exchange, {"method": method})
         return None if exchange.is_quiet else exchange
+
+    def left(self) -> Exchange | None:
+        """Return what a library has left to the standard library below it."""
+        carried = _carried.get()
+        return None if carried is None else carried.exchange
+
+    def outcome(self, exchange: Exchange, timeout: float | None) -> Outcome:
+        """Let the time before an answer pass, and return how the request fails, if it does.
+
+        Args:
+            exchange: What happens to the request.
+            timeout: The client's time limit for an answer in seconds, or None.
+        """
+        outcome, seconds = self._before(exchange, timeout)
+        clock = self.controller.clock
+        if seconds == math.inf:
+            clock.become_real("a request without a time limit waits for ever")
+            while True:  # the time limit of the trial ends it
+                sleep(ENDLESS_SECONDS)
+        if seconds:
+            clock.sleep(seconds)
+        return outcome
+
+    async def outcome_async(self, exchange: Exchange, timeout: float | None) -> Outcome:
+        """Do the same as ``outcome`` in a coroutine, while other tasks run."""
+        outcome, seconds = self._before(exchange, timeout)
+        if seconds == math.inf:
+            self.controller.clock.become_real("a request without a time limit waits for ever")
+            while True:  # the time limit of the trial ends it
+                await pause(self.controller.clock, ENDLESS_SECONDS)
+        if seconds:
+            await pause(self.controller.clock, seconds)
+        return outcome
+
+    def _before(self, exchange: Exchange, timeout: float | None) -> tuple[Outcome, float]:
+        """Return how a request fails, and the seconds before."""
+        if exchange.failure == "blackhole":
+            return "timeout", math.inf if timeout is None else timeout
+        if exchange.failure:
+            return exchange.failure, 0.0
+        delay = 0.0 if exchange.pace is None else exchange.pace.delay_of(0)
+        if timeout is not None and delay > timeout:
+            return "timeout", timeout
+        return "", delay
+
+    def transferred(self, exchange: Exchange, size: int) -> float:
+        """Return the seconds that bytes take at the bandwidth of the exchange."""
+        rate = None if exchange.pace is None else exchange.pace.bandwidth
+        return 0.0 if rate is None else size / rate
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Carried:
+    """The part of an exchange that an outer library leaves to the one below it, or nothing."""
+
+    exchange: Exchange | None
+
+
+_carried: ContextVar[_Carried | None] = ContextVar("mlchaos_exchange", default=None)
+
+
+@contextlib.contextmanager
+def carrying(exchange: Exchange | None) -> Iterator[None]:
+    """Leave the rest of an exchange to the library below, whose requests are not counted again."""
+    token = _carried.set(_Carried(exchange))
+    try:
+        yield
+    finally:
+        _carried.reset(token)
 
 
 def _is_of_network(error: BaseException) -> bool:

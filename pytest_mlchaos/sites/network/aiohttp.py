@@ -1,0 +1,254 @@
+"""Make the requests of aiohttp visits, and with it those of aiobotocore and s3fs.
+
+An answer that is not the server's comes from a transport in memory, and a filter before the
+protocol cuts or changes bytes. So aiohttp's own parser, time limits and retries work unmodified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from ...core.network import Exchange, Flow
+from ...engine.import_hooks import when_imported
+from ...engine.patching import Patches
+from .base import Network, mechanism
+from .http_messages import Body, Head, Messages, Segment, response_body, write_error
+from .sync_bodies import reset_error
+
+__all__: list[str] = []
+
+_struck: ContextVar[tuple[Exchange, str] | None] = ContextVar("mlchaos_aiohttp", default=None)
+"""The exchange that gets a connection in memory, and how it fails."""
+
+
+@mechanism
+def install(network: Network, patches: Patches) -> None:
+    """Wrap the methods of connectors."""
+    when_imported("aiohttp.connector", patches, functools.partial(_wrap, network, patches))
+
+
+def _wrap(network: Network, patches: Patches) -> None:
+    connector: Any = sys.modules["aiohttp.connector"]
+    base = connector.BaseConnector
+    patches.set(base, "connect", _connecting(network, base.connect))
+    patches.set(base, "_get", _unpooled(base._get))
+    for cls in (connector.TCPConnector, connector.UnixConnector):
+        patches.set(cls, "_create_connection", _in_memory(cls._create_connection))
+
+
+def _connecting(network: Network, original: Any) -> Any:
+    @functools.wraps(original)
+    async def connect(self: Any, req: Any, traces: Any, timeout: Any) -> Any:
+        exchange = network.request(str(req.url), req.method)
+        if exchange is None:
+            return await original(self, req, traces, timeout)
+        if exchange.failure == "blackhole":  # the client's own time limits end it
+            outcome = "timeout"
+        else:
+            outcome = await network.outcome_async(exchange, timeout.sock_read)
+        if outcome or exchange.status is not None:
+            token = _struck.set((exchange, outcome))
+            try:
+                return await original(self, req, traces, timeout)
+            finally:
+                _struck.reset(token)
+        connection = await original(self, req, traces, timeout)
+        _filter(connection.protocol, exchange, req.method)
+        return connection
+
+    return connect
+
+
+def _unpooled(original: Any) -> Any:
+    """Give no pooled connection to a request that gets one in memory."""
+
+    @functools.wraps(original)
+    async def _get(self: Any, key: Any, traces: Any) -> Any:
+        return None if _struck.get() is not None else await original(self, key, traces)
+
+    return _get
+
+
+def _in_memory(original: Any) -> Any:
+    @functools.wraps(original)
+    async def _create_connection(self: Any, req: Any, traces: Any, timeout: Any) -> Any:
+        struck = _struck.get()
+        if struck is None:
+            return await original(self, req, traces, timeout)
+        exchange, outcome = struck
+        if outcome == "refused":
+            from aiohttp import ClientConnectorError
+
+            refused = ConnectionRefusedError(111, "Connect call failed")
+            raise ClientConnectorError(req.connection_key, refused)
+        protocol = self._factory()
+        answer = write_error(exchange, method=req.method) if exchange.status else b""
+        protocol.connection_made(_Transport(protocol, answer, outcome))
+        return protocol
+
+    return _create_connection
+
+
+class _Transport(asyncio.Transport):
+    """A transport without a network: it takes a request, and gives an answer, an error or nothing."""
+
+    def __init__(self, protocol: Any, answer: bytes, outcome: str) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._answer = answer
+        self._outcome = outcome
+        self._loop = asyncio.get_running_loop()
+        self._begun = self._closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes of the request. The first ones bring the answer."""
+        if not self._begun:
+            self._begun = True
+            self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        if self._closed or self._outcome == "timeout":
+            return
+        if self._outcome == "reset":
+            self._lose(reset_error())
+            return
+        self._protocol.data_received(self._answer)
+        self._loop.call_soon(self.close)
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self._closed:
+            self._closed = True
+            self._protocol.connection_lost(error)
+
+    def is_closing(self) -> bool:
+        """Return True after the end."""
+        return self._closed
+
+    def close(self) -> None:
+        """End the connection."""
+        self._lose(None)
+
+    def abort(self) -> None:
+        """End the connection."""
+        self._lose(None)
+
+    def pause_reading(self) -> None:
+        """Do nothing: there is nothing more to read."""
+
+    def resume_reading(self) -> None:
+        """Do nothing: there is nothing more to read."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing: nothing is kept."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return 0: nothing is kept."""
+        return 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return no facts about a socket."""
+        return default
+
+
+def _filter(protocol: Any, exchange: Exchange, method: str) -> None:
+    rate = None if exchange.pace is None else exchange.pace.bandwidth
+    if exchange.cut is not None or exchange.corruption is not None or rate is not None:
+        transport = protocol.transport
+        transport.set_protocol(_Filter(protocol, transport, exchange, method))
+
+
+class _Filter(asyncio.Protocol):
+    """The bytes of one answer, before they reach aiohttp's protocol."""
+
+    def __init__(self, protocol: Any, transport: Any, exchange: Exchange, method: str) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._exchange = exchange
+        self._method = method
+        self._flow = Flow(exchange, None)
+        self._messages = Messages(self._body)
+        self._held: list[Segment] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._at = 0.0
+        self._lost = False
+
+    def _body(self, head: Head) -> Body:
+        body = response_body(head, self._method)
+        if head.status >= 200:
+            self._flow = Flow(self._exchange, body.length if body.form == "length" else None)
+            if self._exchange.needs_length and body.form in ("chunked", "close"):
+                self._held = []
+        return body
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what arrives."""
+        for segment in self._messages.feed(data):
+            if self._held is not None:
+                self._held.append(segment)
+                if segment.kind == "end":
+                    self._release()
+            else:
+                self._pass(segment)
+
+    def _release(self) -> None:
+        held, self._held = self._held or [], None
+        length = sum(len(segment.data) for segment in held if segment.kind == "body")
+        self._flow = Flow(self._exchange, length)
+        for segment in held:
+            self._pass(segment)
+
+    def _pass(self, segment: Segment) -> None:
+        if self._lost:
+            return
+        if segment.kind == "body":
+            data, rate = self._flow.feed(segment.data), None
+            if self._exchange.pace is not None:
+                rate = self._exchange.pace.bandwidth
+            seconds = len(data) / rate if rate else 0.0
+            self._later(lambda: self._protocol.data_received(data), seconds)
+            if self._flow.ended:
+                error = reset_error() if self._flow.ended == "rst" else None
+                self._lose(error)
+                self._transport.abort()
+        elif segment.data:
+            self._later(lambda: self._protocol.data_received(segment.data))
+        elif segment.kind == "end" and not self._at:
+            self._transport.set_protocol(self._protocol)
+
+    def _later(self, action: Callable[[], None], seconds: float = 0.0) -> None:
+        """Call an action in order, after the time that its bytes take."""
+        if not self._at and not seconds:
+            action()
+            return
+        self._at = max(self._loop.time(), self._at) + seconds
+        self._loop.call_at(self._at, action)
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self._lost:
+            self._lost = True
+            self._later(lambda: self._protocol.connection_lost(error))
+
+    def eof_received(self) -> bool | None:
+        """Pass the end of the stream on. It ends an answer of unknown length."""
+        if self._held is not None:
+            self._release()
+        if not self._lost:
+            self._later(self._protocol.eof_received)
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass the loss on, once."""
+        self._lose(exc)
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._protocol.resume_writing()

@@ -1,0 +1,116 @@
+"""Filter the bodies of answers that the standard library reads from a socket.
+
+Libraries above it (urllib3, requests, botocore) then see what a real cut gives them.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import http.client
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ...core.network import Exchange, Flow
+from ...engine.patching import Patches
+from .base import Network, mechanism
+
+__all__ = ["FilteredFile", "filter_answer", "reset_error"]
+
+
+def reset_error() -> ConnectionResetError:
+    """Return the error that a socket raises after a reset."""
+    return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+class FilteredFile(io.RawIOBase):
+    """A file over the bytes of an answer, which are cut, changed or slow.
+
+    Args:
+        network: The network of the trial.
+        file: The file with the bytes.
+        exchange: What happens to them.
+        length: The number of bytes, or None if it is not known.
+    """
+
+    def __init__(self, network: Network, file: Any, exchange: Exchange, length: int | None) -> None:
+        self._network = network
+        self._file = file
+        self._exchange = exchange
+        self._flow = Flow(exchange, length)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read the next bytes that arrive."""
+        read = getattr(self._file, "read1", self._file.read)
+        data = self._flow.feed(read(len(buffer)))
+        if self._flow.ended == "rst" and not data:
+            raise reset_error()
+        seconds = self._network.transferred(self._exchange, len(data))
+        if seconds:
+            self._network.controller.clock.sleep(seconds)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file, too."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def filter_answer(network: Network, response: http.client.HTTPResponse, exchange: Exchange) -> None:
+    """Let the body of an answer arrive as the exchange says."""
+    if response.fp is None or (
+        exchange.cut is None and exchange.corruption is None and exchange.pace is None
+    ):
+        return
+    file: Any = response.fp
+    length = response.length
+    if length is None and exchange.needs_length:
+        file, length = _whole(response, exchange, file)
+        if response.chunked:
+            response.fp = file
+            return
+    response.fp = io.BufferedReader(FilteredFile(network, file, exchange, length))
+
+
+def _whole(
+    response: http.client.HTTPResponse, exchange: Exchange, file: Any
+) -> tuple[io.BytesIO, int]:
+    """Read an answer of unknown length to its end.
+
+    One in chunks becomes a single chunk, of which a part arrives.
+    """
+    if not response.chunked:
+        body = file.read()
+        return io.BytesIO(body), len(body)
+    body = b""
+    while size := int(file.readline().split(b";")[0], 16):
+        body += file.read(size)
+        file.readline()
+    flow = Flow(exchange, len(body))
+    arrives = flow.feed(body)
+    end = b"" if flow.ended else b"\r\n0\r\n\r\n"
+    return io.BytesIO(b"%x\r\n%s%s" % (len(body), arrives, end)), len(body)
+
+
+@mechanism
+def install(network: Network, patches: Patches) -> None:
+    """Filter the answers whose exchange a library has left to this one."""
+    original: Callable[..., Any] = http.client.HTTPConnection.getresponse
+
+    @functools.wraps(original)
+    def getresponse(self: http.client.HTTPConnection) -> http.client.HTTPResponse:
+        response: http.client.HTTPResponse = original(self)
+        exchange = network.left()
+        if exchange is not None:
+            filter_answer(network, response, exchange)
+        return response
+
+    patches.set(http.client.HTTPConnection, "getresponse", getresponse)
