@@ -278,6 +278,10 @@ class SilentlyDifferent(Verdict):
     """A pipeline returned, and its output differs from that of its golden run."""
 
 
+class PassedOn(SilentlyDifferent):
+    """A pipeline returned values as a fault had left them in its input. The rest is right."""
+
+
 class Incomplete(Verdict):
     """A pipeline's output lacks a part of its golden run's, or has more."""
 

@@ -166,6 +166,9 @@ class Output:
             its directories.
         ended: The end of the call, on the trial's clock.
         fault_ended: The end of its last fault, on the trial's clock. None if no fault struck.
+        struck: Each table that a fault has struck, before and after the strike.
+        tables: The content of the files that may hold tables, if a fault struck one.
+        by_composite: True if a composite fault declared the faults.
     """
 
     record: Record
@@ -178,6 +181,9 @@ class Output:
     temporary: int = 0
     ended: float = 0.0
     fault_ended: float | None = None
+    struck: tuple[tuple[Any, Any], ...] = ()
+    tables: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    by_composite: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,6 +184,7 @@ class Visit:
     measures: dict[str, int] = field(default_factory=dict)
     is_scheduled: Callable[[int], bool] = bool
     kept_contexts: int = 0
+    struck_tables: list[tuple[Any, Any]] = field(default_factory=list)
 
     @property
     def stream(self) -> Stream:

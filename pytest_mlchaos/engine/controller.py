@@ -90,6 +90,7 @@ class Controller:
         names: A few names by site, for example of files.
     """
 
+    by_composite = False  # True if a composite fault declares the schedule
     inside = ""  # the entry point whose subject is running
     _quiet = 0  # the number of open golden runs
     # Of each visit in this process, for example its rank in a world.
@@ -165,6 +166,7 @@ class Controller:
         self.on_change: list[Callable[[], None]] = []  # the subject starts or stops running
         self._on_crash: list[Callable[[], None]] = []
         self.subject_listeners: list[SubjectListener] = []
+        self.struck_tables: list[tuple[Any, Any]] = []  # each before and after its strike
         self._closed = False
         self._applying = threading.local()
         self.lock = threading.Lock()

@@ -182,6 +182,8 @@ class Injector:
             visit.error = error.with_traceback(None) if isinstance(error, StopIteration) else error
             record(visit.details)
             return
+        self._controller.struck_tables += visit.struck_tables
+        visit.struck_tables.clear()
         if payload is not None:
             visit.payload = payload
         if inspect.iscoroutine(payload) and not inspect.isawaitable(before.payload):

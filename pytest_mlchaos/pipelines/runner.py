@@ -183,6 +183,9 @@ class Pipeline(Supervisor):
             self._temporary(history.temporary),
             now,
             self._controller.fault_ended,
+            tuple(self._controller.struck_tables),
+            self._disk.tables() if self._controller.struck_tables else {},
+            self._controller.by_composite,
         )
 
     def _temporary(self, made: Iterable[str]) -> int:

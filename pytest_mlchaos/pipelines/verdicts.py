@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
@@ -28,6 +27,7 @@ from ..errors import (
     NotIdempotent,
     NotRecovered,
     OtherContent,
+    PassedOn,
     SilentlyDifferent,
     SimulatedCrash,
     StaleResult,
@@ -35,6 +35,15 @@ from ..errors import (
 )
 from ..oracles.state import first_difference
 from ..runs.verdicts import Run
+from .left_files import (
+    LINES,
+    describe_difference,
+    judged_files,
+    left_behind,
+    left_out,
+    size_of,
+)
+from .passed_on import check_accepted, describe_passed_on, is_right_elsewhere, passed_on
 
 __all__ = ["PipelineRun"]
 
@@ -51,8 +60,6 @@ UNFINISHED = (
     "_temporary",
 )
 """File and directory names that mark their content as incomplete for every reader."""
-LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
-"""Suffixes of files whose records are lines."""
 CACHES = ("*[Cc]ache*",)
 """File and directory names of caches.
 
@@ -167,7 +174,12 @@ class PipelineRun(Run):
 
     @check_arguments("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
     def assert_same_output(
-        self, *, rtol: float = 0.0, atol: float = 0.0, ignore: str | Iterable[str] = ()
+        self,
+        *,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+        ignore: str | Iterable[str] = (),
+        struck_values: str | None = None,
     ) -> None:
         """Pass if the output equals the golden run's, or if the pipeline raised and left nothing
         half done.
@@ -185,10 +197,16 @@ class PipelineRun(Run):
             atol: See ``rtol``.
             ignore: Patterns of names to leave out (``"*.log"``), besides those that mark an
                 incomplete file (``.tmp``, ``.part``, a leading dot, ...).
+            struck_values: ``"passed_on"`` accepts columns that equal those that a fault of tables
+                left in the input. ``"any"`` also accepts rows that are missing or have other values
+                where the fault struck: quarantined or imputed ones. All else must be right. Without
+                it, a composite fault (``bad_data``) accepts what is passed on, and a single one
+                does not.
 
         Raises:
             SilentlyDifferent: The pipeline returned, and its output differs. The message has the
                 first difference.
+            PassedOn: It differs only in columns that the fault changed, which were passed on.
             HalfWritten: The pipeline raised, and a file is cut.
             OtherContent: ``again`` returned, and complete files still differ.
             StaleResult: The input has changed, and the output is not that of a fresh run.
@@ -200,6 +218,7 @@ class PipelineRun(Run):
         as complete. Reads by C code are not seen. Files are judged one by one. After an error, some
         files of a table in several files may exist, each of them complete.
         """
+        check_accepted(struck_values)
         patterns = self._patterns(ignore)
         self._compare_under_faults("assert_same_output")
         self._check_judged(patterns)
@@ -230,11 +249,40 @@ class PipelineRun(Run):
                 "the pipeline raised, and left a file that is neither unchanged nor complete",
             )
         if difference is not None:
+            if verdict is SilentlyDifferent:
+                if self._accepts(struck_values, rtol, atol, patterns):
+                    return
+                self._check_passed_on(difference, rtol, atol, patterns)
             self._check_reproducible(rtol, atol, patterns)
             raise verdict(
                 f"{what}\n  {difference}"
                 + (f"\n  it {self.attempts[0].ended}" if self.error else "")
                 + (self._tell_cause(patterns) if verdict is StaleResult else "")
+            )
+
+    def _accepts(
+        self, struck: str | None, rtol: float, atol: float, patterns: tuple[str, ...]
+    ) -> bool:
+        """Return True if the output is right except for struck values that the test accepts."""
+        how = self._output, self.golden._output, rtol, atol, patterns
+        if self._cleared or (struck is None and not self._output.by_composite):
+            return False
+        return bool(passed_on(*how)) or (struck == "any" and is_right_elsewhere(*how))
+
+    def _check_passed_on(
+        self, difference: str, rtol: float, atol: float, patterns: tuple[str, ...]
+    ) -> None:
+        names = (
+            []
+            if self._cleared
+            else passed_on(self._output, self.golden._output, rtol, atol, patterns)
+        )
+        if names:
+            raise PassedOn(
+                f"the pipeline passed on what the fault left in its input, in "
+                f"{describe_passed_on(names)}, and noticed nothing. All else is right\n  "
+                f"{difference}\n  if that is meant, use assert_same_output("
+                f"struck_values='passed_on')"
             )
 
     def _difference(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
@@ -357,7 +405,7 @@ class PipelineRun(Run):
         if not left:
             return
         second = _names(self._calls.golden(run._fresh_steps)) ^ _names(run.golden._output)
-        if random := sorted(name for name in second if not _left_out(name, patterns)):
+        if random := sorted(name for name in second if not left_out(name, patterns)):
             raise NonDeterministicSubject(
                 f"two runs of the pipeline without faults leave different names, for example "
                 f"{random[0]}. Fix its seeds, or leave them out with ignore="
@@ -373,16 +421,16 @@ class PipelineRun(Run):
         """Describe what this call has left and its golden run has not."""
         mine, golden = self._output, self.golden._output
         files = [
-            f"{path}: {_size(path, state)}"
+            f"{path}: {size_of(path, state)}"
             for path, state in mine.after.items()
             if path not in golden.after
             and path not in golden.before
-            and not _left_out(path, patterns)
+            and not left_out(path, patterns)
         ]
         folders = [
             f"{path}/: an empty directory"
             for path in sorted(mine.folders - golden.folders)
-            if not _left_out(path, patterns)
+            if not left_out(path, patterns)
             and not any(name.startswith(f"{path}/") for name in (*mine.after, *mine.folders))
         ]
         number = mine.temporary - golden.temporary
@@ -405,7 +453,7 @@ class PipelineRun(Run):
         return (*_patterns(ignore), *(CACHES if self._changed else ()))
 
     def _left_behind(self, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
-        return _left_behind(self._output, self.golden._output, patterns)
+        return left_behind(self._output, self.golden._output, patterns)
 
     def _left_before(self) -> list[str]:
         """Return the files that an earlier call left complete but different.
@@ -453,8 +501,8 @@ class PipelineRun(Run):
             self._check_cleared()
             raise Incomplete(f"the pipeline {self.attempts[0].ended}: its output is not complete")
         found, wanted = (dict(_counts(run._kept, "returned value")) for run in (self, self.golden))
-        files = [_judged_files(run._output, patterns) for run in (self, self.golden)]
-        wrote = files[1] != _judged_files(self.golden._output, patterns, before=True)
+        files = [judged_files(run._output, patterns) for run in (self, self.golden)]
+        wrote = files[1] != judged_files(self.golden._output, patterns, before=True)
         if (
             not wrote
             and wanted.keys() <= {"returned value"}
@@ -482,7 +530,7 @@ class PipelineRun(Run):
 
     def _check_judged(self, patterns: tuple[str, ...]) -> None:
         golden = self.golden._output
-        if golden.record.kept is None and _judged_files(golden, patterns) == _judged_files(
+        if golden.record.kept is None and judged_files(golden, patterns) == judged_files(
             golden, patterns, before=True
         ):
             raise BadArgument(
@@ -522,21 +570,6 @@ def _patterns(ignore: str | Iterable[str]) -> tuple[str, ...]:
     return (*UNFINISHED, *patterns)
 
 
-def _judged_files(
-    output: Output, patterns: tuple[str, ...], *, before: bool = False
-) -> dict[str, FileState]:
-    files = output.before if before else output.after
-    return {path: state for path, state in files.items() if not _left_out(path, patterns)}
-
-
-def _left_out(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(
-        fnmatch.fnmatchcase(part, pattern)
-        for pattern in patterns
-        for part in (path, *path.split("/"))
-    )
-
-
 def _difference(
     actual: Output,
     golden: Output,
@@ -563,16 +596,16 @@ def _difference(
     )
     if difference is not None and value:
         return difference
-    found, wanted = _judged_files(actual, patterns), _judged_files(golden, patterns)
+    found, wanted = judged_files(actual, patterns), judged_files(golden, patterns)
     for path in {**wanted, **found}:
         if path not in found:
             return f"{path}: missing"
         if path not in wanted and left.get(path) == found[path]:
             continue
         if path not in wanted:
-            return f"{path}: not expected ({_size(path, found[path])})"
+            return f"{path}: not expected ({size_of(path, found[path])})"
         if found[path] != wanted[path]:
-            return f"{path}: {_describe_difference(path, found[path], wanted[path])}"
+            return f"{path}: {describe_difference(path, found[path], wanted[path])}"
     return None
 
 
@@ -594,59 +627,13 @@ def _is_output_of(actual: Output, old: Output, new: Output, patterns: tuple[str,
 def _written(output: Output, patterns: tuple[str, ...]) -> dict[str, FileState]:
     return {
         path: state
-        for path, state in _judged_files(output, patterns).items()
+        for path, state in judged_files(output, patterns).items()
         if output.before.get(path) != state
     }
 
 
 def _names(output: Output) -> set[str]:
     return {*output.after, *output.folders}
-
-
-def _left_behind(
-    actual: Output, golden: Output, patterns: tuple[str, ...]
-) -> Iterator[tuple[str, str, bool]]:
-    """Yield the files that are neither unchanged nor as in the golden run.
-
-    Each comes with its path, its difference, and True if it is cut. Only files that existed before,
-    or exist in the golden run, count.
-    """
-    whole = _judged_files(golden, patterns)
-    for path, state in _judged_files(actual, patterns).items():
-        known = [files[path] for files in (whole, golden.before, actual.before) if path in files]
-        if known and state not in known:
-            cut = path not in actual.read_back and _is_cut(
-                state, known, renamed=path in actual.renamed
-            )
-            yield path, f"{path}: {_describe_difference(path, state, known[0])}", cut
-
-
-def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
-    """Return True if a file is a part of a complete one.
-
-    ``known`` are complete ones, the likeliest first.
-    """
-    if not state.size:
-        return True
-    if any(one.begins_with(state) for one in known):
-        return not (renamed and state.closed)
-    if renamed:
-        return False
-    if state.closed is None:  # a binary file may be allocated in its full size and filled in part
-        return state.size == known[0].size
-    return not state.closed and known[0].closed is not False
-
-
-def _describe_difference(path: str, found: FileState, wanted: FileState) -> str:
-    one, other = _size(path, found), _size(path, wanted)
-    return f"{one} instead of {other}" if one != other else f"different content ({one} in both)"
-
-
-def _size(path: str, state: FileState) -> str:
-    number, unit = (
-        (state.lines, "line") if path.endswith(LINES) and state.lines else (state.size, "byte")
-    )
-    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def _amount(path: str, state: FileState) -> str:

@@ -281,6 +281,7 @@ class Trials:
         from ..search.explore import explore
 
         self._body.drawn = True
+        self._body.by_composite = any(isinstance(one.fault, CompositeFault) for one in declared)
         settings = _suited(settings, declared)
         space, passed = self._probed(declared, settings)
         struck: set[int | None] = set()

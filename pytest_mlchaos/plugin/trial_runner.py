@@ -88,6 +88,7 @@ class Body:
         self.nodeid = as_typed(item)
         self.runs = 0
         self.drawn = False  # True if a search draws the schedules
+        self.by_composite = False  # True if the test declares a composite fault
         self.idle = ""  # the reason why no fault can strike, although the test may judge faults
         self.missed = ""  # the reason why the last trial shows nothing
         self.judging = True  # True if the test must judge the fixture's results
@@ -131,6 +132,7 @@ class Body:
             ):
                 self.controller = controller
                 controller.drawn, controller.idle = self.drawn, self.idle
+                controller.by_composite = self.by_composite
                 made: list[errors.MlchaosError] = []
                 errors.made = made
                 with self._body_as_subject(controller):

@@ -29,6 +29,12 @@ __all__ = ["WorkDirs", "paths_in"]
 
 Fingerprint = dict[str, tuple[int, int, int]]
 MAX_OBJECTS = 10_000
+MAX_TABLE_BYTES = 16 << 20
+TABLES = (
+    *(".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".orc"),
+    *(".csv.gz", ".tsv.gz", ".jsonl.gz"),
+)
+"""The suffixes of files that may hold a table."""
 BLOCK_BYTES = 1 << 20
 CONTINUATION = bytes(range(0x80, 0xC0))
 """The bytes that a part of a UTF-8 text may start with: the rest of a character."""
@@ -149,6 +155,16 @@ class WorkDirs:
             for root in self._roots
             for path in _folders(root)
         )
+
+    @within(INTERNAL_OPERATION)
+    def tables(self) -> dict[str, bytes]:
+        """Return the content of each small file that may hold a table, by its path."""
+        found = {}
+        for root in self._roots:
+            for path in _files(root):
+                if path.name.endswith(TABLES) and path.stat().st_size <= MAX_TABLE_BYTES:
+                    found[path.relative_to(self._base(root)).as_posix()] = path.read_bytes()
+        return found
 
     def named(self, paths: Iterable[str]) -> frozenset[str]:
         """Return the names of these absolute paths and the files below them, as in ``contents``.

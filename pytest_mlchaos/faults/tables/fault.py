@@ -11,12 +11,12 @@ from ...core.privacy import may_be_hinted
 from ...core.sites import Key, Visit
 from ...core.storage import StoredFile
 from ...core.validation import check_share, did_you_mean, format_value
+from ...engine.table_files import TableFile, UnsupportedFile, open_table
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import describe
 from ..data_fault import DataFault
 from ..files.damaged_file import check_pattern, file_key, struck_later
 from .base import Column, Table, UnsupportedColumn, places, table_of
-from .files import TableFile, UnsupportedFile, open_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,6 +100,15 @@ class TableFault(DataFault):
             return None
         return struck_later(visit, dataclasses.replace(file, replacement=content))
 
+    def possible(self, visit: Visit) -> bool:
+        """Return False for a file that a composite fault cannot rewrite."""
+        if not isinstance(visit.payload, StoredFile) or "file" not in self._searched:
+            return True
+        try:
+            return self._table(self._opened(visit.payload).value) is not None
+        except PayloadMismatch:
+            return False
+
     def _opened(self, file: StoredFile) -> TableFile:
         try:
             return open_table(file.read(), file.path)
@@ -111,14 +120,20 @@ class TableFault(DataFault):
     def _changed_table(self, table: Table, visit: Visit) -> Any:
         import numpy as np
 
+        before = table.kept()
         try:
-            return self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
+            changed = self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
         except UnsupportedColumn as why:
             raise self.refused(table, str(why)) from None
         except NotImplementedError:  # pyarrow raises this if it lacks an operation for a type
             raise self.refused(
                 table, "its library has no such operation for the dtype of one of its columns"
             ) from None
+        after = table_of(changed)
+        if after is not None:
+            # The owner may change the table later, so keep it as it is now.
+            visit.struck_tables.append((before, after.kept()))
+        return changed
 
     def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return the table with the fault, as an object of its library. Call ``visit.note`` for the

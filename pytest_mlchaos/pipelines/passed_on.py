@@ -1,0 +1,326 @@
+"""Tell values that a pipeline passes on, as a fault left them, from those that it computes wrongly.
+
+A strike on a table keeps the table before and after it. A column of the output is *passed on* in one
+of two cases. It may equal a column of the struck table, where the golden run's equals the same
+column before the strike. Or it may have the same name, and each value that differs is a struck one.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..core.privacy import key_text
+from ..core.records import FileState, Output
+from ..core.validation import format_value
+from ..engine.table_files import UnsupportedFile, open_table
+from ..errors import BadArgument
+from ..oracles.state import first_difference
+
+__all__ = ["ACCEPTED", "check_accepted", "describe_passed_on", "is_right_elsewhere", "passed_on"]
+
+ACCEPTED = (None, "passed_on", "any")
+"""The values of ``struck_values``."""
+Columns = dict[Any, list[Any]]
+_ABSENT = object()
+_SCALARS = (str, bytes, bool, int, float, type(None))
+
+
+def check_accepted(value: object) -> None:
+    """Refuse a wrong ``struck_values``."""
+    if value not in ACCEPTED:
+        raise BadArgument(
+            f"assert_same_output: struck_values must be None, 'passed_on' or 'any', got "
+            f"{format_value(value)}"
+        )
+
+
+def describe_passed_on(names: Sequence[Any]) -> str:
+    """Return a text for the names of columns."""
+    shown = [key_text(name, place, len(names), noun="column") for place, name in enumerate(names)]
+    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
+
+
+def passed_on(
+    actual: Output, golden: Output, rtol: float, atol: float, ignore: Sequence[str]
+) -> list[Any]:
+    """Return the names of the columns that were passed on.
+
+    Return none if the outputs differ in anything else.
+    """
+    found: dict[Any, None] = {}
+    for one, other in _pairs(actual, golden, ignore):
+        names = _Explanation(actual.struck, rtol, atol).explain(one, other)
+        if names is None:
+            return []
+        found.update(dict.fromkeys(names))
+    return list(found)
+
+
+def is_right_elsewhere(
+    actual: Output, golden: Output, rtol: float, atol: float, ignore: Sequence[str]
+) -> bool:
+    """Return True if the outputs are equal in all rows that no fault has struck.
+
+    The struck rows may be missing, or have other values.
+    """
+    return all(
+        _Explanation(actual.struck, rtol, atol).right_elsewhere(one, other)
+        for one, other in _pairs(actual, golden, ignore)
+    )
+
+
+def _pairs(actual: Output, golden: Output, ignore: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """Yield the returned values, and the tables in each file that differs."""
+    yield actual.record.kept, golden.record.kept
+    for path in {**golden.after, **actual.after}:
+        if any(fnmatch.fnmatchcase(path.rpartition("/")[2], pattern) for pattern in ignore):
+            continue
+        one, other = actual.after.get(path), golden.after.get(path)
+        if one == other:
+            continue
+        yield _table_in(path, one, actual), _table_in(path, other, golden)
+
+
+def _table_in(path: str, state: FileState | None, output: Output) -> Any:
+    content = output.tables.get(path)
+    if state is None or content is None:
+        return _ABSENT if state is None else state
+    try:
+        return open_table(content, path).value
+    except UnsupportedFile:
+        return state
+
+
+class _Explanation:
+    """The struck tables of a call, and the comparison of two outputs."""
+
+    def __init__(self, struck: Sequence[tuple[Any, Any]], rtol: float, atol: float) -> None:
+        self._rtol, self._atol = rtol, atol
+        self._struck = [
+            (before, after)
+            for pair in struck
+            if (before := _columns(pair[0])) is not None
+            and (after := _columns(pair[1])) is not None
+        ]
+
+    def explain(self, actual: Any, golden: Any) -> list[Any] | None:
+        """Return the names of the columns that were passed on, or None for a different difference."""
+        if self._alike(actual, golden):
+            return []
+        one, other = _columns(actual), _columns(golden)
+        if one is not None and other is not None:
+            return next(
+                (
+                    names
+                    for before, after in self._struck
+                    if (names := self._columns_of(one, other, before, after)) is not None
+                ),
+                None,
+            )
+        parts = _parts(actual, golden)
+        if parts is None:
+            return None
+        found: list[Any] = []
+        for pair in parts:
+            names = self.explain(*pair)
+            if names is None:
+                return None
+            found += names
+        return found
+
+    def right_elsewhere(self, actual: Any, golden: Any) -> bool:
+        """Return True if the rows that no fault has struck are equal."""
+        if self._alike(actual, golden):
+            return True
+        one, other = _columns(actual), _columns(golden)
+        if one is not None and other is not None:
+            return one.keys() == other.keys() and any(
+                all(
+                    self._equal(rest[0], rest[1])
+                    for name in one
+                    for rest in [_unstruck(one[name], other[name], before, after)]
+                )
+                for before, after in self._struck
+            )
+        parts = _parts(actual, golden)
+        return parts is not None and all(self.right_elsewhere(*pair) for pair in parts)
+
+    def _alike(self, actual: Any, golden: Any) -> bool:
+        if actual is _ABSENT or golden is _ABSENT or isinstance(actual, FileState):
+            return bool(actual is golden)
+        return first_difference(actual, golden, rtol=self._rtol, atol=self._atol) is None
+
+    def _columns_of(
+        self, actual: Columns, golden: Columns, before: Columns, after: Columns
+    ) -> list[Any] | None:
+        """Return the columns that were passed on, or None if a column is explained by nothing."""
+        found = []
+        for name, values in actual.items():
+            expected = golden.get(name)
+            if expected is not None and self._equal(values, expected):
+                continue
+            if not self._is_struck(name, values, expected, before, after):
+                return None
+            found.append(name)
+        for name, values in golden.items():
+            if name not in actual:
+                gone = name in before and name not in after and _same(values, before[name])
+                if not gone:
+                    return None
+                found.append(name)
+        return found
+
+    def _is_struck(
+        self,
+        name: Any,
+        values: list[Any],
+        expected: list[Any] | None,
+        before: Columns,
+        after: Columns,
+    ) -> bool:
+        # A column without a name, or with a new one, may be any column of the struck table.
+        for source, struck in after.items():
+            initial = before.get(source)
+            if _same(values, struck) and (
+                expected is None or initial is None or _same(expected, initial)
+            ):
+                return True
+            if source != name or initial is None or expected is None:
+                continue
+            if len(initial) == len(struck) and len(expected) == len(values):
+                pairs = {
+                    (_key(old), _key(new))
+                    for old, new in zip(initial, struck, strict=True)
+                    if _key(old) != _key(new)
+                }
+                if all(
+                    _key(new) == _key(old) or (_key(old), _key(new)) in pairs
+                    for old, new in zip(expected, values, strict=True)
+                ):
+                    return True
+        return False
+
+    def _equal(self, one: list[Any], other: list[Any]) -> bool:
+        """Compare computed columns, with the tolerance."""
+        if len(one) != len(other):
+            return False
+        for here, there in zip(map(_plain, one), map(_plain, other), strict=True):
+            if here == there:
+                continue
+            numbers = all(
+                isinstance(value, (int, float)) and not isinstance(value, bool)
+                for value in (here, there)
+            )
+            if not numbers or not abs(here - there) <= self._atol + self._rtol * abs(there):
+                return False
+        return True
+
+
+def _unstruck(
+    values: list[Any], expected: list[Any], before: Columns, after: Columns
+) -> tuple[list[Any], list[Any]]:
+    """Return both columns without the struck rows. The first may lack them already."""
+    sizes = {len(column) for column in (*before.values(), *after.values())}
+    size = len(expected)
+    if sizes != {size}:
+        return values, expected
+    names = before.keys() & after.keys()
+    hit = {
+        row
+        for name in names
+        for row in range(size)
+        if _key(before[name][row]) != _key(after[name][row])
+    }
+    rest = [value for row, value in enumerate(expected) if row not in hit]
+    if len(values) == size:
+        return [value for row, value in enumerate(values) if row not in hit], rest
+    return values, rest
+
+
+def _parts(actual: Any, golden: Any) -> list[tuple[Any, Any]] | None:
+    """Return the pairs of parts of two containers, or None if they have different parts."""
+    if isinstance(actual, Mapping) and isinstance(golden, Mapping):
+        if actual.keys() != golden.keys():
+            return None
+        return [(actual[name], golden[name]) for name in actual]
+    if isinstance(actual, (list, tuple)) and isinstance(golden, (list, tuple)):
+        if len(actual) != len(golden) or any(isinstance(one, _SCALARS) for one in actual):
+            return None
+        return list(zip(actual, golden, strict=True))
+    return None
+
+
+def _columns(value: Any) -> Columns | None:
+    """Return the columns of a table, an array, or records. Return None for other values."""
+    if isinstance(value, (list, tuple)):
+        return _columns_of_list(list(value))
+    if isinstance(value, Mapping):
+        if value and all(isinstance(one, (list, tuple)) for one in value.values()):
+            lists = {name: list(one) for name, one in value.items()}
+            plain = all(isinstance(one, _SCALARS) for values in lists.values() for one in values)
+            return lists if plain and len({len(one) for one in lists.values()}) == 1 else None
+        # One record. Its values are columns of one row.
+        if value and all(isinstance(one, _SCALARS) for one in value.values()):
+            return {name: [one] for name, one in value.items()}
+        return None
+    if hasattr(value, "column_names") and hasattr(value, "to_pydict"):  # Arrow
+        return dict(value.to_pydict())
+    if hasattr(value, "columns") and hasattr(value, "shape"):  # pandas and polars
+        names = list(value.columns)
+        if len(set(names)) < len(names):
+            return None
+        return {name: list(value[name].to_list()) for name in names}
+    if hasattr(value, "to_list") and hasattr(value, "name"):
+        return {value.name: list(value.to_list())}
+    return _columns_of_array(value)
+
+
+def _columns_of_list(value: list[Any]) -> Columns | None:
+    if value and all(isinstance(row, Mapping) for row in value):
+        names = dict.fromkeys(name for row in value for name in row)
+        return {name: [row.get(name) for row in value] for name in names}
+    if value and all(isinstance(one, _SCALARS) for one in value):
+        return {None: value}
+    return None
+
+
+def _columns_of_array(value: Any) -> Columns | None:
+    if not (hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(value, "tolist")):
+        return None
+    fields = getattr(value.dtype, "names", None)
+    if fields:
+        return {name: value[name].tolist() for name in fields}
+    if len(value.shape) == 1:
+        return {None: value.tolist()}
+    if len(value.shape) == 2:
+        rows = value.tolist()
+        return {place: [row[place] for row in rows] for place in range(value.shape[1])}
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of Python. A missing value is None."""
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    try:
+        return None if value is None or value != value else value
+    except (TypeError, ValueError):  # pandas' NA has no truth value
+        return None
+
+
+def _key(value: Any) -> Any:
+    value = _plain(value)
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value
+
+
+def _same(one: list[Any], other: list[Any]) -> bool:
+    """Compare copies, without a tolerance."""
+    return len(one) == len(other) and all(
+        _key(here) == _key(there) for here, there in zip(one, other, strict=True)
+    )
