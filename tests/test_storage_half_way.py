@@ -208,3 +208,14 @@ def test_an_open_works_again_when_a_file_was_closed(tmp_path):
                 open(tmp_path / "b", "w").close()
         first.close()
         open(tmp_path / "b", "w").close()
+
+
+def test_two_real_limits_leave_no_limit(tmp_path):
+    """The smaller one holds, and afterwards the process is as before."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    first, second = (create("disk_full", real=True, after=size, at=0) for size in (100, 50))
+    with armed(tmp_path, first, second), pytest.raises(OSError, match="No space left"):
+        (tmp_path / "a").write_bytes(bytes(200))
+    assert (tmp_path / "a").stat().st_size == 50
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before

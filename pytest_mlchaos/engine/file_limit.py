@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +16,7 @@ __all__ = ["FILE_LIMIT", "FileLimit"]
 
 
 class FileLimit:
-    """The limit of this process, if there is one.
+    """The limit of this process, if there is one. Of several limits, the smallest holds.
 
     Attributes:
         size: The size that a file may reach, or None without a limit.
@@ -25,45 +24,57 @@ class FileLimit:
 
     def __init__(self) -> None:
         self.size: int | None = None
+        self._limits: list[tuple[int, Callable[[], None]]] = []
         self._lifted = 0
         self._paused = False
         self._lock = threading.Lock()
-        self._before: tuple[int, int] = (-1, -1)
-
-    @property
-    def is_possible(self) -> bool:
-        """Return True if the system has this limit, with a signal that says that it was met."""
-        return sys.platform == "linux" and hasattr(signal, "SIGXFSZ")
+        self._before: tuple[int, int] | None = None
+        self._handler: Any = None
 
     @contextlib.contextmanager
     def limit(self, size: int, met: Callable[[], None]) -> Iterator[None]:
         """Limit files to ``size`` bytes inside, and call ``met`` when a write has met the limit."""
-        import resource
-
-        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        in_main = threading.current_thread() is threading.main_thread()
-        before: Any = signal.SIG_IGN
-
-        def note(number: int, frame: object) -> None:
-            met()
-
-        if in_main:
-            before = signal.signal(signal.SIGXFSZ, note)
-        self.size, self._lifted, self._paused = size, 0, False
-        self._apply()
+        entry = size, met
+        with self._lock:
+            if not self._limits:
+                self._begin()
+            self._limits.append(entry)
+            self._apply()
         try:
             yield
         finally:
-            self.size = None
-            self._apply()
-            if in_main:
-                signal.signal(signal.SIGXFSZ, before if before is not None else signal.SIG_IGN)
+            with self._lock:
+                self._limits.remove(entry)
+                self._apply()
+                if not self._limits:
+                    self._end()
+
+    def _begin(self) -> None:
+        import resource
+
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self._paused = False
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGXFSZ, self._note)
+
+    def _end(self) -> None:
+        self._before = None
+        if self._handler is not None:
+            signal.signal(signal.SIGXFSZ, self._handler)
+            self._handler = None
+
+    def _note(self, number: int, frame: object) -> None:
+        """Tell the limits that a write has met. The signal arrives after the write has failed."""
+        for size, met in [*self._limits]:
+            if size == self.size:
+                met()
 
     def pause(self, paused: bool) -> None:
         """Lift the limit while the subject does not run."""
         if self.size is not None and paused != self._paused:
-            self._paused = paused
-            self._apply()
+            with self._lock:
+                self._paused = paused
+                self._apply()
 
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
@@ -84,6 +95,9 @@ class FileLimit:
     def _apply(self) -> None:
         import resource
 
+        self.size = min((size for size, _ in self._limits), default=None)
+        if self._before is None:
+            return
         soft, hard = self._before
         if self.size is not None and not self._lifted and not self._paused:
             soft = self.size if soft == resource.RLIM_INFINITY else min(soft, self.size)

@@ -29,8 +29,8 @@ class DiskFull(Fault):
 
     Args:
         after: The bytes that are still free at that moment: a number, or ``"64KiB"``, ``"1MiB"``.
-            With ``real``, the size that each file can reach. If the writes are searched and it is
-            not given, ``real`` searches the sizes of the files, too.
+            With ``real``, the size that each file can reach. If the writes are searched,
+            ``real=True`` without it searches the sizes of the files, too.
         real: True for a limit of the kernel (``RLIMIT_FSIZE``), which also reaches C++ and Rust
             writers: Arrow, Polars, DuckDB, HDF5, ``torch.save``. False for the writes that Python
             sees. If the writes are searched and it is not given, both are tried, each if there are
@@ -44,7 +44,8 @@ class DiskFull(Fault):
     says ``EFBIG`` (File too large) to C code instead of ``ENOSPC``, and the write stops at exactly
     this byte in both cases. A program that is started with ``exec`` is killed by SIGXFSZ there. A
     write through a memory map is not limited. Objects in an object store are written as a whole or
-    not at all. A restart finds space again.
+    not at all. A restart finds space again. A C library that crashes when its disk is full (HDF5
+    does, in the middle of a file) ends the test session: use ``isolation="process"``.
 
     Source: https://man7.org/linux/man-pages/man2/getrlimit.2.html
 
@@ -55,6 +56,11 @@ class DiskFull(Fault):
     searchable = ("after",)
     positions: ClassVar[Mapping[str, tuple[Any, ...]]] = {"real": (True, False)}
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 20}
+    tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"real": True, "after": 0},
+        {"real": False},
+        {"real": False, "after": 100},
+    )
     after: Any = 0
     real: bool | None = None
     path: str | None = None
@@ -83,7 +89,7 @@ class DiskFull(Fault):
     def probe(self, visit: Visit) -> None:
         """Measure the sizes that files of native code reach."""
         size = visit.attributes.get("size", 0)
-        if self.real and size:
+        if self.real and size and "real" not in self._searched:
             visit.measure(after=size)
 
     def apply(self, visit: Visit) -> Operation | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import sys
@@ -50,6 +51,7 @@ def arm(controller: Controller, patches: Patches, key: Key) -> None:
             return
         _watches.append(writes)
         patches.on_undo(writes.close)
+        _audit()
     writes.keys.append(key)
 
 
@@ -76,6 +78,7 @@ class NativeWrites:
         """The number of files whose first write was seen."""
         self._visits = 0
         self._profiling = False
+        self._draining = False
         self._closed = False
         self._process_id = os.getpid()
         self._follow_all()
@@ -113,10 +116,15 @@ class NativeWrites:
         if os.getpid() != self._process_id:
             self._stop_profiling()
             return
-        with within(INTERNAL_OPERATION):
-            for event in self._queue.read():
-                self._process(event)
-        self._advance()
+        if not self._draining:
+            self._draining = True
+            try:
+                with within(INTERNAL_OPERATION):
+                    for event in self._queue.read():
+                        self._process(event)
+            finally:
+                self._draining = False
+            self._advance()
 
     def _process(self, event: Event) -> None:
         folder = self._folders.get(event.watch)
@@ -125,7 +133,7 @@ class NativeWrites:
         path = os.path.join(folder, event.name)
         if event.mask & inotify.ISDIR:
             if event.mask & (inotify.CREATE | inotify.MOVED_TO):
-                self._follow(path, found=bool(event.mask & inotify.CREATE))
+                self._follow(path, found=True)
             return
         if not event.name or not self._running:
             return
@@ -181,19 +189,23 @@ class NativeWrites:
             self._follow(str(root), found=False)
 
     def _follow(self, path: str, *, found: bool) -> None:
-        """Watch a folder with all below it. Files in a new one may have been written before."""
+        """Watch a folder with all below it.
+
+        With ``found``, files in a new one were written before it was watched.
+        """
         folders = [path]
         while folders and len(self._folders) < MAX_FOLDERS:
             folder = folders.pop()
             watch = self._queue.add(folder)
             if watch is None:
                 continue
+            is_new = watch not in self._folders
             self._folders[watch] = folder
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-                    elif found and self._running and _size(entry.path):
+                    elif found and is_new and self._running and _size(entry.path):
                         self._written(entry.path)
                         self._open.pop(entry.path, None)
 
@@ -251,6 +263,20 @@ class NativeWrites:
                 if _size(path) == size:
                     return self._file(path).path
         return self._file(self._latest).path if self._latest else ""
+
+
+@functools.cache
+def _audit() -> None:
+    """Process events when Python code uses the filesystem: a new folder may soon be moved.
+
+    This is called once per process, because Python cannot remove audit hooks.
+    """
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if _watches and event.startswith(("os.", "open", "shutil.")):
+            _watches[-1].drain()
+
+    sys.addaudithook(hook)
 
 
 def _is_about_size(error: BaseException | None) -> bool:
