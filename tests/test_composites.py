@@ -214,10 +214,10 @@ def test_search_leaves_out_set_up_code(example, registered):
     example.with_tests(source).run(passed=1).has("2 trials, 1 fault struck")
 
 
-def test_search_strikes_set_up_code_if_nothing_else_is_there(example, registered):
-    """Then the strike is reported where it happened."""
+def test_search_with_visits_in_set_up_code_alone_never_struck(example, registered):
+    """The message says where they are."""
     source = SETS_UP.replace("{inside}", "3")
-    example.with_tests(source).run(failed=1).has("@chaos.zero(at=0)")
+    example.with_tests(source).run(failed=1).has("NeverStruck", "only in the test's own body")
 
 
 def test_composite_strikes_files_rather_than_what_readers_return():

@@ -48,14 +48,15 @@ class ScheduledFault:
         """Return the text of the fault. It is cached, because each strike contains it."""
         return repr(self.fault)
 
-    def open_visits(self) -> tuple[int, ...]:
+    def open_visits(self, *, in_subjects: bool) -> tuple[int, ...]:
         """Return the visits that a search may choose.
 
-        If the fault can strike inside a subject, visits in the test's own code are left out,
-        because set-up code is not tested.
+        With ``in_subjects``, visits in the test's own code are left out, because set-up code is
+        not tested.
         """
-        inside = tuple(visit for visit in self.eligible if visit not in self.outside)
-        return inside or tuple(self.eligible)
+        return tuple(
+            visit for visit in self.eligible if not in_subjects or visit not in self.outside
+        )
 
     def begin_again(self) -> None:
         """Count visits from 0 again."""

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Trials"]
 
+SUBJECTS = ("mlchaos.run", "mlchaos.pipeline", "world.run")
+"""The methods that run a subject in which faults strike, besides a service."""
+
 
 class Trials:
     """Run an item's body under its declared faults, as many times as needed."""
@@ -384,7 +387,8 @@ class Trials:
                 if probe.fault._origin == one.fault._origin
             ):
                 hint = (
-                    _absent([one.fault])
+                    _in_set_up(one.fault, controller)
+                    or _absent([one.fault])
                     or text.describe_names_seen([one.fault], controller.passed(), controller.names)
                     or _elsewhere([one.fault], controller)
                 )
@@ -474,11 +478,31 @@ def _targets(
 
     A composite fault ends the process only if the test starts it again, or judges its end.
     """
-    by_composite = scheduled.fault._origin in composites
     methods = {result.what for result in controller.results}
+    visits = scheduled.open_visits(in_subjects=_runs_a_subject(controller))
+    by_composite = scheduled.fault._origin in composites
     if by_composite and scheduled.fault.ends_process and controller.restarts is None:
-        return scheduled.open_visits() if methods == {"mlchaos.pipeline"} else ()
-    return scheduled.open_visits()
+        return visits if methods == {"mlchaos.pipeline"} else ()
+    return visits
+
+
+def _in_set_up(fault: Fault, controller: Controller) -> str:
+    """Return a hint if a fault could strike only in the test's own body."""
+    if not any(
+        scheduled.outside
+        for scheduled in controller.scheduled
+        if scheduled.fault._origin == fault._origin
+    ):
+        return ""
+    return (
+        "it could strike only in the test's own body, which a search leaves out, because set-up "
+        "code is not tested. Let the subject do this work, or give at="
+    )
+
+
+def _runs_a_subject(controller: Controller) -> bool:
+    """Return True if the test lets the fixture run what it tests."""
+    return controller.serves or any(result.what in SUBJECTS for result in controller.results)
 
 
 def _suited(settings: Settings, declared: list[DeclaredFault]) -> Settings:
