@@ -391,6 +391,11 @@ class Controller:
         """
         return not self._quiet and (not self.inside or self.supervised > 0)
 
+    @property
+    def in_set_up(self) -> bool:
+        """Return True while the test's own body runs, outside of any subject."""
+        return not self.inside and not self.supervised and not self.serves
+
     def changed(self) -> None:
         """Announce that the subject has started or stopped running."""
         for call in self.on_change:

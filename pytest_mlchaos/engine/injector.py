@@ -123,7 +123,7 @@ class Injector:
             visit.measures = scheduled.measures
             if self._wanted(scheduled, visit) and scheduled.fault.possible(visit):
                 scheduled.eligible.append(visit.index)
-                if not self._controller.inside and not self._controller.serves:
+                if visit.attributes.get("in_set_up", self._controller.in_set_up):
                     scheduled.outside.add(visit.index)
                 if len(scheduled.eligible) <= PROBED_VISITS:
                     self._guarded(

@@ -84,6 +84,8 @@ class NativeWrites:
         self._follow_all()
         controller.on_change.append(self._changed)
         self._running = controller.is_running
+        # True while the test's body runs, outside of any subject. Events arrive later.
+        self._in_set_up = controller.in_set_up
 
     def close(self) -> None:
         """Stop watching. A second call does nothing."""
@@ -102,6 +104,7 @@ class NativeWrites:
             return
         self.drain()
         before, self._running = self._running, self.controller.is_running
+        self._in_set_up = self.controller.in_set_up
         FILE_LIMIT.pause(not self._running)
         if self._running and not before:
             self._open.clear()
@@ -165,6 +168,7 @@ class NativeWrites:
             "limit": self._limit,
             "by_python": path in self._storage.written_in_python,
             "size": _size(path) if self.controller.probing else 0,
+            "in_set_up": self._in_set_up,
         }
         for key in self.keys:
             pattern = None if isinstance(key, str) else key[1]
