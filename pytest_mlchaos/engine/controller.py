@@ -90,6 +90,10 @@ class Controller:
         names: A few names by site, for example of files.
     """
 
+    idle = ""  # the reason why no fault can strike, in a test that judges faults
+    drawn = False  # True if a search drew the schedule, and False if the test declares it
+    # True once the test serves an app. Then each later visit may belong to a request.
+    serves = False
     by_composite = False  # True if a composite fault declares the schedule
     inside = ""  # the entry point whose subject is running
     _quiet = 0  # the number of open golden runs
@@ -122,10 +126,6 @@ class Controller:
         self.points = Points()
         # The results that the test has received from the fixture, and if it judged them.
         self.results: list[HandedResult] = []
-        # The reason why no fault can strike, in a test that judges faults.
-        self.idle = ""
-        # True if a search drew the schedule, and False if the test declares it.
-        self.drawn = False
         self.scheduled = [
             ScheduledFault(fault, place, schedule.seed)
             for place, fault in enumerate(schedule.faults)
@@ -159,8 +159,6 @@ class Controller:
         }  # at the start of the trial
         # The smallest number of restarts that a run of this trial allows.
         self.restarts: int | None = None
-        # True once the test serves an app. Then each later visit may belong to a request.
-        self.serves = False
         # The time limit of the trial in seconds, and its end on the real clock.
         self.limit: tuple[float, float] | None = None
         self.on_change: list[Callable[[], None]] = []  # the subject starts or stops running

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from . import archives, columnar
-from .layouts import Boundary, boundaries, covered, spots
+from .layouts import MAX_SPOTS, Boundary, boundaries, covered, spots
 
 __all__ = [
     "BLOCK_BYTES",
-    "covered_count",
     "cut_places",
     "flip",
     "flip_places",
+    "noticeable",
     "swap",
     "zero",
     "zero_places",
@@ -28,9 +28,27 @@ def cut_places(content: bytes, path: str) -> list[Boundary]:
     return spots(content, path)
 
 
-def covered_count(content: bytes, path: str) -> int:
-    """Return how many of the first ``flip_places`` a checksum of the format covers."""
-    return min(MAX_PARTS, len(covered(content, path)))
+def noticeable(kind: str, content: bytes, path: str) -> int:
+    """Return at how many of the first places of a kind a sound reader can notice the damage.
+
+    A flipped bit is noticed in bytes that a checksum of the format covers. A block of zeros is also
+    noticed in a text.
+    """
+    ranges = covered(content, path)
+    if kind == "bit_flip":
+        return min(MAX_PARTS, len(ranges))
+    if kind == "zeroed_block":
+        places = zero_places(content, path)
+        return sum(_is_noticed(content, one.offset, ranges) for one in places)
+    return MAX_SPOTS
+
+
+def _is_noticed(content: bytes, offset: int, ranges: list[tuple[int, int]]) -> bool:
+    end = offset + BLOCK_BYTES
+    return b"\0" not in content or any(
+        start < end and offset < stop and content[max(start, offset) : min(stop, end)].strip(b"\0")
+        for start, stop in ranges
+    )
 
 
 def flip_places(content: bytes, path: str) -> list[Boundary]:
@@ -54,15 +72,20 @@ def flip_places(content: bytes, path: str) -> list[Boundary]:
     ]
 
 
-def zero_places(content: bytes) -> list[Boundary]:
-    """Return the blocks that are not all zeros: the middle one, the last, the first, and others."""
+def zero_places(content: bytes, path: str) -> list[Boundary]:
+    """Return the blocks that are not all zeros: the middle one, the last, the first, and others.
+
+    Those in which a sound reader can notice the damage come first.
+    """
+    ranges = covered(content, path)
     count = -(-len(content) // BLOCK_BYTES)
     order = dict.fromkeys([count // 2, count - 1, 0, *range(0, count, max(1, count // 8))])
-    return [
+    found = [
         Boundary(block * BLOCK_BYTES, f"block {block + 1} of {count}")
         for block in order
         if content[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES].strip(b"\0")
     ]
+    return sorted(found, key=lambda one: not _is_noticed(content, one.offset, ranges))
 
 
 def flip(content: bytes, offset: int) -> bytes:

@@ -12,7 +12,7 @@ from ...core.sites import Key, Visit
 from ...core.storage import StoredFile
 from ...core.validation import format_value, parse_duration
 from ...errors import BadArgument, PayloadMismatch
-from .damage import covered_count, cut_places, flip, flip_places, swap, zero, zero_places
+from .damage import cut_places, flip, flip_places, noticeable, swap, zero, zero_places
 from .layouts import Boundary
 
 __all__ = ["SITE", "DamagedFile", "check_pattern", "file_key", "struck_later"]
@@ -85,8 +85,8 @@ class DamagedFile(Fault):
             holds zeros. ``"bit_flip"``: one bit differs. ``"swapped_blocks"``: two blocks have
             exchanged places. ``"replaced"``: it has the content of a different file that matches.
             ``"duplicated"``: a copy with a different name is beside it. Without it, a search tries
-            those that a sound program can notice: the first six, and bit flips only in bytes that a
-            checksum of the format covers.
+            those that a sound program can notice: the first six. It flips bits only in bytes that a
+            checksum of the format covers, and zeroes blocks only there and in texts.
         offset: The byte at which it is cut or damaged: a number, or a share of the size (0.5).
         spot: Without ``offset``, the number of a place in the file, the most telling first. A
             cut comes between two parts of the format: lines, CSV records, row groups of Parquet,
@@ -177,8 +177,8 @@ class DamagedFile(Fault):
         if not content or self.kind == "empty" or self.offset is not None:
             return bool(content)
         places = self._places(content, file.path)
-        if self.kind == "bit_flip" and "kind" in self._searched:
-            places = places[: covered_count(content, file.path)]
+        if "kind" in self._searched:
+            places = places[: noticeable(self.kind, content, file.path)]
         visit.measure(spot=len(places))
         return bool(places)
 
@@ -187,7 +187,7 @@ class DamagedFile(Fault):
             return cut_places(content, path)
         if self.kind == "bit_flip":
             return flip_places(content, path)
-        places = zero_places(content)
+        places = zero_places(content, path)
         return (
             [place for place in places if swap(content, place.offset) != content]
             if (self.kind == "swapped_blocks")
