@@ -113,6 +113,7 @@ def test_an_orc_file_is_rewritten():
         (b"a,b\n1\n", "a.csv", "record 2 has 1 fields, and the first one 2"),
         (b"a,a\n1,2\n", "a.csv", "two of its columns have the same name"),
         (b"[1]\n", "a.jsonl", "line 1 is not a JSON object"),
+        (b'{"part-0.csv": "1f0c"}\n', "manifest.json", "its format cannot be rewritten"),
         (b"PAR1xxxx", "a.parquet", "cannot be read"),
         (b"a\xff\n", "a.csv", "not text in UTF-8"),
     ],

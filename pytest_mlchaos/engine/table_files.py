@@ -19,6 +19,7 @@ __all__ = ["TableFile", "UnsupportedFile", "open_table"]
 
 _INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
 _FLOAT = re.compile(r"-?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?")
+_OBJECTS = re.compile(rb"\s*\{[^\n]*\}\s*\n\s*\{")
 _TRUTHS = ({"True", "False"}, {"true", "false"}, {"TRUE", "FALSE"})
 FORMATS = "CSV, TSV, JSON lines, Parquet, Arrow IPC (Feather) and ORC, also with .gz"
 
@@ -70,7 +71,8 @@ def open_table(content: bytes, path: str) -> TableFile:
     try:
         if suffix in ("csv", "tsv", "tab"):
             return _csv(content, "\t" if suffix != "csv" else None)
-        if suffix in ("jsonl", "ndjson") or content[:1] == b"{":
+        # A single object may be a configuration or a manifest, which is not a table.
+        if suffix in ("jsonl", "ndjson") or _OBJECTS.match(content):
             return _json_lines(content)
     except UnicodeDecodeError:
         raise UnsupportedFile("it is not text in UTF-8") from None
