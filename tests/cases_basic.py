@@ -87,6 +87,12 @@ CASES = {
         operation=lambda operation: operation.seconds_for(0 if operation.path == "empty" else 100),
         neutral=lambda: Operation("read", "empty"),
     ),
+    "truncated_read at a searched place": Case(
+        create("truncated_read", spot=2),
+        lambda: Operation("read", "a/b"),
+        operation=cut_at,
+        bad=[{"spot": -1}],
+    ),
     "truncated_read": Case(
         create("truncated_read", keep=100),
         lambda: Operation("read", "a/b"),

@@ -822,3 +822,16 @@ def test_what_a_full_disk_refused_is_not_written_by_closing(tmp_path):
         (tmp_path / "a.json").write_text("whole")
         assert (tmp_path / "a.json").read_text() == "whole"
     assert len(controller.journal) == 1
+
+
+def test_a_truncated_read_without_keep_ends_between_two_lines(tmp_path):
+    """The place is in the journal, and a pinned visit without a spot ends in the middle."""
+    file = tmp_path / "a.txt"
+    file.write_text("one\ntwo\nthree\n")
+    with armed(tmp_path, create("truncated_read", spot=0, at=0)) as controller:
+        assert file.read_text() == "one\ntwo\n"
+    assert controller.journal[0].details["place"] == "at the end of line 2 of 3"
+    with armed(tmp_path, create("truncated_read", at=0)):
+        assert file.read_text() == "one\ntwo"
+    assert create("truncated_read", at=0).is_pinned
+    assert not create("truncated_read").is_pinned

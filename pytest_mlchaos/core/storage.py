@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 __all__ = ["OPERATIONS", "Break", "Condition", "Conditions", "Operation", "StoredFile"]
 
+MAX_READ_BYTES = 1 << 28
+"""A file up to this size is read to find where its parts end."""
 OPERATIONS = ("open", "read", "write", "rename", "remove")
 """The operations on a file.
 
@@ -77,11 +79,13 @@ class Operation:
             (``"bucket/key"``). For a rename or a copy, this is the destination.
         source: The source of a rename or a copy.
         protocols: The protocols of an fsspec filesystem (``("s3", "s3a")``). Empty for local files.
-        keep: The point where a read file ends, as a share (a float) or a number of bytes (an int).
+        keep: The point where a read file ends, as a share (a float) or a number of bytes (an int),
+            or a function of the size and of the content. The content is None if it is unknown.
         breaks: The point at which the transfer of the bytes stops.
         rate: The bytes per second, once the operation's size is known.
         took_effect: A function that is called if bytes are missing at the end, or have passed at
             the rate.
+        file: The absolute path of a local file.
         conditions: The lasting conditions of the trial's storage. A fault may add one. None in a
             visit by hand.
     """
@@ -89,7 +93,7 @@ class Operation:
     op: str
     path: str
     source: str | None = None
-    keep: float | int | None = None
+    keep: float | int | Callable[[int, bytes | None], int] | None = None
     breaks: Break | None = None
     rate: float | None = None
     protocols: tuple[str, ...] = ()
@@ -97,18 +101,36 @@ class Operation:
         default=None, compare=False, repr=False
     )
     conditions: Conditions | None = dataclasses.field(default=None, compare=False, repr=False)
+    file: str | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Operation, (self.op, self.path, self.source, self.keep, self.breaks, self.rate)
 
-    def ends_at(self, size: int, position: int = 0) -> int:
-        """Return the offset at which a file of ``size`` bytes ends for a reader at ``position``."""
+    def ends_at(self, size: int, position: int = 0, content: object = None) -> int:
+        """Return the offset at which a file of ``size`` bytes ends for a reader at ``position``.
+
+        ``content`` is the whole content, if the caller has it.
+        """
         if self.keep is None:
             return size
-        end = min(size, int(size * self.keep) if isinstance(self.keep, float) else self.keep)
+        if callable(self.keep):
+            known = content if isinstance(content, bytes) else self._content(size)
+            end = min(size, self.keep(size, known))
+        else:
+            end = min(size, int(size * self.keep) if isinstance(self.keep, float) else self.keep)
         if max(end, position) < size and self.took_effect is not None:
             self.took_effect()
         return end
+
+    def _content(self, size: int) -> bytes | None:
+        if self.file is None or size > MAX_READ_BYTES:
+            return None
+        try:
+            with open(self.file, "rb") as file:
+                found = file.read()
+        except OSError:
+            return None
+        return found if len(found) == size else None
 
     def seconds_for(self, size: int | None) -> float:
         """Return the seconds that ``size`` bytes take at the rate."""

@@ -16,6 +16,7 @@ __all__ = [
     "Layout",
     "boundaries",
     "covered",
+    "general_spots",
     "layout",
     "layout_of",
     "spots",
@@ -132,16 +133,25 @@ def spots(content: bytes, path: str) -> list[Boundary]:
     size = len(content)
     found = boundaries(content, path)
     chosen = [found[place] for place in _spread(len(found), MAX_SPOTS - 5)]
-    general = [
+    general = _general(size)
+    order = [*chosen[:2], *general[:2], *chosen[2:], *general[2:]]
+    unique = {one.offset: one for one in reversed(order) if 0 <= one.offset < size}
+    return list({one.offset: unique[one.offset] for one in order if one.offset in unique}.values())
+
+
+def general_spots(size: int) -> list[Boundary]:
+    """Return the offsets at which to cut a file of which only the size is known."""
+    return list({one.offset: one for one in _general(size) if 0 <= one.offset < size}.values())
+
+
+def _general(size: int) -> list[Boundary]:
+    return [
         Boundary(3, "after 3 bytes"),
         Boundary(size - 1, "one byte before the end"),
         Boundary(size // 2, "in the middle"),
         Boundary(size * 9 // 10, "after nine tenths"),
         Boundary(0, "at its start"),
     ]
-    order = [*chosen[:2], *general[:2], *chosen[2:], *general[2:]]
-    unique = {one.offset: one for one in reversed(order) if 0 <= one.offset < size}
-    return list({one.offset: unique[one.offset] for one in order if one.offset in unique}.values())
 
 
 def _spread(count: int, limit: int) -> list[int]:

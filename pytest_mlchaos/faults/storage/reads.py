@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Key, Visit
 from ...core.storage import Operation
 from ...core.validation import format_value
 from ...errors import BadArgument
+from ..files.layouts import general_spots, spots
 from .common import check_path, file_key, note_operation, strike_later
 
 __all__ = ["TruncatedRead"]
 LAYER = "Storage"
+SPOTS = 8
+"""A search tries this many places at which a read ends."""
 
 
 @register
@@ -25,7 +29,10 @@ class TruncatedRead(Fault):
     second read returns all of it. ``at`` counts the reads that match.
 
     Args:
-        keep: A share (0.5), or a number of bytes (100).
+        keep: The point where the file ends: a share (0.5), or a number of bytes (100). Without it,
+            a search ends the file between two parts of its format, as ``kind="cut"`` of
+            ``damaged_file``, and pinned visits end it in the middle.
+        spot: Without ``keep``, the number of such a place, the most telling first.
         path: A pattern of files, as for ``slow_storage``.
 
     Imitates: a connection that is closed early without an error, a reader that is ahead of its
@@ -39,14 +46,21 @@ class TruncatedRead(Fault):
 
     site = "storage.read"
     random = False
-    keep: Any = 0.5
+    searchable = ("spot",)
+    member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 40}
+    keep: Any = None
     path: str | None = None
+    spot: int | None = None
 
     def check(self) -> None:
         """Check the parameters."""
         check_path(self, self.path)
         keep = self.keep
-        if is_drawn(keep):
+        if self.spot is not None and not is_drawn(self.spot) and self.spot < 0:
+            raise BadArgument(
+                f"truncated_read: spot must be a number of 0 or more, got {format_value(self.spot)}"
+            )
+        if keep is None or is_drawn(keep):
             return
         share = isinstance(keep, float) and 0 <= keep < 1
         if isinstance(keep, bool) or not (share or (isinstance(keep, int) and keep >= 0)):
@@ -60,6 +74,39 @@ class TruncatedRead(Fault):
         """Count the visits of each path pattern separately."""
         return file_key(self.site, self.path)
 
+    @property
+    def is_pinned(self) -> bool:
+        """Return True if nothing is left to be drawn. Pinned visits need no spot."""
+        return dataclasses.replace(self, spot=self.spot or 0)._is_pinned
+
+    @property
+    def _is_pinned(self) -> bool:
+        return super().is_pinned
+
+    def possible(self, visit: Visit) -> bool:
+        """Offer a few places to the search."""
+        if self.keep is None:
+            visit.measure(spot=SPOTS)
+        return True
+
     def apply(self, visit: Visit) -> Operation:
         """End the file early."""
-        return strike_later(visit, dataclasses.replace(note_operation(visit), keep=self.keep))
+        operation = note_operation(visit)
+        keep: Any = self.keep
+        if keep is None:
+            keep = 0.5 if self.spot is None else self._at_spot(visit, operation.path)
+        return strike_later(visit, dataclasses.replace(operation, keep=keep))
+
+    def _at_spot(self, visit: Visit, path: str) -> Callable[[int, bytes | None], int]:
+        """Return a function that finds the place once the size of the file is known."""
+        details = visit.details
+
+        def keep(size: int, content: bytes | None) -> int:
+            places = general_spots(size) if content is None else spots(content, path)
+            if not places:
+                return size
+            place = places[(self.spot or 0) % len(places)]
+            details.update(offset=place.offset, size=size, place=place.text)
+            return place.offset
+
+        return keep

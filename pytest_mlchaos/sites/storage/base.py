@@ -139,6 +139,7 @@ class WatchedFile:
                     self.path,
                     self.source,
                     protocols=self.protocols,
+                    file=self.file,
                     conditions=self._storage.conditions,
                 ),
                 {"path": self.path, "op": op, **more},
@@ -258,7 +259,8 @@ class Passage:
             content, (bytes, str, bytearray, memoryview)
         ):
             return content
-        return content[: self.operation.ends_at(len(content))]
+        whole = bytes(content) if not isinstance(content, str) else None
+        return content[: self.operation.ends_at(len(content), content=whole)]
 
     def stop_read(self, length: int | None) -> None:
         """Fail the read of a content as a whole if its transfer stops before the end.
