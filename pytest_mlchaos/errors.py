@@ -39,7 +39,10 @@ Exception
         ├── Unnoticed                                 a fault changed the result, without an alarm
         ├── FalseAlarm                                an alarm is on although no fault struck
         ├── NotIdempotent                             calling again changes the output
+        ├── NotExactlyOnce                            a record is lost, or there twice
         ├── LeftBehind                                locks, temporary or other files were left
+        ├── NotReleased                               descriptors, threads or processes leak
+        ├── TooManyCalls                              a function was called too often
         ├── TooSlow                                   a run took longer than its limit
         ├── ServiceFailed                             a served app did not start, or did not shut
         down
@@ -310,6 +313,18 @@ class FalseAlarm(Verdict):
 
 class NotIdempotent(Verdict):
     """Calling a pipeline again does not give the output of one call."""
+
+
+class NotExactlyOnce(Verdict):
+    """A record of the golden run is missing, or there more often."""
+
+
+class NotReleased(Verdict):
+    """Each call of a pipeline leaves descriptors, threads or child processes open."""
+
+
+class TooManyCalls(Verdict):
+    """A function was called more often than the test allows."""
 
 
 class LeftBehind(Verdict):

@@ -176,3 +176,113 @@ def test_less_than_the_golden_run(mlchaos): mlchaos.pipeline(lambda: (patient(2)
         "TooSlow: the run took 15 min, more than 10 min. The golden run took less than 1 ms",
         "BadArgument: assert_bounded_time: limit must be at least the duration of the golden run",
     )
+
+
+def test_assert_complete_counts_the_rows_in_files(example):
+    """It applies to databases, compressed text, JSON and archives, and a cut file is incomplete."""
+    outcome = cases(
+        example,
+        """
+import gzip, json, sqlite3, tarfile, io
+def kept(lose):
+    for number in range(4):
+        try: lookup(number); yield number
+        except ConnectionError:
+            if not lose: yield -1
+def compressed(folder, rows):
+    with gzip.open(folder / "out.csv.gz", "wt") as file: file.writelines(f"{row}\\n" for row in rows)
+def cut(folder, rows):
+    data = gzip.compress(b"line\\n" * 4)
+    (folder / "out.csv.gz").write_bytes(data if 1 in list(rows) else data[:-9])
+def database(folder, rows):
+    base = sqlite3.connect(folder / "out.db")
+    base.execute("create table t (id)")
+    base.executemany("insert into t values (?)", [(row,) for row in rows])
+    base.commit(); base.close()
+def text(folder, rows): (folder / "out.json").write_text(json.dumps(list(rows)))
+def archive(folder, rows):
+    with tarfile.open(folder / "out.tar", "w") as file:
+        for row in rows: file.addfile(tarfile.TarInfo(f"{row}.txt"), io.BytesIO())
+@pytest.mark.parametrize("lose", [True, False])
+@pytest.mark.parametrize("write", [compressed, database, text, archive])
+@fails(1)
+def test_rows(mlchaos, tmp_path, write, lose):
+    mlchaos.pipeline(lambda folder: write(folder, kept(lose)), tmp_path).assert_complete()
+@fails(1)
+def test_cut(mlchaos, tmp_path): mlchaos.pipeline(lambda folder: cut(folder, kept(True)), tmp_path).assert_complete()
+""",
+    ).run(passed=4, failed=5)
+    outcome.has(
+        "Incomplete: out.csv.gz: 3 lines instead of 4 lines",
+        "Incomplete: out.db['t']: 3 rows instead of 4 rows",
+        "Incomplete: out.json: 3 items instead of 4 items",
+        "Incomplete: out.tar: 3 members instead of 4 members",
+        "Incomplete: out.csv.gz: cannot be read (EOFError",
+    )
+
+
+def test_records_resources_and_calls_are_judged(example):
+    """Lost and duplicated keys, leaks and retry storms are found; caches and retries pass."""
+    outcome = cases(
+        example,
+        """
+def send(folder, on_error):
+    with (folder / f"part{len(list(folder.glob('part*')))}.csv").open("w") as file:
+        file.write("id,x\\n")
+        for number in range(3):
+            try: lookup(number); file.write(f"{number},0\\n")
+            except ConnectionError: file.write(f"{number},0\\n" * on_error)
+@pytest.mark.parametrize("on_error", [0, 1, 2])
+@fails(1)
+def test_files(mlchaos, tmp_path, on_error): mlchaos.pipeline(send, tmp_path, on_error).assert_exactly_once(key="id")
+def records(on_error):
+    found = []
+    for number in range(3):
+        try: lookup(number); found.append({"id": number})
+        except ConnectionError: found += [{"id": number}] * on_error
+    return found
+@pytest.mark.parametrize("on_error", [1, 2])
+@fails(1)
+def test_value(mlchaos, on_error): mlchaos.pipeline(records, on_error).assert_exactly_once(key="id")
+@fails(1)
+def test_no_key(mlchaos): mlchaos.pipeline(records, 1).assert_exactly_once(key="name")
+HELD = []
+def leaks(folder):
+    file = (folder / "out.txt").open("w"); HELD.append(file)
+    lookup(0)
+    file.close()
+def keeps_one(folder):
+    if not HELD: HELD.append((folder / "out.txt").open("w"))
+    lookup(0)
+@pytest.mark.parametrize("pipeline", [leaks, keeps_one])
+@fails(0)
+def test_open(mlchaos, tmp_path, pipeline): mlchaos.pipeline(pipeline, tmp_path).assert_resources_released()
+class Store:
+    def get(self): return lookup(0)
+def patient(attempts):
+    for _ in range(attempts):
+        try: return Store().get()
+        except ConnectionError: pass
+@pytest.mark.parametrize("most", [4, 2])
+@fails(range(3))
+def test_calls(mlchaos, most): mlchaos.pipeline(patient, 9).assert_calls("test_it:Store.get", at_most=most)
+@pytest.mark.parametrize("most", [5, 4])
+@fails(range(3))
+def test_load(mlchaos, most): mlchaos.serve(lambda request: patient(9)).drive([0, 1]).assert_calls("test_it:Store.get", at_most=most)
+@fails(0)
+def test_never(mlchaos): mlchaos.run(patient, 2).assert_calls("test_it:leaks", at_most=1)
+@fails(0)
+def test_computed(mlchaos): mlchaos.run(patient, 2).assert_calls("test_it" + ":Store.get" * len([0]), at_most=1)
+""",
+    ).run(passed=5, failed=9)
+    outcome.has(
+        "NotExactlyOnce: the records in the files are not there exactly once: 1 key missing (of 3)",
+        "NotExactlyOnce: the records in the files are not there exactly once: 1 key duplicated",
+        "BadArgument: assert_exactly_once: key must be in the records of the golden run",
+        "NotReleased: each call leaves something open",
+        "open file: 1 (out.txt)",
+        "TooManyCalls: test_it:Store.get was called 4 times, more than 2. The golden run called it",
+        "TooManyCalls: test_it:Store.get was called 5 times, more than 4",
+        "which is never called, also not without faults",
+        "BadArgument: assert_calls: target must be a text in the test function",
+    )

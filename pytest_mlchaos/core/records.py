@@ -169,6 +169,7 @@ class Output:
         struck: Each table that a fault has struck, before and after the strike.
         tables: The content of the files that may hold tables, if a fault struck one.
         by_composite: True if a composite fault declared the faults.
+        calls: How often it called each counted target.
     """
 
     record: Record
@@ -184,6 +185,7 @@ class Output:
     struck: tuple[tuple[Any, Any], ...] = ()
     tables: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     by_composite: bool = False
+    calls: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

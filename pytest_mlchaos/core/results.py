@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter, time
 from typing import Any
 
-from ..errors import Vacuous
+from ..errors import BadArgument, TooManyCalls, Vacuous
 from .entries import Entry, ResultEntry, Timing, without_times
 from .journal import Strike
 from .recording import judged, record
 from .records import Attempt
+from .validation import NAME, WHOLE, check_arguments, format_value
 
-__all__ = ["HandedResult", "Result", "describe_unjudged", "record_result", "unstruck"]
+__all__ = [
+    "CallsResult",
+    "HandedResult",
+    "Result",
+    "describe_unjudged",
+    "record_result",
+    "unstruck",
+]
 
 NOT_A_LOOK = {"golden"}
 """Public attributes that say nothing about the run under faults."""
@@ -40,6 +48,7 @@ class HandedResult:
         compared: The assertion that compared it with its golden run, if there was one.
         number: Its number in the trial.
         asserted: True if the test has called an assertion of it.
+        calls_elsewhere: Return the number of calls of each counted target in golden runs.
     """
 
     what: str
@@ -52,6 +61,7 @@ class HandedResult:
     compared: str = ""
     number: int = 0
     asserted: bool = False
+    calls_elsewhere: Callable[[], Mapping[str, int]] = dict
 
 
 class Result:
@@ -61,6 +71,8 @@ class Result:
     """
 
     _handed: HandedResult | None = None
+    _calls_made: Mapping[str, int] | None = None
+    """How often each counted target was called. None if it is unknown."""
 
     def __init_subclass__(cls) -> None:
         for name, method in list(vars(cls).items()):
@@ -163,6 +175,65 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
         return judged(name, number, method, self, *args, **kwargs)
 
     return judge
+
+
+class CallsResult(Result):
+    """A result whose subject may be held to a number of calls."""
+
+    @check_arguments("assert_calls", target=NAME, at_most=WHOLE)
+    def assert_calls(self, target: str, *, at_most: int) -> None:
+        """Raise ``TooManyCalls`` if the subject called a function too often, as in a retry storm.
+
+        Calls are counted from the start of the test, because the plugin finds the target in the
+        test's code: write it there as a text, or give it by ``parametrize``. Calls that a fault
+        made fail count. A subject that a fault ended before its first call passes.
+
+        Args:
+            target: The function, for example ``"pkg.mod:Store.get"``.
+            at_most: The largest number of calls.
+
+        Raises:
+            TooManyCalls: There were more calls.
+            BadArgument: The target is never called, also not without faults, or the plugin did not
+                find it in the test.
+
+        Fidelity: calls in processes that the subject starts are not counted.
+        """
+        self._compare_under_faults("assert_calls")
+        made = (self._calls_made or {}).get(target)
+        if made is None:
+            raise BadArgument(
+                f"assert_calls: target must be a text in the test function, so that its calls are "
+                f"counted from the start, got {format_value(target)}"
+            )
+        if made > at_most:
+            raise TooManyCalls(
+                f"{target} was called {_times(made)}, more than {at_most}"
+                f"{self._usual_calls(target)}"
+            )
+        if not made and not self._golden_calls(target):
+            raise BadArgument(
+                f"assert_calls: target must be called in the test's own process, got "
+                f"{format_value(target)}, which is never called, also not without faults"
+            )
+
+    def _golden_calls(self, target: str) -> int:
+        """Return the number of calls in golden runs."""
+        golden: Result = getattr(self, "golden")  # noqa: B009  # each subclass has its own type
+        known = (golden._calls_made or {}).get(target)
+        handed = self._handed
+        if known is not None or handed is None:
+            return known or 0
+        return handed.calls_elsewhere().get(target, 0)
+
+    def _usual_calls(self, target: str) -> str:
+        golden: Result = getattr(self, "golden")  # noqa: B009
+        known = (golden._calls_made or {}).get(target)
+        return "" if known is None else f". The golden run called it {_times(known)}"
+
+
+def _times(number: int) -> str:
+    return f"{number} time{'' if number == 1 else 's'}"
 
 
 def describe_unjudged(results: Sequence[HandedResult]) -> str:

@@ -12,6 +12,7 @@ from ..errors import FaultError
 from .interrupts import Uninterruptible, deferred
 
 __all__ = [
+    "CALL",
     "CRASH_STATE",
     "SITES",
     "Effect",
@@ -24,6 +25,8 @@ __all__ = [
     "site",
 ]
 
+CALL = "call"
+"""The site of the calls of a dotted target."""
 CRASH_STATE = "crash.state"
 """The site of a crash that is named by what it leaves, not by a visit."""
 

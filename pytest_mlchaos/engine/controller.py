@@ -24,7 +24,7 @@ from ..core.points import Points, listen, stop_listening
 from ..core.records import Preemption
 from ..core.results import HandedResult
 from ..core.schedule import Schedule
-from ..core.sites import Key, Stream, Visit, name_of
+from ..core.sites import CALL, Key, Stream, Visit, name_of
 from ..errors import MlchaosError, SimulatedCrash
 from .attribution import attribute_strike, forget_scopes
 from .counters import NO_VISIT, ProcessCounts, ScheduledFault, VisitCounter, most_passed
@@ -96,6 +96,7 @@ class Controller:
     serves = False
     by_composite = False  # True if a composite fault declares the schedule
     inside = ""  # the entry point whose subject is running
+    fault_ended: float | None = None  # the end of the last strike, on the trial's clock
     _quiet = 0  # the number of open golden runs
     # Of each visit in this process, for example its rank in a world.
     attributes: Mapping[str, Any] = NO_ATTRIBUTES
@@ -132,8 +133,7 @@ class Controller:
         ]
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
-        # The end of the last strike so far, in seconds on the trial's clock.
-        self.fault_ended: float | None = None
+        self.counted: dict[str, int] = {}  # by target: its calls in golden runs
         self.injected: list[BaseException] = []
         self.claims: list[Callable[[BaseException], bool]] = []
         self.interrupt: Callable[[], None] | None = None
@@ -452,9 +452,16 @@ class Controller:
             ):
                 yield
         finally:
+            for target, number in self.calls().items():
+                self.counted[target] += number
             self._counters, self.crash, self.scheduled, self.names, self.elsewhere = kept
             self._quiet -= 1
             self.changed()
+
+    def calls(self) -> dict[str, int]:
+        """Return how often each target was called whose calls the test counts."""
+        passed = self.passed() if self.counted else {}
+        return {target: passed.get((CALL, target), 0) for target in self.counted}
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Return True if a fault raised this exception, or one that it was raised ``from``."""

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.clock import RealClock, VirtualClock
 from ..core.interrupts import count_open, leave, uninterruptible
 from ..core.schedule import Schedule
-from ..core.sites import SITES, Key, name_of
+from ..core.sites import CALL, SITES, Key, name_of
 from ..errors import CrashNotRestarted, CrashSwallowed, Interrupted, SimulatedCrash
 from . import randomness, virtual_time
 from .continuous_faults import activate_continuous_faults
@@ -72,13 +72,25 @@ def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
     patches.set(multiprocessing.process.BaseProcess, "start", start)
 
 
+def _count_calls(controller: Controller, patches: Patches, targets: Iterable[str]) -> None:
+    """Make a visit of each call of these targets, so that they are counted."""
+    watched = {fault.key for fault in controller.schedule.faults}
+    for target in dict.fromkeys(targets):
+        controller.counted[target] = 0
+        if (CALL, target) not in watched:
+            SITES[CALL].arm(controller, patches, (CALL, target))
+
+
 @uninterruptible
-def _arm_trial(controller: Controller, patches: Patches, *, surveyed: bool) -> Iterator[None]:
+def _arm_trial(
+    controller: Controller, patches: Patches, *, surveyed: bool, counted: Iterable[str]
+) -> Iterator[None]:
     with randomness.preserve_state(), ProcessState(), patches, controller:
         _note_fresh_processes(controller, patches)
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)
         arm(controller, patches, everything=controller.probing, surveyed=surveyed)
+        _count_calls(controller, patches, counted)
         randomness.seed_all("trial")
         inside = count_open() + 1  # this context itself is registered after these
         try:
@@ -99,6 +111,7 @@ def trial(
     probing: bool = False,
     surveyed: bool = False,
     own: Iterable[Path] = (),
+    counted: Iterable[str] = (),
 ) -> Iterator[Controller]:
     """Run the body of the ``with`` statement as a trial.
 
@@ -114,6 +127,7 @@ def trial(
         probing: True to record the visits at which faults can strike, without faults.
         surveyed: True to watch all sites, not only those of the schedule.
         own: The test's own directories.
+        counted: The targets whose calls are counted.
 
     Raises:
         MlchaosError: A fault has a bug, or a verdict on the test.
@@ -121,7 +135,7 @@ def trial(
     controller = Controller(
         schedule, VirtualClock() if clock == "virtual" else RealClock(), probing=probing, own=own
     )
-    with _arm_trial(controller, patches, surveyed=surveyed):
+    with _arm_trial(controller, patches, surveyed=surveyed, counted=counted):
         try:
             with time_limit(timeout, controller), controller.resources, controller.process:
                 activate_continuous_faults(controller)

@@ -6,11 +6,9 @@ import fnmatch
 from collections.abc import Iterator
 
 from ..core.records import FileState, Output
+from ..oracles.stored_tables import LINES, is_store_metadata
 
-__all__ = ["LINES", "describe_difference", "judged_files", "left_behind", "left_out", "size_of"]
-
-LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
-"""Suffixes of files whose records are lines."""
+__all__ = ["describe_difference", "judged_files", "left_behind", "left_out", "left_over", "size_of"]
 
 
 def judged_files(
@@ -27,6 +25,7 @@ def left_out(path: str, patterns: tuple[str, ...]) -> bool:
         fnmatch.fnmatchcase(part, pattern)
         for pattern in patterns
         for part in (path, *path.split("/"))
+        if not (pattern == ".*" and is_store_metadata(part.rpartition("/")[2]))
     )
 
 
@@ -76,3 +75,21 @@ def size_of(path: str, state: FileState) -> str:
         (state.lines, "line") if path.endswith(LINES) and state.lines else (state.size, "byte")
     )
     return f"{number} {unit}{'' if number == 1 else 's'}"
+
+
+def left_over(mine: Output, golden: Output, patterns: tuple[str, ...]) -> list[str]:
+    """Describe what a call has left and its golden run has not."""
+    files = [
+        f"{path}: {size_of(path, state)}"
+        for path, state in mine.after.items()
+        if path not in golden.after and path not in golden.before and not left_out(path, patterns)
+    ]
+    folders = [
+        f"{path}/: an empty directory"
+        for path in sorted(mine.folders - golden.folders)
+        if not left_out(path, patterns)
+        and not any(name.startswith(f"{path}/") for name in (*mine.after, *mine.folders))
+    ]
+    number = mine.temporary - golden.temporary
+    elsewhere = [f"temporary files outside of its directories: {number}"] if number > 0 else []
+    return files + folders + elsewhere

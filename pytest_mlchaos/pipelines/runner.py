@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import inspect
@@ -20,6 +21,9 @@ from ..engine import randomness
 from ..engine.controller import Controller, current
 from ..engine.error_origin import describe_swallower
 from ..engine.file_history import FileHistory
+from ..engine.process_state import ProcessState
+from ..engine.repetition import repeated
+from ..engine.resources import growth, list_resources, wait_for_release
 from ..engine.subjects import subject_runs
 from ..engine.table_types import is_table
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
@@ -67,6 +71,7 @@ class Pipeline(Supervisor):
         are then.
         """
         first_strike = len(self._controller.journal)
+        self._counts = self._controller.counts()
         with self._controller.on_crash(self._freeze):
             return self._called(
                 self._inputs.first(), lambda: self._controller.journal[first_strike:]
@@ -108,7 +113,44 @@ class Pipeline(Supervisor):
                     _change(step, _arguments(subject.args[0]))
                     before = self._disk.contents(self._sizes)
             looked = None if look is None else look(value)
-            return self._output(value, None, before, (), start, history, looked)
+            output = self._output(value, None, before, (), start, history, looked)
+            return dataclasses.replace(output, calls=self._controller.calls())
+
+    def repeat(self, *, faults: bool = True) -> tuple[Mapping[str, list[str]], int]:
+        """Repeat the first call in a copy of its directories, and drop its output.
+
+        Args:
+            faults: True to let the same faults strike, False for a call without faults.
+
+        Returns:
+            The names of the resources that it did not release, by kind, and the number of strikes.
+        """
+        controller = self._controller
+        with (
+            repeated(controller, self._counts) if faults else controller.without_faults(),
+            randomness.preserve_state(),
+            ProcessState(),
+            self._disk.as_at_the_start(),
+        ):
+            self._process_state.restore()
+            randomness.restore(self._random)
+            gc.collect()
+            before, strikes = list_resources(), len(controller.journal)
+            with subject_runs(controller, self._disk.roots) as begin:
+                begin()
+                value, error = self._outcome(self._inputs.first())
+            del value
+            for one in (error, *controller.injected):
+                if one is not None:
+                    _drop_frames(one)
+            if controller.crash is not None:
+                controller.restart()
+            strikes = len(controller.journal) - strikes
+            return growth(before, wait_for_release(before)), strikes
+
+    def find(self, name: str) -> Path | None:
+        """Return the path of a file in the directories, by its name in an output."""
+        return self._disk.path_of(name)
 
     @contextlib.contextmanager
     def _memory_at_the_start(self) -> Iterator[None]:
@@ -126,7 +168,7 @@ class Pipeline(Supervisor):
         controller, start = self._controller, self._controller.clock.now()
         with controller.without_faults():
             self._memory.adopt(self._left)
-        controller.fault_ended = None
+        controller.fault_ended, calls = None, controller.calls()
         with (
             FileHistory() as history,
             self._memory.following_imports(),
@@ -144,7 +186,8 @@ class Pipeline(Supervisor):
             self._left = self._memory.contents()
             output = self._output(value, error, self._now, tuple(strikes()), start, history)
         self._now = output.after
-        return output
+        made = {name: number - calls[name] for name, number in controller.calls().items()}
+        return dataclasses.replace(output, calls=made)
 
     def _output(
         self,
@@ -224,6 +267,15 @@ class Pipeline(Supervisor):
             controller.restart()  # the crash is reported once
             raise CrashSwallowed(place)
         return value, None
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Free what the frames of an error hold, and of those that led to it."""
+    found: BaseException | None = error
+    seen: set[int] = set()
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        found.__traceback__, found = None, found.__cause__ or found.__context__
 
 
 def _still_owned() -> set[str]:

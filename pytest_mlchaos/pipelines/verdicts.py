@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any, Protocol
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from ..core.privacy import key_text
-from ..core.records import FileState, Output
+from ..core.records import Output
 from ..core.validation import (
     CALLABLE,
     FLAG,
     PATTERNS,
     TOLERANCE,
+    Rule,
     check_arguments,
     format_value,
     optional,
@@ -22,10 +22,13 @@ from ..errors import (
     BadArgument,
     HalfWritten,
     Incomplete,
+    Inconclusive,
     LeftBehind,
     NonDeterministicSubject,
+    NotExactlyOnce,
     NotIdempotent,
     NotRecovered,
+    NotReleased,
     OtherContent,
     PassedOn,
     SilentlyDifferent,
@@ -33,58 +36,35 @@ from ..errors import (
     StaleResult,
     Verdict,
 )
-from ..oracles.state import first_difference
+from ..oracles.record_keys import KeyFunction, compare_keys, keys_in
 from ..runs.verdicts import Run
-from .left_files import (
-    LINES,
-    describe_difference,
-    judged_files,
-    left_behind,
-    left_out,
-    size_of,
+from .amounts import amount_text, count_rows, stored_keys, value_amounts
+from .calls import Calls, Step
+from .left_files import judged_files, left_behind, left_out, left_over
+from .outputs import (
+    UNFINISHED,
+    all_patterns,
+    is_output_of,
+    names_of,
+    output_difference,
+    tells_apart,
 )
 from .passed_on import check_accepted, describe_passed_on, is_right_elsewhere, passed_on
 
 __all__ = ["PipelineRun"]
 
-UNFINISHED = (
-    "*.tmp",
-    "*.temp",
-    "*.part",
-    "*.partial",
-    "*.incomplete",
-    "*.inprogress",
-    "*.lock",
-    "*~",
-    ".*",
-    "_temporary",
-)
-"""File and directory names that mark their content as incomplete for every reader."""
 CACHES = ("*[Cc]ache*",)
 """File and directory names of caches.
 
 A cache may hold more than a fresh run puts there, if the input has changed.
 """
 SHOWN_FILES = 5
-Step = Callable[..., object] | None
-"""A call of the pipeline (None), or a change of its input."""
-
-
-class Calls(Protocol):
-    """The pipeline, for the calls that a judgement needs."""
-
-    def golden(
-        self, steps: Sequence[Step] = (None,), look: Callable[[Any], Any] | None = None
-    ) -> Output:
-        """Return the output of the last of these steps without faults, from the start.
-
-        ``look`` receives the value while the directories of this run are in place.
-        """
-        ...
-
-    def again(self, died: bool, changed: Step = None) -> Output:
-        """Call the pipeline again, without faults, perhaps after a change of its input."""
-        ...
+REPETITIONS = 2
+"""What the first repetition leaves may be a cache. What each leaves is a leak."""
+KEY = Rule(
+    "a name, a position or a function of a record",
+    lambda value: isinstance(value, (str, int)) or callable(value),
+)
 
 
 class PipelineRun(Run):
@@ -112,6 +92,7 @@ class PipelineRun(Run):
         self._output = output
         self._calls, self._steps = calls, tuple(steps)
         self._cleared = cleared
+        self._calls_made = output.calls
         # The call before this one, on the same directories.
         self._previous: PipelineRun | None = None
         # The next call, if an assertion has made it already.
@@ -288,7 +269,7 @@ class PipelineRun(Run):
     def _difference(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
         """Return the first difference from the golden run in words, or None."""
         left = self._before_change._output.after if self._changed else {}
-        return _difference(self._output, self.golden._output, rtol, atol, patterns, left)
+        return output_difference(self._output, self.golden._output, rtol, atol, patterns, left)
 
     @functools.cached_property
     def _before_change(self) -> PipelineRun:
@@ -301,11 +282,13 @@ class PipelineRun(Run):
         """Say what the wrong output after a change is, and if a fault is needed for it."""
         told = ""
         old = self._before_change._output
-        if _is_output_of(self._output, old, self.golden._output, patterns):
+        if is_output_of(self._output, old, self.golden._output, patterns):
             told += "\n  it is the output for the input before the change"
         if len(self._steps) > len(self._fresh_steps):
             undisturbed = self._calls.golden(self._steps)
-            alike = _difference(undisturbed, self.golden._output, 0.0, 0.0, patterns, old.after)
+            alike = output_difference(
+                undisturbed, self.golden._output, 0.0, 0.0, patterns, old.after
+            )
             told += (
                 "\n  the same calls without any fault differ, too: an earlier call leaves a stale "
                 "result"
@@ -365,12 +348,12 @@ class PipelineRun(Run):
             again._check_cleared()
         once = self._make_golden((*filter(None, self._steps), None))
         pair = again._output, once._output
-        difference = _difference(*pair, rtol, atol, patterns, value=value)
+        difference = output_difference(*pair, rtol, atol, patterns, value=value)
         if difference is None:
             return
         once._check_reproducible(rtol, atol, patterns)
         twice = self._calls.golden((*once._steps, None))
-        even = _difference(twice, once._output, rtol, atol, patterns, value=value) is not None
+        even = output_difference(twice, once._output, rtol, atol, patterns, value=value) is not None
         raise NotIdempotent(
             f"calling the pipeline again does not give the output of one call\n  {difference}\n  "
             f"the first call {self.attempts[0].ended}"
@@ -395,16 +378,16 @@ class PipelineRun(Run):
 
         Fidelity: in the system's temporary directory, only what Python's ``tempfile`` made is seen.
         """
-        patterns = _patterns(ignore)[len(UNFINISHED) :]
+        patterns = all_patterns(ignore)[len(UNFINISHED) :]
         self._compare_under_faults("assert_no_leftovers")
         run = self
         if isinstance(self.error, SimulatedCrash):
             run = self._call_next()
             run._has_raised()
-        left = run._left_over(patterns)
+        left = left_over(run._output, run.golden._output, patterns)
         if not left:
             return
-        second = _names(self._calls.golden(run._fresh_steps)) ^ _names(run.golden._output)
+        second = names_of(self._calls.golden(run._fresh_steps)) ^ names_of(run.golden._output)
         if random := sorted(name for name in second if not left_out(name, patterns)):
             raise NonDeterministicSubject(
                 f"two runs of the pipeline without faults leave different names, for example "
@@ -416,26 +399,6 @@ class PipelineRun(Run):
             + "\n  ".join(left[:SHOWN_FILES])
             + f"{more}\n  it {run.attempts[0].ended}"
         )
-
-    def _left_over(self, patterns: tuple[str, ...]) -> list[str]:
-        """Describe what this call has left and its golden run has not."""
-        mine, golden = self._output, self.golden._output
-        files = [
-            f"{path}: {size_of(path, state)}"
-            for path, state in mine.after.items()
-            if path not in golden.after
-            and path not in golden.before
-            and not left_out(path, patterns)
-        ]
-        folders = [
-            f"{path}/: an empty directory"
-            for path in sorted(mine.folders - golden.folders)
-            if not left_out(path, patterns)
-            and not any(name.startswith(f"{path}/") for name in (*mine.after, *mine.folders))
-        ]
-        number = mine.temporary - golden.temporary
-        elsewhere = [f"temporary files outside of its directories: {number}"] if number > 0 else []
-        return files + folders + elsewhere
 
     def _look_without_faults(self, judgement: str) -> None:
         """Note an assertion that has something to judge without any fault, too."""
@@ -450,7 +413,7 @@ class PipelineRun(Run):
         return self._next
 
     def _patterns(self, ignore: str | Iterable[str]) -> tuple[str, ...]:
-        return (*_patterns(ignore), *(CACHES if self._changed else ()))
+        return (*all_patterns(ignore), *(CACHES if self._changed else ()))
 
     def _left_behind(self, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
         return left_behind(self._output, self.golden._output, patterns)
@@ -486,13 +449,16 @@ class PipelineRun(Run):
 
         These are counted: the rows of tables, arrays and tensors, the items of lists (and the rows
         in them), each entry of a dict by itself, and the lines of text files (.csv, .tsv, .jsonl,
-        .ndjson, .txt). Other files only have to exist, and not be empty unless the golden run's
-        are. Use ``assert_same_output`` for their content.
+        .ndjson, .txt), also compressed ones. In other files, the rows of each table or array:
+        Parquet, Arrow IPC, ORC, HDF5, zarr, NumPy, SQLite and DuckDB, the items of JSON, and the
+        members of tar and zip archives. A file that cannot be read is incomplete. Other files only
+        have to exist, and not be empty unless the golden run's are. So do files whose library is
+        not installed. Use ``assert_same_output`` for the content.
 
         Raises:
-            Incomplete: Something is missing, or the pipeline raised.
+            Incomplete: Something is missing or cannot be read, or the pipeline raised.
             BadArgument: A golden run returns a single value and changes no file, so there is
-                nothing to count.
+                nothing to count. Or a later call has changed the files.
         """
         patterns = self._patterns(ignore)
         self._compare_under_faults("assert_complete")
@@ -500,7 +466,9 @@ class PipelineRun(Run):
         if self.error is not None:
             self._check_cleared()
             raise Incomplete(f"the pipeline {self.attempts[0].ended}: its output is not complete")
-        found, wanted = (dict(_counts(run._kept, "returned value")) for run in (self, self.golden))
+        found, wanted = (
+            dict(value_amounts(run._kept, "returned value")) for run in (self, self.golden)
+        )
         files = [judged_files(run._output, patterns) for run in (self, self.golden)]
         wrote = files[1] != judged_files(self.golden._output, patterns, before=True)
         if (
@@ -513,13 +481,158 @@ class PipelineRun(Run):
                 "items and wrote no file. "
                 "Use assert_same_output to compare values"
             )
-        found.update((path, _amount(path, state)) for path, state in files[0].items())
-        wanted.update((path, _amount(path, state)) for path, state in files[1].items())
+        found.update((path, amount_text(path, state)) for path, state in files[0].items())
+        wanted.update((path, amount_text(path, state)) for path, state in files[1].items())
+        self._count_stored(
+            found,
+            wanted,
+            [path for path in files[1] if files[0].get(path) not in (None, files[1][path])],
+        )
         for path in {**wanted, **found}:
             if found.get(path) != wanted.get(path):
                 raise Incomplete(
                     f"{path}: {found.get(path, 'missing')} instead of {wanted.get(path, 'nothing')}"
                 )
+
+    def _count_stored(
+        self, found: dict[str, str], wanted: dict[str, str], paths: Sequence[str]
+    ) -> None:
+        """Replace the amounts of these files by the rows of their tables, where they are known."""
+        paths = [path for path in paths if wanted[path] == "a file"]
+        if not paths:
+            return
+        counted = self._look_at_golden(
+            lambda value: {name: count_rows(name, self._calls.find(name)) for name in paths}
+        )
+        for path, (kind, amounts) in counted.items():
+            if kind is None or amounts is None:
+                continue
+            del wanted[path]
+            wanted.update(amounts)
+            if found.pop(path) == "empty":
+                found[path] = "an empty file"
+                continue
+            self._check_unchanged(path, "assert_complete")
+            found.update(
+                count_rows(path, self._calls.find(path), kind)[1]
+                or {path: "a file that cannot be read"}
+            )
+
+    def _check_unchanged(self, name: str, judgement: str) -> None:
+        """Refuse to read a file that a later call has changed."""
+        path = self._calls.find(name)
+        state = self._output.after[name]
+        if (
+            path is None
+            or hashlib.blake2b(path.read_bytes(), digest_size=len(state.digest)).digest()
+            != state.digest
+        ):
+            raise BadArgument(
+                f"{judgement}: {name} has changed since this call. Call {judgement} before again()"
+            )
+
+    @check_arguments("assert_exactly_once", key=KEY, ignore=PATTERNS)
+    def assert_exactly_once(self, *, key: KeyFunction, ignore: str | Iterable[str] = ()) -> None:
+        """Raise ``NotExactlyOnce`` if a record was lost or written twice.
+
+        The keys of all records are compared with the golden run's: those in the returned value, and
+        those in all files that were written, together. So it does not matter which part file holds
+        a record. A pipeline that raised may lack records, which come with the next call
+        (``again``), but may hold none twice.
+
+        Args:
+            key: The name of the column, entry or attribute that identifies a record, the position
+                in a row, or a function of a record in the returned value.
+            ignore: Patterns of names to leave out, as of ``assert_same_output``.
+
+        Raises:
+            NotExactlyOnce: A key is missing, duplicated or not expected.
+            BadArgument: No record of the golden run has the key.
+        """
+        patterns = self._patterns(ignore)
+        self._compare_under_faults("assert_exactly_once")
+        if self.error is not None:
+            self._check_cleared()
+        start = self.golden._output.before
+
+        def read(value: object, output: Output) -> dict[str, list[Any]]:
+            files = [
+                name
+                for name, state in judged_files(output, patterns).items()
+                if start.get(name) != state
+            ]
+            held = [one for name in files for one in stored_keys(name, self._calls.find(name), key)]
+            return {"the returned value": keys_in(value, key), "the files": held}
+
+        wanted = self._look_at_golden(lambda value: read(value, self.golden._output))
+        if not any(wanted.values()):
+            raise BadArgument(
+                f"assert_exactly_once: key must be in the records of the golden run, got "
+                f"{format_value(key)}, which is in none. Return records, or write tables with it"
+            )
+        for name, state in judged_files(self._output, patterns).items():
+            if start.get(name) != state:
+                self._check_unchanged(name, "assert_exactly_once")
+        found = read(self._kept, self._output)
+        for where, keys in wanted.items():
+            has_value = self.error is None or where == "the files"
+            lost = self.error is not None
+            difference = compare_keys(found[where], keys, may_lack=lost) if has_value else None
+            if difference is not None:
+                again = self._look_at_golden(lambda value: read(value, self.golden._output))
+                if noise := compare_keys(again[where], keys):
+                    raise NonDeterministicSubject(
+                        f"two runs of the pipeline without faults differ: the records in {where}: "
+                        f"{noise}. Fix its seeds, or choose a different key="
+                    )
+                raise NotExactlyOnce(
+                    f"the records in {where} are not there exactly once: {difference}\n  it "
+                    f"{self.attempts[0].ended}"
+                )
+
+    def assert_resources_released(self) -> None:
+        """Raise ``NotReleased`` if each call under these faults leaves something open.
+
+        These are judged: open files, sockets and pipes, running threads, and child processes. The
+        same call is repeated under the same faults, in a copy of the directories, and its output is
+        dropped. What remains after the first repetition may be a cache or a pool. What remains
+        after each of them is a leak. The report says if calls without faults leak, too.
+
+        A killed process leaves nothing open, so a crash passes.
+
+        Raises:
+            NotReleased: Something is left open.
+            Inconclusive: No fault struck the repeated call.
+
+        Fidelity: memory in the process is not restored before a repetition, so a cache may hide the
+        fault. Memory that is never freed is not seen.
+        """
+        self._compare_under_faults("assert_resources_released")
+        if isinstance(self.error, SimulatedCrash):
+            return
+        left: Mapping[str, list[str]] = {}
+        for _ in range(REPETITIONS):
+            left, strikes = self._calls.repeat()
+            if self.faults and not strikes:
+                raise Inconclusive(
+                    "assert_resources_released: no fault struck when the call was repeated. "
+                    "Something in memory has changed, for example a cache"
+                )
+            if not left:
+                return
+        self._calls.repeat(faults=False)
+        usual, _ = self._calls.repeat(faults=False)
+        lines = [
+            f"{kind}: {len(names)}"
+            + (f" ({', '.join(filter(None, dict.fromkeys(names)))})" if any(names) else "")
+            + (" (also without faults)" if kind in usual else "")
+            for kind, names in left.items()
+        ]
+        raise NotReleased(
+            "each call leaves something open\n  "
+            + "\n  ".join(lines)
+            + f"\n  it {self.attempts[0].ended}"
+        )
 
     def _entry(self, key: str | int | None, whose: str) -> Any:
         if self.error is not None:
@@ -538,7 +651,7 @@ class PipelineRun(Run):
                 "the test's own directories. "
                 "Return the output, or let the pipeline write below tmp_path"
             )
-        if self._changed and not _tells_apart(golden, self._before_change._output, patterns):
+        if self._changed and not tells_apart(golden, self._before_change._output, patterns):
             raise BadArgument(
                 "again: changed must change the output: a fresh run on the new input gives the "
                 "same output as before the change, so a stale result cannot show"
@@ -552,119 +665,8 @@ class PipelineRun(Run):
 
     def _check_reproducible(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> None:
         second = self._calls.golden(self._fresh_steps)
-        if difference := _difference(second, self.golden._output, rtol, atol, patterns):
+        if difference := output_difference(second, self.golden._output, rtol, atol, patterns):
             raise NonDeterministicSubject(
                 f"two runs of the pipeline without faults differ: {difference}. Fix its seeds, set "
                 f"rtol=, or leave a file out with ignore="
             )
-
-
-def _patterns(ignore: str | Iterable[str]) -> tuple[str, ...]:
-    patterns = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    for pattern in patterns:
-        if not isinstance(pattern, str) or not pattern:
-            raise BadArgument(
-                f"ignore must be patterns of file names, for example '*.log', got "
-                f"{format_value(pattern)}"
-            )
-    return (*UNFINISHED, *patterns)
-
-
-def _difference(
-    actual: Output,
-    golden: Output,
-    rtol: float,
-    atol: float,
-    patterns: tuple[str, ...],
-    left: Mapping[str, FileState] = types.MappingProxyType({}),
-    *,
-    value: bool = True,
-) -> str | None:
-    """Return the first difference of two outputs in words, or None.
-
-    Args:
-        actual: The output to judge.
-        golden: The expected output.
-        rtol: The relative tolerance of the values.
-        atol: The absolute tolerance of the values.
-        patterns: Names to leave out.
-        left: Files that may be there although they are not expected.
-        value: False compares only the files.
-    """
-    difference = first_difference(
-        actual.record.kept, golden.record.kept, rtol=rtol, atol=atol, name="returned value"
-    )
-    if difference is not None and value:
-        return difference
-    found, wanted = judged_files(actual, patterns), judged_files(golden, patterns)
-    for path in {**wanted, **found}:
-        if path not in found:
-            return f"{path}: missing"
-        if path not in wanted and left.get(path) == found[path]:
-            continue
-        if path not in wanted:
-            return f"{path}: not expected ({size_of(path, found[path])})"
-        if found[path] != wanted[path]:
-            return f"{path}: {describe_difference(path, found[path], wanted[path])}"
-    return None
-
-
-def _tells_apart(new: Output, old: Output, patterns: tuple[str, ...]) -> bool:
-    """Return True if two outputs differ in the value, or in a file that a call has written."""
-    if first_difference(new.record.kept, old.record.kept) is not None:
-        return True
-    return _written(new, patterns) != _written(old, patterns)
-
-
-def _is_output_of(actual: Output, old: Output, new: Output, patterns: tuple[str, ...]) -> bool:
-    """Return True if the value, and all files that a call has written, are those of ``old``."""
-    written = {**_written(old, patterns), **_written(new, patterns)}
-    return first_difference(actual.record.kept, old.record.kept) is None and all(
-        actual.after.get(path) == old.after.get(path) for path in written
-    )
-
-
-def _written(output: Output, patterns: tuple[str, ...]) -> dict[str, FileState]:
-    return {
-        path: state
-        for path, state in judged_files(output, patterns).items()
-        if output.before.get(path) != state
-    }
-
-
-def _names(output: Output) -> set[str]:
-    return {*output.after, *output.folders}
-
-
-def _amount(path: str, state: FileState) -> str:
-    return (
-        f"{state.lines} lines" if path.endswith(LINES) else "empty" if not state.size else "a file"
-    )
-
-
-def _counts(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the number of rows or items at each position of a value."""
-    if isinstance(value, Mapping):
-        for place, (name, item) in enumerate(value.items()):
-            yield from _counts(item, f"{path}[{key_text(name, place, len(value))}]")
-    elif (
-        (hasattr(value, "shape") and hasattr(value, "dtype"))
-        or hasattr(value, "columns")
-        or hasattr(value, "num_rows")
-    ):
-        yield path, f"{_rows(value)} rows"
-    elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):
-        items = list(value) if isinstance(value, (list, tuple)) else []
-        nested = all(
-            isinstance(item, Sized) and not isinstance(item, (str, bytes, Mapping))
-            for item in items
-        )
-        rows = sum(map(_rows, items)) if nested else 0  # a batch in a list may have lost rows
-        yield path, f"{len(value)} items" + (f" with {rows} rows" if rows else "")
-    else:
-        yield path, "nothing" if value is None else "a value"
-
-
-def _rows(value: Any) -> int:
-    shape = getattr(value, "shape", None)
-    return (int(shape[0]) if len(shape) else 1) if shape is not None else len(value)

@@ -80,6 +80,7 @@ class _Part:
         self._outer = outer
         self._strikes, self._visits = len(controller.journal), self._visited()
         self._start = perf_counter()
+        self._calls = controller.calls()
         self._what, self._each, self._looked = what, each, looked
 
     def hand_over(self, result: R) -> R:
@@ -94,6 +95,11 @@ class _Part:
             passed=any(count > self._visits[key] for key, count in self._visited().items()),
             number=len(controller.results),
         )
+        calls = controller.calls()
+        made = {target: number - self._calls.get(target, 0) for target, number in calls.items()}
+        handed.calls_elsewhere, self._calls = lambda: controller.counted, calls
+        if result._calls_made is None:
+            result._calls_made = made
         if not self._outer:
             is_virtual = isinstance(controller.clock, VirtualClock) and not controller.clock.reason
             record_result(result, handed, struck, self._start, is_virtual=is_virtual)

@@ -36,6 +36,7 @@ from ..engine.trial import trial
 from ..engine.user_code import user_place
 from ..errors import HalfWritten, SilentlyDifferent, Vacuous
 from ..reports import text
+from .counted_calls import counted_targets
 from .fault_coverage import measures_coverage
 from .pytest_internals import own_directories, set_up_again
 from .swallowed import describe_dropped
@@ -84,6 +85,8 @@ class Body:
         self._call = call
         self._patches = patches
         self._own = own_directories(item.config)
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        self._counted = counted_targets(item.function, parameters)
         self._properties = len(item.user_properties)
         self.nodeid = as_typed(item)
         self.runs = 0
@@ -126,6 +129,7 @@ class Body:
                     probing=probing,
                     surveyed=self.coverage is not None and self.runs == 1,
                     own=self._own,
+                    counted=self._counted,
                 ) as controller,
                 _examples(self._item, controller),
                 self._followed(controller, schedule, probing=probing),

@@ -10,7 +10,7 @@ from ..core.entries import Curve, Entry
 from ..core.privacy import error_text, labels_text
 from ..core.recording import record as record_entry
 from ..core.records import Attempt, Record, tell
-from ..core.results import Result
+from ..core.results import CallsResult
 from ..core.validation import (
     CALLABLE,
     FLAG,
@@ -40,7 +40,7 @@ from .finite_state import newly_not_finite
 __all__ = ["Run"]
 
 
-class Run(Result):
+class Run(CallsResult):
     """The result of a subject that was run, and restarted when a fault ended it.
 
     Attributes:

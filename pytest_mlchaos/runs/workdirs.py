@@ -179,6 +179,11 @@ class WorkDirs:
             if not given.isdisjoint((path, *path.parents))
         )
 
+    def path_of(self, name: str) -> Path | None:
+        """Return the path of a file by its name in ``contents``, or None."""
+        paths = (self._base(root) / name for root in self._roots)
+        return next((path for path in paths if path.is_file()), None)
+
     def _base(self, root: Path) -> Path:
         return root.parent if len(self._roots) > 1 or not root.is_dir() else root
 

@@ -10,7 +10,7 @@ from ..core.entries import Entry, Requests, Timing
 from ..core.journal import Strike
 from ..core.privacy import data_text
 from ..core.replies import Reply, Suspicion
-from ..core.results import Result
+from ..core.results import CallsResult
 from ..core.validation import (
     FLAG,
     TEXT,
@@ -34,7 +34,7 @@ WAY_OUT = "if this is the app's fallback while a circuit breaker is open, use as
 _ABSENT: Any = object()
 
 
-class Load(Result):
+class Load(CallsResult):
     """The replies to one ``drive``, in the order of the requests."""
 
     def __init__(

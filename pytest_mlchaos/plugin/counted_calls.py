@@ -1,0 +1,70 @@
+"""Find the targets of ``assert_calls`` in a test before it runs, so that their calls are counted."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import re
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["counted_targets"]
+
+ASSERTION = "assert_calls"
+_TARGET = re.compile(r"[^\W\d][\w.]*[.:][^\W\d][\w.]*")
+
+
+def counted_targets(test: object, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the targets that a test function names in its calls of ``assert_calls``.
+
+    Args:
+        test: The test function. Functions of its module that it names are searched, too.
+        arguments: The values of its parameters, for a target that is one of them.
+    """
+    function: Any = inspect.unwrap(test) if callable(test) else None
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, types.FunctionType):
+        return []
+    known = function.__globals__
+    functions = [function] + [
+        held
+        for code in _codes(function.__code__)
+        for name in code.co_names
+        if isinstance(held := known.get(name), types.FunctionType) and held.__globals__ is known
+    ]
+    found = {
+        target: None
+        for one in functions
+        for code in _codes(one.__code__)
+        if ASSERTION in code.co_names
+        for target in _targets(code, {**known, **arguments})
+    }
+    return list(found)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _targets(code: types.CodeType, values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the first text among the arguments of each call of the assertion."""
+    in_call = False
+    for instruction in dis.get_instructions(code):
+        if instruction.argval == ASSERTION:
+            in_call = True
+        elif in_call:
+            value = instruction.argval
+            if instruction.opname.startswith(("LOAD_FAST", "LOAD_GLOBAL", "LOAD_DEREF")):
+                value = values.get(value) if isinstance(value, str) else None
+            elif instruction.opname != "LOAD_CONST":
+                value = None
+            if isinstance(value, str):
+                if _TARGET.fullmatch(value):
+                    yield value
+                in_call = False
+            elif instruction.opname.startswith("CALL"):
+                in_call = False
