@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.errors import BadArgument, PayloadMismatch
-from tests.storage import running
+from pytest_mlchaos.engine.subjects import subject_runs
+from pytest_mlchaos.errors import BadArgument, MlchaosError, PayloadMismatch
+from pytest_mlchaos.runs.borrowed_inputs import with_copies
+from tests.storage import armed, running
 
 CONTENT = b"x\n" + b"".join(b"%d\n" % n for n in range(50))
 
@@ -170,3 +174,78 @@ def test_two_faults_strike_one_file(tmp_path, file):
     assert len(found) == 30
     assert found[3] != CONTENT[3]
     assert len(controller.journal) == 2
+
+
+def test_a_file_of_the_user_is_struck_in_a_copy(tmp_path, tmp_path_factory):
+    """The subject gets the copy, and the original is compared."""
+    outside = tmp_path_factory.mktemp("data") / "a.csv"
+    outside.write_bytes(CONTENT)
+    scratch = tmp_path / "own"
+    (scratch / "test").mkdir(parents=True)
+    with armed(scratch / "test", damaged(kind="empty")) as controller:
+        given, number = with_copies(controller, (outside, 3), scratch)
+        assert (given.name, given.read_bytes(), number) == ("a.csv", CONTENT, 3)
+        with subject_runs(controller, [given]) as begin:
+            begin()
+            assert given.read_bytes() == b""
+            assert outside.read_bytes() == CONTENT
+    assert os.listdir(scratch) == ["test"]
+    assert len(controller.journal) == 1
+    said = pytest.raises(MlchaosError, match="outside of the test's directories changed")
+    with said, armed(scratch / "test", damaged(kind="empty")) as controller:
+        with_copies(controller, (outside,), scratch)
+        outside.write_bytes(b"changed")
+
+
+def hdf5(folder):
+    """An HDF5 file, and its reader."""
+    h5py = pytest.importorskip("h5py")
+    path = folder / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = list(range(3000))
+
+    def read():
+        with h5py.File(path) as file:
+            return file["x"][:].sum()
+
+    return path, read
+
+
+def zarr_chunk(folder):
+    """A chunk of a zarr array, and the array's reader."""
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array(
+        store=str(folder / "z"), shape=(90,), chunks=(30,), dtype="i8", compressors=None
+    )
+    array[:] = 7
+    return folder / "z" / "c" / "1", lambda: zarr.open(str(folder / "z"), mode="r")[:].sum()
+
+
+def model(folder):
+    """A saved model, and its reader."""
+    torch = pytest.importorskip("torch")
+    torch.save({"w": torch.arange(500)}, folder / "m.pt")
+    return folder / "m.pt", lambda: torch.load(folder / "m.pt")["w"].sum()
+
+
+def lines_of_datasets(folder):
+    """A file of a data set that is read by ``datasets``."""
+    datasets = pytest.importorskip("datasets")
+    path = folder / "a.csv"
+    path.write_bytes(CONTENT)
+    how = {"data_files": str(path), "cache_dir": str(folder / "cache"), "split": "train"}
+    return path, lambda: datasets.load_dataset("csv", **how).num_rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [hdf5, zarr_chunk, model, lines_of_datasets])
+def test_readers_of_arrays_and_data_sets_meet_a_cut_file(tmp_path, make):
+    """They raise, or return something else, and the whole file afterwards."""
+    path, read = make(tmp_path)
+    fault = damaged(path=path.name, kind="cut", offset=0.5)
+    found = None
+    with contextlib.suppress(Exception), running(tmp_path, fault) as controller:
+        found = read()
+    assert controller.journal
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    assert found != read()

@@ -37,7 +37,7 @@ class OpenedFiles:
             try:
                 self._inotify = Inotify()
                 for root in roots:
-                    self._watch(root)
+                    self._watch(root if os.path.isdir(root) else os.path.dirname(root))
                 tuple(self._inotify.read())  # the listings above
             except OSError:  # the limits of instances or watches are reached
                 self.close()

@@ -45,6 +45,7 @@ from ..pipelines.api import call as call_pipeline
 from ..pipelines.verdicts import PipelineRun
 from ..ranks.api import World
 from ..runs.api import supervise
+from ..runs.borrowed_inputs import with_copies
 from ..runs.scripts import script
 from ..runs.verdicts import Run
 from ..serving.api import Service
@@ -223,6 +224,7 @@ class Mlchaos:
                     )
                 )
             isolated = (isolation or self._settings().isolation) == "process"
+            args = with_copies(self._controller, args, self._scratch)
             given = (self._controller, subject, args, self._scratch, self._workdirs())
             return part.hand_over(supervise(*given, max_restarts=max_restarts, isolated=isolated))
 
@@ -396,6 +398,7 @@ class Mlchaos:
             A ``PipelineRun``, whose methods judge the returned value, the error and the files.
         """
         with self._running("mlchaos.pipeline", pipeline) as part:
+            args = with_copies(self._controller, args, self._scratch)
             return part.hand_over(
                 call_pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
             )

@@ -97,7 +97,9 @@ class DamagedFile(Fault):
     Imitates: an upload that stopped half-way, a writer that died, a disk that lost a block, an
     object store's retry that left two copies, a consumer that is earlier than its producer.
 
-    Fidelity: only files below the test's own directories are struck: copy others to ``tmp_path``.
+    Fidelity: only files below the test's own directories are struck. A path elsewhere that is an
+    argument of ``mlchaos.pipeline`` or ``run`` is copied, and the subject receives the copy. Copy
+    other files to ``tmp_path``.
     Times and modes of a damaged file are those of the original. A pinned ``"missing"``, ``"late"``
     or ``"duplicated"`` counts as a strike although no reader may look for the file. Files that a
     run writes and reads back itself are struck only if ``path`` is given, and not those of child

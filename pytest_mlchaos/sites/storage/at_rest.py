@@ -162,7 +162,7 @@ class _Subject:
         if self._busy or not self._begun:
             return
         path = os.path.realpath(path)
-        if not path.startswith(tuple(root + os.sep for root in self._roots)):
+        if not any(path == root or path.startswith(root + os.sep) for root in self._roots):
             return
         self._opened.drain()
         if path in self._opened.fresh:

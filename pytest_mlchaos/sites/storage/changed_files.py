@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.clock import Clock, VirtualClock
+from ...core.interrupts import deferred
 from ...core.storage import StoredFile
 from ...engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from ...errors import BadArgument, MlchaosError
@@ -48,11 +50,13 @@ class ChangedFiles:
         self._changes: list[_Change] = []
         self._late: list[Callable[[], None]] = []
         self._lock = threading.RLock()
+        self._numbers = itertools.count()
 
     def change(self, path: str, file: StoredFile) -> None:
         """Change a file as a fault asks for."""
         try:
-            self._change(path, file)
+            with deferred():  # a signal in between would lose the original
+                self._change(path, file)
         except PermissionError as error:
             raise BadArgument(
                 f"storage.file: the folder of {file.path} must be writable, got {error.strerror}. "
@@ -67,21 +71,28 @@ class ChangedFiles:
             self._changes.append(_Change(copy, file.beside, None, b"", digest, is_copy=True))
         if file.replacement is None and not file.absent:
             return
-        kept = os.path.join(self._folder(), f"{len(self._changes)}")
+        kept = os.path.join(self._folder(), f"{next(self._numbers)}")
         change = _Change(path, file.path, kept, _digest(path), None)
-        status = os.lstat(path)
         os.rename(path, kept)
+        if not file.absent:
+            try:
+                self._write(path, file, kept)
+            except BaseException:
+                os.replace(kept, path)
+                raise
+            change.left = _digest(path)
         self._changes.append(change)
-        if file.absent:
-            if file.delay is not None:
-                self._appear_after(file.delay, change)
-            return
+        if file.absent and file.delay is not None:
+            self._appear_after(file.delay, change)
+
+    def _write(self, path: str, file: StoredFile, kept: str) -> None:
+        """Write the changed file, with the mode and the times of the original."""
         assert file.replacement is not None
         with open(path, "wb") as target:
             target.write(file.replacement)
+        status = os.stat(kept)
         shutil.copymode(kept, path)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        change.left = _digest(path)
 
     def restore(self) -> None:
         """Restore all originals, except where the subject has changed the file itself."""
