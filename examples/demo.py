@@ -225,6 +225,17 @@ EXAMPLES = [
         "run",
     ),
     Example(
+        "A checkpoint in two regions: the first one fails for three requests, comes back with an "
+        "old checkpoint, and the newer one is forgotten",
+        "regions",
+        "test_unsound_regions",
+        "test_sound_regions",
+        r"zone_outage\(at=2, zone='eu', connections=3\)",
+        "network 2",
+        "SilentlyDifferent: the pipeline raised nothing, but its output differs from its golden "
+        "run",
+    ),
+    Example(
         "A nightly job with a cache: a file that came late on the first night is missing from the "
         "totals of all nights after it",
         "incremental",

@@ -58,5 +58,7 @@ CASES = {
         neutral=empty,
         bad=[{"after": "soon"}, {"count": 0}],
     ),
-    "zone_outage": Case(create("zone_outage", zone="eu"), request, bad=[{"duration": "soon"}]),
+    "zone_outage": Case(
+        create("zone_outage", zone="eu"), request, bad=[{"duration": "soon"}, {"connections": 0}]
+    ),
 }

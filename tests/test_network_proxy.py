@@ -217,9 +217,10 @@ def test_zone_outage_ends_and_the_zone_comes_back(server):
         assert len(controller.journal) == 1
 
 
-def test_zone_outage_of_some_connections_ends_after_them(server):
-    """``times`` counts the connections."""
-    with armed(create("zone_outage", zone="eu", at=0, times=2)) as controller:
+@pytest.mark.parametrize("how", [{"connections": 2}, {"times": 2}])
+def test_zone_outage_of_some_connections_ends_after_them(server, how):
+    """The first two fail, and the third works."""
+    with armed(create("zone_outage", zone="eu", at=0, **how)) as controller:
         url = proxied(controller, server.url, zone="eu")
         statuses = []
         for _ in range(3):

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from .sites import derive_seed
 
-__all__ = ["NETWORK", "Corruption", "Cut", "Exchange", "Failure", "Flow", "Pace"]
+__all__ = ["NETWORK", "Corruption", "Cut", "Exchange", "Failure", "Flow", "Outage", "Pace"]
 
 NETWORK = "network"
 """The site of connections of a proxy, and of requests of client libraries."""
@@ -73,6 +73,19 @@ class Pace:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Outage:
+    """The time for which a zone is away.
+
+    Attributes:
+        seconds: The seconds on the trial's clock, or None if connections count.
+        connections: The number of connections that still fail.
+    """
+
+    seconds: float | None = None
+    connections: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Exchange:
     """The payload of a visit of ``network``: a connection of a proxy, or one request.
 
@@ -84,7 +97,7 @@ class Exchange:
         zone: The zone of the proxy, or an empty text.
         method: The method of the request, if it is known.
         failure: The way in which it brings no answer.
-        outage: The seconds for which the zone stays away after this exchange.
+        outage: The time for which the zone stays away after this exchange, or None.
         status: The status of an answer that is not the server's, or None.
         retry_after: The seconds in its header ``Retry-After``, or None.
         cut: The early end of the transfer, or None.
@@ -98,7 +111,7 @@ class Exchange:
     zone: str = ""
     method: str = ""
     failure: Failure = ""
-    outage: float = 0.0
+    outage: Outage | None = None
     status: int | None = None
     retry_after: float | None = None
     cut: Cut | None = None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from ..core.faults import Fault, is_drawn, register
-from ..core.network import NETWORK, Corruption, Cut, Exchange, Pace
+from ..core.network import NETWORK, Corruption, Cut, Exchange, Outage, Pace
 from ..core.sites import Key, Visit
 from ..core.validation import format_value, index, parse_duration, parse_size
 from ..errors import BadArgument, PayloadMismatch
@@ -428,13 +428,14 @@ class CorruptBytes(NetworkFault):
 class ZoneOutage(NetworkFault):
     """All proxies of a zone go away, and come back.
 
-    Connections that are open are reset. With ``times=5``, five connections in a row fail. Without
-    it, all connections fail for ``duration``.
+    Connections that are open are reset.
 
     Args:
         zone: The zone, as in ``mlchaos.proxy(url, zone="eu")``.
         duration: The seconds on the clock of the trial, or ``"10m"``. It is 10 minutes if neither
-            it nor ``times`` is given.
+            it nor ``connections`` nor ``times`` is given.
+        connections: The number of connections and requests in a row that fail, instead of a
+            duration.
         kind: ``"refused"``, or ``"blackhole"``: connections are accepted and never answer.
         url: A pattern of addresses, as for ``refused``.
         target: A client, as for ``refused``.
@@ -446,11 +447,12 @@ class ZoneOutage(NetworkFault):
 
     Source: AWS post-event summaries, https://aws.amazon.com/premiumsupport/technology/pes/
 
-    Example: @chaos.zone_outage(zone="eu", at=0, times=3)
+    Example: @chaos.zone_outage(zone="eu", connections=3, at=0)
     """
 
     zone: str = ""
     duration: Any = None
+    connections: int | None = None
     kind: Literal["refused", "blackhole"] = "refused"
 
     def check(self) -> None:
@@ -459,17 +461,25 @@ class ZoneOutage(NetworkFault):
         if self.duration is not None and not is_drawn(self.duration):
             seconds = parse_duration(self.duration, f"{self.name}: duration")
             object.__setattr__(self, "duration", seconds)
-        if self.duration is not None and self.times is not None:
-            raise BadArgument(
-                f"{self.name}: duration= and times= exclude each other. Give one of them"
-            )
+        if self.connections is not None and not is_drawn(self.connections):
+            if self.connections < 1:
+                raise BadArgument(
+                    f"{self.name}: connections must be 1 or more, got {self.connections}"
+                )
+            if self.duration is not None:
+                raise BadArgument(
+                    f"{self.name}: duration= and connections= exclude each other. Give one of them"
+                )
 
     def apply(self, visit: Visit) -> Exchange:
-        """Fail this connection, and those of the zone for the duration."""
-        seconds = self.duration
-        if seconds is None:
-            seconds = OUTAGE_SECONDS if self.times is None else 0.0
-        return dataclasses.replace(_fails(visit, self.kind), outage=seconds)
+        """Fail this connection, and those of the zone that follow."""
+        if self.connections is not None:
+            outage = Outage(connections=self.connections - 1)
+        elif self.duration is None and self.times is not None:
+            outage = Outage()
+        else:
+            outage = Outage(OUTAGE_SECONDS if self.duration is None else self.duration)
+        return dataclasses.replace(_fails(visit, self.kind), outage=outage)
 
 
 def _rate(value: object) -> float:

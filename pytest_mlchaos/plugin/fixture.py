@@ -544,7 +544,7 @@ class Mlchaos:
         """
         return clients.watch_filesystem(fs)
 
-    @check_arguments("mlchaos.proxy", url=NAME, port=WHOLE, zone=TEXT, protocol=optional(TEXT))
+    @check_arguments("mlchaos.proxy", url=TEXT, port=WHOLE, zone=TEXT, protocol=optional(TEXT))
     def proxy(
         self,
         url: str,

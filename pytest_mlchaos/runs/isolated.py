@@ -115,8 +115,9 @@ class IsolatedSupervisor:
             ended, heard = self._process(
                 controller.schedule, len(attempts), before, probing=controller.probing
             )
+            beside = controller.counts()
             merge_into(controller, heard)
-            controller.go_on_from(_later(before, heard))
+            controller.go_on_from(_later(before, heard, beside))
             end, value, parameters = self._judged(ended, heard, attempts)
             steps = controller.count("train.step", succeeded=True) - steps
             attempts.append(Attempt(end or "returned", steps, began[0], monotonic() - began[1]))
@@ -167,7 +168,7 @@ class IsolatedSupervisor:
     ) -> tuple[ProcessResult, RemoteState]:
         """Run one attempt in a process, and return its result and its messages."""
         controller = self._controller
-        with controller.without_faults():
+        with controller.beside_process(), controller.without_faults():
             order = _Order(
                 payload=self._given,
                 schedule=_pickle(
@@ -233,14 +234,23 @@ class IsolatedSupervisor:
         return end, value, parameters
 
 
-def _later(before: ProcessCounts, heard: RemoteState) -> ProcessCounts:
-    """Return the counts after one more process."""
+def _later(before: ProcessCounts, heard: RemoteState, beside: ProcessCounts) -> ProcessCounts:
+    """Return the counts after one more process.
+
+    ``beside`` holds those of this process, whose proxies may have served it.
+    """
     told = heard.counts()
     struck = {
-        place: before.struck.get(place, 0) + told.struck.get(place, 0)
-        for place in {*before.struck, *told.struck}
+        place: told.struck.get(place, 0)
+        + max(before.struck.get(place, 0), beside.struck.get(place, 0))
+        for place in {*before.struck, *told.struck, *beside.struck}
     }
-    return ProcessCounts({**before.passed, **told.passed}, struck, heard.failures)
+    passed = {
+        key: told.passed.get(key, before.passed.get(key, 0))
+        + max(0, beside.passed.get(key, 0) - before.passed.get(key, 0))
+        for key in {*before.passed, *told.passed, *beside.passed}
+    }
+    return ProcessCounts(passed, struck, heard.failures)
 
 
 def _time_left(controller: Controller) -> float | None:

@@ -21,7 +21,7 @@ from time import sleep  # the real one
 from typing import Any, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
-from ...core.network import NETWORK, Exchange
+from ...core.network import NETWORK, Exchange, Failure, Outage
 from ...core.sites import Key, site
 from ...engine.controller import Controller
 from ...engine.gate import pause
@@ -68,6 +68,8 @@ def arm(controller: Controller, patches: Patches, key: Key) -> None:
     if network is None or network.controller is not controller:
         network = Network(controller)
         network.watch(key)
+        if os.environ.get(PROXIES):  # those of the process that has started this one
+            controller.claims.append(_is_of_network)
         _active.append(network)
         entered = network
         patches.on_undo(lambda: _active.remove(entered) if entered in _active else None)
@@ -122,13 +124,30 @@ def _is_called_by(target: str) -> bool:
     return False
 
 
+class _Away:
+    """The outage of a zone, which began with an exchange at a time."""
+
+    def __init__(self, exchange: Exchange, now: float) -> None:
+        outage = exchange.outage or Outage()
+        self.failure: Failure = exchange.failure
+        self._until = None if outage.seconds is None else now + outage.seconds
+        self._left = outage.connections
+
+    def counts(self, now: float) -> bool:
+        """Return True if one more connection fails."""
+        if self._until is not None:
+            return now < self._until
+        self._left -= 1
+        return self._left >= 0
+
+
 class Network:
     """The network of one trial, with its keys and outages."""
 
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
         self._keys: list[tuple[Key, _Selection | None]] = []
-        self._outages: dict[str, tuple[float, Exchange]] = {}
+        self._outages: dict[str, _Away] = {}
         self._claims = False
         self.on_outage: dict[int, Callable[[str], None]] = {}
         """Functions that close the connections of a zone, by the port of their proxy."""
@@ -143,18 +162,17 @@ class Network:
         attributes = {"url": exchange.url, "zone": exchange.zone, **attributes}
         for key, selection in self._keys:
             if selection is None or selection.holds(exchange):
-                exchange = self.controller.visit(key, exchange, attributes)
-        if not self.controller.scheduled:  # a golden run
+                exchange = self.controller.visit_beside(key, exchange, attributes)
+        if self.controller.is_quiet:
             return exchange
-        if exchange.outage:
-            until = self.controller.clock.now() + exchange.outage
-            self._outages[exchange.zone] = until, exchange
+        if exchange.outage is not None:
+            self._outages[exchange.zone] = _Away(exchange, self.controller.clock.now())
             for close in list(self.on_outage.values()):
                 close(exchange.zone)
         elif exchange.zone in self._outages and not exchange.failure:
-            until, of = self._outages[exchange.zone]
-            if self.controller.clock.now() < until:
-                exchange = dataclasses.replace(exchange, failure=of.failure)
+            away = self._outages[exchange.zone]
+            if away.counts(self.controller.clock.now()):
+                exchange = dataclasses.replace(exchange, failure=away.failure)
             else:
                 del self._outages[exchange.zone]
         if exchange is not before and not self._claims:

@@ -1,0 +1,1 @@
+"""A job that keeps its checkpoint in two regions."""

@@ -1,0 +1,71 @@
+"""Proxies and faults of the network in whole tests, as users write them."""
+
+from __future__ import annotations
+
+import pytest
+
+SUBJECT = """
+import urllib.request
+
+def silent(url):
+    size = 0
+    with urllib.request.urlopen(url, timeout=5) as response:
+        while piece := response.read(10_000):
+            size += len(piece)
+    return size
+
+def checked(url):
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return len(response.read())
+"""
+TESTS = """
+import functools, http.server, threading
+import pytest
+from subject import checked, silent
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_): pass
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        self.wfile.write(bytes(100_000))
+
+@pytest.fixture
+def server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+@chaos.cut_connection
+@pytest.mark.parametrize("isolation", ["in-process", "process"])
+def test_silent(mlchaos, server, isolation):
+    assert mlchaos.run(silent, mlchaos.proxy(server), isolation=isolation).value == 100_000
+
+@chaos.cut_connection
+@pytest.mark.parametrize("isolation", ["in-process", "process"])
+def test_checked(mlchaos, server, isolation):
+    run = mlchaos.run(checked, mlchaos.proxy(server), isolation=isolation)
+    assert (run.value, len(run.attempts)) in ((100_000, 1), (100_000, 2))
+
+@chaos.cut_connection(after="1MiB", at=0)
+def test_beyond(mlchaos, server):
+    assert checked(mlchaos.proxy(server)) == 100_000
+
+@chaos.refused(zone="us", at=0)
+def test_other_zone(mlchaos, server):
+    assert checked(mlchaos.proxy(server, zone="eu")) == 100_000
+"""
+
+
+@pytest.mark.slow
+def test_whole_tests_are_judged_rightly_and_say_why(example):
+    """In this process and in fresh ones: silence is found, a check passes, no strike is named."""
+    outcome = example.with_file("subject.py", SUBJECT).with_tests(TESTS).run(passed=2, failed=4)
+    outcome.has("smallest: cut_connection(at=0)")
+    outcome.has("cut_connection(at=0, after=1048576) never struck")
+    outcome.has("refused(at=0, zone='us') never struck: network zone=us was never passed")
