@@ -36,6 +36,20 @@ def stopped(operation):
     return 1000
 
 
+def write_of_1000():
+    """Return a write."""
+    return Operation("write", "a/b")
+
+
+def passing(operation):
+    """Return the bytes of 1000 that pass."""
+    if operation.breaks is None:
+        return 1000
+    passed = operation.breaks.passes(1000)
+    operation.breaks.stop()
+    return passed
+
+
 CASES = {
     "crash": Case(create("crash"), object, sticky=True),
     "call_failure": Case(
@@ -81,6 +95,25 @@ CASES = {
         operation=stopped,
         bad=[{"after": "much"}, {"after": -1}, {"real": "yes"}],
     ),
+    "slow_disk": Case(
+        create("slow_disk"),
+        lambda: Operation("read", "a/b"),
+        operation=lambda operation: operation.seconds_for(100),
+        bad=[{"bandwidth": "fast"}],
+    ),
+    "busy_disk": Case(
+        create("busy_disk"), lambda: Operation("read", "a/b"), bad=[{"latency": "0s"}]
+    ),
+    "short_write": Case(
+        create("short_write"), write_of_1000, operation=passing, bad=[{"keep": 1.5}, {"keep": -1}]
+    ),
+    "torn_write": Case(
+        create("torn_write", byte=0.5),
+        write_of_1000,
+        operation=passing,
+        bad=[{"byte": 1.5}, {"byte": "much"}, {"spot": -1}],
+    ),
+    "lost_write": Case(create("lost_write"), write_of_1000, operation=passing, bad=[{"path": " "}]),
     "slow_storage by its bandwidth": Case(
         create("slow_storage", bandwidth="1MB/s"),
         lambda: Operation("read", "a/b"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import time
 
@@ -219,3 +220,89 @@ def test_two_real_limits_leave_no_limit(tmp_path):
         (tmp_path / "a").write_bytes(bytes(200))
     assert (tmp_path / "a").stat().st_size == 50
     assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
+
+
+def test_a_short_write_returns_what_it_wrote(tmp_path):
+    """Buffered files write the rest. Callers without a buffer must."""
+    with armed(tmp_path, create("short_write", keep=0.25, at=[0, 2])):
+        fd = os.open(tmp_path / "a", os.O_WRONLY | os.O_CREAT)
+        assert os.write(fd, bytes(100)) == 25
+        assert os.write(fd, bytes(75)) == 75
+        os.close(fd)
+        (tmp_path / "b").write_bytes(bytes(100))
+    assert (tmp_path / "a").stat().st_size == (tmp_path / "b").stat().st_size == 100
+
+
+@pytest.mark.parametrize(("keywords", "left"), [({"byte": 0.5}, 4), ({"byte": 3}, 3), ({}, 7)])
+def test_a_torn_write_is_cut_without_an_error(tmp_path, keywords, left):
+    """Without a byte, the first place is before the last line end."""
+    with (
+        armed(tmp_path, create("torn_write", at=0, **keywords)) as controller,
+        open(tmp_path / "a.csv", "wb", buffering=0) as file,
+    ):
+        assert file.write(b"a,b\n1,2\n") == 8
+        assert file.write(b"3,4\n") == 4
+        assert file.tell() == 12
+    assert (tmp_path / "a.csv").stat().st_size == left
+    assert len(controller.journal.lines()) == 1
+
+
+@pytest.mark.parametrize(("name", "left"), [("lost_write", b"old"), ("torn_write", b"n")])
+def test_an_object_is_lost_or_torn_without_an_error(tmp_path, name, left):
+    """A lost one keeps its old content."""
+    fs = pytest.importorskip("fsspec").filesystem("memory")
+    fs.pipe("/lost/a", b"old")
+    more = {"byte": 1} if name == "torn_write" else {}
+    with armed(tmp_path, create(name, at=0, **more)) as controller:
+        fs.pipe("/lost/a", b"new")
+        assert fs.cat("/lost/a") == left
+    assert len(controller.journal.lines()) == 1
+    fs.rm("/lost", recursive=True)
+
+
+def test_a_lost_write_leaves_an_empty_file(tmp_path):
+    """Opening it has truncated it."""
+    (tmp_path / "a").write_bytes(b"old")
+    with armed(tmp_path, create("lost_write", at=0)):
+        (tmp_path / "a").write_bytes(b"new")
+    assert (tmp_path / "a").read_bytes() == b""
+
+
+def test_a_read_of_a_descriptor_breaks_half_way(tmp_path):
+    """``os.read`` gets the beginning, and the next open gets everything."""
+    (tmp_path / "a").write_bytes(bytes(100))
+    with armed(tmp_path, create("flaky_storage", op="read", after=0.4, at=0)):
+        fd = os.open(tmp_path / "a", os.O_RDONLY)
+        assert len(os.read(fd, 100)) == 40
+        with pytest.raises(OSError):
+            os.read(fd, 100)
+        os.close(fd)
+        fd = os.open(tmp_path / "a", os.O_RDONLY)
+        assert len(os.read(fd, 100)) == 100
+        os.close(fd)
+
+
+def test_transfers_share_the_bandwidth_of_a_slow_disk(tmp_path):
+    """Each of two threads waits for the bytes of both."""
+    fault = create("slow_disk", bandwidth="100KB/s", at=0)
+    start = time.monotonic()
+    with (
+        armed(tmp_path, fault) as controller,
+        concurrent.futures.ThreadPoolExecutor(2) as threads,
+    ):
+        list(threads.map(lambda name: (tmp_path / name).write_bytes(bytes(5000)), "ab"))
+    assert time.monotonic() - start >= 0.1
+    assert len(controller.journal.lines()) == 1
+
+
+def test_a_busy_disk_gets_slower_with_its_load(tmp_path):
+    """The third operation waits three times as long as the first."""
+    with armed(tmp_path, create("busy_disk", latency="5ms", at=0)):
+        waits = []
+        with open(tmp_path / "a", "wb", buffering=0) as file:
+            for _ in range(3):
+                start = time.monotonic()
+                file.write(b"1")
+                waits.append(time.monotonic() - start)
+    assert waits[0] >= 0.01
+    assert waits[2] >= 0.02

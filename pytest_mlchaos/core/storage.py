@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 __all__ = ["OPERATIONS", "Break", "Condition", "Conditions", "Operation", "StoredFile"]
 
@@ -26,6 +27,7 @@ class Break:
         lasts: True if nothing passes this point for as long as the file is open.
         reports_all: True if the caller gets no sign that bytes are missing.
         stopped: A function that is called when the transfer stops there.
+        data: The bytes of a write, if they are known.
     """
 
     after: float | int
@@ -33,6 +35,7 @@ class Break:
     lasts: bool = True
     reports_all: bool = False
     stopped: Callable[[], None] = dataclasses.field(default=lambda: None, compare=False, repr=False)
+    data: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Break, (self.after, None, self.lasts, self.reports_all)
@@ -83,6 +86,8 @@ class Operation:
             or a function of the size and of the content. The content is None if it is unknown.
         breaks: The point at which the transfer of the bytes stops.
         rate: The bytes per second, once the operation's size is known.
+        pace: A function that returns the seconds that a number of bytes waits, if transfers share
+            their bandwidth.
         took_effect: A function that is called if bytes are missing at the end, or have passed at
             the rate.
         file: The absolute path of a local file.
@@ -96,6 +101,7 @@ class Operation:
     keep: float | int | Callable[[int, bytes | None], int] | None = None
     breaks: Break | None = None
     rate: float | None = None
+    pace: Callable[[int], float] | None = dataclasses.field(default=None, compare=False, repr=False)
     protocols: tuple[str, ...] = ()
     took_effect: Callable[[], None] | None = dataclasses.field(
         default=None, compare=False, repr=False
@@ -133,12 +139,13 @@ class Operation:
         return found if len(found) == size else None
 
     def seconds_for(self, size: int | None) -> float:
-        """Return the seconds that ``size`` bytes take at the rate."""
+        """Return the seconds that ``size`` bytes take at the rate, and wait for others."""
+        shared = self.pace(size) if size and self.pace is not None else 0.0
         if not size or not self.rate:
-            return 0.0
+            return shared
         if self.took_effect is not None:
             self.took_effect()
-        return size / self.rate
+        return size / self.rate + shared
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

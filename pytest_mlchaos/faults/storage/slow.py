@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Key, Visit
-from ...core.storage import Operation
+from ...core.storage import Condition, Operation
 from ...core.validation import format_value, parse_duration, parse_size
 from ...errors import BadArgument
-from .common import Op, check_path, file_key, note_operation, strike_later
+from .common import (
+    Op,
+    begin_condition,
+    check_path,
+    file_key,
+    note_operation,
+    record_once,
+    strike_later,
+)
 
-__all__ = ["SlowStorage"]
+__all__ = ["BusyDisk", "SlowDisk", "SlowStorage"]
 LAYER = "Storage"
+
+LOAD_SECONDS = 1.0
+"""The time in which operations count as load."""
 
 
 @register
@@ -38,8 +51,8 @@ class SlowStorage(Fault):
     Imitates: a saturated network filesystem, a cold object store, a disk that is busy with others.
 
     Fidelity: the delay passes before the operation, and the time for its bytes after it. Each
-    operation is slow by itself: files that are read at the same time do not share the bandwidth.
-    Timeouts inside a client do not see it.
+    operation is slow by itself: files that are read at the same time do not share the bandwidth
+    (``slow_disk`` makes them share it). Timeouts inside a client do not see it.
 
     Example: @chaos.slow_storage(path="*.pt", op="write", delay="5s", at=0)
     """
@@ -57,7 +70,7 @@ class SlowStorage(Fault):
         if self.delay is not None and not is_drawn(self.delay):
             object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
         if self.bandwidth is not None and not is_drawn(self.bandwidth):
-            object.__setattr__(self, "bandwidth", _rate(self.bandwidth))
+            object.__setattr__(self, "bandwidth", _rate(self.name, self.bandwidth))
 
     @property
     def key(self) -> Key:
@@ -77,7 +90,147 @@ class SlowStorage(Fault):
         return slower if self.delay else strike_later(visit, slower)
 
 
-def _rate(value: object) -> float:
+@register
+class SlowDisk(Fault):
+    """The disk has little bandwidth from one operation on, and all transfers share it.
+
+    Reads and writes wait in one queue. So files that are read at the same time, and a writer beside
+    a reader, slow each other down.
+
+    Args:
+        bandwidth: Bytes in a second, or ``"10MB/s"``, ``"64KiB/s"``.
+        path: A pattern of files, as for ``slow_storage``. Without it, all files.
+
+    Imitates: a disk or a network volume whose bandwidth is throttled, a noisy neighbour.
+
+    Fidelity: the time for the bytes of an operation passes after it. Files that C code opens by
+    itself are not slowed down, and do not take any bandwidth. Forked processes have a bandwidth of
+    their own.
+
+    Example: @chaos.slow_disk(bandwidth="1MB/s", at=0)
+    """
+
+    site = "storage"
+    random = False
+    bandwidth: Any = "1MB/s"
+    path: str | None = None
+
+    def check(self) -> None:
+        """Convert ``bandwidth`` to bytes per second."""
+        check_path(self, self.path)
+        if not is_drawn(self.bandwidth):
+            object.__setattr__(self, "bandwidth", _rate(self.name, self.bandwidth))
+
+    @property
+    def key(self) -> Key:
+        """Count the visits of each path pattern separately."""
+        return file_key(self.site, self.path)
+
+    def possible(self, visit: Visit) -> bool:
+        """Return False for an operation without bytes."""
+        return visit.payload.op in ("read", "write")
+
+    def apply(self, visit: Visit) -> Operation:
+        """Limit the bandwidth from this operation on."""
+        operation = note_operation(visit)
+        disk = _SharedDisk(self, operation, record_once(visit))
+        begin_condition(visit, disk)
+        return dataclasses.replace(operation, pace=disk.pace)
+
+
+class _SharedDisk(Condition):
+    """A queue of bytes."""
+
+    ops = ("read", "write")
+
+    def __init__(self, fault: SlowDisk, operation: Operation, record: Callable[[], None]) -> None:
+        self.path = fault.path
+        self._bandwidth, self._record = fault.bandwidth, record
+        self._now = operation.conditions.now if operation.conditions is not None else float
+        self._free_at = 0.0
+
+    def meet(self, operation: Operation, file: str | None, now: float) -> Operation:
+        """Let the bytes of the operation wait for those before them."""
+        return dataclasses.replace(operation, pace=self.pace)
+
+    def pace(self, size: int) -> float:
+        """Return the seconds until ``size`` more bytes have passed."""
+        self._record()
+        now = self._now()
+        self._free_at = max(now, self._free_at) + size / self._bandwidth
+        return self._free_at - now
+
+
+@register
+class BusyDisk(Fault):
+    """The disk is busy from one operation on: each operation waits longer, the more there are.
+
+    An operation waits ``latency`` for each operation that has begun in the last second, itself
+    included. So a program that makes few large operations is fast, and one that makes many small
+    ones, or retries at once, gets slower and slower.
+
+    Args:
+        latency: Seconds, or ``"5ms"``.
+        path: A pattern of files, as for ``slow_storage``. Without it, all files.
+
+    Imitates: a disk or a metadata server that many jobs use, an object store near its request rate.
+
+    Fidelity: each Python read or write below the buffers counts, whatever its size. Files that C
+    code opens by itself neither wait nor count. Forked processes count for themselves.
+
+    Example: @chaos.busy_disk(latency="5ms", at=0)
+    """
+
+    site = "storage"
+    random = False
+    latency: Any = "5ms"
+    path: str | None = None
+
+    def check(self) -> None:
+        """Convert ``latency`` to seconds."""
+        check_path(self, self.path)
+        if not is_drawn(self.latency):
+            seconds = parse_duration(self.latency, f"{self.name}: latency")
+            if not seconds:
+                raise BadArgument(
+                    f"{self.name}: latency must be longer than 0 s, got "
+                    f"{format_value(self.latency)}"
+                )
+            object.__setattr__(self, "latency", seconds)
+
+    @property
+    def key(self) -> Key:
+        """Count the visits of each path pattern separately."""
+        return file_key(self.site, self.path)
+
+    def apply(self, visit: Visit) -> None:
+        """Make the disk busy from this operation on."""
+        operation = note_operation(visit)
+        load = _Load(self)
+        begin_condition(visit, load)
+        if operation.conditions is not None:
+            load.begun.append(operation.conditions.now())
+        visit.sleep(self.latency)
+
+
+class _Load(Condition):
+    """The operations of the last second."""
+
+    def __init__(self, fault: BusyDisk) -> None:
+        self.path = fault.path
+        self.begun: collections.deque[float] = collections.deque()
+        self._latency = fault.latency
+
+    def meet(self, operation: Operation, file: str | None, now: float) -> float:
+        """Wait for each operation of the last second."""
+        while self.begun and self.begun[0] < now - LOAD_SECONDS:
+            self.begun.popleft()
+        self.begun.append(now)
+        seconds: float = self._latency * len(self.begun)
+        return seconds
+
+
+def _rate(owner: str, value: object) -> float:
     """Return bytes per second for ``1e6``, ``"10MB/s"`` or ``"64KiB/s"``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**63:
         return float(value)
@@ -85,4 +238,4 @@ def _rate(value: object) -> float:
         with contextlib.suppress(BadArgument):  # its error would mention a size
             return float(parse_size(value.strip().removesuffix("/s")))
     forms = "bytes per second or a text such as '10MB/s' or '64KiB/s'"
-    raise BadArgument(f"slow_storage: bandwidth must be {forms}, got {format_value(value)}")
+    raise BadArgument(f"{owner}: bandwidth must be {forms}, got {format_value(value)}")

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from ...core.sites import Key, name_of, site
-from ...core.storage import OPERATIONS, Conditions, Operation
+from ...core.storage import OPERATIONS, Break, Conditions, Operation
 from ...engine.controller import Controller
 from ...engine.file_limit import FILE_LIMIT
 from ...engine.gate import Gate, pause
@@ -29,6 +29,7 @@ from ...engine.user_code import INTERPRETER, PACKAGE, is_installed
 
 __all__ = [
     "TOOL_FILE_PREFIX",
+    "Breaks",
     "Passage",
     "Storage",
     "WatchedFile",
@@ -46,6 +47,9 @@ MAX_SHOWN_NAMES = 8
 Mechanism = Callable[["Storage", Patches], None]
 MECHANISMS: list[Mechanism] = []
 _active: list[Storage] = []
+
+Breaks = dict[tuple[int, str], tuple[int, Break]]
+"""The points at which the transfers of descriptors stop, by the number and the operation."""
 
 _FOREIGN = re.compile(r"/(__pycache__|\.pytest_cache|\.hypothesis)(/|$)|^/(dev|proc|sys)/")
 
@@ -271,14 +275,20 @@ class Passage:
         if point is not None and (length is None or point.offset(length) < length):
             point.stop()
 
-    def stop_write(self, size: int | None) -> None:
+    def stop_write(self, size: int | None) -> int | None:
         """Fail the write of an object as a whole if its transfer stops before the end.
 
-        An object store takes an object as a whole or not at all.
+        An object store takes an object as a whole or not at all. If the fault raises no error,
+        return the number of bytes that pass.
         """
         point = self.operation.breaks
-        if point is not None and (size is None or point.passes(size) < size):
+        if point is None or (point.error is None and not point.reports_all):
+            return None
+        passed = 0 if size is None else point.passes(size)
+        if size is None or passed < size:
             point.stop()
+            return passed
+        return None
 
     def _check(self) -> None:
         for gate in self._gates:
@@ -311,6 +321,7 @@ class Storage:
         }
         self.life = 0
         self.conditions = Conditions(controller.clock.now)
+        self.descriptor_breaks: Breaks = {}
         # True if it matters which files Python writes.
         self.counts_all = False
         self.written_in_python: set[str] = set()
@@ -368,9 +379,14 @@ class Storage:
         if self.counts_all and path is not None:
             self.written_in_python.add(path)
 
-    def begin(self, op: str, watched_file: WatchedFile) -> Passage | None:
-        """Start an operation. Return None if no fault is due."""
+    def begin(self, op: str, watched_file: WatchedFile, data: Any = None) -> Passage | None:
+        """Start an operation. Return None if no fault is due.
+
+        The trial without faults shows the faults the ``data`` of a write.
+        """
         keys, operation, attributes = watched_file.visits_of(op)
+        if data is not None and self.controller.probing:
+            attributes = {**attributes, "data": data}
         gates: list[Gate] | None = None
         try:
             for key in keys:

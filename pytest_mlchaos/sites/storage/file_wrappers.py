@@ -75,12 +75,13 @@ class FileProxy(Proxy):
 
     def write(self, data: Any, /) -> Any:
         """Write bytes or text."""
-        passage = self._mlchaos_begin("write")
+        passage = self._mlchaos_begin("write", data)
         if passage is None:
             return self._mlchaos_put(data)
         with passage:
             passage.wait()
             if passage.operation.breaks is not None:
+                passage.operation.breaks.data = data
                 self._mlchaos_break_writes(passage.operation.breaks, len(data))
             done = self._mlchaos_put(data)
         passage.transferred(len(data))
@@ -91,10 +92,14 @@ class FileProxy(Proxy):
         for line in lines:
             self.write(line)
 
-    def _mlchaos_begin(self, op: str) -> Passage | None:
+    def _mlchaos_begin(self, op: str, data: Any = None) -> Passage | None:
         storage = active()
         watched_file = self._mlchaos_file(storage) if storage is not None and not inside() else None
-        return None if storage is None or watched_file is None else storage.begin(op, watched_file)
+        return (
+            None
+            if storage is None or watched_file is None
+            else storage.begin(op, watched_file, data)
+        )
 
     def _mlchaos_break_writes(self, point: Break, size: int) -> None:
         """Let writes stop at a point from now on."""
@@ -122,6 +127,8 @@ class FileProxy(Proxy):
             return self._mlchaos.write(data)
         if not point.lasts:
             self._mlchaos_write_break = None
+        if point.error is None and not point.reports_all:
+            return self._mlchaos.write(data)  # a buffer writes the rest itself
         if room:
             self._mlchaos.write(data[:room])
         point.stop()

@@ -181,8 +181,8 @@ class Access:
         size: A function that returns the number of bytes that pass.
         trim: A function that returns the result up to the end that a fault has set.
         part_of: The operations inside which it still counts.
-        before: A function that is called right before the method, and fails it if its transfer
-            stops.
+        before: A function that is called right before a method that writes, and fails it if its
+            transfer stops. It returns True if the method must not be called.
     """
 
     op: str
@@ -192,8 +192,10 @@ class Access:
         passage.cut(result) if passage else result
     )
     part_of: tuple[str, ...] = ("",)
-    before: Callable[[Passage | None, Any, Call, int | None], None] = (
-        lambda passage, owner, call, size: passage.stop_write(size) if passage else None
+    before: Callable[[Passage | None, Any, Call, int | None], bool] = (
+        lambda passage, owner, call, size: (
+            passage is not None and passage.stop_write(size) is not None
+        )
     )
 
 
@@ -204,6 +206,13 @@ class Call:
 
     def __init__(self, names: Sequence[str], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.names, self.args, self.kwargs = names, args, kwargs
+
+    def replace(self, index: int, value: object) -> None:
+        """Pass a different value."""
+        if len(self.args) > index:
+            self.args = (*self.args[:index], value, *self.args[index + 1 :])
+        else:
+            self.kwargs[self.names[index]] = value
 
     def __getitem__(self, index: int) -> Any:
         if len(self.args) > index:
@@ -241,12 +250,26 @@ def _method(function: Callable[..., Any], name: str) -> Any:
             return passage.cut(result)
         return result
 
+    def before(passage: Passage | None, fs: object, call: Call, size: int | None) -> bool:
+        point = passage.operation.breaks if passage is not None else None
+        if passage is None or point is None:
+            return False
+        content: Any = call[1] if name == "pipe_file" else None
+        point.data = content
+        passed = passage.stop_write(size)
+        if passed and name == "pipe_file":
+            call.replace(1, content[:passed])
+            return False
+        return passed is not None
+
     def opened(passage: Passage | None, fs: object, call: Call, result: object) -> Any:
         where = _address(fs, call[0])
         return result if where is None else _proxy_of(result, where)
 
     return wrap_method(
-        function, Access(op, watched_file, size, opened if op == "open" else trim), _names(function)
+        function,
+        Access(op, watched_file, size, opened if op == "open" else trim, before=before),
+        _names(function),
     )
 
 
@@ -274,19 +297,26 @@ def _request(function: Callable[..., Any], name: str) -> Any:
             else None
         )
 
-    def before(passage: Passage | None, file: Any, call: Call, size: int | None) -> None:
+    def before(passage: Passage | None, file: Any, call: Call, size: int | None) -> bool:
         point = file.__dict__.get("_mlchaos_write_break")
         if passage is not None and passage.operation.breaks is not None:
             breaks = passage.operation.breaks
+            breaks.data = file.buffer.getvalue() if name == "_upload_chunk" else None
             begin = getattr(file, "offset", None) or 0
             point = breaks.reach(size or 0, begin, begin), breaks
             if breaks.lasts:
                 file.__dict__["_mlchaos_write_break"] = point
         if point is not None and name == "_upload_chunk":
             # A part arrives as a whole or not at all.
-            end = (getattr(file, "offset", None) or 0) + file.buffer.tell()
-            if end > point[0] or (end and not point[0]):
+            begin = getattr(file, "offset", None) or 0
+            if begin + file.buffer.tell() > point[0] or (not point[0] and file.buffer.tell()):
+                if not point[1].reports_all and point[1].error is None:
+                    return False
                 point[1].stop()
+                file.buffer.truncate(max(0, point[0] - begin))
+                file.buffer.seek(0, 2)
+                return not file.buffer.tell()
+        return False
 
     def trim(passage: Passage | None, file: Any, call: Call, result: Any) -> Any:
         if op != "read":
@@ -377,9 +407,9 @@ def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[st
                 if passage is not None and access.op == "write"
                 else None
             )
-            if access.op == "write":
-                access.before(passage, self, call, size)
-            result = access.trim(passage, self, call, function(self, *args, **kwargs))
+            if access.op == "write" and access.before(passage, self, call, size):
+                return None
+            result = access.trim(passage, self, call, function(self, *call.args, **kwargs))
         if passage is not None:
             passage.transferred(size if access.op == "write" else access.size(self, call, result))
         return result
@@ -399,9 +429,9 @@ def wrap_method(function: Callable[..., Any], access: Access, names: Sequence[st
                 if passage is not None and access.op == "write"
                 else None
             )
-            if access.op == "write":
-                access.before(passage, self, call, size)
-            result = access.trim(passage, self, call, await function(self, *args, **kwargs))
+            if access.op == "write" and access.before(passage, self, call, size):
+                return None
+            result = access.trim(passage, self, call, await function(self, *call.args, **kwargs))
         if passage is not None:
             await passage.transferred_async(
                 size if access.op == "write" else access.size(self, call, result)

@@ -59,9 +59,9 @@ class CountedFileIO(io.FileIO):
     def __repr__(self) -> str:
         return f"<_io.FileIO {io.FileIO.__repr__(self).partition(' ')[2]}"
 
-    def _begin(self, op: str) -> Passage | None:
+    def _begin(self, op: str, data: Any = None) -> Passage | None:
         return (
-            self.storage.begin(op, self.watched_file)
+            self.storage.begin(op, self.watched_file, data)
             if active() is self.storage and not inside()
             else None
         )
@@ -156,8 +156,9 @@ class CountedFileIO(io.FileIO):
             and active() is self.storage
         ):
             return memoryview(data).nbytes
-        passage = self._begin("write")
+        passage = self._begin("write", data)
         if passage is not None and passage.operation.breaks is not None:
+            passage.operation.breaks.data = data
             self._break_writes(passage.operation.breaks, memoryview(data).nbytes)
         if (
             passage is None
@@ -210,6 +211,8 @@ class CountedFileIO(io.FileIO):
             if point.error is not None:
                 return done
         point.stop()
+        if point.reports_all and self.seekable():
+            self.seek(view.nbytes - room, os.SEEK_CUR)
         return view.nbytes if point.reports_all else room
 
     def _put_all(self, data: Any) -> Any:

@@ -58,6 +58,9 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
             if number is not None:
                 os.close(number)
             raise
+        if storage is not None:
+            for op in ("read", "write"):
+                storage.descriptor_breaks.pop((number, op), None)
         return number
 
     return open

@@ -95,8 +95,11 @@ def _finish_open(file: Any, op: str) -> None:
 def _stop_write(passage: Passage, file: Any) -> None:
     """Cut the written file at the point where its transfer stops, and raise the error."""
     point, size = passage.operation.breaks, _size(file)
-    if point is None or size is None:
+    if point is None or size is None or (point.error is None and not point.reports_all):
         return
+    if not _is_object(file):
+        with open(file, "rb") as written:
+            point.data = written.read()
     passed = point.passes(size)
     if passed < size:
         if _is_object(file):
