@@ -150,8 +150,6 @@ class Controller:
         self.roots: tuple[Path, ...] = ()  # the work directories of a supervised subject
         # Number of open attempts: a crash closes only contexts that were opened inside one.
         self.supervised = 0
-        # Called when the fixtures are torn down, before the next trial.
-        self.forget: list[Callable[[], None]] = []
         # By oracle: True if it has found anything to judge.
         self.judgements: dict[str, bool] = {}
         self.handlers = {
@@ -161,10 +159,8 @@ class Controller:
         self.restarts: int | None = None
         # The time limit of the trial in seconds, and its end on the real clock.
         self.limit: tuple[float, float] | None = None
-        self.on_change: list[Callable[[], None]] = []  # the subject starts or stops running
-        self._on_crash: list[Callable[[], None]] = []
-        self.subject_listeners: list[SubjectListener] = []
         self.struck_tables: list[tuple[Any, Any]] = []  # each before and after its strike
+        self._begin_listeners()
         self._closed = False
         self._applying = threading.local()
         self.lock = threading.Lock()
@@ -172,6 +168,14 @@ class Controller:
         self._counters: dict[Key, VisitCounter] = {}
         # The counters and faults of the trial, while a process of the subject runs.
         self._beside: tuple[dict[Key, VisitCounter], list[ScheduledFault]] | None = None
+
+    def _begin_listeners(self) -> None:
+        """Set the lists of functions that are called when something happens in the trial."""
+        # Called when the fixtures are torn down, before the next trial.
+        self.forget: list[Callable[[], None]] = []
+        self.on_change: list[Callable[[], None]] = []  # the subject starts or stops running
+        self._on_crash: list[Callable[[], None]] = []
+        self.subject_listeners: list[SubjectListener] = []
 
     # -- what sites call ---------------------------------------------------------------------------
 
