@@ -180,7 +180,7 @@ def test_an_exception_that_a_fault_raises_on_purpose_reaches_the_subject():
     """A ``raise`` in ``apply`` is how a fault makes an operation fail."""
 
     @register
-    class Refused(Fault):
+    class Refusing(Fault):
         """Refuses."""
 
         site = "box.passed"
@@ -189,7 +189,7 @@ def test_an_exception_that_a_fault_raises_on_purpose_reaches_the_subject():
             """Refuse."""
             raise ConnectionRefusedError("no")
 
-    with Controller(Schedule((Refused(at=1),))) as controller:
+    with Controller(Schedule((Refusing(at=1),))) as controller:
         controller.visit("box.passed")
         with pytest.raises(ConnectionRefusedError) as caught:
             controller.visit("box.passed")

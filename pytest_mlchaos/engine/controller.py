@@ -27,6 +27,7 @@ from ..core.schedule import Schedule
 from ..core.sites import CALL, Key, Stream, Visit, name_of
 from ..errors import MlchaosError, SimulatedCrash
 from .attribution import attribute_strike, forget_scopes
+from .beside_process import BesideProcess
 from .counters import NO_VISIT, ProcessCounts, ScheduledFault, VisitCounter, most_passed
 from .error_origin import comes_from
 from .forks import Forks
@@ -166,8 +167,8 @@ class Controller:
         self.lock = threading.Lock()
         self._injector = Injector(self)
         self._counters: dict[Key, VisitCounter] = {}
-        # The counters and faults of the trial, while a process of the subject runs.
-        self._beside: tuple[dict[Key, VisitCounter], list[ScheduledFault]] | None = None
+        # Makes the visits of threads that serve a process of the subject, while it runs.
+        self.beside: BesideProcess | None = None
 
     def _begin_listeners(self) -> None:
         """Set the lists of functions that are called when something happens in the trial."""
@@ -207,28 +208,6 @@ class Controller:
             return payload
         Gate(visit, self.clock).wait()
         return visit.payload
-
-    def visit_beside(
-        self, key: Key, payload: object = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES
-    ) -> Any:
-        """Pass a site for a process of the subject, in a thread that serves it.
-
-        While such a process runs, ``visit`` makes no visits here. See ``beside_process``.
-        """
-        if self._beside is None:
-            return self.visit(key, payload, attributes)
-        counters, scheduled = self._beside
-        with self.lock:
-            counter = counters.get(key)
-            if counter is None:
-                counter = counters[key] = VisitCounter()
-                counter.scheduled = [one for one in scheduled if one.fault.key == key]
-                self._schedule(counter)
-        counter.passed = passed = counter.advance()
-        if passed <= counter.next_due:
-            return payload
-        visit = self._strike(key, counter, passed - 1, payload, attributes, None)
-        return payload if visit is None else visit.payload
 
     def begin(
         self, key: Key, payload: object = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES
@@ -490,21 +469,6 @@ class Controller:
         """Return how often each target was called whose calls the test counts."""
         passed = self.passed() if self.counted else {}
         return {target: passed.get((CALL, target), 0) for target in self.counted}
-
-    @contextlib.contextmanager
-    def beside_process(self) -> Iterator[None]:
-        """Let ``visit_beside`` count while a process of the subject runs inside."""
-        kept = self._beside
-        self._beside = (self._counters, self.scheduled) if self.scheduled else None
-        try:
-            yield
-        finally:
-            self._beside = kept
-
-    @property
-    def is_quiet(self) -> bool:
-        """Return True if no fault can strike now, as in a golden run."""
-        return not self.scheduled and self._beside is None
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Return True if a fault raised this exception, or one that it was raised ``from``."""

@@ -21,6 +21,7 @@ from ..core.recording import recorded_by
 from ..core.records import Attempt, Gradients, Preemption, Record, tell, too_many_ended
 from ..core.schedule import Schedule
 from ..engine import randomness
+from ..engine.beside_process import beside_process
 from ..engine.continuous_faults import activate_continuous_faults
 from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
@@ -168,7 +169,7 @@ class IsolatedSupervisor:
     ) -> tuple[ProcessResult, RemoteState]:
         """Run one attempt in a process, and return its result and its messages."""
         controller = self._controller
-        with controller.beside_process(), controller.without_faults():
+        with beside_process(controller), controller.without_faults():
             order = _Order(
                 payload=self._given,
                 schedule=_pickle(

@@ -23,6 +23,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from ...core.network import NETWORK, Exchange, Failure, Outage
 from ...core.sites import Key, site
+from ...engine.beside_process import is_quiet, visit_beside
 from ...engine.controller import Controller
 from ...engine.gate import pause
 from ...engine.patching import Patches
@@ -162,8 +163,8 @@ class Network:
         attributes = {"url": exchange.url, "zone": exchange.zone, **attributes}
         for key, selection in self._keys:
             if selection is None or selection.holds(exchange):
-                exchange = self.controller.visit_beside(key, exchange, attributes)
-        if self.controller.is_quiet:
+                exchange = visit_beside(self.controller, key, exchange, attributes)
+        if is_quiet(self.controller):
             return exchange
         if exchange.outage is not None:
             self._outages[exchange.zone] = _Away(exchange, self.controller.clock.now())
