@@ -109,6 +109,34 @@ def test_composite_path_and_target_choose_members(family):
     assert [one.target for one, _ in family(target="a:b").members()] == ["a:b", "a:b"]
 
 
+def test_composite_target_leaves_out_what_strikes_files():
+    """A fault of tables takes file= or target=."""
+    members = [one for one, _ in create("bad_data", target="a:b").members()]
+    assert "missing_feature" in {one.name for one in members}
+    assert {one.target for one in members} == {"a:b"}
+    assert not any(getattr(one, "file", None) for one in members)
+
+
+def test_composite_passes_over_streams_at_a_plain_call(example):
+    """A fault that ends or repeats a stream has nothing to strike at a function's value."""
+    example.with_tests(
+        """
+def load():
+    return {"x": 1.0}
+
+def subject():
+    found = load()
+    if set(found) != {"x"} or found["x"] != 1.0:
+        raise ValueError(found)
+    return found
+
+@chaos.bad_data(target="test_it:load")
+def test_it(mlchaos):
+    mlchaos.pipeline(subject).assert_same_output()
+"""
+    ).run(passed=1)
+
+
 def test_composite_exclude_leaves_a_fault_out(family):
     """A name that it does not know is refused, with the ones that it knows."""
     assert [one.name for one, _ in family(exclude="second").members()] == ["first"]

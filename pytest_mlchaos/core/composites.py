@@ -131,7 +131,7 @@ class CompositeFault(Fault):
             name = "path" if "path" in names else "file" if "file" in names else None
             if name is not None and (name == "path" or "file" in tried or self.target is None):
                 found[name] = self.path
-        if self.target is not None and not found and "target" in names:
+        if self.target is not None and not found and "target" in names and "file" not in tried:
             found["target"] = self.target
         return found
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeAlias
 
-from ..errors import FaultError
+from ..errors import FaultError, PayloadMismatch
 from .interrupts import Uninterruptible, deferred
 
 __all__ = [
@@ -196,7 +196,7 @@ class Visit:
         A fault can take the next items out of it, or insert some.
         """
         if self.source is None:
-            raise FaultError(
+            raise PayloadMismatch(
                 f"the site {self.site!r} is not a stream: a fault cannot drop, repeat or reorder "
                 f"what passes there"
             )
