@@ -37,7 +37,8 @@ class BadStorage(CompositeFault):
 
     Imitates: a failing disk, a full volume, an object store that throttles or times out.
 
-    Fidelity: that of each fault that it tries.
+    Fidelity: damage that a sound client cannot notice is not tried, for example a bit that flips on
+    the way. Declare ``corrupt_bytes`` for that.
 
     Example: @chaos.bad_storage
     """

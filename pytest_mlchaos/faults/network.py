@@ -401,7 +401,6 @@ class CorruptBytes(NetworkFault):
     """
 
     random = True
-    member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 80}
     after: Any = 0.5
     count: int = 1
 
