@@ -391,11 +391,19 @@ def transparency(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def corpus(session: nox.Session) -> None:
-    """Run the corpus: known-good and known-bad training programs with expected verdicts.
+    """Run the corpus: known-good and known-bad programs and pipelines with expected verdicts.
 
-    ``-- [--current] [--against-exhaustive] [FOLDER ...] [NAME ...]``.
+    ``-- [--current] [--against-exhaustive] [FOLDER ...] [NAME ...]`` chooses training programs.
     """
     session.run("python", "corpus/judge.py", *session.posargs)
+    if not session.posargs:
+        session.run("python", "corpus/judge_data.py")
+
+
+@nox.session(python="3.11")
+def corpus_data(session: nox.Session) -> None:
+    """Run the pipelines of the corpus under bad_data and bad_storage: ``-- [NAME ...]``."""
+    session.run("python", "corpus/judge_data.py", *session.posargs)
 
 
 @nox.session(python="3.11")

@@ -1,0 +1,25 @@
+"""joblib: the sum of a file that is cached between runs."""
+
+import hashlib
+import json
+
+import joblib
+
+
+def prepare(workdir):
+    (workdir / "sales.json").write_text(json.dumps([1, 2, 3]))
+
+
+def put_new_day(workdir):
+    (workdir / "sales.json").write_text(json.dumps([1, 2, 3, 40]))
+
+
+def total(path, key):
+    return sum(json.loads(path.read_text()))
+
+
+def pipeline(workdir):
+    cached = joblib.Memory(workdir / ".cache", verbose=0).cache(total)
+    path = workdir / "sales.json"
+    key = path.name
+    return cached(path, key)
