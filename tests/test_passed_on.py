@@ -67,6 +67,17 @@ def test_columns_that_the_fault_renamed_or_removed_are_passed_on():
     assert names(gone, BEFORE) == []
 
 
+def test_a_different_order_or_type_of_columns_is_passed_on():
+    """The values are equal."""
+    order = [{"w": row["w"], "v": row["v"], "id": row["id"]} for row in BEFORE]
+    pd = pytest.importorskip("pandas")
+    frames = pd.DataFrame(order), pd.DataFrame(BEFORE)
+    assert names(*frames, ((BEFORE, order),)) == ["w", "v", "id"]
+    assert names(*frames, ((BEFORE, AFTER),)) == []
+    floats = [{**row, "w": float(row["w"])} for row in BEFORE]
+    assert names(pd.DataFrame(floats), pd.DataFrame(BEFORE), ((BEFORE, floats),)) == ["w"]
+
+
 def test_repeated_rows_are_passed_on():
     """The whole columns equal those of the struck table."""
     more = [*BEFORE, BEFORE[2]]

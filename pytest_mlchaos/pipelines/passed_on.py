@@ -159,7 +159,11 @@ class _Explanation:
         found = []
         for name, values in actual.items():
             expected = golden.get(name)
-            if expected is not None and self._equal(values, expected):
+            if (
+                expected is not None
+                and _type(values) is _type(expected)
+                and self._equal(values, expected)
+            ):
                 continue
             if not self._is_struck(name, values, expected, before, after):
                 return None
@@ -170,6 +174,9 @@ class _Explanation:
                 if not gone:
                     return None
                 found.append(name)
+        if not found:
+            orders = list(actual) == list(after) and list(golden) == list(before)
+            return list(actual) if orders and list(actual) != list(golden) else None
         return found
 
     def _is_struck(
@@ -308,6 +315,11 @@ def _plain(value: Any) -> Any:
         return None if value is None or value != value else value
     except (TypeError, ValueError):  # pandas' NA has no truth value
         return None
+
+
+def _type(values: list[Any]) -> Any:
+    """Return the type of the values, which a fault may change without changing them."""
+    return next((type(one) for one in map(_plain, values) if one is not None), None)
 
 
 def _key(value: Any) -> Any:
