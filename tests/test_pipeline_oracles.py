@@ -286,3 +286,68 @@ def test_computed(mlchaos): mlchaos.run(patient, 2).assert_calls("test_it" + ":S
         "which is never called, also not without faults",
         "BadArgument: assert_calls: target must be a text in the test function",
     )
+
+
+def test_databases_are_compared_by_their_rows_and_restorations_are_timed(example):
+    """Bytes and the order of rows do not count; a lost row does, and so does the time to a right
+    output.
+    """
+    outcome = cases(
+        example,
+        """
+import sqlite3
+def store(folder, lose):
+    base = sqlite3.connect(folder / "out.db")
+    base.execute("pragma journal_mode=wal")
+    base.execute("create table if not exists t (id)")
+    late = []
+    for number in range(3):
+        try: lookup(number); base.execute("insert into t values (?)", (number,)); base.commit()
+        except ConnectionError: late.append(number)
+    base.executemany("insert into t values (?)", [(number,) for number in late if not lose])
+    base.commit(); base.close()
+@pytest.mark.parametrize("lose", [False, True])
+@fails(1)
+def test_rows(mlchaos, tmp_path, lose): mlchaos.pipeline(store, tmp_path, lose).assert_same_output()
+def patient(wait, attempts=4):
+    for attempt in range(attempts):
+        try: return lookup(1)
+        except ConnectionError: time.sleep(wait)
+    return 0.0
+@pytest.mark.parametrize("wait", [30, 90])
+@fails(range(2))
+def test_inside_a_call(mlchaos, wait):
+    run = mlchaos.pipeline(patient, wait)
+    assert wait <= run.recovery_time < wait + 1
+    run.assert_restored(within="1m")
+@pytest.mark.parametrize("wait", [30, 90])
+@fails(0)
+def test_in_the_next_call(mlchaos, wait):
+    run = mlchaos.pipeline(lambda: lookup(1))
+    assert run.recovery_time is None
+    time.sleep(wait)
+    again = run.again()
+    again.assert_restored(within="1m")
+    assert 30 <= again.recovery_time < 31
+@fails(0)
+def test_by_itself(mlchaos):
+    run = mlchaos.pipeline(lambda: lookup(1))
+    run.assert_restored(within=1)
+    assert run.recovery_time < 1
+KEPT = {}
+def poisoned():
+    if "x" not in KEPT:
+        try: KEPT["x"] = lookup(1)
+        except ConnectionError: KEPT["x"] = 0.0
+    return KEPT["x"]
+@fails(0)
+def test_never(mlchaos): mlchaos.pipeline(poisoned).assert_restored(within="1h")
+""",
+    ).run(passed=4, failed=4)
+    outcome.has(
+        "SilentlyDifferent",
+        "out.db: table 't': 2 rows instead of 3 rows",
+        "NotRecovered: the first right output came 1 min 30 s after the end of the fault, more than "
+        "60 s",
+        "NotRecovered: the output is not right after the fault has ended",
+    )

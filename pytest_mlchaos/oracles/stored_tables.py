@@ -12,16 +12,26 @@ import csv
 import dataclasses
 import functools
 import gzip
+import hashlib
 import io
 import json
 import lzma
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LINES", "StoredTable", "format_of", "is_store_metadata", "read_tables"]
+__all__ = [
+    "LINES",
+    "StoredTable",
+    "database_tables",
+    "format_of",
+    "is_database_log",
+    "is_store_metadata",
+    "read_tables",
+]
 
 LINES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt")
 """Suffixes of files whose records are lines."""
@@ -32,6 +42,14 @@ COMPRESSED: Mapping[str, Callable[..., Any]] = {
 }
 STORE_METADATA = frozenset({".zarray", ".zgroup", ".zattrs", ".zmetadata"})
 """Names that are part of a store, although they begin with a dot."""
+DATABASES = {"sqlite": "sqlite3", "duckdb": "duckdb"}
+"""The formats of databases, with the module of each."""
+LOGS = ("-wal", "-journal", "-shm", ".wal")
+"""What is added to the name of a database for its logs."""
+MAX_DATABASE = 1 << 26
+"""Larger databases are compared by their bytes."""
+MAX_KNOWN = 100
+_known: dict[tuple[Any, ...], Mapping[str, tuple[int, bytes]]] = {}
 _MAGIC = (
     (b"PAR1", "parquet"),
     (b"ARROW1", "arrow"),
@@ -63,6 +81,8 @@ class StoredTable:
     rows: int
     unit: str = "row"
     column: Callable[[str], Sequence[Any] | None] = lambda name: None
+    digest: Callable[[], bytes] = bytes
+    """Return a digest of the content, for tables of databases."""
 
 
 def is_store_metadata(name: str) -> bool:
@@ -270,10 +290,50 @@ def _tar(path: Path) -> Iterator[StoredTable]:
 def copy_of_database(path: Path) -> Iterator[Path]:
     """Copy a database with its write-ahead log, because reading in place may change both."""
     with tempfile.TemporaryDirectory(prefix="mlchaos-") as folder:
-        for file in path.parent.glob(f"{path.name}*"):
-            if file.name in (path.name, *(path.name + end for end in ("-wal", "-journal", ".wal"))):
-                shutil.copyfile(file, Path(folder, file.name))
+        for name in (path.name, *(path.name + ending for ending in LOGS)):
+            if (file := path.with_name(name)).is_file():
+                shutil.copyfile(file, Path(folder, name))
         yield Path(folder, path.name)
+
+
+def is_database_log(path: Path) -> bool:
+    """Return True if a file is the log of a database beside it, which is read with it."""
+    for ending in LOGS:
+        base = path.with_name(path.name.removesuffix(ending))
+        if base != path and base.is_file():
+            return format_of(base) in DATABASES
+    return False
+
+
+def database_tables(path: Path, digest: bytes) -> Mapping[str, tuple[int, bytes]] | None:
+    """Return the tables of a database, each with its number of rows and a digest of them.
+
+    The order of the rows does not count. Return None for any other file, and for a database that
+    cannot be read.
+
+    Args:
+        path: The file.
+        digest: A digest of its bytes. Equal files are read once.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not (head.startswith(b"SQLite format 3\0") or head[8:12] == b"DUCK"):
+        return None
+    kind = format_of(path)
+    if kind is None or DATABASES[kind] not in sys.modules or path.stat().st_size > MAX_DATABASE:
+        return None
+    logs = tuple(log.read_bytes() for ending in LOGS if (log := Path(f"{path}{ending}")).is_file())
+    key = (str(path), digest, *(hashlib.blake2b(log).digest() for log in logs))
+    if key not in _known:
+        try:
+            found = _READERS[kind](path)
+            tables = {table.name: (table.rows, table.digest()) for table in found}
+        except Exception:  # noqa: BLE001  # a damaged database is compared by its bytes
+            return None
+        if len(_known) > MAX_KNOWN:
+            _known.clear()
+        _known[key] = tables
+    return _known[key]
 
 
 def _sqlite(path: Path) -> Iterator[StoredTable]:
@@ -309,6 +369,7 @@ def _sql_table(name: str, cursor: Any) -> StoredTable:
         len(rows),
         "row",
         lambda key: [row[names.index(key)] for row in rows] if key in names else None,
+        lambda: hashlib.blake2b(repr((names, sorted(map(repr, rows)))).encode()).digest(),
     )
 
 

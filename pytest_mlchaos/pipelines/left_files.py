@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator
 
+from ..core.privacy import key_text
 from ..core.records import FileState, Output
 from ..oracles.stored_tables import LINES, is_store_metadata
 
@@ -65,8 +66,22 @@ def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
 
 def describe_difference(path: str, found: FileState, wanted: FileState) -> str:
     """Return the difference of two files in words."""
+    if found.tables is not None and wanted.tables is not None:
+        names = list({**wanted.tables, **found.tables})
+        for place, name in enumerate(names):
+            has, wants = found.tables.get(name), wanted.tables.get(name)
+            if has != wants:
+                table = key_text(name, place, len(names), noun="table")
+                return f"table {table}: {_difference_of_tables(has, wants)}"
     one, other = size_of(path, found), size_of(path, wanted)
     return f"{one} instead of {other}" if one != other else f"different content ({one} in both)"
+
+
+def _difference_of_tables(found: tuple[int, bytes] | None, wanted: tuple[int, bytes] | None) -> str:
+    if found is None or wanted is None:
+        return "missing" if found is None else "not expected"
+    one, other = (f"{rows} row{'' if rows == 1 else 's'}" for rows, _ in (found, wanted))
+    return f"{one} instead of {other}" if one != other else f"different rows ({one} in both)"
 
 
 def size_of(path: str, state: FileState) -> str:

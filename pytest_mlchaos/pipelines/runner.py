@@ -114,7 +114,7 @@ class Pipeline(Supervisor):
                     before = self._disk.contents(self._sizes)
             looked = None if look is None else look(value)
             output = self._output(value, None, before, (), start, history, looked)
-            return dataclasses.replace(output, calls=self._controller.calls())
+            return dataclasses.replace(output, calls=self._controller.calls(), fault_ended=None)
 
     def repeat(self, *, faults: bool = True) -> tuple[Mapping[str, list[str]], int]:
         """Repeat the first call in a copy of its directories, and drop its output.

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.records import Output
 from ..core.validation import (
-    CALLABLE,
     FLAG,
     PATTERNS,
     TOLERANCE,
     Rule,
     check_arguments,
+    format_seconds,
     format_value,
-    optional,
+    parse_duration,
 )
 from ..errors import (
     BadArgument,
@@ -37,9 +35,8 @@ from ..errors import (
     Verdict,
 )
 from ..oracles.record_keys import KeyFunction, compare_keys, keys_in
-from ..runs.verdicts import Run
 from .amounts import amount_text, count_rows, stored_keys, value_amounts
-from .calls import Calls, Step
+from .called import CalledPipeline
 from .left_files import judged_files, left_behind, left_out, left_over
 from .outputs import (
     UNFINISHED,
@@ -47,17 +44,11 @@ from .outputs import (
     is_output_of,
     names_of,
     output_difference,
-    tells_apart,
 )
 from .passed_on import check_accepted, describe_passed_on, is_right_elsewhere, passed_on
 
 __all__ = ["PipelineRun"]
 
-CACHES = ("*[Cc]ache*",)
-"""File and directory names of caches.
-
-A cache may hold more than a fresh run puts there, if the input has changed.
-"""
 SHOWN_FILES = 5
 REPETITIONS = 2
 """What the first repetition leaves may be a cache. What each leaves is a leak."""
@@ -67,7 +58,7 @@ KEY = Rule(
 )
 
 
-class PipelineRun(Run):
+class PipelineRun(CalledPipeline):
     """The result of a pipeline that was called once, and never restarted.
 
     It has the other attributes and judgements of a ``Run``. Its files are those below ``tmp_path``
@@ -78,80 +69,6 @@ class PipelineRun(Run):
         error: The exception that it raised, or None. A simulated crash counts as raised, with the
             files as the death found them.
     """
-
-    def __init__(
-        self,
-        output: Output,
-        calls: Calls,
-        steps: Sequence[Step],
-        *,
-        cleared: bool = False,
-    ) -> None:
-        super().__init__(output.record, None, self._look_at_golden_output)
-        self.error = output.error
-        self._output = output
-        self._calls, self._steps = calls, tuple(steps)
-        self._cleared = cleared
-        self._calls_made = output.calls
-        # The call before this one, on the same directories.
-        self._previous: PipelineRun | None = None
-        # The next call, if an assertion has made it already.
-        self._next: PipelineRun | None = None
-
-    def _about(self) -> str:
-        return f"<PipelineRun that {self.attempts[0].ended}, {len(self.faults)} faults>"
-
-    @functools.cached_property
-    def golden(self) -> PipelineRun:
-        """Return the same calls without faults, from the same start, in its own copy of the
-        directories.
-
-        If the input has changed, it is a fresh run on the new input.
-        """
-        return self._make_golden(self._fresh_steps)
-
-    @property
-    def _changed(self) -> bool:
-        return any(step is not None for step in self._steps)
-
-    @property
-    def _fresh_steps(self) -> tuple[Step, ...]:
-        """Return all changes of the input, and the calls since the last one."""
-        last = max((place for place, step in enumerate(self._steps) if step), default=-1)
-        return (*filter(None, self._steps), *self._steps[last + 1 :])
-
-    def _make_golden(self, steps: Sequence[Step]) -> PipelineRun:
-        return PipelineRun(self._calls.golden(steps), self._calls, steps)
-
-    def _look_at_golden_output(self, look: Callable[[Any], Any]) -> Any:
-        return self._calls.golden(self._fresh_steps, look).record.looked
-
-    @check_arguments("again", changed=optional(CALLABLE))
-    def again(self, *, changed: Callable[..., object] | None = None) -> PipelineRun:
-        """Make the same call once more, without faults, on the same directories and with the same
-        objects.
-
-        After a crash, the call is made as in a new process, with fresh copies of the objects. The
-        expected output is that of as many calls without faults, where a call that raised does not
-        count. An error does not count as success here. The assertions on this run fail.
-
-        Args:
-            changed: A function that changes the input before the call: a new day, or a correction
-                of an old one. It receives the pipeline's arguments, if it takes any. Then the
-                expected output is that of a fresh run: one call on the new input, with the initial
-                directories and empty caches. Files whose name says ``cache``, and files that an
-                earlier call has left and a fresh run does not write, are not judged.
-        """
-        made, self._next = self._next, None
-        if made is not None and changed is None:
-            return made
-        output = self._calls.again(isinstance(self.error, SimulatedCrash), changed)
-        before = (made or self)._steps if (made or self).error is None else self._steps[:-1]
-        steps = (*before, None) if changed is None else (*before, changed, None)
-        again = PipelineRun(output, self._calls, steps, cleared=True)
-        again._previous = self
-        again._handed = self._handed  # the second call has to recover from the faults of the first
-        return again
 
     @check_arguments("assert_same_output", rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS)
     def assert_same_output(
@@ -266,18 +183,6 @@ class PipelineRun(Run):
                 f"struck_values='passed_on')"
             )
 
-    def _difference(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
-        """Return the first difference from the golden run in words, or None."""
-        left = self._before_change._output.after if self._changed else {}
-        return output_difference(self._output, self.golden._output, rtol, atol, patterns, left)
-
-    @functools.cached_property
-    def _before_change(self) -> PipelineRun:
-        """Return the golden run on the input before its last change."""
-        last = max(place for place, step in enumerate(self._steps) if step)
-        changes = tuple(filter(None, self._steps[:last]))
-        return self._make_golden((*changes, None))
-
     def _tell_cause(self, patterns: tuple[str, ...]) -> str:
         """Say what the wrong output after a change is, and if a fault is needed for it."""
         told = ""
@@ -297,19 +202,6 @@ class PipelineRun(Run):
                 "result"
             )
         return told
-
-    def _first_difference(self, judgement: str, rtol: float, atol: float) -> str | None:
-        patterns = self._patterns(())
-        self._check_judged(patterns)
-        return self._difference(rtol, atol, patterns)
-
-    def _has_raised(self) -> bool:
-        if self.error is not None:
-            self._check_cleared()
-        return self.error is not None
-
-    def _check_noise(self, rtol: float, atol: float) -> None:
-        self._check_reproducible(rtol, atol, self._patterns(()))
 
     @check_arguments(
         "assert_idempotent", value=FLAG, rtol=TOLERANCE, atol=TOLERANCE, ignore=PATTERNS
@@ -400,21 +292,6 @@ class PipelineRun(Run):
             + f"{more}\n  it {run.attempts[0].ended}"
         )
 
-    def _look_without_faults(self, judgement: str) -> None:
-        """Note an assertion that has something to judge without any fault, too."""
-        handed = self._handed
-        if handed is not None:
-            handed.looked, handed.compared = True, judgement
-
-    def _call_next(self) -> PipelineRun:
-        """Make the next call for an assertion, unless one has made it already."""
-        if self._next is None:
-            self._next = self.again()
-        return self._next
-
-    def _patterns(self, ignore: str | Iterable[str]) -> tuple[str, ...]:
-        return (*all_patterns(ignore), *(CACHES if self._changed else ()))
-
     def _left_behind(self, patterns: tuple[str, ...]) -> Iterator[tuple[str, str, bool]]:
         return left_behind(self._output, self.golden._output, patterns)
 
@@ -432,16 +309,6 @@ class PipelineRun(Run):
             else []
         )
         return [*left, *before._left_before()]
-
-    def _compare_under_faults(self, judgement: str) -> None:
-        """Refuse a comparison that no fault can have influenced.
-
-        A pipeline that fails by itself is exempt, because its golden run reports the failure.
-        """
-        if self._changed:  # it is compared with a different run: one on the new input
-            self._look_without_faults(judgement)
-        elif self.error is None or not self._handed or not self._handed.quiet:
-            super()._compare_under_faults(judgement)
 
     @check_arguments("assert_complete", ignore=PATTERNS)
     def assert_complete(self, *, ignore: str | Iterable[str] = ()) -> None:
@@ -518,19 +385,6 @@ class PipelineRun(Run):
                 or {path: "a file that cannot be read"}
             )
 
-    def _check_unchanged(self, name: str, judgement: str) -> None:
-        """Refuse to read a file that a later call has changed."""
-        path = self._calls.find(name)
-        state = self._output.after[name]
-        if (
-            path is None
-            or hashlib.blake2b(path.read_bytes(), digest_size=len(state.digest)).digest()
-            != state.digest
-        ):
-            raise BadArgument(
-                f"{judgement}: {name} has changed since this call. Call {judgement} before again()"
-            )
-
     @check_arguments("assert_exactly_once", key=KEY, ignore=PATTERNS)
     def assert_exactly_once(self, *, key: KeyFunction, ignore: str | Iterable[str] = ()) -> None:
         """Raise ``NotExactlyOnce`` if a record was lost or written twice.
@@ -590,6 +444,38 @@ class PipelineRun(Run):
                     f"{self.attempts[0].ended}"
                 )
 
+    def assert_restored(self, *, within: float | str) -> None:
+        """Raise ``NotRecovered`` unless a right output came soon enough after the fault.
+
+        If neither this call nor an earlier one gave a right output, the pipeline is called once
+        more, without faults. The time counts from the end of the last fault, on the trial's clock.
+        So waits of the pipeline count, and those of the test before it calls ``again``.
+
+        Args:
+            within: The longest time: seconds, or ``"5m"``.
+
+        Raises:
+            NotRecovered: The output is not right, or it came too late.
+            BadArgument: A golden run returns None and changes no file.
+        """
+        limit = parse_duration(within, "assert_restored: within")
+        self._compare_under_faults("assert_restored")
+        self._check_judged(self._patterns(()))
+        run = self
+        if self.faults or self._previous is not None:
+            run = self if self.recovery_time is not None else self._call_next()
+        if not run._is_right() and run.recovery_time is None:
+            run._has_raised()
+            difference = run._difference(0.0, 0.0, run._patterns(()))
+            run._check_noise(0.0, 0.0)
+            raise NotRecovered(f"the output is not right after the fault has ended\n  {difference}")
+        seconds = run.recovery_time
+        if seconds is not None and seconds > limit:
+            raise NotRecovered(
+                f"the first right output came {format_seconds(seconds)} after the end of the "
+                f"fault, more than {format_seconds(limit)}"
+            )
+
     def assert_resources_released(self) -> None:
         """Raise ``NotReleased`` if each call under these faults leaves something open.
 
@@ -633,40 +519,3 @@ class PipelineRun(Run):
             + "\n  ".join(lines)
             + f"\n  it {self.attempts[0].ended}"
         )
-
-    def _entry(self, key: str | int | None, whose: str) -> Any:
-        if self.error is not None:
-            raise Incomplete(
-                f"the pipeline {self.attempts[0].ended}, so it returned no values to judge"
-            )
-        return super()._entry(key, whose)
-
-    def _check_judged(self, patterns: tuple[str, ...]) -> None:
-        golden = self.golden._output
-        if golden.record.kept is None and judged_files(golden, patterns) == judged_files(
-            golden, patterns, before=True
-        ):
-            raise BadArgument(
-                "there is nothing to judge: the golden run returned None and changed no file below "
-                "the test's own directories. "
-                "Return the output, or let the pipeline write below tmp_path"
-            )
-        if self._changed and not tells_apart(golden, self._before_change._output, patterns):
-            raise BadArgument(
-                "again: changed must change the output: a fresh run on the new input gives the "
-                "same output as before the change, so a stale result cannot show"
-            )
-
-    def _check_cleared(self) -> None:
-        if self._cleared:
-            raise NotRecovered(
-                f"no fault strikes any more, but the pipeline still {self.attempts[0].ended}"
-            ) from self.error
-
-    def _check_reproducible(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> None:
-        second = self._calls.golden(self._fresh_steps)
-        if difference := output_difference(second, self.golden._output, rtol, atol, patterns):
-            raise NonDeterministicSubject(
-                f"two runs of the pipeline without faults differ: {difference}. Fix its seeds, set "
-                f"rtol=, or leave a file out with ignore="
-            )

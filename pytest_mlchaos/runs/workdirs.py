@@ -23,6 +23,7 @@ from ..core.interrupts import deferred, uninterruptible
 from ..core.records import FileState
 from ..engine.controller import current
 from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
+from ..oracles.stored_tables import database_tables, is_database_log
 from .inputs import FRAMEWORK, is_filled
 
 __all__ = ["WorkDirs", "paths_in"]
@@ -272,7 +273,11 @@ def _files(root: Path) -> Iterator[Path]:
         yield root
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith(GOLDEN_COPY_PREFIX))
-        yield from (path for name in sorted(files) if (path := Path(folder, name)).is_file())
+        yield from (
+            path
+            for name in sorted(files)
+            if (path := Path(folder, name)).is_file() and not is_database_log(path)
+        )
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -298,7 +303,9 @@ def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
         path.read_bytes() if BLOCK_BYTES >= size != len(last) else last,
         complete=size <= BLOCK_BYTES,
     )
-    return FileState(size, lines, digest.digest(), closed, beginnings)
+    tables = database_tables(path, digest.digest())
+    closed = closed if tables is None else True
+    return FileState(size, lines, digest.digest(), closed, beginnings, tables)
 
 
 def _is_closed(content: bytes, *, complete: bool) -> bool | None:
