@@ -12,7 +12,7 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from .error_origin import comes_from
 from .forks import Forks
 from .gate import Gate
 from .injector import Injector
-from .nesting import SubjectOf
+from .nesting import SubjectState
 from .process_state import NOTICES
 from .remote_state import RemoteState, merge_into
 from .subjects import SubjectListener
@@ -75,7 +75,7 @@ def _strikes_in_children(scheduled: ScheduledFault) -> bool:
     return not scheduled.fault.ends_process and not scheduled.fault.continuous
 
 
-class Controller:
+class Controller(SubjectState):
     """Count visits, apply faults that are due, and keep the journal.
 
     Sites call ``visit`` or ``begin``.
@@ -96,9 +96,7 @@ class Controller:
     # True once the test serves an app. Then each later visit may belong to a request.
     serves = False
     by_composite = False  # True if a composite fault declares the schedule
-    inside = ""  # the entry point whose subject is running
     fault_ended: float | None = None  # the end of the last strike, on the trial's clock
-    _quiet = 0  # the number of open golden runs
     # Of each visit in this process, for example its rank in a world.
     attributes: Mapping[str, Any] = NO_ATTRIBUTES
 
@@ -149,8 +147,6 @@ class Controller:
         self.preempted: Any = None
         self.signalled: str | None = None  # the site at which a signal handler is running
         self.roots: tuple[Path, ...] = ()  # the work directories of a supervised subject
-        # Number of open attempts: a crash closes only contexts that were opened inside one.
-        self.supervised = 0
         # By oracle: True if it has found anything to judge.
         self.judgements: dict[str, bool] = {}
         self.handlers = {
@@ -174,7 +170,7 @@ class Controller:
         """Set the lists of functions that are called when something happens in the trial."""
         # Called when the fixtures are torn down, before the next trial.
         self.forget: list[Callable[[], None]] = []
-        self.on_change: list[Callable[[], None]] = []  # the subject starts or stops running
+        self.on_change = []
         self._on_crash: list[Callable[[], None]] = []
         self.subject_listeners: list[SubjectListener] = []
 
@@ -389,23 +385,6 @@ class Controller:
         finally:
             self._on_crash.remove(freeze)
 
-    @property
-    def is_running(self) -> bool:
-        """Return True while code runs in which faults may strike: the test's body, or the subject
-        of a run.
-        """
-        return not self._quiet and (not self.inside or self.supervised > 0)
-
-    @property
-    def in_set_up(self) -> bool:
-        """Return True while the test's own body runs, outside of any subject."""
-        return not self.inside and not self.supervised and not self.serves
-
-    def changed(self) -> None:
-        """Announce that the subject has started or stopped running."""
-        for call in self.on_change:
-            call()
-
     def is_due_later(self, key: Key) -> bool:
         """Return True if a fault is due at a later visit of this key."""
         counter = self._counters.get(key)
@@ -422,16 +401,6 @@ class Controller:
             self.supervised -= 1
             self.changed()
             self.end_process()
-
-    def subject_of(self, caller: str, *, within: Container[str] = ()) -> SubjectOf:
-        """Return a context manager that refuses another run while the subject of this one runs.
-
-        Args:
-            caller: The entry point that starts this run.
-            within: The entry points whose subjects may start such a run, because no fault strikes
-                in them.
-        """
-        return SubjectOf(self, caller, within)
 
     @uninterruptible
     def without_faults(self) -> Iterator[None]:

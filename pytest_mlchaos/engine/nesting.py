@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container
 
-from ..errors import BadArgument
+from ..errors import BadArgument, MlchaosError
 
-if TYPE_CHECKING:
-    from .controller import Controller
-
-__all__ = ["SubjectOf"]
+__all__ = ["SubjectOf", "SubjectState"]
 
 
 class SubjectOf:
@@ -23,7 +19,7 @@ class SubjectOf:
         outer: The entry point whose subject makes the call. Empty if the test's body makes it.
     """
 
-    def __init__(self, controller: Controller, caller: str, within: Container[str]) -> None:
+    def __init__(self, controller: SubjectState, caller: str, within: Container[str]) -> None:
         self._controller = controller
         self._caller = caller
         self._within = within
@@ -46,3 +42,50 @@ class SubjectOf:
     def __exit__(self, *_: object) -> None:
         self._controller.inside = self.outer
         self._controller.changed()
+
+
+class SubjectState:
+    """What a trial knows about the subject that is running.
+
+    Attributes:
+        inside: The entry point whose subject is running. Empty in the test's own body.
+        supervised: The number of open attempts. A crash closes only contexts that were opened
+            inside one.
+        serves: True once the test serves an app. Then each later visit may belong to a request.
+        on_change: Functions that are called when the subject starts or stops running.
+        broken: The first mistake of a fault or of the test.
+    """
+
+    inside = ""
+    supervised = 0
+    serves = False
+    _quiet = 0  # the number of open golden runs
+    on_change: list[Callable[[], None]]
+    broken: MlchaosError | None
+
+    @property
+    def is_running(self) -> bool:
+        """Return True while code runs in which faults may strike: the test's body, or the subject
+        of a run.
+        """
+        return not self._quiet and (not self.inside or self.supervised > 0)
+
+    @property
+    def in_set_up(self) -> bool:
+        """Return True while the test's own body runs, outside of any subject."""
+        return not self.inside and not self.supervised and not self.serves
+
+    def changed(self) -> None:
+        """Announce that the subject has started or stopped running."""
+        for call in self.on_change:
+            call()
+
+    def subject_of(self, caller: str, *, within: Container[str] = ()) -> SubjectOf:
+        """Return a context manager that refuses another run while the subject of this one runs.
+
+        Args:
+            caller: The entry point that starts this run.
+            within: The entry points whose subjects may start such a run, because no fault strikes
+                in them.
+        """
+        return SubjectOf(self, caller, within)
