@@ -263,3 +263,18 @@ def test_proxy_at_a_port_in_use_says_so(server):
     port = urlsplit(server.url).port
     with armed() as controller, pytest.raises(BadArgument, match=f"{port} is in use"):
         proxied(controller, server.url, port=port)
+
+
+def test_proxy_of_http_passes_what_is_not_http(echo):
+    """A changed protocol, and bytes that were never HTTP, arrive as they are."""
+    with armed(create("refused", at=9)) as controller:
+        host, port = proxied(controller, echo, protocol="http").split(":")
+        upgraded = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+        for first in (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", upgraded, b"\x00\x01\r\n\r\n"):
+            with socket.create_connection((host, int(port)), 5) as client:
+                for part in (first, b"\x81\x05hello"):
+                    client.sendall(part)
+                    got = b""
+                    while len(got) < len(part):
+                        got += client.recv(100)
+                    assert got == part

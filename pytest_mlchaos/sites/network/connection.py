@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -20,6 +21,7 @@ __all__ = ["Connection"]
 BLOCK_BYTES = 1 << 18
 PACED_SHARE = 0.05
 """The share of a second's bytes that pass at once at a limited bandwidth."""
+GREETING_SECONDS = 0.5
 RELAY_BLOCK_BYTES = 1 << 20
 BUFFER_BYTES = 4 << 20
 """The size of the kernel's buffers. Larger ones mean fewer changes between threads."""
@@ -44,6 +46,7 @@ class Connection:
         self._over = False  # nothing more is passed on
         self._asked = False  # the client has sent something since the last answer
         self._answers = 0
+        self._is_tunnel = False  # the client has changed to a different protocol
         self._waiting: deque[tuple[Exchange, str]] = deque()
         self._threads: list[threading.Thread] = []
 
@@ -131,7 +134,8 @@ class Connection:
             self._drain()
             return
         if exchange.failure == "reset":
-            self._client.recv(1, socket.MSG_PEEK)  # so that the client has sent its request
+            # So that the client has sent its request, unless it waits for a greeting.
+            select.select([self._client], [], [], GREETING_SECONDS)
             self.reset()
             return
         try:
@@ -186,6 +190,9 @@ class Connection:
         messages, requests = Messages(body), 0
         exchange, flow = self._exchange, Flow(self._exchange, None, upload=True)
         while data := self._client.recv(BLOCK_BYTES):
+            if self._is_tunnel:
+                server.sendall(data)
+                continue
             for kind, part in messages.feed(data):
                 if kind == "head":
                     head = heads.pop()
@@ -242,9 +249,10 @@ class Connection:
 
         def body(head: Head) -> Body:
             answer.begin(head, self._waiting)
+            self._is_tunnel = head.status == 101
             return answer.body
 
-        messages = Messages(body)
+        messages = Messages(body, b"HTTP/")
         while data := server.recv(BLOCK_BYTES):
             for segment in messages.feed(data):
                 self._pass_answer(answer, segment)

@@ -76,7 +76,7 @@ def _framed(headers: Mapping[str, str]) -> Body | None:
 
 def request_body(head: Head) -> Body:
     """Return the form of the body of a request."""
-    if head.method == "CONNECT":
+    if head.method in ("CONNECT", "PRI"):  # a tunnel, or HTTP/2
         return Body("close")
     return _framed(head.headers) or Body("none")
 
@@ -95,10 +95,13 @@ class Messages:
 
     Args:
         body: A function that returns the form of the body after a head.
+        start: The bytes with which a head begins, at most five. Without them, a letter. What begins
+            differently is not HTTP/1, and passes as it is.
     """
 
-    def __init__(self, body: Callable[[Head], Body]) -> None:
+    def __init__(self, body: Callable[[Head], Body], start: bytes = b"") -> None:
         self._body = body
+        self._start = start
         self._kept = bytearray()
         self._state = "head"
         self._left = 0
@@ -146,14 +149,19 @@ class Messages:
         seen = max(0, len(self._kept) - 3)
         self._kept += data
         place = self._kept.find(end, seen)
+        is_other = self._state == "head" and not self._can_begin(bytes(self._kept[:5]))
+        if is_other or (place < 0 and len(self._kept) > MAX_HEAD_BYTES):
+            self._state = "close"  # this is not HTTP
+            kept, self._kept = bytes(self._kept), bytearray()
+            return None, kept
         if place < 0:
-            if len(self._kept) > MAX_HEAD_BYTES:
-                self._state = "close"  # this is not HTTP
-                kept, self._kept = bytes(self._kept), bytearray()
-                return None, kept
             return None, b""
         kept, self._kept = bytes(self._kept), bytearray()
         return kept[: place + len(end)], kept[place + len(end) :]
+
+    def _can_begin(self, begun: bytes) -> bool:
+        """Return True if a head can begin with these bytes."""
+        return self._start.startswith(begun) if self._start else begun[:1].isalpha()
 
     def _framing(self, line: bytes) -> Iterator[Segment]:
         if self._state == "head":
