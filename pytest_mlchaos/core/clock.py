@@ -12,6 +12,9 @@ from contextvars import ContextVar
 from time import monotonic, sleep
 from typing import ClassVar, Protocol
 
+from ..errors import BadArgument
+from .validation import parse_duration
+
 __all__ = ["Clock", "RealClock", "VirtualClock"]
 
 _waited_until: ContextVar[float] = ContextVar("mlchaos_waited_until", default=0.0)
@@ -43,6 +46,10 @@ class Clock(Protocol):
         """Return the seconds that the event loop must wait for a delay in a coroutine."""
         ...
 
+    def advance(self, duration: float | str) -> None:
+        """Let a duration pass at once, such as ``"5m"``."""
+        ...
+
     def become_real(self, reason: str) -> None:
         """Let time pass by itself from now on."""
         ...
@@ -72,6 +79,12 @@ class RealClock:
         """Return the whole delay."""
         return seconds
 
+    def advance(self, duration: float | str) -> None:
+        """Refuse: real time cannot jump."""
+        raise BadArgument(
+            'clock.advance failed: the clock must be virtual, got clock="real". Remove that setting'
+        )
+
     def become_real(self, reason: str) -> None:
         """Do nothing: it is real already."""
 
@@ -85,9 +98,9 @@ class VirtualClock:
 
     Time passes only if code waits.
 
-    It governs the thread that made it. Other threads run in real time. If one of them takes part in
-    the test, this thread changes to real time too (``become_real``), and the clock continues from
-    its value.
+    It governs the thread that made it, and the threads that this one starts (``members``). Others
+    run in real time. If one of these takes part in the test, all threads change to real time
+    (``become_real``), and the clock continues from its value.
     """
 
     furthest: ClassVar[float] = 0.0
@@ -98,6 +111,10 @@ class VirtualClock:
         self.on_sleep: Callable[[], None] = lambda: None
         """A function that is called before code in the governed thread lets time pass."""
         self._thread = threading.get_ident()
+        self.members: set[int] = set()
+        """The other threads that the clock governs."""
+        self.sleep_with_others: Callable[[float], None] | None = None
+        """A function that lets time pass for one of several threads."""
         self._passed = 0.0
         self.wall_shift = 0.0
         """The seconds by which the displayed time of day is shifted."""
@@ -110,8 +127,12 @@ class VirtualClock:
 
     @property
     def is_mine(self) -> bool:
-        """Return True in the thread that made the clock."""
-        return threading.get_ident() == self._thread
+        """Return True in the threads that the clock governs."""
+        return self.includes(threading.get_ident())
+
+    def includes(self, ident: int | None) -> bool:
+        """Return True if the clock governs the thread with this identifier."""
+        return ident == self._thread or ident in self.members
 
     @property
     def is_real(self) -> bool:
@@ -142,6 +163,23 @@ class VirtualClock:
             ring()
             seconds -= self._passed - before
         self._passed += seconds
+
+    def skip_to(self, moment: float) -> None:
+        """Let time jump to a moment, in seconds since the clock was made."""
+        self.skip(max(0.0, moment - self._passed))
+
+    def advance(self, duration: float | str) -> None:
+        """Let a duration pass at once, such as ``"5m"``, as if the calling code waited for it.
+
+        Deadlines of other threads and of tasks in it are met.
+        """
+        seconds = parse_duration(duration, "clock.advance: duration")
+        if not self.governs:
+            why = self.reason or "the calling thread is not part of the test"
+            raise BadArgument(
+                f"clock.advance failed: the clock must be virtual, but time is real, because {why}"
+            )
+        self.sleep(seconds)
 
     def set_alarm(self, seconds: float, ring: Callable[[], None]) -> Callable[[], None]:
         """Call ``ring()`` in the waiting thread when virtual time passes that moment.
@@ -181,6 +219,11 @@ class VirtualClock:
         """
         if not self.is_real and not self.is_mine:
             self.become_real(f"the thread {threading.current_thread().name} waits too")
+        if seconds and self.governs and self.members and self.sleep_with_others is not None:
+            if threading.get_ident() == self._thread:
+                self.on_sleep()
+            self.sleep_with_others(seconds)
+            return
         if seconds:
             self.check()
         if self.governs:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import platform
 import queue
 import sys
 import threading
 import types
+from collections.abc import Container
 from pathlib import Path
 from time import sleep  # the real one
 
 from .user_code import is_users
+
+with contextlib.suppress(ImportError):  # not on Windows
+    from time import clock_gettime_ns, pthread_getcpuclockid
 
 __all__ = [
     "TOOLS",
@@ -20,12 +25,16 @@ __all__ = [
     "WORLDS",
     "busy_reason",
     "is_alive",
+    "is_only_a_loop",
     "is_single_threaded",
     "is_waiting_on_child",
     "list_threads",
     "may_bring_something",
     "package_of",
     "runs_a_program",
+    "unknown_work",
+    "waking_reason",
+    "working_thread",
 ]
 
 _PACKAGE_NAME = __name__.partition(".")[0]
@@ -68,6 +77,8 @@ WORLDS: set[int] = set()
 They are children of a process of the plugin, but they run the subject's code.
 """
 _TASKS = Path("/proc/self/task")
+_FUTEX = {"x86_64": b"202", "aarch64": b"98"}.get(platform.machine(), b"unknown")
+"""The number of the system call in which a thread waits for a lock."""
 _WAITS = {
     "wait",
     "select",
@@ -92,6 +103,101 @@ _SELECTS = frozenset({"select", "poll"})
 def busy_reason() -> str:
     """Return the reason for real time if something else is working, or an empty text."""
     return _busy_process() or _busy_thread()
+
+
+def waking_reason(members: set[int], *, strict: bool) -> str:
+    """Return the reason why a thread outside virtual time may wake one of its threads, or "".
+
+    Args:
+        members: The threads in virtual time, which are looked at elsewhere.
+        strict: True if idle threads count that wait with a time limit, because some thread waits
+            for an event that they may cause.
+    """
+    found = _busy_process() or _busy_thread(members)
+    if found or not strict:
+        return found
+    frames = sys._current_frames()
+    others = [
+        thread
+        for thread in list_threads()
+        if thread.ident not in members
+        and thread.ident != threading.get_ident()
+        and not _is_of_tool(thread)
+        and thread.ident in frames
+    ]
+    awake = next((thread for thread in others if not _rests(frames[thread.ident or 0])), None)
+    return f"the thread {awake.name} may wake up" if awake is not None else ""
+
+
+def is_only_a_loop(thread: threading.Thread) -> bool:
+    """Return True for a thread of a tool, or one that only runs an event loop."""
+    return _is_idle(thread)
+
+
+def working_thread(threads: list[threading.Thread]) -> threading.Thread | None:
+    """Return a thread that can do something before a thread of this process wakes it, or None.
+
+    A thread cannot if it is idle in a wait of the standard library, or blocked in a lock. One that
+    only waits for the interpreter runs while this function sleeps.
+    """
+    if not threads:
+        return None
+    before = {thread: _processor_time(thread) for thread in threads}
+    sleep(WAKE_UP_SECONDS)
+    frames = sys._current_frames()
+    for thread in threads:
+        frame = frames.get(thread.ident or 0)
+        still = before[thread] is not None and before[thread] == _processor_time(thread)
+        task = thread.native_id
+        if not still or frame is None or task is None:
+            return thread
+        if not _sleeps_in_lock(task) and not (_rests(frame) and _state(_TASKS / str(task)) == b"S"):
+            return thread
+    return None
+
+
+def _processor_time(thread: threading.Thread) -> int | None:
+    try:
+        return clock_gettime_ns(pthread_getcpuclockid(thread.ident or 0))
+    except (NameError, OSError, OverflowError):
+        return None
+
+
+def _sleeps_in_lock(task: int) -> bool:
+    """Return True if the system shows that a thread sleeps until a lock is released."""
+    try:
+        where = (_TASKS / str(task) / "syscall").read_bytes()
+    except OSError:
+        return False
+    # The call's number and arguments. The fourth one points to a time limit.
+    call = where.split()
+    return len(call) > 4 and call[0] == _FUTEX and int(call[4], 16) == 0
+
+
+def unknown_work() -> str:
+    """Return the reason for real time if a thread without Python code may be at work, or "".
+
+    Such a thread is idle if it waits for a lock.
+    """
+    known = {thread.native_id for thread in list_threads()}
+    try:
+        tasks = [int(task.name) for task in _TASKS.iterdir()]
+    except OSError:
+        return "the threads of libraries cannot be seen on this system"
+    busy = sum(task not in known and not _sleeps_in_lock(task) for task in tasks)
+    return "a thread of a library is at work" if busy > _tools_without_objects() else ""
+
+
+def _tools_without_objects() -> int:
+    """Return the number of threads of tools that ``threading`` does not know (those of execnet)."""
+    known = {thread.ident for thread in list_threads()}
+    found = 0
+    for ident, frame in sys._current_frames().items():
+        outer: types.FrameType | None = frame if ident not in known else None
+        while outer is not None and package_of(outer) not in TOOLS:
+            outer = outer.f_back
+        found += outer is not None
+    return found
 
 
 def list_threads() -> list[threading.Thread]:
@@ -137,12 +243,14 @@ def _state(task: Path) -> bytes:
         return b"S"
 
 
-def _busy_thread() -> str:
+def _busy_thread(members: Container[int | None] = ()) -> str:
     """Return the reason for real time if a thread of this process is working, or an empty text."""
     others = [
         thread
         for thread in list_threads()
-        if thread.ident != threading.get_ident() and not _is_idle(thread)
+        if thread.ident != threading.get_ident()
+        and thread.ident not in members
+        and not _is_idle(thread)
     ]
     if not others:
         return ""
@@ -262,7 +370,8 @@ def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
     while outer is not None:
         packages.add(package_of(outer))
         outer = outer.f_back
-    of_a_tool = bool(packages & (TOOLS - {_PACKAGE_NAME}))
+    packages.discard(_PACKAGE_NAME)  # its wrappers only pass calls on
+    of_a_tool = bool(packages & TOOLS)
     return of_a_tool or (waits and (thread.daemon or packages <= sys.stdlib_module_names))
 
 

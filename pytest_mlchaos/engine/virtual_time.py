@@ -1,17 +1,18 @@
 """Provide virtual time for user code: ``time`` and asyncio's event loop.
 
-The functions below replace those of ``time``, under each name that a module has for them. Each
-replacement checks its caller: waits inside the standard library (for locks, queues, processes,
-sockets) are real, so these callers get real time. The duration of such a wait still advances the
-virtual clock. asyncio's loop jumps over its waits. Test tools always get real time.
+The functions below replace those of ``time`` and ``datetime.now``, under each name that a module has for them. Each
+replacement checks its caller: waits inside the standard library for processes and sockets are real,
+so these callers get real time. The duration of such a wait still advances the virtual clock. Waits
+for conditions (events, queues, futures) and asyncio's loop jump. Test tools always get real time.
 
-Time jumps only while nothing else is working. A busy thread or a child process makes time real from
-then on.
+Time jumps only while nothing else is working. The threads that the test starts wait on the same
+clock (``thread_waits.py``). A busy thread or a child process makes time real from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import multiprocessing.process
@@ -21,18 +22,23 @@ import sys
 import threading
 import time
 import types
+from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any
 
 from ..core.clock import VirtualClock
 from .activity import TOOLS, WAITING, busy_reason, package_of, runs_a_program
+from .datetimes import patch_datetime
 from .module_names import names
 from .patching import Patches
 from .stand_ins import unbound
+from .thread_waits import ThreadWaits
 
 __all__ = ["install", "installed_clock", "settle", "wall"]
 
-_REAL_TIME = WAITING | TOOLS
+_WAITS_OF_THREADS = frozenset({"threading", "queue", "concurrent"})
+"""Modules whose waits jump in the threads that a clock governs."""
+_REAL_TIME = (WAITING | TOOLS) - _WAITS_OF_THREADS
 _OTHER_LOOPS = frozenset({"trio", "curio", "gevent", "eventlet"})
 """Event loops that cannot jump. If one runs, time is real."""
 
@@ -49,6 +55,10 @@ _real: dict[str, Callable[..., Any]] = {
         "time_ns",
         "perf_counter",
         "perf_counter_ns",
+        "localtime",
+        "gmtime",
+        "ctime",
+        "strftime",
     )
 }
 
@@ -62,6 +72,8 @@ def _clock_of(caller: types.FrameType) -> VirtualClock | None:
     # A loop in a thread of its own runs in real time.
     if package == "asyncio":
         return clock if clock.is_mine else None
+    if package in _WAITS_OF_THREADS:
+        return clock if clock.is_mine and not _is_for_tools(caller) else None
     if package in _REAL_TIME:
         return None
     if package in _OTHER_LOOPS:
@@ -71,6 +83,21 @@ def _clock_of(caller: types.FrameType) -> VirtualClock | None:
         if loop is not None and not isinstance(loop, asyncio.BaseEventLoop):
             clock.become_real(f"the event loop {type(loop).__name__} waits for real")
     return clock if clock.is_real or clock.is_mine else None
+
+
+def _is_for_tools(frame: types.FrameType | None) -> bool:
+    """Return True if a tool called these functions of the standard library."""
+    while frame is not None and package_of(frame) in _WAITS_OF_THREADS:
+        frame = frame.f_back
+    if frame is None or frame.f_globals.get("__name__") == ThreadWaits.__module__:
+        return False  # the standard library runs the thread
+    return package_of(frame) in TOOLS
+
+
+def _wall_for(caller: types.FrameType) -> float | None:
+    """Return the virtual time of day for the calling code, or None for the real one."""
+    clock = _clock_of(caller)
+    return None if clock is None else _CLOCKS["time"](clock)
 
 
 def _sleep(seconds: float, /) -> None:
@@ -105,6 +132,25 @@ def _nanoseconds(name: str, shown: Callable[[VirtualClock], float]) -> Callable[
     return read
 
 
+def _of_now(name: str, place: int) -> Callable[..., Any]:
+    """Return the virtual form of a function that shows the time of day by default.
+
+    Args:
+        name: The name of the function in ``time``.
+        place: The index of the argument that is now if it is missing.
+    """
+    real = _real[name]
+
+    def show(*args: Any) -> Any:
+        if len(args) <= place or args[place] is None:
+            now = _wall_for(sys._getframe(1))
+            if now is not None:
+                args = (*args[:place], _real["localtime"](now) if place else now)
+        return real(*args)
+
+    return show
+
+
 _CLOCKS: dict[str, Callable[[VirtualClock], float]] = {
     "monotonic": lambda clock: clock.now(),
     "time": lambda clock: _wall + clock.passed() + clock.wall_shift,
@@ -114,6 +160,8 @@ _VIRTUAL: dict[str, Callable[..., Any]] = {
     "sleep": _sleep,
     **{name: _seconds(name, shown) for name, shown in _CLOCKS.items()},
     **{f"{name}_ns": _nanoseconds(f"{name}_ns", shown) for name, shown in _CLOCKS.items()},
+    **{name: _of_now(name, 0) for name in ("localtime", "gmtime", "ctime")},
+    "strftime": _of_now("strftime", 1),
 }
 _VIRTUAL = {
     name: unbound(functools.wraps(_real[name])(function), _real[name])
@@ -141,9 +189,14 @@ def install(clock: VirtualClock, patches: Patches) -> None:
     clock.others = busy_reason
     _clock, _wall, _counter = clock, _real["time"](), _real["perf_counter"]()
     _names.bind(_real, _VIRTUAL)
+    patch_datetime(patches, _wall_for)
+    waits = ThreadWaits(clock)
+    waits.install(patches)
     for cls in {selectors.DefaultSelector, selectors.SelectSelector}:
-        patches.set(cls, "select", _jumping(cls.select, clock))
-    patches.set(threading.Condition, "wait", _count_condition_wait(threading.Condition.wait, clock))
+        patches.set(cls, "select", _jumping(cls.select, clock, waits))
+    patches.set(
+        threading.Condition, "wait", _condition_wait(threading.Condition.wait, clock, waits)
+    )
     patches.set(
         asyncio, "run_coroutine_threadsafe", _begin_now(asyncio.run_coroutine_threadsafe, clock)
     )
@@ -237,7 +290,9 @@ def _is_governed(module: str) -> bool:
 _names = _Names()
 
 
-def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
+def _jumping(
+    original: Callable[..., Any], clock: VirtualClock, waits: ThreadWaits
+) -> Callable[..., Any]:
     """Replace a selector's ``select``, so that time jumps.
 
     It does if an event loop waits only for its next deadline.
@@ -248,17 +303,17 @@ def _jumping(original: Callable[..., Any], clock: VirtualClock) -> Callable[...,
         if not clock.governs or (timeout is not None and timeout <= 0):
             return original(self, timeout)
         # One file may be registered: the pipe that wakes the loop.
-        if (
-            timeout is not None
-            and package_of(sys._getframe(1)) == "asyncio"
-            and len(self.get_map()) <= 1
-        ):
-            clock.check()
-            if clock.governs:
-                ready = original(self, 0)
-                if not ready:
-                    clock.skip(timeout)
-                return ready
+        if package_of(sys._getframe(1)) == "asyncio" and len(self.get_map()) <= 1:
+            if waits.others:
+                loop = asyncio._get_running_loop()
+                return waits.select(functools.partial(original, self), timeout, loop)
+            if timeout is not None:
+                clock.check()
+                if clock.governs:
+                    ready = original(self, 0)
+                    if not ready:
+                        clock.skip(timeout)
+                    return ready
         return _wait_on_clock(
             clock, lambda: original(self, timeout), timeout, lambda ready: not ready
         )
@@ -285,18 +340,50 @@ def _wait_on_clock(
     return result
 
 
-def _count_condition_wait(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
-    """Replace ``Condition.wait``, which events and queues use, so that its duration counts."""
+def _condition_wait(
+    original: Callable[..., Any], clock: VirtualClock, waits: ThreadWaits
+) -> Callable[..., Any]:
+    """Replace ``Condition.wait``, which events, queues and futures use, so that time jumps.
+
+    If something outside virtual time may notify the condition, the wait is real, and its duration
+    counts.
+    """
 
     @functools.wraps(original)
-    def wait(self: object, timeout: float | None = None) -> Any:
-        if not timeout or timeout < 0 or not clock.governs:
+    def wait(self: Any, timeout: float | None = None) -> Any:
+        # A negative time limit is over at once, and a condition that is not owned is refused.
+        over = timeout is not None and not timeout > 0
+        if not clock.governs or over or not self._is_owned() or _is_for_tools(sys._getframe(1)):
             return original(self, timeout)
+        if waits.others:
+            return _wait_with_others(self, timeout, waits)
+        if timeout is None:
+            return original(self)
+        if waits.may_jump():
+            clock.skip(timeout)
+            return original(self, 0)
         return _wait_on_clock(
             clock, lambda: original(self, timeout), timeout, lambda notified: not notified
         )
 
     return wait
+
+
+def _wait_with_others(condition: Any, timeout: float | None, waits: ThreadWaits) -> bool:
+    """Do what ``Condition.wait`` does, with a wait that other threads know of."""
+    waiter = allocate_lock()
+    waiter.acquire()
+    condition._waiters.append(waiter)
+    saved = condition._release_save()
+    notified = False
+    try:
+        notified = waits.wait(waiter, timeout, lambda: waiter not in condition._waiters)
+        return notified
+    finally:
+        condition._acquire_restore(saved)
+        if not notified:
+            with contextlib.suppress(ValueError):
+                condition._waiters.remove(waiter)
 
 
 def _begin_now(original: Callable[..., Any], clock: VirtualClock) -> Callable[..., Any]:
@@ -324,7 +411,8 @@ def _handed_over(original: Callable[..., Any], clock: VirtualClock) -> Callable[
 
     @functools.wraps(original)
     def call_soon_threadsafe(self: object, *args: object, **kwargs: object) -> Any:
-        if clock.governs and (name := runs_a_program(getattr(self, "_thread_id", None))):
+        ident = getattr(self, "_thread_id", None)
+        if clock.governs and not clock.includes(ident) and (name := runs_a_program(ident)):
             clock.become_real(f"the event loop in the thread {name} waits for real")
         return original(self, *args, **kwargs)
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import datetime
 import functools
-import gc
 import re
 import sys
 import time
@@ -19,6 +16,7 @@ from ..core.sites import Visit
 from ..core.validation import format_value, parse_duration
 from ..engine import virtual_time
 from ..engine.activity import TOOLS, package_of
+from ..engine.datetimes import patch_datetime
 from ..engine.patching import Patches
 from ..errors import BadArgument
 
@@ -87,7 +85,7 @@ def _shift_clocks(seconds: float, clock: VirtualClock | None) -> Iterator[None]:
             clock.wall_shift += seconds
         try:
             wall = _shift_time(patches, seconds, virtual=clock is not None)
-            _shift_datetime(patches, wall)
+            patch_datetime(patches, lambda caller: None if package_of(caller) in TOOLS else wall())
             yield
         finally:
             if clock is not None:
@@ -136,37 +134,3 @@ def _shift_time(patches: Patches, seconds: float, *, virtual: bool) -> Callable[
         ]
     patches.replace_for_others(pairs, TOOLS)
     return wall
-
-
-def _shift_datetime(patches: Patches, wall: Callable[[], float]) -> None:
-    """Patch ``datetime.now`` and ``utcnow`` in the class itself.
-
-    So its instances, pickles and subclasses keep their class. ``today`` calls ``time.time``, which
-    is patched already. This works in CPython only: other interpreters cannot change a class written
-    in C.
-    """
-    moment: Any = datetime.datetime
-    found = gc.get_referents(vars(moment))
-    members = (
-        found[0] if len(found) == 1 and isinstance(found[0], dict) and "now" in found[0] else None
-    )
-    if members is None:
-        return
-    real = members["now"], members["utcnow"]
-
-    def now(cls: Any, tz: Any = None) -> Any:
-        if package_of(sys._getframe(1)) in TOOLS:
-            return real[0].__get__(None, cls)(tz)
-        return cls.fromtimestamp(wall(), tz)
-
-    def utcnow(cls: Any) -> Any:
-        if package_of(sys._getframe(1)) in TOOLS:
-            return real[1].__get__(None, cls)()
-        return cls.fromtimestamp(wall(), datetime.UTC).replace(tzinfo=None)
-
-    def put(*methods: object) -> None:
-        members["now"], members["utcnow"] = methods
-        ctypes.pythonapi.PyType_Modified(ctypes.py_object(moment))
-
-    patches.on_undo(lambda: put(*real))
-    put(classmethod(now), classmethod(utcnow))

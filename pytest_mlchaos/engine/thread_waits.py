@@ -1,0 +1,337 @@
+"""Let the threads of a test wait on one virtual clock.
+
+A thread that the test starts takes part in virtual time. Its waits with a deadline (``sleep``,
+``Condition``, ``Event``, ``Queue``, ``Future``, ``join``, an event loop) are noted here. Once every
+thread that takes part waits, nothing can happen before the earliest deadline, so time jumps there.
+Of equal deadlines, that of the thread that started first comes first.
+
+If a thread is neither in such a wait nor known to be blocked, it works. The others then wait in
+real time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import signal
+import sys
+import threading
+from _thread import allocate_lock
+from collections.abc import Callable, Iterator
+from time import monotonic  # by name, so that a virtual clock does not reach it
+from typing import Any
+
+from ..core.clock import VirtualClock
+from .activity import (
+    TOOLS,
+    is_only_a_loop,
+    package_of,
+    unknown_work,
+    waking_reason,
+    working_thread,
+)
+from .patching import Patches
+
+__all__ = ["ThreadWaits"]
+
+FIRST_LOOK_SECONDS = 0.0005
+"""The first real wait before a waiting thread looks again if all others wait. It doubles."""
+LONGEST_LOOK_SECONDS = 0.008
+SLEEP_PATIENCE_SECONDS = 0.02
+"""The real time that a sleeping thread gives a working one, before time becomes real."""
+WAIT_PATIENCE_SECONDS = 0.5
+"""The same for a thread that waits for the working one. Meanwhile time passes as in reality."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Member:
+    """A thread that takes part."""
+
+    order: int
+    thread: threading.Thread
+    ident: int | None = None
+    on_end: list[Any] = dataclasses.field(default_factory=list)
+    """The locks to release when it ends."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Wait:
+    """A wait of one thread: until it is woken, or until its deadline in seconds of the clock."""
+
+    order: int
+    deadline: float | None
+    is_woken: Callable[[], bool]
+    wake: Callable[[], object]
+    sleeps: bool
+    expired: bool = False
+
+
+class ThreadWaits:
+    """The threads that share a virtual clock, and their waits."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._main = threading.get_ident()
+        self._lock = threading.RLock()
+        self._started = 0
+        self._members: dict[threading.Thread, _Member] = {}
+        self._waits: dict[int, _Wait] = {}
+        self._mark = 0.0  # the real time up to which a thread's work has passed on the clock
+        self._jumped = 0.0  # the real time of the last jump
+        self._closed = False
+
+    def install(self, patches: Patches) -> None:
+        """Take in threads that the test starts, until the patches are undone."""
+        patches.on_undo(self._close)
+        self._clock.sleep_with_others = self.sleep
+        thread: Any = threading.Thread
+        for name, wrap in (
+            ("start", self._starting),
+            ("_bootstrap_inner", self._running),
+            ("join", self._joining),
+        ):
+            patches.set(
+                thread, name, functools.wraps(getattr(thread, name))(wrap(getattr(thread, name)))
+            )
+
+    @property
+    def others(self) -> bool:
+        """Return True if other threads take part, beside the calling one."""
+        me = threading.get_ident()
+        return me != self._main or bool(self._members)
+
+    def _close(self) -> None:
+        """Let waiting threads go on in real time."""
+        self._closed = True
+        self._clock.members.clear()
+
+    # -- threads that come and go ------------------------------------------------------------------
+
+    def _starting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def start(thread: threading.Thread) -> Any:
+            clock = self._clock
+            takes_part = not self._closed and clock.governs and not is_only_a_loop(thread)
+            if takes_part and package_of(sys._getframe(1)) not in TOOLS:
+                with self._lock:
+                    self._started += 1
+                    self._members[thread] = _Member(self._started, thread)
+            try:
+                return original(thread)
+            except BaseException:
+                self._members.pop(thread, None)
+                raise
+
+        return start
+
+    def _running(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def bootstrap(thread: threading.Thread) -> Any:
+            member = self._members.get(thread)
+            if member is None:
+                return original(thread)
+            member.ident = threading.get_ident()
+            self._clock.members.add(member.ident)
+            try:
+                return original(thread)
+            finally:
+                self._ended(member)
+
+        return bootstrap
+
+    def _ended(self, member: _Member) -> None:
+        with self._lock:
+            self._members.pop(member.thread, None)
+            self._clock.members.discard(member.ident or 0)
+            waiting, member.on_end = member.on_end, []
+            for lock in waiting:
+                _release(lock)
+        if not waiting:
+            self._jump()
+
+    def _joining(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def join(thread: threading.Thread, timeout: float | None = None) -> Any:
+            member = self._members.get(thread)
+            mine = member is not None and member.ident == threading.get_ident()
+            if not self._clock.governs or member is None or mine or (timeout or 0) < 0:
+                return original(thread, timeout)
+            lock = _taken_lock()
+            with self._lock:
+                if thread in self._members:
+                    member.on_end.append(lock)
+                else:
+                    _release(lock)
+            # An ended thread has no more to do, but the system may still be removing it.
+            ended = self.wait(lock, timeout, lambda: lock not in member.on_end)
+            return original(thread) if ended else None
+
+        return join
+
+    # -- waits -------------------------------------------------------------------------------------
+
+    def sleep(self, seconds: float) -> None:
+        """Let this number of seconds pass for the calling thread."""
+        self._until(_taken_lock(), seconds, bool, sleeps=True)
+
+    def wait(self, lock: Any, seconds: float | None, is_woken: Callable[[], bool]) -> bool:
+        """Wait until the lock is released, and return True. Return False after the seconds.
+
+        ``is_woken`` returns True from the release on until the thread runs again.
+        """
+        return self._until(lock, seconds, is_woken, sleeps=False)
+
+    def _until(
+        self, lock: Any, seconds: float | None, is_woken: Callable[[], bool], *, sleeps: bool
+    ) -> bool:
+        wait = self._made(seconds, is_woken, lambda: _release(lock), sleeps=sleeps)
+        with self._noted(wait):
+            for look in self._looks(wait):
+                if lock.acquire(True, -1 if look is None else look):
+                    with self._lock:
+                        return not wait.expired
+            with self._lock:  # the deadline has passed, if it was not woken at the same moment
+                return bool(lock.acquire(False)) and not wait.expired
+
+    def select(self, poll: Callable[[float | None], Any], seconds: float | None, loop: Any) -> Any:
+        """Wait until a selector has events, or the seconds are over. Return the events."""
+        wake = getattr(loop, "_write_to_self", bool)
+        wait = self._made(seconds, lambda: bool(poll(0)), wake, sleeps=False)
+        with self._noted(wait):
+            for look in self._looks(wait):
+                ready = poll(look)
+                if ready or wait.expired:
+                    return ready
+            return poll(0)
+
+    def _made(
+        self,
+        seconds: float | None,
+        is_woken: Callable[[], bool],
+        wake: Callable[[], object],
+        *,
+        sleeps: bool,
+    ) -> _Wait:
+        member = self._members.get(threading.current_thread())
+        deadline = None if seconds is None else self._clock.passed() + seconds
+        return _Wait(member.order if member else 0, deadline, is_woken, wake, sleeps)
+
+    @contextlib.contextmanager
+    def _noted(self, wait: _Wait) -> Iterator[None]:
+        me = threading.get_ident()
+        outer = self._waits.get(me)  # that of a signal handler's surroundings
+        self._waits[me] = wait
+        try:
+            yield
+        finally:
+            if outer is None:
+                self._waits.pop(me, None)
+            else:
+                self._waits[me] = outer
+
+    def _looks(self, wait: _Wait) -> Iterator[float | None]:
+        """Yield how long to wait for real until the next look. End at the deadline.
+
+        None is a wait without an end: another thread's wait or end wakes this one.
+        """
+        began, look = monotonic(), FIRST_LOOK_SECONDS
+        self._mark = began if len(self._waits) == 1 else self._mark or began
+        while True:
+            if self._clock.is_real or self._closed:
+                if wait.deadline is None:
+                    yield None
+                    continue
+                left = wait.deadline - self._clock.passed()
+                if left <= 0:
+                    return
+                yield left if self._clock.is_real else min(left, 1.0)
+                continue
+            working = self._jump()
+            if wait.expired:
+                yield 0  # it takes what woke it
+                return
+            if wait.deadline is None:
+                yield None
+                continue
+            idle = monotonic() - max(began, self._jumped)
+            if working and self._passes_for_real(wait, working, idle):
+                return
+            yield look
+            look = min(2 * look, LONGEST_LOOK_SECONDS)
+
+    def _passes_for_real(self, wait: _Wait, working: str, waited: float) -> bool:
+        """Let real time pass on the clock while a thread works. Return True at the deadline."""
+        patience = SLEEP_PATIENCE_SECONDS if wait.sleeps else WAIT_PATIENCE_SECONDS
+        if waited > patience:
+            self._clock.become_real(working)
+            return False
+        if wait.sleeps:
+            return False
+        with self._lock:
+            now = monotonic()
+            self._clock.skip(max(0.0, now - self._mark))
+            self._mark = now
+            return wait.deadline is not None and self._clock.passed() >= wait.deadline
+
+    # -- jumps -------------------------------------------------------------------------------------
+
+    def _jump(self) -> str:
+        """Jump to the earliest deadline if all threads wait. Return who works, or an empty text."""
+        with self._lock:
+            if self._clock.is_real or self._closed:
+                return ""
+            working = self._working()
+            if working:
+                return working
+            due = min(
+                (wait for wait in list(self._waits.values()) if wait.deadline is not None),
+                key=lambda wait: (wait.deadline, wait.order),
+                default=None,
+            )
+            if due is None or due.deadline is None:
+                return ""
+            self._clock.skip_to(due.deadline)
+            due.expired = True
+            due.wake()
+            self._mark = self._jumped = monotonic()
+            return ""
+
+    def _working(self) -> str:
+        """Return the reason not to jump: who works, or may wake a thread from outside."""
+        if self._main not in self._waits:
+            return "the main thread is busy"
+        others = [one for one in list(self._members.values()) if one.ident not in self._waits]
+        working = working_thread([one.thread for one in others])
+        if working is not None:
+            return f"the thread {working.name} is busy"
+        waits = list(self._waits.items())
+        if any(wait.expired or wait.is_woken() for _, wait in waits):
+            return "a thread is waking up"
+        takes_part = {self._main, *(member.ident or 0 for member in list(self._members.values()))}
+        if all(wait.sleeps for _, wait in waits):
+            return waking_reason(takes_part, strict=False)
+        return waking_reason(takes_part, strict=True) or unknown_work() or _alarm()
+
+    def may_jump(self) -> bool:
+        """Return True if nothing can wake the calling thread, because no other takes part."""
+        return not (waking_reason({self._main}, strict=True) or unknown_work() or _alarm())
+
+
+def _alarm() -> str:
+    """Return the reason for real time if the system will raise a signal for the test."""
+    try:
+        pending = signal.getitimer(signal.ITIMER_REAL)[0]
+        handler = signal.getsignal(signal.SIGALRM)
+    except (AttributeError, ValueError):
+        return ""
+    module = str(getattr(handler, "__module__", "")).partition(".")[0]
+    return "an alarm of the system is set" if pending and module not in TOOLS else ""
+
+
+def _taken_lock() -> Any:
+    lock = allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def _release(lock: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # a notification was faster
+        lock.release()
