@@ -101,13 +101,23 @@ def test_frames_of_libraries_are_compared_by_columns():
         ([{**row, "v": 9.0} if row["id"] in (1, 4) else row for row in BEFORE], True),
         ([row for row in BEFORE if row["id"] not in (1, 3, 4)], False),
         ([{**row, "v": 9.0} for row in BEFORE], False),
+        ([BEFORE[0], BEFORE[2], *BEFORE[2:4], *BEFORE[5:]], True),
     ],
-    ids=["quarantined", "imputed", "one row too many", "all rows"],
+    ids=["quarantined", "imputed", "one row too many", "all rows", "filled from the next row"],
 )
 def test_rows_that_no_fault_struck_are_judged(actual, right):
     """A pipeline may leave out or fill the struck rows, and no others."""
     judged = output(actual, (BEFORE, AFTER)), output(BEFORE)
     assert is_right_elsewhere(*judged, 0.0, 0.0, ()) is right
+
+
+def test_struck_rows_are_found_in_a_larger_output():
+    """The struck table is one of several parts."""
+    more = [{"id": n, "v": float(n), "w": n * 2} for n in range(6, 12)]
+    judged = output([BEFORE[0], *BEFORE[2:4], BEFORE[5], *more], (BEFORE, AFTER))
+    assert is_right_elsewhere(judged, output([*BEFORE, *more]), 0.0, 0.0, ())
+    judged = output([*BEFORE[:4], BEFORE[5], *more[1:]], (BEFORE, AFTER))
+    assert not is_right_elsewhere(judged, output([*BEFORE, *more]), 0.0, 0.0, ())
 
 
 def test_pipelines_are_told_apart(example):

@@ -137,12 +137,7 @@ class _Explanation:
         one, other = _columns(actual), _columns(golden)
         if one is not None and other is not None:
             return one.keys() == other.keys() and any(
-                all(
-                    self._equal(rest[0], rest[1])
-                    for name in one
-                    for rest in [_unstruck(one[name], other[name], before, after)]
-                )
-                for before, after in self._struck
+                self._right_rows(one, other, before, after) for before, after in self._struck
             )
         parts = _parts(actual, golden)
         return parts is not None and all(self.right_elsewhere(*pair) for pair in parts)
@@ -209,6 +204,30 @@ class _Explanation:
                     return True
         return False
 
+    def _right_rows(
+        self, actual: Columns, golden: Columns, before: Columns, after: Columns
+    ) -> bool:
+        """Return True if all rows are equal that were not struck.
+
+        A struck one may be missing, or be any single row.
+        """
+        names = list(golden)
+        hit = _struck_rows(golden, before, after)
+        rows, place, allowed = _rows(actual, names), 0, 0
+        for number, row in enumerate(_rows(golden, names)):
+            if number in hit:
+                allowed += 1
+                continue
+            while place < len(rows) and not self._equal(rows[place], row):
+                if not allowed:
+                    return False
+                # A filled row may equal its neighbour, so it is allowed later, too.
+                allowed, place = allowed - 1, place + 1
+            if place == len(rows):
+                return False
+            place += 1
+        return len(rows) - place <= allowed and bool(hit)
+
     def _equal(self, one: list[Any], other: list[Any]) -> bool:
         """Compare computed columns, with the tolerance."""
         if len(one) != len(other):
@@ -225,25 +244,35 @@ class _Explanation:
         return True
 
 
-def _unstruck(
-    values: list[Any], expected: list[Any], before: Columns, after: Columns
-) -> tuple[list[Any], list[Any]]:
-    """Return both columns without the struck rows. The first may lack them already."""
+def _rows(columns: Columns, names: Sequence[Any]) -> list[list[Any]]:
+    return [list(row) for row in zip(*(columns[name] for name in names), strict=True)]
+
+
+def _struck_rows(golden: Columns, before: Columns, after: Columns) -> set[int]:
+    """Return the rows of the golden run that hold rows which a fault has struck.
+
+    They are recognised by the columns that both tables have, or else by their numbers.
+    """
     sizes = {len(column) for column in (*before.values(), *after.values())}
-    size = len(expected)
-    if sizes != {size}:
-        return values, expected
-    names = before.keys() & after.keys()
+    if len(sizes) != 1:
+        return set()  # the fault has changed the number of rows
+    both = [name for name in before if name in after]
     hit = {
         row
-        for name in names
-        for row in range(size)
+        for name in both
+        for row in range(*sizes)
         if _key(before[name][row]) != _key(after[name][row])
     }
-    rest = [value for row, value in enumerate(expected) if row not in hit]
-    if len(values) == size:
-        return [value for row, value in enumerate(values) if row not in hit], rest
-    return values, rest
+    shared = [name for name in both if name in golden]
+    if not shared:
+        return hit if {len(column) for column in golden.values()} == sizes else set()
+    rows = _rows(before, shared)
+    struck = {tuple(map(_key, rows[row])) for row in hit}
+    return {
+        number
+        for number, row in enumerate(_rows(golden, shared))
+        if tuple(map(_key, row)) in struck
+    }
 
 
 def _parts(actual: Any, golden: Any) -> list[tuple[Any, Any]] | None:
