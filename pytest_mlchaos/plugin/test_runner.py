@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,15 +18,24 @@ from ..core.journal import Strike
 from ..core.results import unstruck
 from ..core.schedule import Schedule
 from ..core.settings import Settings
-from ..core.sites import CRASH_STATE, SITES, Key, name_of
+from ..core.sites import Key
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
 from ..engine.patching import Patches
 from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
 from ..reports import text
-from ..search.space import Probe, Space, variants, without_superseded
+from ..search.space import Space, variants
 from .fault_coverage import points_declared
 from .marks import DeclaredFault, declared_by, fault_marks, replayed_schedule, settings_of
+from .never_struck import (
+    absent,
+    elsewhere,
+    in_set_up,
+    remarks,
+    struck_in_part,
+    unused_state,
+)
+from .search_space import space_of, suited_settings
 from .test_entry import end_of_test, message_of
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
 
@@ -35,9 +43,6 @@ if TYPE_CHECKING:
     from ..search.explore import Cause, SearchResult
 
 __all__ = ["Trials"]
-
-SUBJECTS = ("mlchaos.run", "mlchaos.pipeline", "world.run")
-"""The methods that run a subject in which faults strike, besides a service."""
 
 
 class Trials:
@@ -199,11 +204,11 @@ class Trials:
             ):
                 raise unfit
             hint = (
-                _remarks(controller)
-                or _unused_state(silent)
-                or _absent(silent)
+                remarks(controller)
+                or unused_state(silent)
+                or absent(silent)
                 or text.describe_names_seen(silent, controller.passed(), controller.names)
-                or _elsewhere(silent, controller)
+                or elsewhere(silent, controller)
             )
             raise NeverStruck(
                 text.describe_never_struck(silent, self._all_passed(controller, settings), hint)
@@ -212,7 +217,7 @@ class Trials:
             raise Vacuous(self._body.missed)
         if not settings.allow_quiet:
             if partly := [
-                line for scheduled in controller.scheduled if (line := _struck_in_part(scheduled))
+                line for scheduled in controller.scheduled if (line := struck_in_part(scheduled))
             ]:
                 raise NeverStruck(
                     "\n".join(
@@ -285,7 +290,7 @@ class Trials:
 
         self._body.drawn = True
         self._body.by_composite = any(isinstance(one.fault, CompositeFault) for one in declared)
-        settings = _suited(settings, declared)
+        settings = suited_settings(settings, declared)
         space, passed = self._probed(declared, settings)
         struck: set[int | None] = set()
         found = explore(
@@ -355,10 +360,11 @@ class Trials:
             for member in one.members()
             for variant in variants(member.fault, member.given)
         ]
-        seed = settings.seed or 0
         try:
             controller = self._body.run(
-                Schedule(tuple(variant for _, variant in owners), seed), settings, probing=True
+                Schedule(tuple(variant for _, variant in owners), settings.seed or 0),
+                settings,
+                probing=True,
             )
         except Exception as error:
             if not isinstance(error, (FaultError, BadArgument, Vacuous)):
@@ -367,43 +373,22 @@ class Trials:
                     "before faults are tried"
                 )
             raise
-        composites = {
-            one.fault._origin for one in declared if isinstance(one.fault, CompositeFault)
-        }
-        probes = [
-            Probe(
-                scheduled.fault,
-                one.given,
-                _targets(scheduled, controller, composites),
-                scheduled.measures,
-            )
-            for (one, _), scheduled in zip(owners, controller.scheduled, strict=True)
-        ]
-        probes = without_superseded(probes, composites)
+        space = space_of(owners, controller, declared, settings)
         for one in declared if not settings.allow_quiet else ():
             if not any(
                 probe.visits or probe.fault.continuous
-                for probe in probes
+                for probe in space.probes
                 if probe.fault._origin == one.fault._origin
             ):
                 hint = (
-                    _in_set_up(one.fault, controller)
-                    or _absent([one.fault])
+                    in_set_up(one.fault, controller)
+                    or absent([one.fault])
                     or text.describe_names_seen([one.fault], controller.passed(), controller.names)
-                    or _elsewhere([one.fault], controller)
+                    or elsewhere([one.fault], controller)
                 )
                 raise NeverStruck(
                     text.describe_never_struck([one.fault], controller.passed(), hint)
                 )
-        # One schedule cannot contain more strikes.
-        strikes = sum(len(probe.visits) for probe in probes)
-        space = Space(
-            probes,
-            max(1, min(settings.max_faults, strikes)),
-            seed,
-            controller.restarts,
-            covers=all(isinstance(one.fault, CompositeFault) for one in declared),
-        )
         return space, controller.passed()
 
     def _judge(
@@ -468,78 +453,7 @@ class Trials:
                 None,
             ):
                 raise unfit
-            raise NeverStruck(text.describe_never_struck(silent, passed, _absent(silent)))
-
-
-def _targets(
-    scheduled: ScheduledFault, controller: Controller, composites: set[int | None]
-) -> tuple[int, ...]:
-    """Return the visits of the trial without faults that a search may choose.
-
-    A composite fault ends the process only if the test starts it again, or judges its end.
-    """
-    methods = {result.what for result in controller.results}
-    visits = scheduled.open_visits(in_subjects=_runs_a_subject(controller))
-    by_composite = scheduled.fault._origin in composites
-    if by_composite and scheduled.fault.ends_process and controller.restarts is None:
-        return visits if methods == {"mlchaos.pipeline"} else ()
-    return visits
-
-
-def _in_set_up(fault: Fault, controller: Controller) -> str:
-    """Return a hint if a fault could strike only in the test's own body."""
-    if not any(
-        scheduled.outside
-        for scheduled in controller.scheduled
-        if scheduled.fault._origin == fault._origin
-    ):
-        return ""
-    return (
-        "it could strike only in the test's own body, which a search leaves out, because set-up "
-        "code is not tested. Let the subject do this work, or give at="
-    )
-
-
-def _runs_a_subject(controller: Controller) -> bool:
-    """Return True if the test lets the fixture run what it tests."""
-    return controller.serves or any(result.what in SUBJECTS for result in controller.results)
-
-
-def _suited(settings: Settings, declared: list[DeclaredFault]) -> Settings:
-    """Return the settings of a search. Composite faults set those that the test leaves open."""
-    composites = [one.fault for one in declared if isinstance(one.fault, CompositeFault)]
-    if not composites:
-        return settings
-    default, changes = Settings(), dict[str, Any]()
-    if settings.max_trials == default.max_trials:
-        changes["max_trials"] = max(composite.trials for composite in composites)
-    if settings.max_faults == default.max_faults:
-        changes["max_faults"] = len(declared)
-    budgets = [composite.budget_seconds for composite in composites]
-    if settings.budget is None and None not in budgets:
-        changes["budget"] = max(filter(None, budgets))
-    return dataclasses.replace(settings, **changes)
-
-
-def _struck_in_part(scheduled: ScheduledFault) -> str:
-    """Return an explanation of the declared visits that a fault did not strike, or "" if it struck
-    all.
-
-    A predicate leaves out visits on purpose. If ``times`` is given, that number of strikes is
-    enough.
-    """
-    fault = scheduled.fault
-    if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.continuous:
-        return ""
-    wanted = (
-        fault.times if fault.is_consecutive else min(len(fault.at), fault.times or len(fault.at))
-    )
-    struck = {visit for _, visit in scheduled.strikes}
-    return (
-        text.describe_struck_in_part(fault, sorted(struck), wanted)
-        if wanted is not None and len(struck) < wanted
-        else ""
-    )
+            raise NeverStruck(text.describe_never_struck(silent, passed, absent(silent)))
 
 
 def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> bool:
@@ -577,60 +491,3 @@ def _pin_to_strikes(scheduled: ScheduledFault) -> list[Fault]:
         for rank in ranks
         if some
     ]
-
-
-def _remarks(controller: Controller) -> str:
-    """Return how close the continuous faults came that never struck."""
-    return "\n".join(
-        scheduled.remark
-        for scheduled in controller.scheduled
-        if scheduled.remark and not scheduled.total
-    )
-
-
-def _elsewhere(faults: list[Any], controller: Controller) -> str:
-    """Return a hint if the missed visits may have happened in a different process."""
-    reason = controller.clock.reason
-    if all(controller.passed().get(fault.key) for fault in faults):
-        return ""
-    if afresh := controller.started_afresh:
-        methods = " and ".join(map(repr, dict.fromkeys(afresh)))
-        return (
-            f"the test started {text.count_text(len(afresh), 'new process', 'new processes')} "
-            f"(start method {methods}). Each is a new "
-            "interpreter, in which no fault strikes. Forked processes are part of the trial: use "
-            "multiprocessing.get_context('fork'), "
-            "or num_workers=0 to load in this process"
-        )
-    if "process" in reason and any(fault.ends_process for fault in faults):
-        return (
-            f"{reason}: a fault that ends the process does not strike in a process that the "
-            f"subject forked. num_workers=0 loads in this "
-            "process"
-        )
-    return f"{reason}: its visits are not seen" if "subprocess" in reason else ""
-
-
-def _unused_state(faults: list[Any]) -> str:
-    """Return a hint if a fault names a crash state."""
-    named = any(name_of(fault.key) == CRASH_STATE for fault in faults)
-    return (
-        "crash(state=...) only works with mlchaos.explore_crashes(train, tmp_path) or "
-        "mlchaos.run(train, tmp_path)"
-        if named
-        else ""
-    )
-
-
-def _absent(faults: list[Any]) -> str:
-    """Return a hint if the test never imports the package that a site watches."""
-    found = [
-        site
-        for fault in faults
-        if (site := SITES.get(name_of(fault.key))) and site.needs and site.needs not in sys.modules
-    ]
-    return "".join(
-        f"{site.name} watches {site.needs}, which this test never imports. You can visit the site "
-        f"with mlchaos.visit"
-        for site in found[:1]
-    )

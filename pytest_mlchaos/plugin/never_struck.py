@@ -1,0 +1,106 @@
+"""Explain why declared faults did not strike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ..core.faults import Fault
+from ..core.sites import CRASH_STATE, SITES, name_of
+from ..engine.controller import Controller
+from ..engine.counters import ScheduledFault
+from ..reports import text
+
+__all__ = ["absent", "elsewhere", "in_set_up", "remarks", "struck_in_part", "unused_state"]
+
+
+def struck_in_part(scheduled: ScheduledFault) -> str:
+    """Return an explanation of the declared visits that a fault did not strike, or "" if it struck
+    all.
+
+    A predicate leaves out visits on purpose. If ``times`` is given, that number of strikes is
+    enough.
+    """
+    fault = scheduled.fault
+    if not isinstance(fault.at, (tuple, range)) or fault.where is not None or fault.continuous:
+        return ""
+    wanted = (
+        fault.times if fault.is_consecutive else min(len(fault.at), fault.times or len(fault.at))
+    )
+    struck = {visit for _, visit in scheduled.strikes}
+    return (
+        text.describe_struck_in_part(fault, sorted(struck), wanted)
+        if wanted is not None and len(struck) < wanted
+        else ""
+    )
+
+
+def remarks(controller: Controller) -> str:
+    """Return how close the continuous faults came that never struck."""
+    return "\n".join(
+        scheduled.remark
+        for scheduled in controller.scheduled
+        if scheduled.remark and not scheduled.total
+    )
+
+
+def elsewhere(faults: Sequence[Fault], controller: Controller) -> str:
+    """Return a hint if the missed visits may have happened in a different process."""
+    reason = controller.clock.reason
+    if all(controller.passed().get(fault.key) for fault in faults):
+        return ""
+    if afresh := controller.started_afresh:
+        methods = " and ".join(map(repr, dict.fromkeys(afresh)))
+        return (
+            f"the test started {text.count_text(len(afresh), 'new process', 'new processes')} "
+            f"(start method {methods}). Each is a new "
+            "interpreter, in which no fault strikes. Forked processes are part of the trial: use "
+            "multiprocessing.get_context('fork'), "
+            "or num_workers=0 to load in this process"
+        )
+    if "process" in reason and any(fault.ends_process for fault in faults):
+        return (
+            f"{reason}: a fault that ends the process does not strike in a process that the "
+            f"subject forked. num_workers=0 loads in this "
+            "process"
+        )
+    return f"{reason}: its visits are not seen" if "subprocess" in reason else ""
+
+
+def unused_state(faults: Sequence[Fault]) -> str:
+    """Return a hint if a fault names a crash state."""
+    named = any(name_of(fault.key) == CRASH_STATE for fault in faults)
+    return (
+        "crash(state=...) only works with mlchaos.explore_crashes(train, tmp_path) or "
+        "mlchaos.run(train, tmp_path)"
+        if named
+        else ""
+    )
+
+
+def absent(faults: Sequence[Fault]) -> str:
+    """Return a hint if the test never imports the package that a site watches."""
+    found = [
+        site
+        for fault in faults
+        if (site := SITES.get(name_of(fault.key))) and site.needs and site.needs not in sys.modules
+    ]
+    return "".join(
+        f"{site.name} watches {site.needs}, which this test never imports. You can visit the site "
+        f"with mlchaos.visit"
+        for site in found[:1]
+    )
+
+
+def in_set_up(fault: Fault, controller: Controller) -> str:
+    """Return a hint if a fault could strike only in the test's own body."""
+    if not any(
+        scheduled.outside
+        for scheduled in controller.scheduled
+        if scheduled.fault._origin == fault._origin
+    ):
+        return ""
+    return (
+        "it could strike only in the test's own body, which a search leaves out, because set-up "
+        "code is not tested. Let the subject do this work, or give at="
+    )
