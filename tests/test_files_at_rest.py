@@ -249,3 +249,15 @@ def test_readers_of_arrays_and_data_sets_meet_a_cut_file(tmp_path, make):
     assert controller.journal
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     assert found != read()
+
+
+def test_without_inotify_the_files_that_match_are_struck(tmp_path, file, monkeypatch):
+    """A search tries all of them, and each damage counts as a strike."""
+    monkeypatch.setattr("pytest_mlchaos.engine.inotify.available", lambda: False)
+    with running(tmp_path, create("damaged_file"), probing=True) as controller:
+        pass
+    assert controller.scheduled[0].eligible == [0]
+    with running(tmp_path, damaged(kind="empty")) as controller:
+        assert file.read_bytes() == b""
+    assert len(controller.journal) == 1
+    assert file.read_bytes() == CONTENT

@@ -60,6 +60,14 @@ TESTS = """
         mlchaos.pipeline(cached, tmp_path).assert_same_output()
 
 
+    @pytest.mark.parametrize("isolation", ["in-process", "process"])
+    @chaos.damaged_file(path="in/1.csv", kind="missing", at=0)
+    def test_run(mlchaos, tmp_path, isolation):
+        run = mlchaos.run(add, put(tmp_path), isolation=isolation)
+        assert run.value == 165
+        assert len(run.attempts) == 2
+
+
     @chaos.damaged_file(path="in/1.csv", kind="late", delay="1m")
     def test_late(mlchaos, tmp_path):
         import time
@@ -76,9 +84,12 @@ TESTS = """
 
 
 def test_damaged_files_are_found_where_they_are_read(example):
-    """The cut file is named with its place, and the caches and waits are sound."""
+    """The cut file is named with its place.
+
+    The caches and waits are sound, and a run that raised starts again on the originals.
+    """
     outcome = example.with_file("test_them.py", TESTS).run("--tb=short")
-    assert outcome.outcomes == {"failed": 4, "passed": 2}, outcome.text
+    assert outcome.outcomes == {"failed": 4, "passed": 4}, outcome.text
     outcome.has(
         "path=in/0.csv, kind=cut, offset=12, size=22, place=after record 5 of 10",
         "@chaos.damaged_file(at=0, path='in/*.csv', spot=0)",

@@ -158,7 +158,7 @@ class StoredFile:
         path: The path relative to the test's own directory.
         location: The absolute path. Empty if the content is given.
         given: The content, if it is not in a file.
-        others: The other files that the same pattern matches.
+        group: The files that the same pattern matches, with this one.
         replacement: The content that readers find instead.
         absent: True if readers find no file.
         delay: The seconds after which an absent file appears.
@@ -169,7 +169,7 @@ class StoredFile:
     path: str
     location: str = dataclasses.field(default="", compare=False, repr=False)
     given: bytes = dataclasses.field(default=b"", repr=False)
-    others: tuple[StoredFile, ...] = dataclasses.field(default=(), compare=False, repr=False)
+    group: tuple[StoredFile, ...] = dataclasses.field(default=(), compare=False, repr=False)
     replacement: bytes | None = dataclasses.field(default=None, repr=False)
     absent: bool = False
     delay: float | None = None

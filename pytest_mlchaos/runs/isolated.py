@@ -222,6 +222,8 @@ class IsolatedSupervisor:
             )
         if heard.crash is not None:
             return heard.crash, b"", b""
+        if ended.error is not None and self._controller.is_injected(ended.error):
+            return f"the process ended with {error_text(ended.error)}", b"", b""
         if ended.error is not None:
             _tell(ended, before)
             raise ended.error

@@ -94,6 +94,9 @@ class DamagedFile(Fault):
             before the end, the middle, and 0. Without both, a search tries each of them.
         delay: For ``"late"``: seconds, or ``"30s"``, on the trial's clock.
 
+    Under ``mlchaos.run``, an error that the subject raises after a strike ends its attempt. The
+    next attempt finds the originals, as if an operator had restored them.
+
     Imitates: an upload that stopped half-way, a writer that died, a disk that lost a block, an
     object store's retry that left two copies, a consumer that is earlier than its producer.
 
@@ -175,7 +178,7 @@ class DamagedFile(Fault):
             return True
         content = file.read()
         if self.kind == "replaced":
-            return any(other.read() != content for other in file.others)
+            return any(other.read() != content for other in file.group)
         if not content or self.kind == "empty" or self.offset is not None:
             return bool(content)
         places = self._places(content, file.path)
@@ -220,7 +223,7 @@ class DamagedFile(Fault):
         if self.kind == "empty":
             return b""
         if self.kind == "replaced":
-            source = next((one for one in file.others if one.read() != content), None)
+            source = next((one for one in file.group if one.read() != content), None)
             if source is None:
                 raise PayloadMismatch(
                     f"{self.name}: kind='replaced' needs a second file that matches, with "
@@ -263,7 +266,7 @@ def _free_name(file: StoredFile) -> str:
     """Return a name for a copy, as tools name one: ``part-0 (1).csv``."""
     folder, slash, last = file.path.rpartition("/")
     stem, dot, suffix = last.partition(".")
-    taken = {other.path for other in file.others}
+    taken = {other.path for other in file.group}
     for number in itertools.count(1):
         name = f"{folder}{slash}{stem} ({number}){dot}{suffix}"
         if name not in taken:

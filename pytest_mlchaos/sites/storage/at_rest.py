@@ -8,6 +8,7 @@ import fnmatch
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -133,15 +134,39 @@ class _Subject:
         self._visits: list[tuple[Key, int, str]] = []
         self._effects: dict[str, list[Callable[[], None]]] = {}
         self._busy = False
+        self._lock = threading.RLock()
+        self._struck = False  # a reader has met a changed file that is not restored yet
+        self._raised = False  # an error of the subject was attributed to that
+        rest.controller.claims.append(self._claims)
         with within(INTERNAL_OPERATION):
             self._opened = OpenedFiles(roots)
             own = rest.controller.own
             self._changed = ChangedFiles(own[0] if own else None, rest.controller.clock)
 
     def start(self) -> None:
-        """Visit each file that is new or changed since the last attempt."""
+        """Visit each file that is new or changed since the last attempt.
+
+        If that one raised because of a changed file, the originals are restored first. An operator
+        would do that.
+        """
         self._begun = True
+        if self._raised:
+            self._raised = self._struck = False
+            with within(INTERNAL_OPERATION):
+                self._changed.restore()
+                self._visited |= {path: _version(path) for path in self._visited}
         self._visit([path for root in self._roots for path in _files(root)], named=False)
+
+    def _claims(self, error: BaseException) -> bool:
+        """Attribute an error to a changed file."""
+        if not isinstance(error, Exception):
+            return False
+        if self._effects and not self._busy:
+            self._opened.drain()
+            self._note_opened()
+        found = self._struck
+        self._raised = self._raised or found
+        return found
 
     def pending(self) -> bool:
         """Return True if files may have changed."""
@@ -149,13 +174,16 @@ class _Subject:
 
     def step(self) -> None:
         """Visit the files that the subject has completed, before its next call."""
-        if self._busy:
-            return
-        self._opened.drain()
-        self._note_opened()
-        fresh, self._opened.fresh = self._opened.fresh, set()
-        if fresh:
-            self._visit(sorted(fresh), named=not self._stepwise)
+        if self._busy or not self._lock.acquire(blocking=False):
+            return  # a different thread is at it
+        try:
+            self._opened.drain()
+            self._note_opened()
+            fresh, self._opened.fresh = self._opened.fresh, set()
+            if fresh:
+                self._visit(sorted(fresh), named=not self._stepwise)
+        finally:
+            self._lock.release()
 
     def before_open(self, path: str) -> None:
         """Visit a file that Python is about to open for reading, if it was written meanwhile."""
@@ -164,12 +192,14 @@ class _Subject:
         path = os.path.realpath(path)
         if not any(path == root or path.startswith(root + os.sep) for root in self._roots):
             return
-        self._opened.drain()
-        if path in self._opened.fresh:
-            self._opened.fresh.discard(path)
-            self._visit([path], named=not self._stepwise)
-        for took_effect in self._effects.pop(path, ()):
-            took_effect()
+        with self._lock:
+            if self._busy:
+                return
+            self._opened.drain()
+            if path in self._opened.fresh:
+                self._opened.fresh.discard(path)
+                self._visit([path], named=not self._stepwise)
+            self._met(path)
 
     def end(self) -> None:
         """Restore the files, and note which of them were opened."""
@@ -177,6 +207,7 @@ class _Subject:
         with within(INTERNAL_OPERATION):
             self._opened.drain()
             self._note_opened()
+            self._struck = False
             try:
                 self._changed.restore()
             finally:
@@ -191,8 +222,13 @@ class _Subject:
 
     def _note_opened(self) -> None:
         for path in [path for path in self._effects if self._opened.opened(path)]:
-            for took_effect in self._effects.pop(path):
-                took_effect()
+            self._met(path)
+
+    def _met(self, path: str) -> None:
+        """Record the strikes on a file that a reader opens."""
+        for took_effect in self._effects.pop(path, ()):
+            self._struck = True
+            took_effect()
 
     def _visit(self, paths: list[str], *, named: bool) -> None:
         """Visit files in the order of their paths."""
@@ -205,24 +241,27 @@ class _Subject:
                     if version is not None and self._visited.get(path) != version:
                         self._visited[path] = version
                         found[path] = StoredFile(self._rest.shown(path), path)
-                for path in found:
-                    self._visit_one(path, found, named=named)
+                keys = {path: self._rest.keys_of(path, named=named) for path in found}
+                groups: dict[Key, list[StoredFile]] = {}
+                for path, file in found.items():
+                    for key in keys[path]:
+                        groups.setdefault(key, []).append(file)
+                together = {key: tuple(files) for key, files in groups.items()}
+                for path, file in found.items():
+                    self._visit_one(path, file, {key: together[key] for key in keys[path]})
                 self._opened.drain(ours=True)
                 for path in found:
                     self._opened.forget(path)
         finally:
             self._busy = False
 
-    def _visit_one(self, path: str, found: dict[str, StoredFile], *, named: bool) -> None:
-        controller, file = self._rest.controller, found[path]
-        for key in self._rest.keys_of(path, named=named):
-            others = tuple(
-                other
-                for place, other in found.items()
-                if place != path and key in self._rest.keys_of(place, named=named)
-            )
+    def _visit_one(
+        self, path: str, file: StoredFile, keys: dict[Key, tuple[StoredFile, ...]]
+    ) -> None:
+        controller = self._rest.controller
+        for key, group in keys.items():
             number = controller.count(key)
-            file = dataclasses.replace(file, others=others)
+            file = dataclasses.replace(file, group=group)
             gate = controller.begin(key, file, {"path": file.path})
             if gate is not None:
                 with gate:
@@ -238,6 +277,7 @@ class _Subject:
             # shows a reader of a file that does not exist.
             known = file.replacement is None or file.absent or controller.drawn
             if known or not self._opened.works:
+                self._struck = True
                 file.took_effect()
             else:
                 self._effects.setdefault(path, []).append(file.took_effect)

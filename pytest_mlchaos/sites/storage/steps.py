@@ -66,10 +66,14 @@ class Steps:
     def _profile(self, frame: FrameType, event: str, argument: object) -> None:
         if self._before is not None:
             self._before(frame, event, argument)
-        if self not in _listening or event not in ("call", "c_call") or not self._pending():
-            return
-        caller = frame if event == "c_call" else frame.f_back
-        if caller is not None and is_users(caller.f_code.co_filename) and not inside():
+        caller = frame if event == "c_call" else frame.f_back if event == "call" else None
+        if (
+            caller is not None
+            and is_users(caller.f_code.co_filename)
+            and self._pending()
+            and self in _listening
+            and not inside()
+        ):
             self._step()
 
     def opens(self, path: str) -> None:
