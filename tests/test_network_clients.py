@@ -215,8 +215,12 @@ def test_mock_transport_of_httpx_is_struck():
             client.get("http://api/")
 
 
-def test_blackhole_of_a_client_without_a_time_limit_hangs_until_the_trials():
-    """The clock says why it is real."""
+@pytest.mark.parametrize(("clock", "limit"), [("real", 0.3), ("virtual", 1000)])
+def test_blackhole_of_a_client_without_a_time_limit_hangs_until_the_trials(clock, limit):
+    """On a virtual clock, the limit of the trial passes at once."""
     schedule = Schedule((create("blackhole", at=0),), 0)
-    with pytest.raises(TrialTimeout), trial(schedule, Patches(), timeout=0.3):
+    with (
+        pytest.raises(TrialTimeout, match="called by test_blackhole"),
+        trial(schedule, Patches(), clock=clock, timeout=limit),
+    ):
         requests.get(DOWN)

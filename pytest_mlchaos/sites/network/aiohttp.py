@@ -47,10 +47,9 @@ def _connecting(network: Network, original: Any) -> Any:
         exchange = network.request(str(req.url), req.method)
         if exchange is None:
             return await original(self, req, traces, timeout)
-        if exchange.failure == "blackhole":  # the client's own time limits end it
-            outcome = "timeout"
-        else:
-            outcome = await network.outcome_async(exchange, timeout.sock_read)
+        outcome = await network.outcome_async(exchange, timeout.sock_read or timeout.total)
+        if outcome == "timeout":
+            raise _late(timeout)
         if outcome or exchange.status is not None:
             token = _struck.set((exchange, outcome))
             try:
@@ -62,6 +61,15 @@ def _connecting(network: Network, original: Any) -> Any:
         return connection
 
     return connect
+
+
+def _late(timeout: Any) -> Exception:
+    """Return the error of the time limit that has passed."""
+    if not timeout.sock_read:
+        return TimeoutError()
+    from aiohttp import SocketTimeoutError
+
+    return SocketTimeoutError("Timeout on reading data from socket")
 
 
 def _unpooled(original: Any) -> Any:
@@ -95,7 +103,7 @@ def _in_memory(original: Any) -> Any:
 
 
 class _Transport(asyncio.Transport):
-    """A transport without a network: it takes a request, and gives an answer, an error or nothing."""
+    """A transport without a network: it takes a request, and gives an answer or an error."""
 
     def __init__(self, protocol: Any, answer: bytes, outcome: str) -> None:
         super().__init__()
@@ -112,7 +120,7 @@ class _Transport(asyncio.Transport):
             self._loop.call_soon(self._end)
 
     def _end(self) -> None:
-        if self._closed or self._outcome == "timeout":
+        if self._closed:
             return
         if self._outcome == "reset":
             self._lose(reset_error())

@@ -21,6 +21,7 @@ from time import sleep  # the real one
 from typing import Any, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
+from ...core.clock import VirtualClock
 from ...core.network import NETWORK, Exchange, Failure, Outage
 from ...core.sites import Key, site
 from ...engine.beside_process import is_quiet, visit_beside
@@ -211,12 +212,23 @@ class Network:
         outcome, seconds = self._before(exchange, timeout)
         clock = self.controller.clock
         if seconds == math.inf:
-            clock.become_real("a request without a time limit waits for ever")
-            while True:  # the time limit of the trial ends it
-                sleep(ENDLESS_SECONDS)
+            self._wait_for_ever()
         if seconds:
             clock.sleep(seconds)
         return outcome
+
+    def _wait_for_ever(self) -> None:
+        """Wait until the time limit of the trial, which passes on a virtual clock at once."""
+        controller = self.controller
+        clock = controller.clock
+        limit, interrupt = controller.limit, controller.interrupt
+        is_virtual = isinstance(clock, VirtualClock) and clock.governs
+        if limit is not None and interrupt is not None and is_virtual:
+            clock.sleep(limit[0])
+            interrupt()
+        clock.become_real("a request without a time limit waits for ever")
+        while True:
+            sleep(ENDLESS_SECONDS)
 
     async def outcome_async(self, exchange: Exchange, timeout: float | None) -> Outcome:
         """Do the same as ``outcome`` in a coroutine, while other tasks run."""
