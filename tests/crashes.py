@@ -8,11 +8,10 @@ import subprocess
 import sys
 import textwrap
 
-from pytest_mlchaos.engine.inotify_recorder import InotifyRecorder
-
 from pytest_mlchaos.crashes.model import File, Folder, Link
 from pytest_mlchaos.crashes.recording.content_store import ContentStore
 from pytest_mlchaos.crashes.recording.hooks import install_hooks
+from pytest_mlchaos.crashes.recording.inotify_recorder import InotifyRecorder
 from pytest_mlchaos.crashes.recording.polling_recorder import PollingRecorder
 from pytest_mlchaos.crashes.recording.strace_process import await_strace, run_traced
 from pytest_mlchaos.crashes.recording.syscall_recorder import SyscallRecorder

@@ -15,7 +15,6 @@ import pytest
 
 from pytest_mlchaos.crashes.recording import (
     audit_events,
-    inotify,
     listing,
     polling_recorder,
     stat_poll,
@@ -24,6 +23,7 @@ from pytest_mlchaos.crashes.recording.content_store import ContentStore
 from pytest_mlchaos.crashes.recording.location import LocalDirectory
 from pytest_mlchaos.crashes.recording.polling_recorder import PollingRecorder
 from pytest_mlchaos.crashes.runners import open_store
+from pytest_mlchaos.engine import inotify
 from pytest_mlchaos.errors import BadArgument
 from tests.crashes import Recorded, plain, really, walked
 from tests.test_explore_crashes import SUBJECTS

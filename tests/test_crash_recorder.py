@@ -25,7 +25,8 @@ import numpy as np
 import pytest
 
 from pytest_mlchaos.crashes.recording import content_store as contents_module
-from pytest_mlchaos.crashes.recording import hooks, inotify
+from pytest_mlchaos.crashes.recording import hooks
+from pytest_mlchaos.engine import inotify
 from tests.crashes import Recorded, really, walked
 
 by_events = pytest.mark.parametrize("by", ["events"], indirect=True)
@@ -500,9 +501,8 @@ def test_two_mappings_make_no_state_that_never_was(record):
 @pytest.mark.skipif(not inotify.available(), reason="needs inotify")
 def test_mappings_at_each_step(tmp_path):
     """And at each step, again and again."""
-    from pytest_mlchaos.engine.inotify_recorder import InotifyRecorder
-
     from pytest_mlchaos.crashes.recording.content_store import ContentStore
+    from pytest_mlchaos.crashes.recording.inotify_recorder import InotifyRecorder
 
     (tmp_path / "work").mkdir()
     contents = ContentStore(tmp_path / "store")
