@@ -215,14 +215,14 @@ def test_it(mlchaos):
 
 
 def test_the_error_names_processes_that_were_started_afresh(example):
-    """Calls in a new interpreter are out of reach.
+    """A predicate cannot be sent to a new interpreter.
 
     NeverStruck names the start method, and the one that is part of the trial.
     """
     example.with_tests(
         SUBJECT
         + """
-@chaos.call_failure(target="math:sqrt", error="MemoryError", at=0)
+@chaos.call_failure(target="math:sqrt", error="MemoryError", where=lambda visit: True, at=0)
 def test_it(mlchaos):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(abs, (-1,)) == 1
@@ -230,3 +230,31 @@ def test_it(mlchaos):
     ).run(failed=1).has(
         "1 new process (start method 'spawn')", "multiprocessing.get_context('fork')"
     )
+
+
+def test_a_strike_in_a_spawned_process_is_a_strike_of_the_trial(example):
+    """The process is armed as it starts, and its visits count with those of the others."""
+    example.with_file(
+        "readers.py",
+        """
+        def read(path):
+            try:
+                return len(path.read_bytes())
+            except OSError:
+                return 0
+        """,
+    ).with_tests(
+        """
+        import multiprocessing, readers
+
+        @chaos.flaky_storage(path="*.bin", op="read", at=1)
+        def test_it(mlchaos, tmp_path):
+            paths = [tmp_path / f"{number}.bin" for number in range(2)]
+            for path in paths:
+                path.write_bytes(b"12345")
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                assert pool.map(readers.read, paths) == [5, 0]
+            (strike,) = mlchaos.journal
+            assert strike.details["process"] == "child 1"
+        """
+    ).run(passed=1)

@@ -488,6 +488,10 @@ class Controller(SubjectState):
         self._rearm()
         return True
 
+    def activate(self) -> None:
+        """Become the controller of this process until it ends."""
+        _active.append(self)
+
     def _report_points(self) -> None:
         """Report the points that this process reaches from now on, and forget those so far."""
         stop_listening(self.points)

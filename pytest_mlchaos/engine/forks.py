@@ -10,17 +10,29 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from os import close, fstat, pread, pwrite  # the trial replaces what user code calls
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.sites import Key
 from .file_limit import FILE_LIMIT
 from .scopes import INTERNAL_OPERATION, within
 
-__all__ = ["Forks", "nameless_file"]
+__all__ = ["Forks", "ForksAddress", "nameless_file"]
 
 _NUMBER = struct.Struct("q")
 _ON, _END, _FIRST = range(3)
 """The slots of the numbers before the log. The visits and strikes begin at the last one."""
+
+
+class ForksAddress(NamedTuple):
+    """Identify the file of a ``Forks`` for a process that has not inherited it."""
+
+    process: int
+    fd: int
+    identity: tuple[int, int]
+    keys: tuple[Key, ...]
+    faults: int
+    name: str
+    children: int
 
 
 class Forks:
@@ -36,18 +48,49 @@ class Forks:
             the first process.
     """
 
-    def __init__(self, keys: Sequence[Key], faults: int) -> None:
+    def __init__(self, keys: Sequence[Key], faults: int, fd: int | None = None) -> None:
         self.keys = tuple(keys)
+        self._faults = faults
         self.children = 0
         self.name = ""
         self._slots = {key: _FIRST + index for index, key in enumerate(keys)}
         self._strikes = _FIRST + len(keys)
         self._log = self._read_to = (self._strikes + faults) * _NUMBER.size
         self._lock = threading.Lock()
-        self._fd = nameless_file()
+        self._fd = nameless_file() if fd is None else fd
         self._identity = _identity(self._fd)
-        self._set(_END, self._log)
-        self._set(_ON, 1)
+        if fd is None:
+            self._set(_END, self._log)
+            self._set(_ON, 1)
+
+    def address(self) -> ForksAddress | None:
+        """Return what a process needs that is started afresh, or None if it cannot open the file."""
+        if self._identity is None or not os.path.isdir("/proc/self/fd"):
+            return None
+        return ForksAddress(
+            os.getpid(),
+            self._fd,
+            self._identity,
+            self.keys,
+            self._faults,
+            self.name,
+            self.children,
+        )
+
+    @classmethod
+    def at(cls, address: ForksAddress) -> Forks | None:
+        """Open the file of a different process. Return None if it has closed it."""
+        with within(INTERNAL_OPERATION):
+            try:
+                fd = os.open(f"/proc/{address.process}/fd/{address.fd}", os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                return None
+        if _identity(fd) != address.identity:
+            close(fd)
+            return None
+        forks = cls(address.keys, address.faults, fd)
+        forks.name, forks.children = address.name, address.children
+        return forks
 
     # -- in each process ---------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class SubjectOf:
 
 
 class SubjectState:
-    """What a trial knows about the subject that is running.
+    """Keep what a trial knows about the subject that is running.
 
     Attributes:
         inside: The entry point whose subject is running. Empty in the test's own body.

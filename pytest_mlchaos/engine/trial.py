@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
-import multiprocessing
-import multiprocessing.process
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +18,7 @@ from . import randomness, virtual_time
 from .continuous_faults import activate_continuous_faults
 from .controller import Controller
 from .error_origin import describe_swallower
+from .fresh_starts import arm_fresh_processes, join_trial
 from .patching import Patches
 from .process_state import ProcessState
 from .watchdog import time_limit
@@ -55,21 +53,9 @@ def arm(
                 site.arm(controller, patches, key)
 
 
-def _note_fresh_processes(controller: Controller, patches: Patches) -> None:
-    """Record the start methods of processes that are not forked.
-
-    No fault strikes in them.
-    """
-    original = multiprocessing.process.BaseProcess.start
-
-    @functools.wraps(original)
-    def start(self: Any) -> None:
-        method = getattr(self, "_start_method", None) or multiprocessing.get_start_method()
-        if method != "fork":
-            controller.started_afresh.append(method)
-        original(self)
-
-    patches.set(multiprocessing.process.BaseProcess, "start", start)
+def arm_fresh(order: Any) -> None:
+    """Arm the sites in a process that was started afresh. The process calls it by its name."""
+    join_trial(order, lambda controller, patches: arm(controller, patches, everything=False))
 
 
 def _count_calls(controller: Controller, patches: Patches, targets: Iterable[str]) -> None:
@@ -86,7 +72,7 @@ def _arm_trial(
     controller: Controller, patches: Patches, *, surveyed: bool, counted: Iterable[str]
 ) -> Iterator[None]:
     with randomness.preserve_state(), ProcessState(), patches, controller:
-        _note_fresh_processes(controller, patches)
+        arm_fresh_processes(controller, patches, arm_fresh)
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)
         arm(controller, patches, everything=controller.probing, surveyed=surveyed)

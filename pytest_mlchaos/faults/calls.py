@@ -49,8 +49,7 @@ class CallFailure(Fault):
 
     Fidelity: the function's own code does not run (or runs to its end). The part of its work that
     it does before it fails in production is not simulated. Copies of the function in closures,
-    containers and default arguments are not reached. Nor are processes that are started afresh
-    (``spawn``, ``forkserver``, loky, a subprocess).
+    containers and default arguments are not reached. Nor are other programs (``subprocess``).
 
     Example: @chaos.call_failure(target="json:loads", error="TimeoutError", at=0)
     """

@@ -54,7 +54,7 @@ def elsewhere(faults: Sequence[Fault], controller: Controller) -> str:
         return (
             f"the test started {text.count_text(len(afresh), 'new process', 'new processes')} "
             f"(start method {methods}). Each is a new "
-            "interpreter, in which no fault strikes. Forked processes are part of the trial: use "
+            "interpreter, in which this fault does not strike. Forked processes are part of the trial: use "
             "multiprocessing.get_context('fork'), "
             "or num_workers=0 to load in this process"
         )

@@ -5,21 +5,20 @@ from __future__ import annotations
 import functools
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from ..core.clock import RealClock
 from ..core.points import Points
 from ..core.records import Preemption
-from ..core.sites import SITES, Key
+from ..core.sites import Key
 from ..engine.controller import Controller
 from ..engine.counters import VisitCounter
 from ..engine.patching import Patches
 from ..errors import SimulatedCrash
 from .child import pack_error
 
-__all__ = ["ReportingClock", "ReportingController", "site_modules", "tell_before_exit"]
+__all__ = ["ReportingClock", "ReportingController", "tell_before_exit"]
 
 Tell = Callable[..., object]
 """A function that sends a message. The message has left this process when it returns."""
@@ -122,15 +121,3 @@ def tell_before_exit(controller: ReportingController, patches: Patches) -> None:
         original(status)
 
     patches.set(os, "_exit", leave)
-
-
-def site_modules() -> list[str]:
-    """Return the modules that such a process must import.
-
-    They arm sites, or register with them.
-    """
-    ours = f"{__name__.partition('.')[0]}.sites."
-    return sorted(
-        {site.arm.__module__ for site in SITES.values()}
-        | {name for name in sys.modules if name.startswith(ours)}
-    )

@@ -18,13 +18,13 @@ from ..core.schedule import Schedule
 from ..core.validation import format_value
 from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
+from ..engine.fresh_starts import site_modules
 from ..engine.process_state import ProcessState
 from ..engine.remote_state import merge_into
 from ..engine.subjects import subject_runs
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError
 from ..processes.child import Start
 from ..processes.fork_server import ForkServer
-from ..processes.remote_controller import site_modules
 from ..processes.subject_pickling import dumps, same_files
 from ..runs.supervisor import Watch, check_subject, last_strike
 from ..runs.workdirs import WorkDirs

@@ -25,6 +25,7 @@ from ..engine.beside_process import beside_process
 from ..engine.continuous_faults import activate_continuous_faults
 from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
+from ..engine.fresh_starts import site_modules
 from ..engine.patching import Patches
 from ..engine.process_state import ProcessState
 from ..engine.remote_state import RemoteState, merge_into
@@ -37,7 +38,6 @@ from ..processes.child import tell as tell_home
 from ..processes.remote_controller import (
     ReportingClock,
     ReportingController,
-    site_modules,
     tell_before_exit,
 )
 from ..processes.subject_pickling import dumps

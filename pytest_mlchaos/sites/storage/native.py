@@ -41,8 +41,8 @@ _watches: list[NativeWrites] = []
 )
 def arm(controller: Controller, patches: Patches, key: Key) -> None:
     """Count the files that are written in the test's own directories."""
-    if not inotify.available():
-        return
+    if not inotify.available() or (controller.forks is not None and controller.forks.name):
+        return  # in a child process, whose writes the parent process sees
     writes = _watches[-1] if _watches else None
     if writes is None or writes.controller is not controller:
         try:
