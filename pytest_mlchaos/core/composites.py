@@ -29,7 +29,7 @@ class CompositeFault(Fault):
         path: A pattern of files. Only members that strike files are tried, at these files.
         target: A function, ``"pkg.mod:function"``. Only members that strike calls are tried, at
             this function. With ``path`` too, members of both kinds.
-        exclude: The names of faults to leave out: ``"late_file"``, or a list of names.
+        exclude: The names of faults to leave out: ``"missing_values"``, or a list of names.
     """
 
     site = "any site"

@@ -106,6 +106,12 @@ class Stream(Protocol):
         """Insert these as the next payloads, in this order, without visits of their own."""
         ...
 
+    def postpone(
+        self, payload: object, is_due: Callable[[], bool], wait: Callable[[], object]
+    ) -> None:
+        """Insert a payload as soon as ``is_due()`` is true, or after ``wait()`` at the end."""
+        ...
+
     def end(self, error: BaseException | None = None) -> None:
         """End the stream after the pushed payloads.
 

@@ -38,7 +38,7 @@ from .process_state import NOTICES
 from .remote_state import RemoteState, merge_into
 from .subjects import SubjectListener
 
-__all__ = ["Controller", "current"]
+__all__ = ["Controller", "current", "current_clock"]
 
 NO_ATTRIBUTES: Mapping[str, Any] = {}
 
@@ -68,6 +68,11 @@ if hasattr(os, "register_at_fork"):
 def current() -> Controller | None:
     """Return the controller of the running trial, or None."""
     return _active[-1] if _active else None
+
+
+def current_clock() -> Clock:
+    """Return the clock of the running trial, or the real one."""
+    return _active[-1].clock if _active else RealClock()
 
 
 def _strikes_in_children(scheduled: ScheduledFault) -> bool:

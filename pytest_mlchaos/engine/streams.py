@@ -25,6 +25,8 @@ class Source:
         self._ended = False
         self._error: BaseException | None = None
         self._raised: int | None = None
+        # Items that come later: when each is due, how to wait until then, and the item.
+        self._late: list[tuple[Callable[[], bool], Callable[[], object], object]] = []
 
     @property
     def ended(self) -> bool:
@@ -34,6 +36,9 @@ class Source:
     @property
     def prepared(self) -> bool:
         """Return True if a fault has decided the next item."""
+        for late in [late for late in self._late if late[0]()]:
+            self._late.remove(late)
+            self._ready.append(late[2])
         return self._ended or bool(self._ready)
 
     def pull(self) -> Any:
@@ -43,11 +48,17 @@ class Source:
         try:
             if self._ended:
                 raise self._error or StopIteration
-            return self._pull()
+            return self._taken()[0]
         except BaseException as error:
             # Not the error itself: its traceback would keep the loader's workers alive.
             self._raised = id(error)
             raise
+
+    def postpone(
+        self, payload: object, is_due: Callable[[], bool], wait: Callable[[], object]
+    ) -> None:
+        """Insert an item as soon as ``is_due()`` is true, or after ``wait()`` at the end."""
+        self._late.append((is_due, wait, payload))
 
     def push(self, *payloads: object) -> None:
         """Insert these items before the next one, in this order."""
@@ -63,7 +74,21 @@ class Source:
 
     def following(self, controller: Controller) -> Any:
         """Return the next item after its visit. Items that a fault has inserted make no visit."""
-        return self.pull() if self.prepared else self.visited(controller, self._pull())
+        if self.prepared:
+            return self.pull()
+        item, is_late = self._taken()
+        return item if is_late else self.visited(controller, item)
+
+    def _taken(self) -> tuple[Any, bool]:
+        """Return the next item, and True if it is one that was postponed."""
+        try:
+            return self._pull(), False
+        except StopIteration:
+            if not self._late:
+                raise
+        _, wait, late = self._late.pop(0)
+        wait()
+        return late, True
 
     def visited(self, controller: Controller, item: object) -> Any:
         """Pass an item through its visit, and return the result."""

@@ -238,11 +238,13 @@ class ClockSkew(ColumnFault):
     Args:
         column: A name, or a list of names. Without it, all columns of dates and times.
         by: The lead of the clock: seconds, or ``"1h"``. Use ``"-5m"`` for a clock that is slow.
+        producer: The column that names the producer of each row, such as a host. Then all rows of
+            some producers are off, and ``fraction`` is the share of the producers. At least one is
+            off and at least one is right.
 
     Imitates: a host without time synchronisation, a device that came up in 1970 and was set later.
 
-    Fidelity: one constant offset, and rows drawn evenly. A real clock drifts, and all rows of one
-    host are off.
+    Fidelity: one constant offset. A real clock drifts. Without ``producer``, rows are drawn evenly.
 
     Example: ``@chaos.clock_skew(column="seen_at", by="-2h", at=0)``
     """
@@ -251,6 +253,7 @@ class ClockSkew(ColumnFault):
     scales = SHARES
     fraction: float = 0.1
     by: float | str = "1h"
+    producer: str | int | None = None
 
     def check(self) -> None:
         """Check the parameters."""
@@ -270,11 +273,32 @@ class ClockSkew(ColumnFault):
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """Return the column with shifted times at these places."""
-        where = rows_of(column, self.scaled("fraction"), spot.rng)
+        where = (
+            rows_of(column, self.scaled("fraction"), spot.rng)
+            if self.producer is None
+            else self._of_producers(column, spot)
+        )
         ticks = round(self._seconds() * column.ticks_per_second())
         if not ticks:
             raise UnsupportedColumn(f"of the dtype {column.dtype} is too coarse for by={self.by!r}")
         return column.with_numbers(where, column.numbers()[where] + ticks), len(where)
+
+    def _of_producers(self, column: Column, spot: Spot) -> Any:
+        """Return the places of all times of some producers."""
+        import numpy as np
+
+        judged = spot.table.column(self.wanted(spot.table, self.producer)[0])
+        codes = judged.codes()
+        nulls = column.nulls()
+        present = ~np.isnan(codes) if nulls is None else ~np.isnan(codes) & ~nulls
+        names = np.unique(codes[present])
+        if len(names) < 2:
+            raise UnsupportedColumn(
+                f"has times of {len(names)} producer, and two are needed to see a skew"
+            )
+        count = min(len(names) - 1, max(1, round(self.scaled("fraction") * len(names))))
+        chosen = names[places(spot.rng, len(names), count)]
+        return np.flatnonzero(present & np.isin(codes, chosen))
 
 
 @register
