@@ -224,3 +224,16 @@ def test_blackhole_of_a_client_without_a_time_limit_hangs_until_the_trials(clock
         trial(schedule, Patches(), clock=clock, timeout=limit),
     ):
         requests.get(DOWN)
+
+
+@pytest.mark.parametrize("client", [httpx.Client, requests.Session])
+def test_client_with_an_open_connection_is_struck_and_works_again(server, client):
+    """Clients of a module outlive trials."""
+    with client() as kept:
+        assert kept.get(server.url).content == BODY
+        for _ in range(2):
+            with armed(create("cut_connection", at=0)) as controller:
+                with pytest.raises((httpx.RemoteProtocolError, requests.RequestException)):
+                    assert kept.get(server.url).content
+                assert len(controller.journal) == 1
+        assert kept.get(server.url).content == BODY

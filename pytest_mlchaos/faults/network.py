@@ -155,7 +155,7 @@ class CutConnection(NetworkFault):
     Imitates: a server that crashes or is redeployed, a load balancer with an idle time-out.
 
     Fidelity: a body that is shorter than ``after`` does not count as struck. Requests of client
-    libraries, without a proxy, are cut in the answer alone. An answer of unknown length is read to
+    libraries, without a proxy, are cut in the answer alone, and not over HTTP/2. An answer of unknown length is read to
     its end before its share arrives.
 
     Source: RFC 9112, section 8, https://www.rfc-editor.org/rfc/rfc9112#section-8

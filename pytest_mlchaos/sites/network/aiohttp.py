@@ -13,11 +13,12 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from ...core.network import Exchange, Flow
+from ...core.network import Exchange
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches
+from .answers import AnswerFilter
 from .base import Network, mechanism
-from .http_messages import Body, Head, Messages, Segment, response_body, write_error
+from .http_messages import write_error
 from .sync_bodies import reset_error
 
 __all__: list[str] = []
@@ -176,57 +177,27 @@ class _Filter(asyncio.Protocol):
     def __init__(self, protocol: Any, transport: Any, exchange: Exchange, method: str) -> None:
         self._protocol = protocol
         self._transport = transport
-        self._exchange = exchange
-        self._method = method
-        self._flow = Flow(exchange, None)
-        self._messages = Messages(self._body)
-        self._held: list[Segment] | None = None
+        self._rate = None if exchange.pace is None else exchange.pace.bandwidth
+        self._filter = AnswerFilter(exchange, method)
         self._loop = asyncio.get_running_loop()
         self._at = 0.0
         self._lost = False
 
-    def _body(self, head: Head) -> Body:
-        body = response_body(head, self._method)
-        if head.status >= 200:
-            self._flow = Flow(self._exchange, body.length if body.form == "length" else None)
-            if self._exchange.needs_length and body.form in ("chunked", "close"):
-                self._held = []
-        return body
-
     def data_received(self, data: bytes) -> None:
         """Pass on what arrives."""
-        for segment in self._messages.feed(data):
-            if self._held is not None:
-                self._held.append(segment)
-                if segment.kind == "end":
-                    self._release()
-            else:
-                self._pass(segment)
+        self._pass(self._filter.feed(data))
+        if self._filter.is_over and not self._at and not self._lost:
+            self._transport.set_protocol(self._protocol)
 
-    def _release(self) -> None:
-        held, self._held = self._held or [], None
-        length = sum(len(segment.data) for segment in held if segment.kind == "body")
-        self._flow = Flow(self._exchange, length)
-        for segment in held:
-            self._pass(segment)
-
-    def _pass(self, segment: Segment) -> None:
+    def _pass(self, data: bytes) -> None:
         if self._lost:
             return
-        if segment.kind == "body":
-            data, rate = self._flow.feed(segment.data), None
-            if self._exchange.pace is not None:
-                rate = self._exchange.pace.bandwidth
-            seconds = len(data) / rate if rate else 0.0
+        if data:
+            seconds = len(data) / self._rate if self._rate else 0.0
             self._later(lambda: self._protocol.data_received(data), seconds)
-            if self._flow.ended:
-                error = reset_error() if self._flow.ended == "rst" else None
-                self._lose(error)
-                self._transport.abort()
-        elif segment.data:
-            self._later(lambda: self._protocol.data_received(segment.data))
-        elif segment.kind == "end" and not self._at:
-            self._transport.set_protocol(self._protocol)
+        if self._filter.ended:
+            self._lose(reset_error() if self._filter.ended == "rst" else None)
+            self._transport.abort()
 
     def _later(self, action: Callable[[], None], seconds: float = 0.0) -> None:
         """Call an action in order, after the time that its bytes take."""
@@ -243,8 +214,7 @@ class _Filter(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         """Pass the end of the stream on. It ends an answer of unknown length."""
-        if self._held is not None:
-            self._release()
+        self._pass(self._filter.end())
         if not self._lost:
             self._later(self._protocol.eof_received)
         return None

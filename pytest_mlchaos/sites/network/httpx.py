@@ -1,4 +1,7 @@
-"""Make the requests of httpx visits: those of its HTTP transports and of its mock transports."""
+"""Make the requests to mock transports of httpx visits.
+
+Those of its HTTP transports are visits of httpcore, below them.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,10 @@ from ...core.network import Exchange, Flow
 from ...engine.gate import pause
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches
-from .base import Network, Outcome, carrying, mechanism
+from .base import Network, Outcome, mechanism
 from .http_messages import error_headers, error_text
 
 __all__: list[str] = []
-
-FIRST_RETRY_SECONDS = 0.5
 
 
 @mechanism
@@ -27,49 +28,25 @@ def install(network: Network, patches: Patches) -> None:
 
 def _wrap_transports(network: Network, patches: Patches) -> None:
     httpx: Any = sys.modules["httpx"]
-    for cls in (httpx.HTTPTransport, httpx.MockTransport):
-        patches.set(cls, "handle_request", _sync(network, cls.handle_request))
-    for cls in (httpx.AsyncHTTPTransport, httpx.MockTransport):
-        patches.set(cls, "handle_async_request", _async(network, cls.handle_async_request))
+    mock = httpx.MockTransport
+    patches.set(mock, "handle_request", _sync(network, mock.handle_request))
+    patches.set(mock, "handle_async_request", _async(network, mock.handle_async_request))
 
 
 def _begin(network: Network, request: Any) -> Exchange | None:
     return network.request(str(request.url), request.method)
 
 
-def _retries(transport: object) -> int:
-    """Return how often a transport connects again, as httpcore below it does."""
-    return getattr(getattr(transport, "_pool", None), "_retries", 0) or 0
-
-
-def _pauses() -> Iterator[float]:
-    """Yield httpcore's waits between attempts to connect."""
-    yield 0.0
-    seconds = FIRST_RETRY_SECONDS
-    while True:
-        yield seconds
-        seconds *= 2
-
-
 def _sync(network: Network, original: Any) -> Any:
     @functools.wraps(original)
     def handle_request(self: Any, request: Any) -> Any:
-        pauses = _pauses()
-        for left in range(_retries(self), -1, -1):
-            exchange = _begin(network, request)
-            if exchange is None:
-                with carrying(None):
-                    return original(self, request)
-            outcome = network.outcome(exchange, _limit(request))
-            if outcome != "refused" or not left:
-                break
-            network.controller.clock.sleep(next(pauses))
-        assert exchange is not None  # the loop runs at least once
-        _raise(outcome, request)
+        exchange = _begin(network, request)
+        if exchange is None:
+            return original(self, request)
+        _raise(network.outcome(exchange, _limit(request)), request)
         if exchange.status is not None:
             return _answer(exchange)
-        with carrying(None):
-            return _filtered(network, exchange, original(self, request), sync=True)
+        return _filtered(network, exchange, original(self, request), sync=True)
 
     return handle_request
 
@@ -77,22 +54,13 @@ def _sync(network: Network, original: Any) -> Any:
 def _async(network: Network, original: Any) -> Any:
     @functools.wraps(original)
     async def handle_async_request(self: Any, request: Any) -> Any:
-        pauses = _pauses()
-        for left in range(_retries(self), -1, -1):
-            exchange = _begin(network, request)
-            if exchange is None:
-                with carrying(None):
-                    return await original(self, request)
-            outcome = await network.outcome_async(exchange, _limit(request))
-            if outcome != "refused" or not left:
-                break
-            await pause(network.controller.clock, next(pauses))
-        assert exchange is not None  # the loop runs at least once
-        _raise(outcome, request)
+        exchange = _begin(network, request)
+        if exchange is None:
+            return await original(self, request)
+        _raise(await network.outcome_async(exchange, _limit(request)), request)
         if exchange.status is not None:
             return _answer(exchange)
-        with carrying(None):
-            response = await original(self, request)
+        response = await original(self, request)
         return _filtered(network, exchange, response, sync=False)
 
     return handle_async_request
