@@ -31,6 +31,7 @@ FAULTS = {
     "storage": [
         {"fault": "flaky_storage"},
         {"fault": "truncated_read", "path": "*"},
+        {"fault": "damaged_file"},
     ],
     "tables": [{"fault": "missing_feature"}],
     "batches": [{"fault": "corrupt_batch"}, {"fault": "stale_batch"}],

@@ -176,9 +176,12 @@ class DamagedFile(Fault):
         file: StoredFile = visit.payload
         if self.kind in ("missing", "late", "duplicated"):
             return True
-        content = file.read()
-        if self.kind == "replaced":
-            return any(other.read() != content for other in file.group)
+        try:
+            content = file.read()
+            if self.kind == "replaced":
+                return any(other.read() != content for other in file.group)
+        except OSError:  # it may not be read, or is gone
+            return False
         if not content or self.kind == "empty" or self.offset is not None:
             return bool(content)
         places = self._places(content, file.path)

@@ -112,6 +112,10 @@ class TableFault(DataFault):
     def _opened(self, file: StoredFile) -> TableFile:
         try:
             return open_table(file.read(), file.path)
+        except OSError as error:
+            raise PayloadMismatch(
+                f"{self.name} cannot read the file {file.path}: {error.strerror}"
+            ) from None
         except UnsupportedFile as why:
             raise PayloadMismatch(
                 f"{self.name} cannot work on the file {file.path}: {why}"
