@@ -4,6 +4,8 @@ its unsound twin.
 
 from __future__ import annotations
 
+import pytest
+
 CASES = """
 import functools, os, tempfile, time
 import pytest
@@ -350,4 +352,145 @@ def test_never(mlchaos): mlchaos.pipeline(poisoned).assert_restored(within="1h")
         "NotRecovered: the first right output came 1 min 30 s after the end of the fault, more than "
         "60 s",
         "NotRecovered: the output is not right after the fault has ended",
+    )
+
+
+def test_objects_in_remote_stores_are_output(example):
+    """They are compared, counted and restored, and what the next call finds is the trial's."""
+    pytest.importorskip("fsspec")
+    outcome = cases(
+        example,
+        """
+import fsspec
+fs = fsspec.filesystem("memory")
+@pytest.fixture(autouse=True)
+def store():
+    fs.pipe("/pipeline/old", b"old")
+    yield
+    fs.rm("/pipeline", recursive=True)
+def kept(fill):
+    for number in range(3):
+        try: yield lookup(number)
+        except ConnectionError:
+            if fill is None: raise
+            if fill != "skip": yield fill
+def opened(fill):
+    with fsspec.open("memory://pipeline/out.csv", "w") as file:
+        for value in kept(fill): file.write(f"{value}\\n")
+def replaced(fill): fs.pipe("/pipeline/old", repr(list(kept(fill))).encode())
+def appended(fill):
+    old = fs.cat("/pipeline/old")
+    fs.pipe("/pipeline/old", old + repr(list(kept(fill))).encode())
+def locked(fill):
+    fs.touch("/pipeline/lock"); values = list(kept(fill)); fs.rm("/pipeline/lock")
+    replaced(None)
+def retried():
+    try: return appended(None)
+    except ConnectionError: return appended(None)
+@pytest.mark.parametrize("pipeline", [opened, replaced, appended])
+@fails(1)
+def test_filled(mlchaos, pipeline): mlchaos.pipeline(pipeline, 7.0).assert_same_output()
+@fails(1)
+def test_half_written(mlchaos): mlchaos.pipeline(opened, None).assert_same_output()
+@fails(1)
+def test_skipped(mlchaos): mlchaos.pipeline(opened, "skip").assert_complete()
+@fails(1)
+def test_repeated(mlchaos): mlchaos.pipeline(appended, 0.0).assert_idempotent()
+@fails(1)
+def test_lock(mlchaos): mlchaos.pipeline(locked, None).assert_no_leftovers()
+@fails(1)
+def test_sound(mlchaos):
+    mlchaos.pipeline(retried).assert_same_output()
+    assert fs.cat("/pipeline/old") == b"old[1.0, 3.0, 5.0]"
+@chaos.crash(at=0)
+def test_killed(mlchaos):
+    def killed():
+        try: fs.pipe("/pipeline/old", b"new"); visit("train.step")
+        finally: fs.pipe("/pipeline/old", b"by the dead")
+    run = mlchaos.pipeline(killed)
+    assert type(run.error).__name__ == "SimulatedCrash" and fs.cat("/pipeline/old") == b"new"
+def around(fill):
+    from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+    MemoryFileSystem.store["/pipeline/new"] = MemoryFile(fs, "/pipeline/new", repr(list(kept(fill))).encode())
+@fails(1)
+def test_named(mlchaos): mlchaos.pipeline(around, 0.0, outputs="memory://pipeline").assert_same_output()
+@pytest.mark.parametrize("place", ["postgresql://host/db", "memory://", "/etc/out", "sqlite://", 3])
+def test_wrong_place(mlchaos, place): mlchaos.pipeline(replaced, 0.0, outputs=[place])
+""",
+    ).run(passed=2, failed=13)
+    outcome.has(
+        "memory://pipeline/out.csv: different content (3 lines in both)",
+        "HalfWritten",
+        "Incomplete: memory://pipeline/out.csv: 2 lines instead of 3 lines",
+        "NotIdempotent",
+        "memory://pipeline/lock: 0 bytes",
+        "memory://pipeline/new: different content",
+        "outputs can be SQLite databases, got one of postgresql",
+        "outputs must name a prefix, not a whole bucket",
+        "outputs must be below tmp_path",
+        "outputs must name a database file",
+        "outputs must be paths or URLs, got 3",
+    )
+
+
+@pytest.mark.slow
+def test_objects_in_s3_are_output(example):
+    """Those of a client that exists before the trial, and those that a different client writes."""
+    for package in ("s3fs", "moto.server", "boto3"):
+        pytest.importorskip(package)
+    outcome = cases(
+        example,
+        """
+import boto3, moto.server, s3fs
+@pytest.fixture(scope="module")
+def url():
+    server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+@pytest.fixture
+def fs(url, monkeypatch):
+    for name, value in {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x", "DEFAULT_REGION": "us-east-1", "ENDPOINT_URL": url}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    fs = s3fs.S3FileSystem(key="x", secret="x", endpoint_url=url)
+    fs.mkdir("bucket")
+    fs.pipe("bucket/old", b"old")
+    yield fs
+    fs.rm("bucket", recursive=True)
+def kept(fill):
+    for number in range(3):
+        try: yield lookup(number)
+        except ConnectionError:
+            if fill is None: raise
+            yield fill
+def opened(fs, fill):
+    with fs.open("bucket/out.csv", "w") as file:
+        for value in kept(fill): file.write(f"{value}\\n")
+def moved(fs, fill): fs.pipe("bucket/tmp", repr(list(kept(fill))).encode()); fs.mv("bucket/tmp", "bucket/old")
+def parts(fs, fill):
+    file = fs.open("bucket/big", "wb", block_size=5 * 2 ** 20)
+    file.write(b"x" * 6 * 2 ** 20)
+    list(kept(fill))
+    file.close()
+@pytest.mark.parametrize("pipeline", [opened, moved])
+@fails(1)
+def test_filled(mlchaos, fs, pipeline): mlchaos.pipeline(pipeline, fs, 7.0).assert_same_output()
+@fails(1)
+def test_sound(mlchaos, fs):
+    mlchaos.pipeline(moved, fs, None).assert_same_output()
+    assert fs.cat("bucket/old") == b"old"
+@fails(1)
+def test_other_client(mlchaos, fs, url):
+    def put(): boto3.client("s3", endpoint_url=url).put_object(Bucket="bucket", Key="out/x", Body=repr(list(kept(0.0))).encode())
+    mlchaos.pipeline(put, outputs=["s3://bucket/out"]).assert_same_output()
+@fails(1)
+def test_upload(mlchaos, fs): mlchaos.pipeline(parts, fs, None).assert_no_leftovers()
+""",
+    ).run(passed=1, failed=4)
+    outcome.has(
+        "s3://bucket/out.csv: different content (3 lines in both)",
+        "s3://bucket/old: different content",
+        "s3://bucket/out/x: different content",
+        "s3://bucket/big: an unfinished upload",
     )

@@ -184,6 +184,7 @@ class Output:
         tables: The content of the files that may hold tables, if a fault struck one.
         by_composite: True if a composite fault declared the faults.
         calls: How often it called each counted target.
+        uploads: The URLs of the uploads in parts that it left open.
     """
 
     record: Record
@@ -200,6 +201,7 @@ class Output:
     tables: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     by_composite: bool = False
     calls: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    uploads: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.controller import Controller
+from .output_places import Place
 from .runner import Pipeline
 from .verdicts import PipelineRun
 
@@ -27,6 +28,7 @@ def call(
     args: tuple[Any, ...],
     scratch: Path,
     workdirs: Iterable[Path],
+    outputs: Place | Iterable[Place] = (),
 ) -> PipelineRun:
     """Call a pipeline under the trial's faults.
 
@@ -36,6 +38,7 @@ def call(
         args: Its arguments.
         scratch: The test's temporary directory.
         workdirs: Further directories that the pipeline may write.
+        outputs: More places where it writes: paths, and URLs of fsspec or of SQLite databases.
     """
-    calls = Pipeline(controller, pipeline, args, scratch, workdirs)
+    calls = Pipeline(controller, pipeline, args, scratch, workdirs, outputs)
     return PipelineRun(calls.run(), calls, (None,))

@@ -217,8 +217,9 @@ class CalledPipeline(Run):
         ):
             raise BadArgument(
                 "there is nothing to judge: the golden run returned None and changed no file below "
-                "the test's own directories. "
-                "Return the output, or let the pipeline write below tmp_path"
+                "the test's own directories, and wrote no object through fsspec. "
+                "Return the output, let the pipeline write below tmp_path, or name the place with "
+                "outputs="
             )
         if self._changed and not tells_apart(golden, self._before_change._output, patterns):
             raise BadArgument(

@@ -107,4 +107,5 @@ def left_over(mine: Output, golden: Output, patterns: tuple[str, ...]) -> list[s
     ]
     number = mine.temporary - golden.temporary
     elsewhere = [f"temporary files outside of its directories: {number}"] if number > 0 else []
-    return files + folders + elsewhere
+    uploads = [f"{name}: an unfinished upload" for name in sorted(mine.uploads - golden.uploads)]
+    return files + folders + elsewhere + uploads

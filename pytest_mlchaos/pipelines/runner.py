@@ -24,11 +24,14 @@ from ..engine.file_history import FileHistory
 from ..engine.process_state import ProcessState
 from ..engine.repetition import repeated
 from ..engine.resources import growth, list_resources, wait_for_release
+from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from ..engine.subjects import subject_runs
 from ..engine.table_types import is_table
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
+from ..runs.remote_files import RemoteFiles
 from ..runs.supervisor import Supervisor, check_subject, snapshot_value
 from ..runs.user_state import UserState
+from .output_places import Place, split_outputs
 
 __all__ = ["Pipeline"]
 
@@ -46,20 +49,27 @@ class Pipeline(Supervisor):
         args: tuple[Any, ...],
         scratch: Path,
         workdirs: Iterable[Path] = (),
+        outputs: Place | Iterable[Place] = (),
     ) -> None:
         check_subject(pipeline, "mlchaos.pipeline")
+        local, urls = split_outputs(outputs, scratch)
         super().__init__(
             controller,
             functools.partial(_drain, pipeline),
             args,
             scratch,
             _nothing_watched,
-            workdirs,
+            [*workdirs, *local],
         )
+        self._scratch = scratch
+        # The files before and after each call, to add objects that only a later call writes.
+        self._listings: list[dict[str, FileState]] = []
+        self._started: set[str] = set()
         # By path: the sizes of the files that calls have left.
         self._sizes: dict[str, set[int]] = {}
         with controller.without_faults():
-            self._now: Mapping[str, FileState] = self._disk.contents()
+            self._remote = RemoteFiles(urls)
+            self._now: Mapping[str, FileState] = self._contents()
             self._folders = self._disk.folders()
             self._memory = UserState()
             self._left = self._memory.contents()
@@ -90,8 +100,9 @@ class Pipeline(Supervisor):
                 randomness.seed_all("restart", 1)
             subject = self._inputs.again() if died else self._inputs.first()
             if changed is not None:
-                _change(changed, _arguments(subject))
-                self._now = self._disk.contents(self._sizes)
+                with self._remote.recorded():
+                    _change(changed, _arguments(subject))
+                self._now = self._contents()
             return self._called(subject, tuple)
 
     def golden(  # type: ignore[override]  # files too
@@ -102,8 +113,14 @@ class Pipeline(Supervisor):
         ``look`` receives the returned value while the directories of this run are in place.
         """
         start = self._controller.clock.now()
-        with self._undisturbed() as subject, self._memory_at_the_start(), FileHistory() as history:
-            before = self._disk.contents(self._sizes)
+        with (
+            self._undisturbed() as subject,
+            self._memory_at_the_start(),
+            self._remote.as_at_the_start(),
+            FileHistory() as history,
+            self._remote.recorded(),
+        ):
+            before = self._contents()
             value = None
             for step in steps:
                 if step is None:
@@ -111,7 +128,7 @@ class Pipeline(Supervisor):
                     value = subject()
                 else:
                     _change(step, _arguments(subject.args[0]))
-                    before = self._disk.contents(self._sizes)
+                    before = self._contents()
             looked = None if look is None else look(value)
             output = self._output(value, None, before, (), start, history, looked)
             return dataclasses.replace(output, calls=self._controller.calls(), fault_ended=None)
@@ -131,6 +148,8 @@ class Pipeline(Supervisor):
             randomness.preserve_state(),
             ProcessState(),
             self._disk.as_at_the_start(),
+            self._remote.as_at_the_start(),
+            self._remote.recorded(),
         ):
             self._process_state.restore()
             randomness.restore(self._random)
@@ -150,7 +169,27 @@ class Pipeline(Supervisor):
 
     def find(self, name: str) -> Path | None:
         """Return the path of a file in the directories, by its name in an output."""
-        return self._disk.path_of(name)
+        content = self._remote.content(name)
+        if content is None:
+            return self._disk.path_of(name)
+        folder = self._scratch / f"{GOLDEN_COPY_PREFIX}remote-{os.getpid()}"
+        path = folder / name.rpartition("/")[2]
+        with within(INTERNAL_OPERATION):
+            folder.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        return path
+
+    def _freeze(self) -> None:
+        super()._freeze()
+        with self._controller.without_faults():
+            self._remote.freeze()
+
+    def _contents(self) -> dict[str, FileState]:
+        """Return the states of all files and objects."""
+        found = self._disk.contents(self._sizes)
+        found |= self._remote.states(self._remote.contents(), self._sizes)
+        self._listings.append(found)
+        return found
 
     @contextlib.contextmanager
     def _memory_at_the_start(self) -> Iterator[None]:
@@ -172,6 +211,7 @@ class Pipeline(Supervisor):
         with (
             FileHistory() as history,
             self._memory.following_imports(),
+            self._remote.recorded(),
             subject_runs(controller, self._disk.roots) as begin,
         ):
             begin()
@@ -181,6 +221,7 @@ class Pipeline(Supervisor):
                 controller.restart()
                 with controller.without_faults():
                     self._disk.thaw()
+                    self._remote.thaw()
                     self._process_state.restore()
         with controller.without_faults():
             self._left = self._memory.contents()
@@ -212,7 +253,13 @@ class Pipeline(Supervisor):
             real_time=clock.reason,
             looked=looked,
         )
-        after = self._disk.contents(self._sizes)
+        after = self._contents()
+        first = self._remote.states(self._remote.start(), self._sizes)
+        for listing in self._listings[:-1]:
+            # An object that this call is the first to write was there before.
+            for path in first.keys() - self._started:
+                listing.setdefault(path, first[path])
+        self._started |= first.keys()
         for path, state in after.items():
             self._sizes.setdefault(path, set()).add(state.size)
         return Output(
@@ -229,6 +276,7 @@ class Pipeline(Supervisor):
             tuple(self._controller.struck_tables),
             self._disk.tables() if self._controller.struck_tables else {},
             self._controller.by_composite,
+            uploads=self._remote.new_uploads(),
         )
 
     def _temporary(self, made: Iterable[str]) -> int:

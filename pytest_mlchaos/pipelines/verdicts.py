@@ -257,7 +257,8 @@ class PipelineRun(CalledPipeline):
         """Raise ``LeftBehind`` if the pipeline left something that its golden run does not leave.
 
         These are judged: new files and directories in its directories, such as locks, temporary and
-        unfinished files, and what ``tempfile`` made elsewhere. A killed process cannot tidy up. So
+        unfinished files, what ``tempfile`` made elsewhere, and unfinished uploads
+        to S3. A killed process cannot tidy up. So
         after a crash the pipeline is called once more, and this call must leave nothing more.
 
         Args:

@@ -386,13 +386,28 @@ class Mlchaos:
         self._test_info.explored.append(report)
         return report
 
-    def pipeline(self, pipeline: Callable[..., Any], *args: object) -> PipelineRun:
+    def pipeline(
+        self,
+        pipeline: Callable[..., Any],
+        *args: object,
+        outputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+    ) -> PipelineRun:
         """Call ``pipeline(*args)`` once, under the faults of the test.
 
         It may return anything, also an iterator (which is read to its end), and write files below
-        ``tmp_path``. It is not started again: an error, also one of its own, is a result
+        ``tmp_path``, and objects through fsspec (``memory://``, ``s3://``). Objects that it has
+        written are restored for a golden run, and afterwards the trial's come back.
+
+        It is not started again: an error, also one of its own, is a result
         (``run.error``), and so is a crash. ``run.again()`` calls it once more after the fault has
         cleared.
+
+        Args:
+            pipeline: The function to call.
+            *args: Its arguments.
+            outputs: More places where it writes, if it reaches them by other means than Python's
+                fsspec: prefixes as ``"s3://bucket/out"``, paths below ``tmp_path``, and SQLite
+                databases (``"sqlite:////path/to.db"``). All objects below a prefix are read.
 
         Returns:
             A ``PipelineRun``, whose methods judge the returned value, the error and the files.
@@ -400,7 +415,9 @@ class Mlchaos:
         with self._running("mlchaos.pipeline", pipeline) as part:
             args = with_copies(self._controller, args, self._scratch)
             return part.hand_over(
-                call_pipeline(self._controller, pipeline, args, self._scratch, self._workdirs())
+                call_pipeline(
+                    self._controller, pipeline, args, self._scratch, self._workdirs(), outputs
+                )
             )
 
     @check_arguments("mlchaos.serve", app=CALLABLE, lifespan=FLAG)

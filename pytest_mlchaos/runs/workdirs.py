@@ -26,7 +26,7 @@ from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from ..oracles.stored_tables import database_tables, is_database_log
 from .inputs import FRAMEWORK, is_filled
 
-__all__ = ["WorkDirs", "paths_in"]
+__all__ = ["WorkDirs", "content_state", "paths_in"]
 
 Fingerprint = dict[str, tuple[int, int, int]]
 MAX_OBJECTS = 10_000
@@ -306,6 +306,20 @@ def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
     tables = database_tables(path, digest.digest())
     closed = closed if tables is None else True
     return FileState(size, lines, digest.digest(), closed, beginnings, tables)
+
+
+def content_state(content: bytes, sizes: Iterable[int] = ()) -> FileState:
+    """Return the state of a file with this content.
+
+    ``sizes`` are the numbers of first bytes whose digests are needed.
+    """
+    beginnings = {size: _digest(content[:size]) for size in sizes if size <= len(content)}
+    closed = _is_closed(content, complete=True)
+    return FileState(len(content), content.count(b"\n"), _digest(content), closed, beginnings)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _is_closed(content: bytes, *, complete: bool) -> bool | None:
