@@ -258,3 +258,33 @@ def test_a_strike_in_a_spawned_process_is_a_strike_of_the_trial(example):
             assert strike.details["process"] == "child 1"
         """
     ).run(passed=1)
+
+
+def test_a_worker_of_an_executor_dies_at_its_task(example):
+    """The executor raises, which is an outcome of the fault."""
+    example.with_tests(
+        SUBJECT
+        + """
+@chaos.worker_death(of="pool", at=1)
+def test_it(mlchaos):
+    run = mlchaos.pipeline(in_executor)
+    run.assert_same_output()
+    assert "BrokenProcessPool" in str(type(run.error))
+    (strike,) = mlchaos.journal
+    assert (strike.site, strike.visit) == ("pool.task", 1)
+"""
+    ).run(passed=1)
+
+
+@pytest.mark.slow
+def test_a_pool_that_waits_for_a_dead_worker_times_out(example):
+    """The error names the line that waits, and the fault."""
+    example.with_tests(
+        SUBJECT
+        + """
+@chaos.settings(timeout=5)
+@chaos.worker_death(of="pool", at=1)
+def test_it(mlchaos):
+    mlchaos.pipeline(in_pool)
+"""
+    ).run(failed=1).has("TrialTimeout", "called by in_pool", "worker_death(at=1, of='pool')")

@@ -90,7 +90,10 @@ def arm_fresh_processes(
             controller.started_afresh.append(method)
             original(self)
             return
-        setattr(self, _ATTRIBUTE, _Arming(order, arm))
+        # First, so that the process is armed before its target and arguments are unpickled.
+        content = dict(vars(self))
+        vars(self).clear()
+        vars(self).update({_ATTRIBUTE: _Arming(order, arm), **content})
         try:
             original(self)
         finally:

@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
 
 from ...core.faults import Fault, is_drawn, register
 from ...core.interrupts import catch_up
-from ...core.sites import Visit
+from ...core.sites import Key, Visit
 from ...core.validation import format_value
 from ...engine.controller import current
 from ...engine.error_origin import mark
@@ -29,36 +29,50 @@ _sleep, _now = time.sleep, time.monotonic
 
 @register
 class WorkerDeath(Fault):
-    """A worker process of the DataLoader is killed, or hangs.
+    """A worker process of a DataLoader or of a process pool is killed, or hangs.
 
-    ``at`` counts the batches: the worker fails when this one is about to reach the loop. The
-    DataLoader notices a death by itself and raises. It notices a worker that hangs by its
-    ``timeout``, and waits for ever without one.
+    For a DataLoader, ``at`` counts the batches: the worker fails when this one is about to reach
+    the loop. The DataLoader notices a death by itself and raises. It notices a worker that hangs by
+    its ``timeout``, and waits for ever without one.
+
+    For a pool, ``at`` counts the tasks of all workers: the worker that takes this task fails. A
+    ``ProcessPoolExecutor`` and joblib raise. A ``multiprocessing.Pool`` starts a new worker, and
+    waits for ever for the result of the task that is lost.
 
     Args:
-        worker: The number of the worker, from 0. If neither it nor ``at`` is given, both are
-            searched.
+        worker: The number of the DataLoader's worker, from 0. If neither it nor ``at`` is given,
+            both are searched.
         how: ``"killed"`` (by SIGKILL), or ``"hangs"`` (its main thread stops).
+        of: ``"loader"`` or ``"pool"`` (``multiprocessing.Pool``, ``ProcessPoolExecutor``, joblib,
+            ``datasets.map(num_proc=)``). If the visits are searched and it is not given, both are
+            tried. If not, it is ``"loader"``.
 
     Imitates: the kernel's OOM killer, a crash in a decoder, shared memory that ran out (killed); a
     storage mount that blocks, a lock that was held at the fork (hangs).
 
     Fidelity: the process is real, and so is its death. Batches that it had loaded ahead are still
     returned if the loop goes on. A worker that hangs is killed when its parent process ends. A
-    worker that was spawned, not forked, is stopped as a whole (SIGSTOP): a batch of it that is
-    being sent is then never complete, and the loader's ``timeout`` does not end the wait for it.
+    DataLoader's worker that was spawned, not forked, is stopped as a whole (SIGSTOP): a batch of it
+    that is being sent is then never complete, and the loader's ``timeout`` does not end the wait
+    for it. Which worker of a pool takes a task depends on the system.
 
-    Source: https://pytorch.org/docs/stable/data.html#multi-process-data-loading
+    Source: https://docs.pytorch.org/docs/stable/data.html#multi-process-data-loading
 
     Example: ``@chaos.worker_death(worker=0, at=3)``
     """
 
     site = "data.batch"
-    needs = ("torch", "torch")
     random = False
     searchable = ("worker",)
+    positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("loader", "pool")}
     worker: int = 0
     how: Literal["killed", "hangs"] = "killed"
+    of: Literal["loader", "pool"] = "loader"
+
+    @property
+    def key(self) -> Key:
+        """Count batches, or the tasks of pools."""
+        return self.site if self.of == "loader" else "pool.task"
 
     def check(self) -> None:
         """Check the parameters."""
@@ -70,10 +84,15 @@ class WorkerDeath(Fault):
 
     def probe(self, visit: Visit) -> None:
         """Report that any worker of the loader can be struck."""
-        visit.measure(worker=len(workers_of(visit.attributes.get("loader"))))
+        if self.of == "loader":
+            visit.measure(worker=len(workers_of(visit.attributes.get("loader"))))
 
     def apply(self, visit: Visit) -> None:
-        """Kill or stop the worker once the batch has arrived."""
+        """Kill or stop the worker once the batch has arrived, or before the task runs."""
+        if self.of == "pool":
+            visit.note(how=self.how)
+            visit.defer(_kill_this_process if self.how == "killed" else _hang_for_ever)
+            return
         loader = visit.attributes.get("loader")
         workers = workers_of(loader)
         if self.worker >= len(workers):
@@ -98,6 +117,15 @@ class WorkerDeath(Fault):
         else:
             claim_timeout(controller)
             visit.keep_until_exit(_stop_process(pid))
+
+
+def _kill_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _hang_for_ever() -> None:
+    while True:
+        _sleep(3600)
 
 
 def _kill(pid: int) -> None:
