@@ -173,6 +173,8 @@ class Visit:
         memory: The data that the fault's ``observe`` has kept at earlier visits. It lives as long
             as the process.
         seed: The seed of the random numbers of this strike.
+        struck_tables: Each struck table, before and after the strike. None if no assertion needs
+            them.
     """
 
     site: str
@@ -193,7 +195,7 @@ class Visit:
     measures: dict[str, int] = field(default_factory=dict)
     is_scheduled: Callable[[int], bool] = bool
     kept_contexts: int = 0
-    struck_tables: list[tuple[Any, Any]] = field(default_factory=list)
+    struck_tables: list[tuple[Any, Any]] | None = None
 
     @property
     def stream(self) -> Stream:

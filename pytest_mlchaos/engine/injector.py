@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Injector"]
 
+MAX_STRUCK_TABLES = 64
+"""A pipeline keeps this many struck tables, to tell what is passed on."""
 PROBED_VISITS = 2
 """The number of visits at which a fault may measure its parameters.
 
@@ -165,6 +167,9 @@ class Injector:
             {},
             scheduled.memory,
         )
+        kept = self._controller.struck_tables
+        wanted = self._controller.inside == "mlchaos.pipeline" and len(kept) < MAX_STRUCK_TABLES
+        visit.struck_tables = kept if wanted else None
         before = _seen(scheduled.fault, visit)
         try:
             payload = scheduled.fault.apply(visit)
@@ -182,8 +187,6 @@ class Injector:
             visit.error = error.with_traceback(None) if isinstance(error, StopIteration) else error
             record(visit.details)
             return
-        self._controller.struck_tables += visit.struck_tables
-        visit.struck_tables.clear()
         if payload is not None:
             visit.payload = payload
         if inspect.iscoroutine(payload) and not inspect.isawaitable(before.payload):

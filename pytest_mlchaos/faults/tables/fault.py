@@ -124,7 +124,7 @@ class TableFault(DataFault):
     def _changed_table(self, table: Table, visit: Visit) -> Any:
         import numpy as np
 
-        before = table.kept()
+        before = None if visit.struck_tables is None else table.kept()
         try:
             changed = self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
         except UnsupportedColumn as why:
@@ -133,8 +133,8 @@ class TableFault(DataFault):
             raise self.refused(
                 table, "its library has no such operation for the dtype of one of its columns"
             ) from None
-        after = table_of(changed)
-        if after is not None:
+        after = None if visit.struck_tables is None else table_of(changed)
+        if visit.struck_tables is not None and after is not None:
             # The owner may change the table later, so keep it as it is now.
             visit.struck_tables.append((before, after.kept()))
         return changed
