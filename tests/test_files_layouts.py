@@ -159,3 +159,31 @@ def test_blocks_are_zeroed_and_swapped():
     assert zero(content, 5000) == b"a" * 4096 + bytes(4096) + b"c" * 100
     assert swap(content, 0) == b"b" * 4096 + b"a" * 4096 + b"c" * 100
     assert sorted(swap(b"12345678", 0)) == sorted(b"12345678") != list(swap(b"12345678", 0))
+
+
+def test_spots_of_alternating_parts_include_both_kinds():
+    """Members and their headers alternate in an archive. Cuts after both are tried."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as target:
+        for number in range(12):
+            target.addfile(tarfile.TarInfo(f"{number}.txt"))
+            member = tarfile.TarInfo(f"{number}.bin")
+            member.size = 300 * number
+            target.addfile(member, io.BytesIO(bytes(member.size)))
+    texts = [one.text for one in spots(sink.getvalue(), "x.tar")]
+    assert sum(text.startswith("after member") for text in texts) >= 4
+    assert sum(text.startswith("after the header") for text in texts) >= 4
+
+
+def frames(module):
+    """Three compressed streams in one file, and their ends."""
+    parts = [module.compress(bytes(range(200)) * (number + 1)) for number in range(3)]
+    return b"".join(parts), [len(parts[0]), len(parts[0] + parts[1])]
+
+
+@pytest.mark.parametrize("name", ["gzip", "bz2", "lzma", "zstandard", "lz4.frame"])
+def test_compressed_streams_in_one_file_end_between_each_other(name):
+    """A reader takes the first streams of a file for the whole of it."""
+    content, ends = frames(pytest.importorskip(name))
+    found = [offset for offset, text in texts(content, "x").items() if text.startswith("after ")]
+    assert [offset for offset in found if offset in ends] == ends

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import io
+import lzma
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from .layouts import Boundary, layout
 
@@ -59,14 +62,75 @@ def _lz4_covered(content: bytes) -> Iterator[tuple[int, int]]:
         yield 7, len(content)
 
 
-def _halves(content: bytes) -> Iterator[Boundary]:
-    yield Boundary(len(content) - 4, "before the last four bytes")
+def _streams(decompressor: Callable[[], Any]) -> Callable[[bytes], Iterator[int]]:
+    """Return a function that yields the end of each compressed stream of a file."""
+
+    def ends(content: bytes) -> Iterator[int]:
+        rest = content
+        while rest:
+            stream = decompressor()
+            stream.decompress(rest)
+            if not stream.eof:
+                return
+            rest = stream.unused_data
+            yield len(content) - len(rest)
+
+    return ends
 
 
-layout("xz", magic=b"\xfd7zXZ\0", cover=_whole)(_halves)
-layout("bzip2", magic=b"BZh", cover=_whole)(_halves)
-layout("zstd", magic=b"\x28\xb5\x2f\xfd", cover=_zstd_covered)(_halves)
-layout("lz4", magic=b"\x04\x22\x4d\x18", cover=_lz4_covered)(_halves)
+def _zstd_ends(content: bytes) -> Iterator[int]:
+    """Yield the end of each frame (RFC 8878)."""
+    place = 0
+    while place + 8 <= len(content):
+        magic, size = struct.unpack_from("<II", content, place)
+        if magic & 0xFFFFFFF0 == 0x184D2A50:  # a frame to skip
+            place += 8 + size
+        elif magic == 0xFD2FB528:
+            flags = content[place + 4]
+            single = flags >> 5 & 1
+            size_bytes = (single, 2, 4, 8)[flags >> 6]
+            place += 5 + (not single) + (0, 1, 2, 4)[flags & 3] + size_bytes
+            last = False
+            while not last:
+                head = int.from_bytes(content[place : place + 3], "little")
+                last, is_run = bool(head & 1), head >> 1 & 3 == 1
+                place += 3 + (1 if is_run else head >> 3)
+            place += 4 * (flags >> 2 & 1)
+        else:
+            return
+        yield place
+
+
+def _lz4_ends(content: bytes) -> Iterator[int]:
+    """Yield the end of each frame."""
+    place = 0
+    while content[place : place + 4] == b"\x04\x22\x4d\x18":
+        flags = content[place + 4]
+        place += 7 + 8 * (flags >> 3 & 1) + 4 * (flags & 1)
+        while block := struct.unpack_from("<I", content, place)[0] & 0x7FFFFFFF:
+            place += 4 + block + 4 * (flags >> 4 & 1)
+        place += 4 + 4 * (flags >> 2 & 1)
+        yield place
+
+
+def _parts(ends: Callable[[bytes], Iterator[int]], what: str) -> Callable[[bytes], Any]:
+    """Return a function that yields the ends of parts that a reader may take for the whole file."""
+
+    def find(content: bytes) -> Iterator[Boundary]:
+        yield Boundary(len(content) - 4, "before the last four bytes")
+        found = list(ends(content))
+        for number, end in enumerate(found, 1):
+            yield Boundary(end, f"after {what} {number} of {len(found)}")
+
+    return find
+
+
+layout("xz", magic=b"\xfd7zXZ\0", cover=_whole)(
+    _parts(_streams(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)), "stream")
+)
+layout("bzip2", magic=b"BZh", cover=_whole)(_parts(_streams(bz2.BZ2Decompressor), "stream"))
+layout("zstd", magic=b"\x28\xb5\x2f\xfd", cover=_zstd_covered)(_parts(_zstd_ends, "frame"))
+layout("lz4", magic=b"\x04\x22\x4d\x18", cover=_lz4_covered)(_parts(_lz4_ends, "frame"))
 
 
 def _members(content: bytes) -> list[tarfile.TarInfo]:

@@ -7,6 +7,8 @@ are asked first.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
@@ -103,6 +105,11 @@ def boundaries(content: bytes, path: str) -> list[Boundary]:
 
     A file that is damaged already has only those before its damage.
     """
+    return sorted(_found(content, path), key=lambda one: one.offset)
+
+
+def _found(content: bytes, path: str) -> list[Boundary]:
+    """Return the boundaries inside a file, in the order of its layout, each offset once."""
     known = layout_of(content, path)
     found: dict[int, Boundary] = {}
     try:
@@ -111,7 +118,7 @@ def boundaries(content: bytes, path: str) -> list[Boundary]:
                 found.setdefault(one.offset, one)
     except Exception:  # noqa: BLE001  # a parser may raise anything for a damaged file
         pass
-    return [found[offset] for offset in sorted(found)]
+    return list(found.values())
 
 
 def covered(content: bytes, path: str) -> list[tuple[int, int]]:
@@ -131,8 +138,7 @@ def spots(content: bytes, path: str) -> list[Boundary]:
     A cut between two parts comes first, because a reader may take the rest for a whole file.
     """
     size = len(content)
-    found = boundaries(content, path)
-    chosen = [found[place] for place in _spread(len(found), MAX_SPOTS - 5)]
+    chosen = _of_each_kind(_found(content, path), MAX_SPOTS - 5)
     general = _general(size)
     order = [*chosen[:2], *general[:2], *chosen[2:], *general[2:]]
     unique = {one.offset: one for one in reversed(order) if 0 <= one.offset < size}
@@ -152,6 +158,21 @@ def _general(size: int) -> list[Boundary]:
         Boundary(size * 9 // 10, "after nine tenths"),
         Boundary(0, "at its start"),
     ]
+
+
+def _of_each_kind(found: Sequence[Boundary], limit: int) -> list[Boundary]:
+    """Return up to ``limit`` boundaries: two of the commonest kind, then of each kind in turn.
+
+    The parts of a file often alternate (a header, a content). Every second of them is of one kind.
+    """
+    kinds: dict[str, list[Boundary]] = {}
+    for one in found:
+        kinds.setdefault(re.sub(r"\d+", "", one.text), []).append(one)
+    commonest_first = sorted(kinds.values(), key=len, reverse=True)
+    queues = [[kind[place] for place in _spread(len(kind), limit)] for kind in commonest_first]
+    in_turn = [one for turn in itertools.zip_longest(*queues) for one in turn if one is not None]
+    first = queues[0][:2] if queues else []
+    return [*first, *(one for one in in_turn if one not in first)][:limit]
 
 
 def _spread(count: int, limit: int) -> list[int]:
