@@ -26,6 +26,7 @@ TESTS = """
         return total
 
 
+    @chaos.settings(max_trials=3)
     @chaos.damaged_file(kind="cut", path="in/*.csv")
     def test_cut(mlchaos, tmp_path):
         mlchaos.pipeline(add, put(tmp_path)).assert_same_output()
@@ -54,6 +55,7 @@ TESTS = """
         return len(json.loads(cache.read_text()))
 
 
+    @chaos.settings(max_trials=5)
     @chaos.damaged_file(path="cache.json", kind="cut")
     def test_cache(mlchaos, tmp_path):
         mlchaos.pipeline(cached, tmp_path)

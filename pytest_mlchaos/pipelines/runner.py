@@ -67,6 +67,7 @@ class Pipeline(Supervisor):
         self._started: set[str] = set()
         # By path: the sizes of the files that calls have left.
         self._sizes: dict[str, set[int]] = {}
+        self._struck_before = 0  # the number of tables that were struck before the last call
         with controller.without_faults():
             self._remote = RemoteFiles(urls)
             self._now: Mapping[str, FileState] = self._contents()
@@ -208,6 +209,7 @@ class Pipeline(Supervisor):
         with controller.without_faults():
             self._memory.adopt(self._left)
         controller.fault_ended, calls = None, controller.calls()
+        self._struck_before = len(controller.struck_tables)
         with (
             FileHistory() as history,
             self._memory.following_imports(),
@@ -273,7 +275,7 @@ class Pipeline(Supervisor):
             self._temporary(history.temporary),
             now,
             self._controller.fault_ended,
-            tuple(self._controller.struck_tables),
+            tuple(self._controller.struck_tables[self._struck_before :]),
             self._disk.tables() if self._controller.struck_tables else {},
             self._controller.by_composite,
             uploads=self._remote.new_uploads(),

@@ -102,12 +102,12 @@ class DamagedFile(Fault):
 
     Fidelity: only files below the test's own directories are struck. A path elsewhere that is an
     argument of ``mlchaos.pipeline`` or ``run`` is copied, and the subject receives the copy. Copy
-    other files to ``tmp_path``.
-    Times and modes of a damaged file are those of the original. A pinned ``"missing"``, ``"late"``
-    or ``"duplicated"`` counts as a strike although no reader may look for the file. Files that a
-    run writes and reads back itself are struck only if ``path`` is given, and not those of child
-    processes. Without inotify (Linux), reads by C++ are not seen, so a search tries all files that
-    match.
+    other files to ``tmp_path``. Times and modes of a damaged file are those of the original. A
+    pinned ``"missing"``, ``"late"`` or ``"duplicated"`` counts as a strike although no reader may
+    look for the file. Files that a run writes and reads back itself are struck only if ``path`` is
+    given, if Python opens them, and not in child processes. A file that one call of a library
+    writes and reads in C++ is not struck. Without inotify (Linux), reads by C++ are not seen, so a
+    search tries all files that match.
 
     Source: Ganesan et al., Redundancy Does Not Imply Fault Tolerance, FAST 2017.
 

@@ -94,7 +94,10 @@ class TableFault(DataFault):
         file = visit.payload
         opened = self._opened(file)
         visit.note(file=file.path)
-        content = opened.encode(self._changed_table(self._table(opened.value), visit))
+        try:
+            content = opened.encode(self._changed_table(self._table(opened.value), visit))
+        except PayloadMismatch as why:
+            raise PayloadMismatch(f"{why}, in the file {file.path}") from None
         if content == file.read():
             visit.skip()
             return None
