@@ -237,3 +237,12 @@ def test_client_with_an_open_connection_is_struck_and_works_again(server, client
                     assert kept.get(server.url).content
                 assert len(controller.journal) == 1
         assert kept.get(server.url).content == BODY
+
+
+def test_cut_ends_the_answer_for_a_reader_of_pieces(server):
+    """The server keeps the connection open, and the client does not wait for more of it."""
+    with armed(create("cut_connection", at=0)):
+        with urllib.request.urlopen(server.url, timeout=2) as response:
+            pieces = list(iter(lambda: response.read(10_000), b""))
+            assert response.read(1) == b""
+        assert b"".join(pieces) == BODY[: len(BODY) // 2]

@@ -5,11 +5,13 @@ Libraries above it (urllib3, requests, botocore) then see what a real cut gives 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import http.client
 import io
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -47,8 +49,12 @@ class FilteredFile(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """Read the next bytes that arrive."""
+        if self._flow.ended == "fin":
+            return 0  # The server still keeps the connection open, so a read would wait.
         read = getattr(self._file, "read1", self._file.read)
         data = self._flow.feed(read(len(buffer)))
+        if self._flow.ended:
+            _end_connection(self._file)
         if self._flow.ended == "rst" and not data:
             raise reset_error()
         seconds = self._network.transferred(self._exchange, len(data))
@@ -62,6 +68,14 @@ class FilteredFile(io.RawIOBase):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+def _end_connection(file: Any) -> None:
+    """End the connection of an answer that was cut, so that no pool uses it again."""
+    connection = getattr(getattr(file, "raw", None), "_sock", None)
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def filter_answer(network: Network, response: http.client.HTTPResponse, exchange: Exchange) -> None:
