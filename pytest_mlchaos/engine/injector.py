@@ -19,6 +19,7 @@ from .attribution import about, attribute_strike
 from .changes import fingerprint
 from .counters import ScheduledFault, VisitCounter
 from .error_origin import fault_error, is_meant, is_own
+from .other_servers import in_other_server
 from .remote_state import pack_error
 
 if TYPE_CHECKING:
@@ -132,7 +133,18 @@ class Injector:
                         scheduled.fault, lambda scheduled=scheduled: scheduled.fault.probe(visit)
                     )
 
+    def _is_of_other_server(self, fault: Fault, visit: Visit) -> bool:
+        """Return True for a file of a server beside the subject, unless the fault names files."""
+        return (
+            bool(self._controller.inside)
+            and visit.site.startswith("storage")
+            and getattr(fault, "path", None) is None
+            and in_other_server()
+        )
+
     def _wanted(self, scheduled: ScheduledFault, visit: Visit) -> bool:
+        if self._is_of_other_server(scheduled.fault, visit):
+            return False
         where = scheduled.fault.where
         if where is None:
             return True

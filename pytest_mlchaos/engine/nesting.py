@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 
 from ..errors import BadArgument, MlchaosError
+from .other_servers import note_servers
 
 __all__ = ["SubjectOf", "SubjectState"]
 
@@ -36,6 +37,8 @@ class SubjectOf:
             )
             controller.broken = controller.broken or error
             raise error
+        if not controller.inside:
+            note_servers()
         controller.inside = self._caller
         controller.changed()
 

@@ -17,6 +17,7 @@ from ...core.sites import Key, site
 from ...core.storage import StoredFile
 from ...engine.controller import Controller
 from ...engine.opened_files import OpenedFiles
+from ...engine.other_servers import in_other_server
 from ...engine.patching import Patches
 from ...engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from .base import TOOL_FILE_PREFIX
@@ -138,6 +139,9 @@ class _Subject:
         self._struck = False  # a reader has met a changed file that is not restored yet
         self._raised = False  # an error of the subject was attributed to that
         rest.controller.claims.append(self._claims)
+        # The files that Python opens in the subject, and in servers beside it.
+        self._read: set[str] = set()
+        self._served: set[str] = set()
         with within(INTERNAL_OPERATION):
             self._opened = OpenedFiles(roots)
             own = rest.controller.own
@@ -190,6 +194,7 @@ class _Subject:
         if self._busy or not self._begun:
             return
         path = os.path.realpath(path)
+        (self._served if in_other_server() else self._read).add(path)
         if not any(path == root or path.startswith(root + os.sep) for root in self._roots):
             return
         with self._lock:
@@ -216,7 +221,8 @@ class _Subject:
                     self._rest.show(self._opened.names())
                 if controller.probing and self._opened.works:
                     for key, number, path in self._visits:
-                        if not self._opened.opened(path):
+                        served = isinstance(key, str) and path in self._served - self._read
+                        if served or not self._opened.opened(path):
                             _withdraw(controller, key, number)
                 self._opened.close()
 
