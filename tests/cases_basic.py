@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_mlchaos.core.faults import create
-from pytest_mlchaos.core.storage import Operation, StoredFile
+from pytest_mlchaos.core.storage import Listing, Operation, Reread, StoredFile
 from pytest_mlchaos.testing import Case
 
 
@@ -103,6 +103,10 @@ CASES = {
     ),
     "busy_disk": Case(
         create("busy_disk"), lambda: Operation("read", "a/b"), bad=[{"latency": "0s"}]
+    ),
+    "stale_read": Case(create("stale_read"), lambda: Reread("a/b", b"old"), bad=[{"path": " "}]),
+    "stale_listing": Case(
+        create("stale_listing"), lambda: Listing("a", ("new",), ("gone",)), bad=[{"path": " "}]
     ),
     "short_write": Case(
         create("short_write"), write_of_1000, operation=passing, bad=[{"keep": 1.5}, {"keep": -1}]

@@ -155,3 +155,53 @@ def test_the_same_schedule_gives_the_same_journal(fs, tmp_path):
     first = journal()
     assert first == journal()
     assert 0 < len(first) < 20
+
+
+def test_a_transfer_breaks_half_way(fs, tmp_path):
+    """A stream and a download get the beginning. An upload leaves the old object."""
+    path = f"{fs.bucket}/a"
+    fs.pipe(path, bytes(100))
+    with armed(tmp_path, create("flaky_storage", op="read", after=0.4, at=[0, 1])):
+        with fs.open(path) as file:
+            assert len(file.read(64)) == 40
+            with pytest.raises(OSError):
+                file.read(64)
+        with pytest.raises(OSError):
+            fs.get(path, f"{tmp_path}/a")
+        assert (tmp_path / "a").stat().st_size == 40
+    with armed(tmp_path, create("flaky_storage", op="write", after=0.4, at=0)):
+        with pytest.raises(OSError), fs.open(path, "wb") as file:
+            file.write(b"new")
+        assert fs.cat(path) == bytes(100)
+
+
+def test_an_error_of_s3_is_raised_as_s3fs_translates_it(fs, tmp_path):
+    """The client's error is its cause."""
+    fault = create("flaky_storage", error="SlowDown", op="read", at=0)
+    with armed(tmp_path, fault), pytest.raises(OSError, match="reduce your request") as caught:
+        fs.cat(f"{fs.bucket}/a")
+    assert type(caught.value.__cause__).__name__ == "ClientError"
+
+
+def test_faults_that_last_strike_objects(fs, tmp_path):
+    """An outage, a lost permission, a full store, and what is lost or out of date."""
+    path = f"{fs.bucket}/a"
+    fs.pipe(path, b"old")
+    for name, error in (
+        ("storage_outage", TimeoutError),
+        ("permission_lost", PermissionError),
+    ):
+        with armed(tmp_path, create(name, path="s3://*", at=0)):
+            for _ in range(2):
+                with pytest.raises(error):
+                    fs.cat(path)
+    with armed(tmp_path, create("disk_full", after=2, at=0)), pytest.raises(OSError, match="space"):
+        fs.pipe(path, b"new")
+    with armed(tmp_path, create("lost_write", at=0)):
+        fs.pipe(path, b"new")
+        assert fs.cat(path) == b"old"
+    with armed(tmp_path, create("stale_listing", at=0), create("stale_read", at=0)):
+        fs.pipe(f"{fs.bucket}/b", b"1")
+        assert fs.ls(fs.bucket, detail=False) == [path]
+        fs.pipe(f"{fs.bucket}/b", b"2")
+        assert fs.cat(f"{fs.bucket}/b") == b"1"

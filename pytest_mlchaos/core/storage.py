@@ -228,3 +228,37 @@ class Conditions(list[Condition]):
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
         self.now = now
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reread:
+    """The payload of a visit of ``storage.reread``: a read of a file that was overwritten.
+
+    Attributes:
+        path: The path, as in an ``Operation``.
+        previous: The content before the last change.
+        replacement: The content that the reader finds instead, set by a fault.
+    """
+
+    path: str
+    previous: bytes = dataclasses.field(repr=False)
+    replacement: bytes | None = dataclasses.field(default=None, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listing:
+    """The payload of a visit of ``storage.list``: names in a folder.
+
+    Attributes:
+        path: The path of the folder.
+        new: The listed names that appeared in this trial.
+        gone: The names that were removed in this trial.
+        hidden: Those of ``new`` that are not shown, set by a fault.
+        shown: Those of ``gone`` that are still shown, set by a fault.
+    """
+
+    path: str
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from ...core.sites import Key, name_of, site
-from ...core.storage import OPERATIONS, Break, Conditions, Operation
+from ...core.storage import OPERATIONS, Break, Condition, Conditions, Operation
 from ...engine.controller import Controller
 from ...engine.file_limit import FILE_LIMIT
 from ...engine.gate import Gate, pause
@@ -322,6 +322,8 @@ class Storage:
         self.life = 0
         self.conditions = Conditions(controller.clock.now)
         self.descriptor_breaks: Breaks = {}
+        # The versions of files, if a fault needs them (``versions.py``).
+        self.history: Condition | None = None
         # True if it matters which files Python writes.
         self.counts_all = False
         self.written_in_python: set[str] = set()

@@ -19,9 +19,10 @@ from typing import Any
 
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches, family
-from ...engine.scopes import inside, within
+from ...engine.scopes import INTERNAL_OPERATION, inside, within
 from .base import Passage, Storage, WatchedFile, active, mechanism
 from .file_wrappers import FileProxy
+from .versions import History, history
 
 __all__ = ["Access", "Call", "end_early", "wrap_method"]
 
@@ -48,6 +49,8 @@ REQUESTS = {"_fetch_range": "read", "_upload_chunk": "write", "commit": "write",
 
 ``read`` counts only if it is a coroutine, which fetches by itself.
 """
+LISTS = ("ls", "find", "glob", "exists")
+"""The methods that show which objects there are."""
 TWO_PATHS = {"cp_file", "mv", "mv_file"}
 COPIES = {"get_file", "put_file"}
 WRAPPER = "_mlchaos_wrapper"
@@ -124,6 +127,7 @@ def _wrap_filesystem(cls: type, patches: Patches) -> None:
             _method,
             patches,
         )
+        _wrap_methods(cls, [*LISTS, *(f"_{name}" for name in LISTS)], _lister, patches)
 
 
 def _wrap_file(cls: object, patches: Patches) -> None:
@@ -245,6 +249,7 @@ def _method(function: Callable[..., Any], name: str) -> Any:
     def trim(passage: Passage | None, fs: object, call: Call, result: object) -> Any:
         if passage is not None and name == "get_file":
             end_early(passage, call[local])
+        result = _with_versions(fs, name, call, (remote, local), result)
         if passage is not None and name == "cat_file":
             passage.stop_read(_length(result))
             return passage.cut(result)
@@ -271,6 +276,90 @@ def _method(function: Callable[..., Any], name: str) -> Any:
         Access(op, watched_file, size, opened if op == "open" else trim, before=before),
         _names(function),
     )
+
+
+def _with_versions(fs: object, name: str, call: Call, places: tuple[int, int], result: Any) -> Any:
+    """Keep the written content of an object, and return the one that a fault lets be read."""
+    storage = active()
+    known = storage.history if storage is not None else None
+    remote, local = places
+    where = _remote(storage, fs, call[remote]) if storage is not None and known else None
+    if where is None or not isinstance(known, History):
+        return result
+    if name == "pipe_file" and isinstance(call[1], (bytes, bytearray, memoryview)):
+        known.note(where.path, bytes(call[1]))
+    elif name in COPIES and isinstance(call[local], (str, os.PathLike)):
+        with within(INTERNAL_OPERATION):
+            if name == "put_file" and os.path.isfile(call[local]):
+                with open(call[local], "rb") as source:
+                    known.note(where.path, source.read())
+            elif name == "get_file" and (content := known.stale(where)) is not None:
+                with open(call[local], "wb") as target:
+                    target.write(content)
+    elif name == "cat_file" and call[1] is None and call[2] is None:
+        content = known.stale(where)
+        return result if content is None else content
+    return result
+
+
+def _lister(function: Callable[..., Any], name: str) -> Any:
+    """Return the wrapper of a listing, or of an existence check."""
+    checks = name.endswith("exists")
+
+    def shown(fs: Any, path: Any, result: Any, known: History | None) -> Any:
+        where = _address(fs, path)
+        if known is None or where is None or (checks and not result):
+            return result
+        if checks:
+            folder, _, last = where[0].rpartition("/")
+            return bool(known.listed(folder, [last], checks=True))
+        return _shown(known, fs, result)
+
+    def begin() -> History | None:
+        found = history()
+        return found if found is not None and found.lists else None
+
+    @functools.wraps(function)
+    def called(self: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+        known = None if _is_transparent(self.__class__) else begin()
+        if known is None:
+            return function(self, path, *args, **kwargs)
+        with within("list"):
+            result = function(self, path, *args, **kwargs)
+        return shown(self, path, result, known)
+
+    @functools.wraps(function)
+    async def called_async(self: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+        known = None if _is_transparent(self.__class__) else begin()
+        if known is None:
+            return await function(self, path, *args, **kwargs)
+        with within("list"):
+            result = await function(self, path, *args, **kwargs)
+        return shown(self, path, result, known)
+
+    return called_async if inspect.iscoroutinefunction(function) else called
+
+
+def _shown(known: History, fs: Any, result: Any) -> Any:
+    """Return a listing without the names that a fault hides, with those that it still shows."""
+    named = {
+        (entry if isinstance(entry, str) else entry.get("name", "")).rstrip("/"): entry
+        for entry in result
+    }
+    by_folder: dict[str, list[str]] = {}
+    for path in named:
+        folder, _, last = path.rpartition("/")
+        by_folder.setdefault(folder, []).append(last)
+    kept = {
+        f"{folder}/{name}" if folder else name
+        for folder, names in by_folder.items()
+        for name in known.listed(folder, names)
+    }
+    if isinstance(result, dict):
+        return {path: entry for path, entry in result.items() if path.rstrip("/") in kept}
+    if all(isinstance(entry, str) for entry in result):
+        return sorted(kept)
+    return [entry for path, entry in named.items() if path in kept]
 
 
 def _request(function: Callable[..., Any], name: str) -> Any:

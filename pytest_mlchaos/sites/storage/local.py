@@ -24,6 +24,7 @@ from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, inside, within
 from ...engine.stand_ins import unbound
 from .base import TOOL_FILE_PREFIX, Passage, Storage, WatchedFile, active, mechanism
+from .versions import history
 
 if TYPE_CHECKING:
     import torch
@@ -361,6 +362,8 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
                 made = _built(
                     original, storage, watched_file, (file, mode, buffering, text, closefd, opener)
                 )
+            if storage.history is not None and "r" in mode and "+" not in mode:
+                _become_stale(made, watched_file)
         except BaseException:
             if made is not None:
                 made.close()
@@ -368,6 +371,18 @@ def _opener(original: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return open
+
+
+def _become_stale(made: Any, watched_file: WatchedFile | None) -> None:
+    """Let an opened file have its previous content, if a fault asks for it."""
+    known = history()
+    content = known.stale(watched_file) if known is not None else None
+    if content is not None:
+        with within(INTERNAL_OPERATION), tempfile.TemporaryFile() as old:
+            old.write(content)
+            old.flush()
+            old.seek(0)
+            os.dup2(old.fileno(), raw_of(made).fileno(), inheritable=False)
 
 
 def _is_valid(mode: object, buffering: object, text: tuple[Any, Any, Any]) -> bool:
