@@ -398,6 +398,9 @@ def test_skipped(mlchaos): mlchaos.pipeline(opened, "skip").assert_complete()
 def test_repeated(mlchaos): mlchaos.pipeline(appended, 0.0).assert_idempotent()
 @fails(1)
 def test_lock(mlchaos): mlchaos.pipeline(locked, None).assert_no_leftovers()
+def elsewhere(): fs.pipe("/elsewhere/x", repr(list(kept(None))).encode())
+@chaos.call_failure(target="test_it:lookup", error="ConnectionError")
+def test_each_trial_begins_alike(mlchaos): mlchaos.pipeline(elsewhere).assert_same_output()
 @fails(1)
 def test_sound(mlchaos):
     mlchaos.pipeline(retried).assert_same_output()
@@ -417,7 +420,7 @@ def test_named(mlchaos): mlchaos.pipeline(around, 0.0, outputs="memory://pipelin
 @pytest.mark.parametrize("place", ["postgresql://host/db", "memory://", "/etc/out", "sqlite://", 3])
 def test_wrong_place(mlchaos, place): mlchaos.pipeline(replaced, 0.0, outputs=[place])
 """,
-    ).run(passed=2, failed=13)
+    ).run(passed=3, failed=13)
     outcome.has(
         "memory://pipeline/out.csv: different content (3 lines in both)",
         "HalfWritten",

@@ -70,6 +70,7 @@ class Pipeline(Supervisor):
         self._struck_before = 0  # the number of tables that were struck before the last call
         with controller.without_faults():
             self._remote = RemoteFiles(urls)
+            controller.resources.callback(self._forget)
             self._now: Mapping[str, FileState] = self._contents()
             self._folders = self._disk.folders()
             self._memory = UserState()
@@ -179,6 +180,10 @@ class Pipeline(Supervisor):
             folder.mkdir(exist_ok=True)
             path.write_bytes(content)
         return path
+
+    def _forget(self) -> None:
+        with self._controller.without_faults():
+            self._remote.restore()
 
     def _freeze(self) -> None:
         super()._freeze()

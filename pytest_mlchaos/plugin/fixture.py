@@ -396,7 +396,8 @@ class Mlchaos:
 
         It may return anything, also an iterator (which is read to its end), and write files below
         ``tmp_path``, and objects through fsspec (``memory://``, ``s3://``). Objects that it has
-        written are restored for a golden run, and afterwards the trial's come back.
+        written are restored for a golden run, and afterwards the trial's come back. At the end of
+        the test, the initial objects are back.
 
         It is not started again: an error, also one of its own, is a result
         (``run.error``), and so is a crash. ``run.again()`` calls it once more after the fault has

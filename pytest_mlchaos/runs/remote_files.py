@@ -103,6 +103,11 @@ class RemoteFiles:
             # What only the code inside has written was in its initial state in the trial.
             self._put({**self._start, **now})
 
+    def restore(self) -> None:
+        """Restore the initial objects, so that the next trial finds them."""
+        with contextlib.suppress(Exception):  # The server may be gone.
+            self._put(dict(self._start))
+
     def freeze(self) -> None:
         """Keep the objects at the moment of a crash. The code that unwinds may change them."""
         with contextlib.suppress(RuntimeError):
