@@ -169,6 +169,8 @@ class Network:
             return exchange
         if exchange.outage is not None:
             self._outages[exchange.zone] = _Away(exchange, self.controller.clock.now())
+            # The body can begin again, for the next example of a user's own ``@given``.
+            self.controller.resources.callback(self._outages.clear)
             for close in list(self.on_outage.values()):
                 close(exchange.zone)
         elif exchange.zone in self._outages and not exchange.failure:

@@ -56,7 +56,7 @@ class Connection:
         """Make the visit of a client that is not in this process. Return None after an error."""
         try:
             return self._proxy.begin()
-        except Exception:  # noqa: BLE001  # the controller keeps it, and the trial raises it
+        except BaseException:  # noqa: BLE001  # the controller keeps it, also a crash
             self._reset_on_close()
             self._leave()
             return None
@@ -101,7 +101,7 @@ class Connection:
                 target()  # type: ignore[operator]
             except (OSError, _Ended):
                 pass
-            except Exception:  # noqa: BLE001  # the controller keeps it, and the trial raises it
+            except BaseException:  # noqa: BLE001  # the controller keeps it, also a crash
                 self.reset()
             finally:
                 self._leave()
