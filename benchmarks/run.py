@@ -20,6 +20,7 @@ from typing import Any
 
 import arming
 import bitflips
+import clock
 import crashes
 import device
 import drift
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "exploration": exploration,
     "arming": arming,
     "bitflips": bitflips,
+    "clock": clock,
     "crashes": crashes,
     "device": device,
     "drift": drift,

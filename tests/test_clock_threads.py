@@ -38,7 +38,7 @@ def clock():
 
 def since(start):
     """Whole seconds, of the trial's time."""
-    return round(reading() - start, 2)
+    return round(reading() - start)
 
 
 def in_threads(*functions):

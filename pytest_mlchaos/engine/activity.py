@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import platform
 import queue
 import sys
@@ -25,12 +26,14 @@ __all__ = [
     "WORLDS",
     "busy_reason",
     "is_alive",
+    "is_in_call",
     "is_only_a_loop",
     "is_single_threaded",
     "is_waiting_on_child",
     "list_threads",
     "may_bring_something",
     "package_of",
+    "processor_time",
     "runs_a_program",
     "unknown_work",
     "waking_reason",
@@ -142,12 +145,12 @@ def working_thread(threads: list[threading.Thread]) -> threading.Thread | None:
     """
     if not threads:
         return None
-    before = {thread: _processor_time(thread) for thread in threads}
+    before = {thread: processor_time(thread) for thread in threads}
     sleep(WAKE_UP_SECONDS)
     frames = sys._current_frames()
     for thread in threads:
         frame = frames.get(thread.ident or 0)
-        still = before[thread] is not None and before[thread] == _processor_time(thread)
+        still = before[thread] is not None and before[thread] == processor_time(thread)
         task = thread.native_id
         if not still or frame is None or task is None:
             return thread
@@ -156,11 +159,26 @@ def working_thread(threads: list[threading.Thread]) -> threading.Thread | None:
     return None
 
 
-def _processor_time(thread: threading.Thread) -> int | None:
+def processor_time(thread: threading.Thread) -> int | None:
+    """Return the nanoseconds for which a thread has run, or None if the system does not tell."""
     try:
         return clock_gettime_ns(pthread_getcpuclockid(thread.ident or 0))
     except (NameError, OSError, OverflowError):
         return None
+
+
+def is_in_call(thread: threading.Thread) -> bool:
+    """Return True if a thread waits in a call of the system other than for a lock."""
+    task = thread.native_id
+    if task is None or _state(_TASKS / str(task)) == b"R":
+        return False
+    try:
+        return (_TASKS / str(task) / "syscall").read_bytes().split()[:1] not in (
+            [_FUTEX],
+            [b"running"],
+        )
+    except OSError:
+        return True
 
 
 def _sleeps_in_lock(task: int) -> bool:
@@ -174,12 +192,13 @@ def _sleeps_in_lock(task: int) -> bool:
     return len(call) > 4 and call[0] == _FUTEX and int(call[4], 16) == 0
 
 
-def unknown_work() -> str:
+def unknown_work(members: set[int]) -> str:
     """Return the reason for real time if a thread without Python code may be at work, or "".
 
-    Such a thread is idle if it waits for a lock.
+    Such a thread is idle if it waits for a lock. ``members`` has the system's numbers of threads
+    that need no look, because they took part in the test.
     """
-    known = {thread.native_id for thread in list_threads()}
+    known = {*members, *(thread.native_id for thread in list_threads())}
     try:
         tasks = [int(task.name) for task in _TASKS.iterdir()]
     except OSError:
@@ -385,9 +404,13 @@ def _busy_process() -> str:
 
     This works on Linux. On other systems, only processes that start during the trial are detected.
     """
-    for task in _TASKS.glob("*/children") if _TASKS.is_dir() else ():
-        with contextlib.suppress(OSError):
-            for pid in task.read_text().split():
+    try:
+        tasks = os.listdir(_TASKS)
+    except OSError:
+        return ""
+    for task in tasks:
+        with contextlib.suppress(OSError), open(f"{_TASKS}/{task}/children", "rb") as children:
+            for pid in children.read().decode().split():
                 if (
                     int(pid) not in TOOL_PROCESSES
                     and not _is_tracker(int(pid))

@@ -25,8 +25,10 @@ from typing import Any
 from ..core.clock import VirtualClock
 from .activity import (
     TOOLS,
+    is_in_call,
     is_only_a_loop,
     package_of,
+    processor_time,
     unknown_work,
     waking_reason,
     working_thread,
@@ -38,10 +40,31 @@ __all__ = ["ThreadWaits"]
 FIRST_LOOK_SECONDS = 0.0005
 """The first real wait before a waiting thread looks again if all others wait. It doubles."""
 LONGEST_LOOK_SECONDS = 0.008
-SLEEP_PATIENCE_SECONDS = 0.02
-"""The real time that a sleeping thread gives a working one, before time becomes real."""
+SLEEP_PATIENCE_SECONDS = 0.25
+"""How long a thread may work while others sleep, before time becomes real.
+
+Of a thread that computes, only its processor time counts, because a busy machine may stop it for
+any time.
+"""
 WAIT_PATIENCE_SECONDS = 0.5
-"""The same for a thread that waits for the working one. Meanwhile time passes as in reality."""
+"""The same while others wait for it. Meanwhile time passes as in reality."""
+LONGEST_PATIENCE_SECONDS = 10.0
+"""The same in real time, for a thread that the machine does not let run."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Work:
+    """The reason not to jump now.
+
+    Attributes:
+        reason: The text for the report.
+        thread: The thread that works, if it takes part in the test.
+        by_itself: False if the thread has just been woken, which is not work of its own.
+    """
+
+    reason: str
+    thread: threading.Thread | None = None
+    by_itself: bool = True
 
 
 @dataclasses.dataclass(eq=False)
@@ -73,6 +96,7 @@ class ThreadWaits:
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self._main = threading.get_ident()
+        self._main_thread = threading.current_thread()
         self._lock = threading.RLock()
         self._started = 0
         self._members: dict[threading.Thread, _Member] = {}
@@ -80,6 +104,9 @@ class ThreadWaits:
         self._mark = 0.0  # the real time up to which a thread's work has passed on the clock
         self._jumped = 0.0  # the real time of the last jump
         self._closed = False
+        self._tasks: set[int] = set()  # the system's numbers of all threads that took part
+        # The processor time of each working thread at the last jump.
+        self._worked: dict[threading.Thread, int] = {}
 
     def install(self, patches: Patches) -> None:
         """Take in threads that the test starts, until the patches are undone."""
@@ -130,6 +157,7 @@ class ThreadWaits:
             if member is None:
                 return original(thread)
             member.ident = threading.get_ident()
+            self._tasks.add(threading.get_native_id())
             self._clock.members.add(member.ident)
             try:
                 return original(thread)
@@ -244,75 +272,94 @@ class ThreadWaits:
                     return
                 yield left if self._clock.is_real else min(left, 1.0)
                 continue
-            working = self._jump()
+            work = self._jump()
             if wait.expired:
                 yield 0  # it takes what woke it
                 return
             if wait.deadline is None:
                 yield None
                 continue
-            idle = monotonic() - max(began, self._jumped)
-            if working and self._passes_for_real(wait, working, idle):
+            if work is not None and self._passes_for_real(wait, work, max(began, self._jumped)):
                 return
             yield look
             look = min(2 * look, LONGEST_LOOK_SECONDS)
 
-    def _passes_for_real(self, wait: _Wait, working: str, waited: float) -> bool:
+    def _passes_for_real(self, wait: _Wait, work: _Work, since: float) -> bool:
         """Let real time pass on the clock while a thread works. Return True at the deadline."""
-        patience = SLEEP_PATIENCE_SECONDS if wait.sleeps else WAIT_PATIENCE_SECONDS
-        if waited > patience:
-            self._clock.become_real(working)
-            return False
-        if wait.sleeps:
-            return False
         with self._lock:
             now = monotonic()
+            patience = SLEEP_PATIENCE_SECONDS if wait.sleeps else WAIT_PATIENCE_SECONDS
+            if work.thread is None:
+                patience = WAIT_PATIENCE_SECONDS
+            worked = self._work_of(work, now - since)
+            if worked > patience or now - since > LONGEST_PATIENCE_SECONDS:
+                self._clock.become_real(work.reason)
+                return False
+            if wait.sleeps:
+                return False
             self._clock.skip(max(0.0, now - self._mark))
             self._mark = now
             return wait.deadline is not None and self._clock.passed() >= wait.deadline
 
+    def _work_of(self, work: _Work, waited: float) -> float:
+        """Return the seconds that a thread has worked since the last jump."""
+        if work.thread is None:
+            return waited
+        if not work.by_itself:
+            return 0.0
+        now = processor_time(work.thread)
+        if now is None or is_in_call(work.thread):
+            return waited
+        return (now - self._worked.setdefault(work.thread, now)) / 1e9
+
     # -- jumps -------------------------------------------------------------------------------------
 
-    def _jump(self) -> str:
-        """Jump to the earliest deadline if all threads wait. Return who works, or an empty text."""
+    def _jump(self) -> _Work | None:
+        """Jump to the earliest deadline if all threads wait. Return who works, or None."""
         with self._lock:
             if self._clock.is_real or self._closed:
-                return ""
-            working = self._working()
-            if working:
-                return working
+                return None
+            work = self._work()
+            if work is not None:
+                return work
             due = min(
                 (wait for wait in list(self._waits.values()) if wait.deadline is not None),
                 key=lambda wait: (wait.deadline, wait.order),
                 default=None,
             )
             if due is None or due.deadline is None:
-                return ""
+                return None
             self._clock.skip_to(due.deadline)
             due.expired = True
             due.wake()
             self._mark = self._jumped = monotonic()
-            return ""
+            self._worked.clear()
+            return None
 
-    def _working(self) -> str:
+    def _work(self) -> _Work | None:
         """Return the reason not to jump: who works, or may wake a thread from outside."""
         if self._main not in self._waits:
-            return "the main thread is busy"
+            return _Work("the main thread is busy", self._main_thread)
         others = [one for one in list(self._members.values()) if one.ident not in self._waits]
         working = working_thread([one.thread for one in others])
         if working is not None:
-            return f"the thread {working.name} is busy"
+            return _Work(f"the thread {working.name} is busy", working)
         waits = list(self._waits.items())
-        if any(wait.expired or wait.is_woken() for _, wait in waits):
-            return "a thread is waking up"
+        for _, wait in waits:
+            if wait.expired or wait.is_woken():
+                return _Work("a thread does not wake up", self._main_thread, by_itself=False)
         takes_part = {self._main, *(member.ident or 0 for member in list(self._members.values()))}
         if all(wait.sleeps for _, wait in waits):
-            return waking_reason(takes_part, strict=False)
-        return waking_reason(takes_part, strict=True) or unknown_work() or _alarm()
+            reason = waking_reason(takes_part, strict=False)
+        else:
+            reason = waking_reason(takes_part, strict=True) or unknown_work(self._tasks) or _alarm()
+        return _Work(reason) if reason else None
 
     def may_jump(self) -> bool:
         """Return True if nothing can wake the calling thread, because no other takes part."""
-        return not (waking_reason({self._main}, strict=True) or unknown_work() or _alarm())
+        return not (
+            waking_reason({self._main}, strict=True) or unknown_work(self._tasks) or _alarm()
+        )
 
 
 def _alarm() -> str:
