@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 SUBJECT = """
+import socket
 import urllib.request
 
 def silent(url):
@@ -14,14 +15,29 @@ def silent(url):
             size += len(piece)
     return size
 
+def rows(address):
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), 5) as client:
+        client.sendall(b"select")
+        got = b""
+        while part := client.recv(1000):
+            got += part
+    return got.count(b"\\n")
+
+def checked_rows(address):
+    number = rows(address)
+    if number != 1000:
+        raise EOFError("the last row is missing")
+    return number
+
 def checked(url):
     with urllib.request.urlopen(url, timeout=5) as response:
         return len(response.read())
 """
 TESTS = """
-import functools, http.server, threading
+import contextlib, http.server, socket, threading
 import pytest
-from subject import checked, silent
+from subject import checked, checked_rows, rows, silent
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
@@ -59,13 +75,39 @@ def test_beyond(mlchaos, server):
 @chaos.refused(zone="us", at=0)
 def test_other_zone(mlchaos, server):
     assert checked(mlchaos.proxy(server, zone="eu")) == 100_000
+
+@pytest.fixture
+def database():
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client, contextlib.suppress(OSError):
+                    if client.recv(10):
+                        client.sendall(b"row\\n" * 1000)
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"127.0.0.1:{listener.getsockname()[1]}"
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+@chaos.bad_storage
+def test_rows(mlchaos, database):
+    mlchaos.pipeline(rows, mlchaos.proxy(database)).assert_same_output()
+
+@chaos.bad_storage
+def test_checked_rows(mlchaos, database):
+    mlchaos.pipeline(checked_rows, mlchaos.proxy(database)).assert_same_output()
 """
 
 
 @pytest.mark.slow
 def test_whole_tests_are_judged_rightly_and_say_why(example):
     """In this process and in fresh ones: silence is found, a check passes, no strike is named."""
-    outcome = example.with_file("subject.py", SUBJECT).with_tests(TESTS).run(passed=2, failed=4)
+    outcome = example.with_file("subject.py", SUBJECT).with_tests(TESTS).run(passed=3, failed=5)
     outcome.has("smallest: cut_connection(at=0)")
+    outcome.has("smallest: cut_connection(at=0, after=100)")
     outcome.has("cut_connection(at=0, after=1048576) never struck")
     outcome.has("refused(at=0, zone='us') never struck: network zone=us was never passed")

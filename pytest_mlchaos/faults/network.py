@@ -164,6 +164,8 @@ class CutConnection(NetworkFault):
     """
 
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 40, "bad_day": 40}
+    # A share needs HTTP. The others cut an answer, or a result, of plain bytes.
+    tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"after": 100}, {"after": 4096})
     after: Any = 0.5
     direction: Literal["download", "upload"] = "download"
 
