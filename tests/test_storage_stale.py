@@ -12,7 +12,7 @@ from tests.storage import armed
 
 
 def test_a_stale_read_returns_the_previous_version(tmp_path):
-    """Whoever wrote the new one. The next read is right."""
+    """The next read is right."""
     (tmp_path / "a.json").write_text("old")
     with armed(tmp_path, create("stale_read", at=0)) as controller:
         assert (tmp_path / "a.json").read_text() == "old"

@@ -262,7 +262,8 @@ def describe_names_seen(
     if "storage" in missed and not names.get("storage"):
         lines.append(
             "storage saw no file: it watches the files below tmp_path, and files elsewhere that "
-            "path= matches"
+            "path= matches. Files that C++ or Rust code writes by itself are reached by "
+            "@chaos.disk_full(real=True)"
         )
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from ...core.sites import Key, Visit
 from ...core.storage import Condition, Operation
 from ...core.validation import format_value, index, parse_duration
 from ...errors import BadArgument
-from .common import begin_condition, check_path, file_key, injected, note_operation, record_once
+from .common import Op, begin_condition, check_path, file_key, injected, note_operation, record_once
 from .error_names import check_error, storage_error
 
 __all__ = ["PermissionLost", "StorageOutage", "TooManyFiles"]
@@ -32,6 +32,7 @@ class StorageOutage(Fault):
             works.
         error: The error, as for ``flaky_storage``.
         path: A pattern of files, as for ``slow_storage``. Without it, all files.
+        op: The kind of operation at which it begins, as for ``slow_storage``. It then affects all.
 
     Imitates: an object store or a network filesystem that is down for minutes (fails), a hard NFS
     mount whose server is gone (hangs).
@@ -48,10 +49,13 @@ class StorageOutage(Fault):
     site = "storage"
     random = False
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 30}
+    # A program that removes half a file after an error cannot do so in an outage that begins there.
+    tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = ({"op": "open"}, {"op": "read"})
     duration: Any = "10m"
     how: Literal["fails", "hangs"] = "fails"
     error: str = "timeout"
     path: str | None = None
+    op: Op | None = None
 
     def check(self) -> None:
         """Convert ``duration`` to seconds."""
@@ -69,7 +73,7 @@ class StorageOutage(Fault):
     @property
     def key(self) -> Key:
         """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
+        return file_key(self.site if self.op is None else f"storage.{self.op}", self.path)
 
     def apply(self, visit: Visit) -> None:
         """Begin the outage with this operation."""

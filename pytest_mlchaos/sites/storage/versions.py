@@ -1,7 +1,7 @@
 """Define ``storage.reread`` and ``storage.list``: reads and listings that could be out of date.
 
 A ``History`` meets each operation before it takes effect, and keeps the contents of files that are
-about to change. So it knows the version before the current one, whoever wrote it.
+about to change. So it knows the version before the current one, in whatever language it was written.
 """
 
 from __future__ import annotations
