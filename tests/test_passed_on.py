@@ -111,6 +111,22 @@ def test_rows_that_no_fault_struck_are_judged(actual, right):
     assert is_right_elsewhere(*judged, 0.0, 0.0, ()) is right
 
 
+def test_a_column_by_keys_is_passed_on():
+    """A look-up table of all rows."""
+    tables = ({row["id"] + 100: row["v"] for row in rows} for rows in (AFTER, BEFORE))
+    assert names(*tables) == [None]
+
+
+def test_a_list_of_the_struck_rows_is_accepted():
+    """The quarantine of a run without faults is empty."""
+    bad = [row for row in AFTER if row["v"] is None]
+    good = [row for row in AFTER if row["v"] is not None]
+    judged = output([good, bad], (BEFORE, AFTER)), output([BEFORE, []])
+    assert is_right_elsewhere(*judged, 0.0, 0.0, ())
+    judged = output([good, [BEFORE[0]]], (BEFORE, AFTER)), output([BEFORE, []])
+    assert not is_right_elsewhere(*judged, 0.0, 0.0, ())
+
+
 def test_struck_rows_are_found_in_a_larger_output():
     """The struck table is one of several parts."""
     more = [{"id": n, "v": float(n), "w": n * 2} for n in range(6, 12)]
