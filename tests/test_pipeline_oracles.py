@@ -101,10 +101,16 @@ def test_stale(mlchaos, day, pipeline): mlchaos.pipeline(pipeline, day).again(ch
 def test_sound(mlchaos, day): mlchaos.pipeline(keyed, day).again(changed=lambda: put(day)).assert_same_output()
 @fails(0)
 def test_by_a_fault(mlchaos, day): mlchaos.pipeline(interrupted, day).again(changed=put).assert_same_output()
+import pathlib
+OUTSIDE = pathlib.Path(tempfile.mkdtemp()) / "in.txt"
+def elsewhere(folder): return OUTSIDE.read_text()
+def test_sound_outside(mlchaos, day):
+    OUTSIDE.write_text("old")
+    mlchaos.pipeline(elsewhere, day).again(changed=lambda: OUTSIDE.write_text("new")).assert_same_output()
 def test_nothing_changed(mlchaos, day): mlchaos.pipeline(keyed, day).again(changed=lambda: None).assert_same_output()
 def test_wrong_arguments(mlchaos, day): mlchaos.pipeline(keyed, day).again(changed=lambda a, b: None)
 """,
-    ).run(passed=1, failed=5)
+    ).run(passed=2, failed=5)
     outcome.has(
         "StaleResult: the input has changed, and the output is not that of a fresh run",
         "it is the output for the input before the change",

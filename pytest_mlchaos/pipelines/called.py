@@ -110,12 +110,18 @@ class CalledPipeline(Run):
         if made is not None and changed is None:
             return made
         last = made or self
+        before_change = None
+        if changed is not None:
+            # Make it now: input at a remote store cannot be restored later.
+            before_change = self._make_golden((*filter(None, last._steps), None))
         output = self._calls.again(isinstance(last.error, SimulatedCrash), changed)
         before = last._steps if last.error is None else last._steps[:-1]
         steps = (*before, None) if changed is None else (*before, changed, None)
         again = type(self)(output, self._calls, steps, cleared=True)
         again._previous = last
         again._handed = self._handed  # the second call has to recover from the faults of the first
+        if before_change is not None:
+            again._before_change = before_change
         return again
 
     def _difference(self, rtol: float, atol: float, patterns: tuple[str, ...]) -> str | None:
