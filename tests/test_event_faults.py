@@ -8,6 +8,7 @@ import pytest
 
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.core.sites import Visit
 from pytest_mlchaos.testing import strike
 
 faults.load()
@@ -135,3 +136,24 @@ def test_stores_fail_for_a_time_and_writes_stop_half_way(example):
                 time.sleep(60)
             assert seen == [0, 2, 3, 1, 4]
     """).run(fresh=True, passed=4)
+
+
+@pytest.mark.parametrize(
+    ("event", "repeated", "reordered"),
+    [
+        ({"id": 3, "amount": 1.0}, True, False),
+        ({"eventTime": 3}, True, True),
+        ({"order_id": "a", "created": "2026-01-05T10:00:00"}, True, True),
+        ({"user": "a", "amount": 1.0}, False, False),
+        (2.5, False, False),
+    ],
+)
+def test_bad_data_disturbs_events_that_can_be_told_apart(event, repeated, reordered):
+    """A sound program cannot notice that a number comes twice."""
+    members = {one.name: one for one, _ in create("bad_data", target="a:b").members()}
+    visit = Visit("call.result", 0, [event])
+    assert members["duplicate_events"].possible(visit) is repeated
+    assert members["out_of_order_events"].possible(visit) is reordered
+    assert create("duplicate_events", target="a:b").possible(visit)
+    without = {one.name: one for one, _ in create("bad_data").members()}
+    assert not without["duplicate_events"].possible(visit)

@@ -118,7 +118,13 @@ class CompositeFault(Fault):
             asked = self.path is not None or self.target is not None
             if (asked and not self._narrowed(names, tried)) or required - keywords.keys():
                 continue
-            member = cls(**common, **keywords, _origin=self._origin, _searched=frozenset(keywords))
+            member = cls(
+                **common,
+                **keywords,
+                _origin=self._origin,
+                _searched=frozenset(keywords),
+                _composite=True,
+            )
             if repr(member) not in made:
                 made.add(repr(member))
                 yield member, frozenset({*common, *keywords})

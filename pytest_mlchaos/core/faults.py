@@ -237,6 +237,8 @@ class Fault:
     """The number of its declaration in the test. Copies keep it, and comparisons ignore it."""
     _searched: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
     """The ``positions`` that a search chose. Copies keep them, and comparisons ignore them."""
+    _composite: bool = dataclasses.field(default=False, compare=False)
+    """True if a composite fault made it. Copies keep it, and comparisons ignore it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", _visits(self.name, self.at))

@@ -23,6 +23,8 @@ class BadData(CompositeFault):
 
     Fidelity: damage that a sound program cannot notice is not tried, for example a digit that
     differs in a CSV file. Declare ``damaged_file(kind="bit_flip")`` or ``corrupt_batch`` for that.
+    Events of a ``target`` are repeated only if they have an id or a time, and reordered only if
+    they have a time.
 
     Example: @chaos.bad_data
     """

@@ -44,6 +44,7 @@ class FeatureStoreDown(CallFailure):
     Example: @chaos.feature_store_down(target="json:loads", duration="10m", at=0)
     """
 
+    member_of: ClassVar[Mapping[str, int]] = {"bad_data": 16}
     error: Any = "ConnectionError"
     duration: Any = "10m"
 

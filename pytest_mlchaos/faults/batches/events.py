@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from ...core.faults import is_drawn, register
@@ -15,13 +16,18 @@ from ...engine.changes import alike
 from ...engine.controller import current_clock
 from ...errors import BadArgument, PayloadMismatch
 from ..data_fault import DataFault
+from ..tables.times import kind_of_times
 from .base import copy_payload
 from .pytree import describe
-from .records import is_sequence
+from .records import fields_of_record, is_sequence
 
 __all__ = ["DelayedDelivery", "DuplicateEvents", "OutOfOrderEvents"]
 LAYER = "Batches"
 DISTANCES = (1, 2, 3, 10, 30)
+TIMES = ("time", "timestamp", "ts", "date", "seq", "sequence", "offset", "version")
+"""The last words of the names of fields that order events."""
+IDENTITIES = ("id", "uuid", "guid", "key", *TIMES)
+"""The last words of the names of fields that tell events apart."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -29,6 +35,16 @@ class EventFault(DataFault):
     """A fault of the events that a stream or a call delivers."""
 
     site = "data.batch"
+    told_by: ClassVar[tuple[str, ...]] = TIMES
+    """The names of fields by which a sound program notices the fault."""
+
+    def possible(self, visit: Visit) -> bool:
+        """Let a composite fault strike only events that a sound program can order or tell apart."""
+        if not self._composite:
+            return True
+        events = visit.payload
+        first = events[0] if is_sequence(events) and events else events
+        return self.target is not None and _has_field(first, self.told_by)
 
     def check(self) -> None:
         """Check the parameters."""
@@ -81,6 +97,17 @@ class EventFault(DataFault):
         raise NotImplementedError
 
 
+def _has_field(event: Any, words: tuple[str, ...]) -> bool:
+    """Return True if a record has a field with a time, or with one of these words as its last."""
+    names = tuple(event) if isinstance(event, Mapping) else fields_of_record(event) or ()
+    for name in filter(lambda name: isinstance(name, str), names):
+        value = event[name] if isinstance(event, Mapping) else getattr(event, name, None)
+        last = ["", *re.findall("[A-Z]?[a-z]+|[A-Z]+", name)][-1].lower()
+        if kind_of_times([value]) or last in words:
+            return True
+    return False
+
+
 def _is_plain(events: object) -> bool:
     """Return True for an iterator without further methods, for which another can stand."""
     return isinstance(events, types.GeneratorType) or type(events).__module__ in (
@@ -117,6 +144,7 @@ class OutOfOrderEvents(EventFault):
     Example: ``@chaos.out_of_order_events(behind=3, at=1)``
     """
 
+    member_of: ClassVar[Mapping[str, int]] = {"bad_data": 14}
     scales: ClassVar = {"behind": DISTANCES}
     behind: int = 3
     fraction: float = 0.1
@@ -184,6 +212,8 @@ class DuplicateEvents(EventFault):
     """
 
     random = True
+    member_of: ClassVar[Mapping[str, int]] = {"bad_data": 12}
+    told_by: ClassVar[tuple[str, ...]] = IDENTITIES
     scales: ClassVar = {"after": DISTANCES}
     after: int = 1
     fraction: float = 0.1
