@@ -27,6 +27,8 @@ from program import BadProgram
 
 FOLDER = ROOT / "corpus" / "data"
 ENVIRONMENTS = ROOT / ".nox" / "corpus-environments"
+NO_FAULT = "no fault"
+"""``find`` of a pipeline that fails when its input changes, in the trial without faults."""
 NOT_THE_PROGRAM = (
     "BadArgument",
     "BrokenTest",
@@ -101,7 +103,7 @@ def problem(pipeline: Pipeline, verdict: Verdict) -> str:
         return "it is unsound, but its test passed"
     if not verdict.error or verdict.error in NOT_THE_PROGRAM:
         return f"it failed by {verdict.error or 'an error of its own'}, not by its assertion"
-    if not set(verdict.faults) & set(pipeline.find):
+    if not set(verdict.faults or [NO_FAULT]) & set(pipeline.find):
         return f"the schedule has {', '.join(verdict.faults) or 'no fault'}, none of {', '.join(pipeline.find)}"
     return ""
 

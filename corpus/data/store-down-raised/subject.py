@@ -1,11 +1,11 @@
 """pydantic: the users who may withdraw money."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, FiniteFloat
 
 
 class Account(BaseModel, strict=True):
     user: int
-    balance: float
+    balance: FiniteFloat
 
 
 def prepare(workdir):

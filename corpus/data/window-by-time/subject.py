@@ -24,10 +24,9 @@ def pipeline(workdir):
     for record in events():
         event = Event(**record)
         window = event.time // 600
-
         if event.id not in seen:
             windows[window] = windows.get(window, 0) + event.amount
         seen.add(event.id)
     if len(seen) < 30:
         raise ValueError("events are missing")
-    return windows
+    return sorted(windows.items())
