@@ -240,6 +240,14 @@ def test_the_date_is_that_of_the_clock(clock):
     assert time.ctime() != text
 
 
+def test_a_thread_that_outlives_the_trial_goes_on_in_real_time():
+    """Wait for the rest as in reality."""
+    ended = threading.Event()
+    with trial(Schedule(), Patches(), clock="virtual"):
+        threading.Thread(target=lambda: [time.sleep(0.05), ended.set()]).start()
+    assert ended.wait(5)
+
+
 def test_nothing_stays_patched():
     """Threads, conditions and joins are the library's own again."""
 

@@ -48,6 +48,8 @@ any time.
 """
 WAIT_PATIENCE_SECONDS = 0.5
 """The same while others wait for it. Meanwhile time passes as in reality."""
+LEAST_LOOKS = 10
+"""How often other work must be found before it counts."""
 LONGEST_PATIENCE_SECONDS = 10.0
 """The same in real time, for a thread that the machine does not let run."""
 
@@ -104,9 +106,12 @@ class ThreadWaits:
         self._mark = 0.0  # the real time up to which a thread's work has passed on the clock
         self._jumped = 0.0  # the real time of the last jump
         self._closed = False
+        self._closed_at = 0.0  # the real time
         self._tasks: set[int] = set()  # the system's numbers of all threads that took part
         # The processor time of each working thread at the last jump.
         self._worked: dict[threading.Thread, int] = {}
+        # What the last looks found: the reason, since when, and how often.
+        self._found = ("", 0.0, 0)
 
     def install(self, patches: Patches) -> None:
         """Take in threads that the test starts, until the patches are undone."""
@@ -130,7 +135,7 @@ class ThreadWaits:
 
     def _close(self) -> None:
         """Let waiting threads go on in real time."""
-        self._closed = True
+        self._closed, self._closed_at = True, monotonic()
         self._clock.members.clear()
 
     # -- threads that come and go ------------------------------------------------------------------
@@ -268,9 +273,11 @@ class ThreadWaits:
                     yield None
                     continue
                 left = wait.deadline - self._clock.passed()
+                if not self._clock.is_real:  # the trial is over, and its clock stands still
+                    left -= monotonic() - self._closed_at
                 if left <= 0:
                     return
-                yield left if self._clock.is_real else min(left, 1.0)
+                yield left
                 continue
             work = self._jump()
             if wait.expired:
@@ -291,7 +298,7 @@ class ThreadWaits:
             patience = SLEEP_PATIENCE_SECONDS if wait.sleeps else WAIT_PATIENCE_SECONDS
             if work.thread is None:
                 patience = WAIT_PATIENCE_SECONDS
-            worked = self._work_of(work, now - since)
+            worked = self._work_of(work)
             if worked > patience or now - since > LONGEST_PATIENCE_SECONDS:
                 self._clock.become_real(work.reason)
                 return False
@@ -301,16 +308,25 @@ class ThreadWaits:
             self._mark = now
             return wait.deadline is not None and self._clock.passed() >= wait.deadline
 
-    def _work_of(self, work: _Work, waited: float) -> float:
-        """Return the seconds that a thread has worked since the last jump."""
-        if work.thread is None:
-            return waited
-        if not work.by_itself:
-            return 0.0
-        now = processor_time(work.thread)
-        if now is None or is_in_call(work.thread):
-            return waited
-        return (now - self._worked.setdefault(work.thread, now)) / 1e9
+    def _work_of(self, work: _Work) -> float:
+        """Return the seconds that a thread has worked since the last jump.
+
+        What is no processor time counts while each look finds it, because a busy machine shows
+        a thread in the middle of a short call for any time.
+        """
+        now = monotonic()
+        ran = processor_time(work.thread) if work.thread is not None else None
+        in_call = ran is None or (work.thread is not None and is_in_call(work.thread))
+        if not in_call or not work.by_itself:
+            self._found = ("", now, 0)
+            if work.thread is None or ran is None or not work.by_itself:
+                return 0.0
+            return (ran - self._worked.setdefault(work.thread, ran)) / 1e9
+        reason, since, looks = self._found
+        if reason != work.reason:
+            since, looks = now, 0
+        self._found = (work.reason, since, looks + 1)
+        return now - since if looks >= LEAST_LOOKS else 0.0
 
     # -- jumps -------------------------------------------------------------------------------------
 
@@ -334,6 +350,7 @@ class ThreadWaits:
             due.wake()
             self._mark = self._jumped = monotonic()
             self._worked.clear()
+            self._found = ("", 0.0, 0)
             return None
 
     def _work(self) -> _Work | None:

@@ -60,6 +60,7 @@ class CorruptBatch(DataFault):
     """
 
     member_of: ClassVar = {"bad_data": 22}
+    tried_as: ClassVar = ({"kind": "nan"},)
     site = "data.batch"
     scales: ClassVar = {"fraction": (0.01, 0.05, 0.2, 0.5, 1.0)}
     kind: Literal[
@@ -89,6 +90,16 @@ class CorruptBatch(DataFault):
                 f"got {self.pattern!r}"
             )
         object.__setattr__(self, "fields", wanted_fields(self.name, self.fields))
+
+    def possible(self, visit: Visit) -> bool:
+        """Return False for a plain record in a composite fault, because stores return no NaN.
+
+        A program may take it for a number, and shows it in its result. ``missing_values`` gives
+        what stores return.
+        """
+        if "kind" not in self._searched:
+            return True
+        return any(not leaf.record for leaf in Batch(self.name, visit.payload).leaves)
 
     def apply(self, visit: Visit) -> Any:
         """Return a changed copy."""
