@@ -9,6 +9,7 @@ import pytest
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.sites import Visit
+from pytest_mlchaos.engine.streams import Source
 from pytest_mlchaos.testing import strike
 
 faults.load()
@@ -157,3 +158,16 @@ def test_bad_data_disturbs_events_that_can_be_told_apart(event, repeated, reorde
     assert create("duplicate_events", target="a:b").possible(visit)
     without = {one.name: one for one, _ in create("bad_data").members()}
     assert not without["duplicate_events"].possible(visit)
+
+
+def test_an_event_that_one_fault_delays_is_not_lost_when_another_reaches_the_end():
+    """The end of the stream, as one fault has seen it, waits for postponed events."""
+    source = Source("stream", iter([1]).__next__)
+    source.postpone(2, lambda: False, lambda: None)
+    assert source.pull() == 1
+    source.end()
+    assert not source.ended
+    assert source.pull() == 2
+    assert source.ended
+    with pytest.raises(StopIteration):
+        source.pull()

@@ -31,7 +31,7 @@ class Source:
     @property
     def ended(self) -> bool:
         """Return True if the source is exhausted."""
-        return self._ended and not self._ready
+        return self._ended and not self._ready and not self._late
 
     @property
     def prepared(self) -> bool:
@@ -46,9 +46,9 @@ class Source:
         if self._ready:
             return self._ready.popleft()
         try:
-            if self._ended:
+            if self._ended and not self._late:
                 raise self._error or StopIteration
-            return self._taken()[0]
+            return self._wait_for_late() if self._ended else self._taken()[0]
         except BaseException as error:
             # Not the error itself: its traceback would keep the loader's workers alive.
             self._raised = id(error)
@@ -65,7 +65,7 @@ class Source:
         self._ready.extendleft(reversed(payloads))
 
     def end(self, error: BaseException | None = None) -> None:
-        """End the source after the items that were inserted."""
+        """End the source after the items that were inserted or postponed."""
         self._ended, self._error = True, error
 
     def owns(self, error: BaseException) -> bool:
@@ -86,9 +86,13 @@ class Source:
         except StopIteration:
             if not self._late:
                 raise
+        return self._wait_for_late(), True
+
+    def _wait_for_late(self) -> Any:
+        """Return the first item that was postponed. Nothing else is left to wait for."""
         _, wait, late = self._late.pop(0)
         wait()
-        return late, True
+        return late
 
     def visited(self, controller: Controller, item: object) -> Any:
         """Pass an item through its visit, and return the result."""
