@@ -258,3 +258,55 @@ def test_composite_strikes_files_rather_than_what_readers_return():
     unread = dataclasses.replace(at_rest, visits=())
     assert without_superseded([returned, unread], {None}) == [returned, unread]
     assert without_superseded([returned, at_rest], set()) == [returned, at_rest]
+
+
+REFUSES = """
+from typing import ClassVar
+
+@chaos.register
+class Stained(Fault):
+    '''A value is negative.'''
+    site = "sensor.read"
+    member_of: ClassVar = {"bad_day": 0}
+
+    def apply(self, visit):
+        return -1.0
+
+def job(folder):
+    value = visit("sensor.read", 1.0)
+    if value < 0:
+        raise ValueError("it cannot be negative")
+    return {"value": value}
+
+@chaos.bad_day
+def test_composite(mlchaos, tmp_path):
+    run = mlchaos.run(job, tmp_path)
+    run.assert_recovered()
+    assert not run.faults or run.restarts == 1
+
+@chaos.stained(at=0)
+def test_alone(mlchaos, tmp_path):
+    mlchaos.run(job, tmp_path).assert_recovered()
+"""
+
+
+def test_composite_run_that_refuses_damage_is_started_again(example, registered):
+    """An error is a sound answer to it. A fault that the test names is a different matter."""
+    outcome = example.with_tests(REFUSES).run(passed=1, failed=1)
+    assert outcome.has("FAILED test_it.py::test_alone", "it cannot be negative")
+
+
+def test_composite_leaves_out_what_a_sound_run_may_skip(example, registered):
+    """A loop that skips a damaged batch ends in a different state, and is not blamed for that."""
+    source = """
+    def train():
+        return [batch for batch in visit_all() if batch[0] == batch[0]]
+
+    def visit_all():
+        return [visit("data.batch", [float(number)]) for number in range(3)]
+
+    @chaos.bad_data
+    def test_it(mlchaos):
+        mlchaos.run(train).assert_recovered()
+    """
+    example.with_tests(source).run(passed=1)

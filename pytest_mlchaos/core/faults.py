@@ -228,6 +228,12 @@ class Fault:
     tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     """The keywords of each instance that a composite fault tries, the most telling first."""
 
+    changes_result: ClassVar[bool] = False
+    """True if a sound program may end differently, because it leaves out or misses some data.
+
+    A composite fault does not try it on runs that must end in the state of the golden run.
+    """
+
     at: Any = None
     p: float | None = None
     times: int | None = None

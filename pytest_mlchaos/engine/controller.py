@@ -101,6 +101,8 @@ class Controller(SubjectState):
     # True once the test serves an app. Then each later visit may belong to a request.
     serves = False
     by_composite = False  # True if a composite fault declares the schedule
+    attempts = 0  # the number of attempts so far
+    _strikes_before = 0  # the number of strikes before the last attempt
     fault_ended: float | None = None  # the end of the last strike, on the trial's clock
     # Of each visit in this process, for example its rank in a world.
     attributes: Mapping[str, Any] = NO_ATTRIBUTES
@@ -399,6 +401,8 @@ class Controller(SubjectState):
     def attempt(self) -> Iterator[None]:
         """Mark the code inside as the process that a crash ends. The test around it survives."""
         self.supervised += 1
+        self.attempts += 1
+        self._strikes_before = len(self.journal)
         self.changed()
         try:
             yield
@@ -447,9 +451,19 @@ class Controller(SubjectState):
     def is_injected(self, error: BaseException | None) -> bool:
         """Return True if a fault raised this exception, or one that it was raised ``from``."""
         self.hear()
-        return comes_from(error, self.injected, self._injected_there) or (
-            error is not None and any(claim(error) for claim in self.claims)
+        return (
+            comes_from(error, self.injected, self._injected_there)
+            or (error is not None and any(claim(error) for claim in self.claims))
+            or (isinstance(error, Exception) and self._refuses_damage())
         )
+
+    def _refuses_damage(self) -> bool:
+        """Return True if an error of a run's subject is its answer to a composite fault.
+
+        A sound program may refuse what is damaged. It is started again, as an operator would do.
+        """
+        struck = len(self.journal) > self._strikes_before
+        return self.by_composite and struck and self.inside == "mlchaos.run"
 
     # -- processes that the subject forks ----------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 
 from .. import faults
 from ..core.composites import CompositeFault
-from ..core.faults import Fault, create, find
+from ..core.faults import FAULTS, Fault, create, find
 from ..core.schedule import Schedule
 from ..core.settings import Settings, parse_settings
 from ..core.validation import format_value
@@ -18,7 +18,7 @@ from ..errors import BadArgument, MissingExtra
 from . import USES_FIXTURE
 from .pytest_internals import source_marks
 
-__all__ = ["DeclaredFault", "declared_by", "settings_of"]
+__all__ = ["DeclaredFault", "declared_by", "declares_composite", "settings_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,13 @@ def declared_by(item: pytest.Item) -> list[DeclaredFault]:
     """Return the faults that an item's marks declare. Raise ``BadArgument`` at the first wrong one."""
     faults.load()
     return [_from_mark(mark, origin) for origin, mark in enumerate(fault_marks(item))]
+
+
+def declares_composite(item: pytest.Item) -> bool:
+    """Return True if a mark declares a composite fault."""
+    faults.load()
+    known = (FAULTS.get(str(mark.kwargs.get("fault"))) for mark in fault_marks(item))
+    return any(cls is not None and issubclass(cls, CompositeFault) for cls in known)
 
 
 def fault_marks(item: pytest.Item) -> list[pytest.Mark]:

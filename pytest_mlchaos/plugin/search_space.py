@@ -16,7 +16,10 @@ from .marks import DeclaredFault
 
 __all__ = ["space_of", "suited_settings"]
 
-SUBJECTS = ("mlchaos.run", "mlchaos.pipeline", "world.run")
+RUNS = ("mlchaos.run", "world.run")
+SAME_STATE = ("assert_recovered", "assert_same_effective_batch")
+"""Assertions that a run fails if it leaves out damaged data."""
+SUBJECTS = (*RUNS, "mlchaos.pipeline")
 """The methods that run a subject in which faults strike, besides a service."""
 
 
@@ -86,7 +89,10 @@ def _targets(
     by_composite = scheduled.fault._origin in composites
     if by_composite and scheduled.fault.ends_process and controller.restarts is None:
         return visits if methods == {"mlchaos.pipeline"} else ()
-    return visits
+    exact = any(
+        result.what in RUNS and result.compared in SAME_STATE for result in controller.results
+    )
+    return () if by_composite and exact and scheduled.fault.changes_result else visits
 
 
 def _runs_a_subject(controller: Controller) -> bool:

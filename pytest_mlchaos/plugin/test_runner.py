@@ -11,7 +11,6 @@ import pytest
 
 from .. import sites
 from ..core import safety
-from ..core.composites import CompositeFault
 from ..core.entries import Entry, Line, StrikeEntry, Timing
 from ..core.faults import Fault
 from ..core.journal import Strike
@@ -26,7 +25,14 @@ from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducib
 from ..reports import text
 from ..search.space import Space, variants
 from .fault_coverage import points_declared
-from .marks import DeclaredFault, declared_by, fault_marks, replayed_schedule, settings_of
+from .marks import (
+    DeclaredFault,
+    declared_by,
+    declares_composite,
+    fault_marks,
+    replayed_schedule,
+    settings_of,
+)
 from .never_struck import (
     absent,
     elsewhere,
@@ -172,6 +178,7 @@ class Trials:
         if config.getoption("mlchaos_off"):
             return Schedule(), []
         schedule = replayed_schedule(config)
+        self._body.by_composite = declares_composite(self._item)
         declared = self._known = declared_by(self._item) if schedule is None else []
         if schedule is None and all(one.fault.is_pinned for one in declared):
             schedule = Schedule(tuple(one.fault for one in declared), settings.seed or 0)
@@ -289,7 +296,6 @@ class Trials:
         from ..search.explore import explore
 
         self._body.drawn = True
-        self._body.by_composite = any(isinstance(one.fault, CompositeFault) for one in declared)
         settings = suited_settings(settings, declared)
         space, passed = self._probed(declared, settings)
         struck: set[int | None] = set()

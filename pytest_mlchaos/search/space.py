@@ -451,7 +451,7 @@ class Space:
                 other = dataclasses.replace(probe.fault, at=fault.at, p=fault.p, where=fault.where)
                 if _without_explored(other) == _without_explored(fault):
                     return
-                if not probe.is_drawn:
+                if not probe.is_drawn and (not probe.is_open or _covers(probe, fault)):
                     yield other
 
     def open_visits(self, fault: Fault) -> tuple[int, ...]:
@@ -487,6 +487,12 @@ def _endings(fault: Fault) -> int:
     """Return the known number of times that a fault with fixed visits ends the process."""
     known = fault.ends_process and isinstance(fault.at, (tuple, range))
     return min(visits_of(fault.at)[0], fault.times or MAX_VARIANTS) if known else 0
+
+
+def _covers(probe: Probe, fault: Fault) -> bool:
+    """Return True if a search may choose all visits of a fault for the variant of a probe, too."""
+    known = set(probe.visits)
+    return isinstance(fault.at, (tuple, range)) and all(visit in known for visit in fault.at)
 
 
 def _without_explored(fault: Fault) -> Fault:

@@ -38,6 +38,7 @@ class WrongDtype(DataFault):
     Example: ``@chaos.wrong_dtype(dtype="int64", at=2)``
     """
 
+    changes_result = True
     member_of: ClassVar = {"bad_data": 32}
     site = "data.batch"
     compared = True
@@ -110,6 +111,7 @@ class WrongShape(DataFault):
     Example: ``@chaos.wrong_shape(kind="extra_dim", at=2)``
     """
 
+    changes_result = True
     member_of: ClassVar = {"bad_data": 30}
     site = "data.batch"
     compared = True

@@ -88,6 +88,7 @@ class StreamInterruption(DataFault):
     Example: ``@chaos.stream_interruption(resume_after=3, gap="30s", at=2)``
     """
 
+    changes_result = True
     member_of: ClassVar = {"bad_data": 24}
     site = "data.batch"
     random = False

@@ -260,6 +260,7 @@ class ShortBatch(DataFault):
     Example: ``@chaos.short_batch(size=1, at=2)``
     """
 
+    changes_result = True
     member_of: ClassVar = {"bad_data": 34}
     site = "data.batch"
     random = False
@@ -315,6 +316,7 @@ class EmptyBatch(DataFault):
     Example: ``@chaos.empty_batch(at=2)``
     """
 
+    changes_result = True
     member_of: ClassVar = {"bad_data": 26}
     site = "data.batch"
     random = False

@@ -59,6 +59,7 @@ class CorruptBatch(DataFault):
     Example: ``@chaos.corrupt_batch(kind="nan", fraction=0.1, at=3)``
     """
 
+    changes_result = True
     member_of: ClassVar = {"bad_data": 22}
     tried_as: ClassVar = ({"kind": "nan"},)
     site = "data.batch"

@@ -50,6 +50,7 @@ class MissingValues(ColumnFault):
     """
 
     scales = SHARES
+    changes_result = True
     member_of: ClassVar = {"bad_data": 30}
     tried_as: ClassVar = ({"fraction": 0.25, "file": "*"}, {"fraction": 0.25})
     fraction: float = 0.1

@@ -24,6 +24,7 @@ from ...engine.inotify import Event, Inotify
 from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.stand_ins import Proxy
+from ...engine.user_code import is_users
 from .base import Storage, WatchedFile, storage_of
 
 __all__: list[str] = []
@@ -244,14 +245,21 @@ class NativeWrites:
         """Limit the size of all files inside, except for those that Python writes and no fault
         means.
         """
+        controller, attempt = self.controller, 0
 
         def met() -> None:
+            nonlocal attempt
+            attempt = controller.attempts
             error = OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             record(error, path=self._cut_file(size), bytes=size)
 
-        self.controller.claims.append(_is_about_size)
+        def is_about_limit(error: BaseException) -> bool:
+            meets = attempt == controller.attempts
+            return meets and (_is_about_size(error) or _is_of_library(error))
+
+        # It stays, because the error is judged after the process has ended.
+        controller.claims.append(is_about_limit)
         with contextlib.ExitStack() as stack:
-            stack.callback(self.controller.claims.remove, _is_about_size)
             stack.enter_context(_free_streams())
             stack.enter_context(self._storage.limiting(pattern))
             stack.enter_context(FILE_LIMIT.limit(size, met))
@@ -291,6 +299,20 @@ def _is_about_size(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_of_library(error: BaseException) -> bool:
+    """Return True for an error that a library raises, or a function in C that user code calls.
+
+    Many writers in C++ do not tell the reason, and raise an error of their own.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is not None and not is_users(trace.tb_frame.f_code.co_filename):
+        return isinstance(error, Exception)
+    own = type(error).__module__ != "builtins"
+    return isinstance(error, (OSError, RuntimeError)) or (own and isinstance(error, Exception))
 
 
 def _size(path: str) -> int:
