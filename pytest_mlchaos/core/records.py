@@ -185,6 +185,7 @@ class Output:
         by_composite: True if a composite fault declared the faults.
         calls: How often it called each counted target.
         uploads: The URLs of the uploads in parts that it left open.
+        unremoved: The files that it tried to remove, but a fault made it fail.
     """
 
     record: Record
@@ -202,6 +203,7 @@ class Output:
     by_composite: bool = False
     calls: Mapping[str, int] = dataclasses.field(default_factory=dict)
     uploads: frozenset[str] = frozenset()
+    unremoved: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

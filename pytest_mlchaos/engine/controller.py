@@ -164,6 +164,7 @@ class Controller(SubjectState):
         # The time limit of the trial in seconds, and its end on the real clock.
         self.limit: tuple[float, float] | None = None
         self.struck_tables: list[tuple[Any, Any]] = []  # each before and after its strike
+        self.unremoved: set[str] = set()  # the files whose removal a fault has made fail
         self._begin_listeners()
         self._closed = False
         self._applying = threading.local()

@@ -93,11 +93,15 @@ def size_of(path: str, state: FileState) -> str:
 
 
 def left_over(mine: Output, golden: Output, patterns: tuple[str, ...]) -> list[str]:
-    """Describe what a call has left and its golden run has not."""
+    """Describe what a call has left and its golden run has not.
+
+    Leave out files that it tried to remove while a fault struck.
+    """
     files = [
         f"{path}: {size_of(path, state)}"
         for path, state in mine.after.items()
-        if path not in golden.after and path not in golden.before and not left_out(path, patterns)
+        if path not in {*golden.after, *golden.before, *mine.unremoved}
+        and not left_out(path, patterns)
     ]
     folders = [
         f"{path}/: an empty directory"

@@ -284,6 +284,7 @@ class Pipeline(Supervisor):
             self._disk.tables() if self._controller.struck_tables else {},
             self._controller.by_composite,
             uploads=self._remote.new_uploads(),
+            unremoved=self._disk.named(self._controller.unremoved),
         )
 
     def _temporary(self, made: Iterable[str]) -> int:
@@ -294,6 +295,7 @@ class Pipeline(Supervisor):
             if os.path.lexists(path)
             and not any(Path(path).is_relative_to(root) for root in self._disk.roots)
         }
+        left -= self._controller.unremoved
         return len(left - _still_owned()) if left else 0
 
     def _outcome(self, subject: Callable[[], Any]) -> tuple[Any, BaseException | None]:

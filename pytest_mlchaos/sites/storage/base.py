@@ -23,6 +23,7 @@ from ...core.storage import OPERATIONS, Break, Condition, Conditions, Operation
 from ...engine.controller import Controller
 from ...engine.file_limit import FILE_LIMIT
 from ...engine.gate import Gate, pause
+from ...engine.other_servers import in_other_server
 from ...engine.patching import Patches
 from ...engine.scopes import GOLDEN_COPY_PREFIX, inside, within
 from ...engine.user_code import INTERPRETER, PACKAGE, is_installed
@@ -214,7 +215,7 @@ class Passage:
     Use ``with passage: passage.wait(); operation()``, then ``transferred``.
     """
 
-    __slots__ = ("_clock", "_error", "_gates", "_stack", "_waits", "operation")
+    __slots__ = ("_clock", "_error", "_gates", "_refused", "_stack", "_waits", "operation")
 
     def __init__(
         self,
@@ -223,8 +224,11 @@ class Passage:
         operation: Operation,
         waits: float = 0.0,
         error: BaseException | None = None,
+        file: str | None = None,
     ) -> None:
         self._gates = gates
+        # Keeps the file if it is not removed.
+        self._refused = functools.partial(storage.controller.unremoved.add, file or operation.path)
         self._clock = storage.controller.clock
         self._stack = contextlib.ExitStack()
         self._waits, self._error = waits, error
@@ -291,10 +295,15 @@ class Passage:
         return None
 
     def _check(self) -> None:
-        for gate in self._gates:
-            gate.check()
-        if self._error is not None:
-            raise self._error
+        try:
+            for gate in self._gates:
+                gate.check()
+            if self._error is not None:
+                raise self._error
+        except Exception:
+            if self.operation.op == "remove":
+                self._refused()
+            raise
 
     def __enter__(self) -> Passage:
         for gate in self._gates:
@@ -403,7 +412,7 @@ class Storage:
                 for gate in gates or ():
                     begun.enter_context(gate)
                 raise
-        return None if gates is None else Passage(gates, self, operation)
+        return None if gates is None else Passage(gates, self, operation, file=watched_file.file)
 
     def _meet(
         self, watched_file: WatchedFile, operation: Operation, gates: Sequence[Gate]
@@ -416,8 +425,11 @@ class Storage:
             return None  # a golden run, or a dead process
         if any(gate.visit.error is not None for gate in gates):
             return None
+        beside = bool(self.controller.inside) and in_other_server()
         waits, error, before = 0.0, None, operation
         for condition in [*self.conditions]:
+            if beside and condition.path is None:
+                continue
             if operation.op in condition.ops and watched_file.is_matched(condition.path):
                 try:
                     met = condition.meet(operation, watched_file.file, self.conditions.now())
@@ -430,7 +442,7 @@ class Storage:
                         waits += met
         if operation is before and not waits and error is None:
             return None
-        return Passage(gates, self, operation, waits, error)
+        return Passage(gates, self, operation, waits, error, watched_file.file)
 
     # -- files -------------------------------------------------------------------------------------
 
