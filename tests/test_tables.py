@@ -10,6 +10,7 @@ import pytest
 
 from pytest_mlchaos import faults
 from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.core.sites import Visit
 from pytest_mlchaos.errors import BadArgument, PayloadMismatch
 from pytest_mlchaos.faults.tables.base import places, table_of
 from pytest_mlchaos.oracles.state import first_difference
@@ -970,3 +971,17 @@ def test_the_journal_says_what_was_hit_and_no_values():
         create("missing_values", at=0, column=["number", "text"]), [copy.copy(plain())]
     ).journal
     assert entry.details == {"columns": {"number": 6, "text": 6}}
+
+
+def test_a_search_tries_each_column():
+    """Only the second of three columns matters, so a column that is drawn could miss it."""
+    table = {"a": [1, 2], "b": [3, 4], "c": [5, 6]}
+    for name, keywords in (("missing_feature", {}), ("schema_drift", {"kind": "retyped"})):
+        measures = {}
+        visit = Visit("data.table", 0, payload=table, measures=measures)
+        fault = create(name, **keywords)
+        assert fault.possible(visit) and measures == {"spot": 3}
+        found = [struck(name, table, spot=spot, **keywords) for spot in range(4)]
+        changed = [[key for key in table if one.get(key) != table[key]] for one in found]
+        assert changed == [["a"], ["b"], ["c"], ["a"]]
+        assert create(name, at=0, **keywords).is_pinned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +22,15 @@ from .base import Column, Table, UnsupportedColumn, places, table_of
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["MAX_REDRAWS", "SHARES", "ColumnFault", "Spot", "TableFault", "rows_of"]
+__all__ = [
+    "MAX_REDRAWS",
+    "SHARES",
+    "ColumnFault",
+    "OneColumnFault",
+    "Spot",
+    "TableFault",
+    "rows_of",
+]
 
 SHARES = {"fraction": (0.01, 0.05, 0.1, 0.25, 0.5)}
 """The values of ``fraction`` at the severities 1 to 5."""
@@ -108,9 +117,14 @@ class TableFault(DataFault):
         if not isinstance(visit.payload, StoredFile) or "file" not in self._searched:
             return True
         try:
-            return self._table(self._opened(visit.payload).value) is not None
+            return self._struck(visit) is not None
         except PayloadMismatch:
             return False
+
+    def _struck(self, visit: Visit) -> Table:
+        """Return the table of a visit, which may be in a file."""
+        stored = isinstance(visit.payload, StoredFile)
+        return self._table(self._opened(visit.payload).value if stored else visit.payload)
 
     def _opened(self, file: StoredFile) -> TableFile:
         try:
@@ -184,6 +198,56 @@ class TableFault(DataFault):
                 f"position",
             )
         raise self.refused(table, f"it has no column {name!r}{_near(name, table.names)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class OneColumnFault(TableFault):
+    """A fault that changes one column, if none is named.
+
+    Args:
+        column: A name, or a list of names. Without it, one that fits.
+        spot: Without ``column``, the number of the column among those that fit. A number beyond the
+            last one counts from the first again. A search of the visits tries each column. Without
+            both, it is drawn.
+    """
+
+    searchable = ("spot",)
+
+    column: Any = None
+    spot: int | None = None
+
+    def check(self) -> None:
+        """Check the parameters."""
+        super().check()
+        if self.spot is not None and not is_drawn(self.spot) and self.spot < 0:
+            raise BadArgument(
+                f"{self.name}: spot must be a number of 0 or more, got {format_value(self.spot)}"
+            )
+
+    @property
+    def is_pinned(self) -> bool:
+        """Return True if nothing is left to be drawn: given visits need no spot."""
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return (self.at is not None or self.p is not None) and not any(map(is_drawn, values))
+
+    def possible(self, visit: Visit) -> bool:
+        """Return False for a file that cannot be rewritten. Measure how many columns there are."""
+        possible = super().possible(visit)
+        values = (getattr(self, field.name) for field in dataclasses.fields(self))
+        if possible and self.column is None and not any(map(is_drawn, values)):
+            with contextlib.suppress(PayloadMismatch, UnsupportedColumn):
+                visit.measure(spot=len(self.fitting(self._struck(visit))))
+        return possible
+
+    def fitting(self, table: Table) -> list[int]:
+        """Return the positions of the columns of which it can change one."""
+        raise NotImplementedError
+
+    def one_of(self, places: list[int], rng: np.random.Generator) -> int:
+        """Return the position of the column to change."""
+        if self.spot is None:
+            return places[int(rng.integers(len(places)))]
+        return places[self.spot % len(places)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
@@ -9,7 +10,7 @@ from ...core.sites import Visit
 from ...core.validation import format_value
 from ...errors import BadArgument
 from .base import NUMBERS, Column, Table, UnsupportedColumn
-from .fault import TableFault
+from .fault import OneColumnFault
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,11 +20,10 @@ LAYER = "Tables"
 
 
 @register
-class MissingFeature(TableFault):
+class MissingFeature(OneColumnFault):
     """A column of a table is missing, or has no values.
 
     Args:
-        column: A name, or a list of names. Without it, one column is drawn.
         mode: ``"gone"``: the column does not exist. ``"null"``: it exists, and each of its values
             is missing.
 
@@ -37,7 +37,6 @@ class MissingFeature(TableFault):
 
     member_of: ClassVar = {"bad_data": 10}
     tried_as: ClassVar = ({"file": "*"}, {}, {"mode": "null"})
-    column: Any = None
     mode: Literal["gone", "null"] = "gone"
 
     def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
@@ -58,16 +57,21 @@ class MissingFeature(TableFault):
     def _chosen(self, table: Table, rng: np.random.Generator) -> list[int]:
         if self.column is not None:
             return self.wanted(table, self.column)
-        full = range(len(table.names))
-        if self.mode == "null":
-            full = [
-                place
-                for place in full
-                if (nulls := table.column(place).nulls()) is None or not nulls.all()
-            ]  # type: ignore[assignment]
+        full = self.fitting(table)
         if not full:
             raise self.refused(table, "no column has any values")
-        return [int(rng.choice(list(full)))]
+        return [self.one_of(full, rng)]
+
+    def fitting(self, table: Table) -> list[int]:
+        """Return all columns or, for ``mode="null"``, those that have values."""
+        full = list(range(len(table.names)))
+        if self.mode == "gone":
+            return full
+        return [
+            place
+            for place in full
+            if (nulls := table.column(place).nulls()) is None or not nulls.all()
+        ]
 
 
 def _empty_column(table: Table, place: int) -> Any:
@@ -94,7 +98,7 @@ _FITS = {
 
 
 @register
-class SchemaDrift(TableFault):
+class SchemaDrift(OneColumnFault):
     """The columns of a table have changed.
 
     Args:
@@ -110,9 +114,8 @@ class SchemaDrift(TableFault):
             overflow. ``"time_zone"``: times are on the clock of a different zone. With a zone, they
             are the same moments, at a constant offset from UTC. Without one, the readings differ.
             ``"float_for_int"``: integers come as floating-point numbers.
-        column: A name, or a list of names. Without it, one is drawn among those that fit. For
-            ``"reordered"``, these columns change places among each other, or all of them without
-            it.
+        column: A name, or a list of names. Without it, one that fits. For ``"reordered"``, these
+            columns change places among each other, or all of them without it.
         to: For ``"renamed"``, the new name. Without it, its own with ``_1`` at the end. For
             ``"added"``, the name. Without it, ``"Unnamed: 0"``.
         factor: For ``"units"``, the factor.
@@ -146,7 +149,6 @@ class SchemaDrift(TableFault):
         "time_zone",
         "float_for_int",
     ] = "renamed"
-    column: Any = None
     to: str | None = None
     factor: float = 1000.0
     hours: float = 2.0
@@ -236,7 +238,7 @@ class SchemaDrift(TableFault):
         chosen = (
             self.wanted(table, self.column)
             if self.column is not None
-            else [int(rng.integers(len(table.names)))]
+            else [self.one_of(self.fitting(table), rng)]
         )
         visit.note(columns=[table.label(place) for place in chosen])
         if self.kind == "renamed":
@@ -255,6 +257,8 @@ class SchemaDrift(TableFault):
             self.wanted(table, self.column)
             if self.column is not None
             else [int(place) for place in rng.permutation(len(table.names))]
+            if self.spot is None
+            else self._from(self.spot, self.fitting(table))
         )
         fresh: dict[int, Any] = {}
         for place in order:
@@ -271,10 +275,34 @@ class SchemaDrift(TableFault):
         visit.note(columns=[table.label(place) for place in fresh])
         return table.replaced(fresh)
 
-    def _changed(self, column: Column, rng: np.random.Generator) -> Any:
-        fits = _FITS[self.kind]
+    def _from(self, spot: int, places: list[int]) -> list[int]:
+        """Return the places in their order, from one of them on."""
+        start = spot % len(places) if places else 0
+        return places[start:] + places[:start]
+
+    def fitting(self, table: Table) -> list[int]:
+        """Return the columns that ``kind`` fits."""
+        every = list(range(len(table.names)))
+        if self.kind in ("reordered", "added"):
+            return []
+        if self.kind not in _FITS:
+            return every
+        fits = self._fits()
+        found = []
+        for place in every:
+            with contextlib.suppress(UnsupportedColumn):
+                if table.column(place).kind in fits:
+                    found.append(place)
+        return found
+
+    def _fits(self) -> tuple[str, ...]:
+        """Return the kinds of columns that ``kind`` fits."""
         if self.kind == "category_codes" and self.column is None:
-            fits = ("category",)
+            return ("category",)
+        return _FITS[self.kind]
+
+    def _changed(self, column: Column, rng: np.random.Generator) -> Any:
+        fits = self._fits()
         if column.kind not in fits:
             raise UnsupportedColumn(
                 f"is of the dtype {column.dtype}, which is not {' or '.join(fits)}"
