@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from timing import Figure, Spread, compare, interleaved, milliseconds, real_seconds
+from timing import Figure, Spread, compare, interleaved, milliseconds, percent, real_seconds
 
 from pytest_mlchaos import Schedule
 from pytest_mlchaos.core.faults import create
@@ -26,7 +26,10 @@ from pytest_mlchaos.sites import load as load_sites
 
 BUDGET = 15.0
 TRIAL_BUDGET = 1.0
+LARGE_BUDGET = 5.0
+"""The budget for 64 MiB, in percent."""
 CYCLES = 200
+MIB = bytes(1 << 20)
 FAR = 10**9
 
 
@@ -48,6 +51,29 @@ def _rename(path: Path) -> None:
     os.replace(f"{path}.other", path)
 
 
+def _descriptor(path: Path) -> None:
+    """Do three operations: an open, a write and a read of a descriptor."""
+    number = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(number, b"x" * 100)
+    os.lseek(number, 0, os.SEEK_SET)
+    os.read(number, 100)
+    os.close(number)
+
+
+def _write_64_mib(path: Path) -> None:
+    """Write 64 pieces of 1 MiB."""
+    with open(path, "wb") as file:
+        for _ in range(64):
+            file.write(MIB)
+
+
+def _read_64_mib(path: Path) -> None:
+    """Read 64 pieces of 1 MiB."""
+    with open(path, "rb") as file:
+        while file.read(len(MIB)):
+            pass
+
+
 def measure(quick: bool) -> list[Figure]:
     """Measure each kind of operation, bare and armed, divided by the operations that a trial
     counts.
@@ -62,6 +88,7 @@ def measure(quick: bool) -> list[Figure]:
             "open, write, close": (_cycle, path),
             "open, read, close": (_read, path),
             "rename": (_rename, path),
+            "os.open, os.write, os.read": (_descriptor, path),
         }
         if importlib.util.find_spec("fsspec") is not None:
             import fsspec
@@ -74,6 +101,12 @@ def measure(quick: bool) -> list[Figure]:
             _per_operation(name, base, action, argument, quick)
             for name, (action, argument) in kinds.items()
         ]
+        large = base / "test0" / "large.bin"
+        figures += [
+            _of_64_mib("write", base, _write_64_mib, large, quick),
+            _of_64_mib("read", base, _read_64_mib, large, quick),
+        ]
+        large.unlink()
         _cycle(base / "outside.bin")
         return [*figures, _outside(base, quick), _arming(base, quick)]
 
@@ -138,6 +171,25 @@ def _per_operation(
     )
     return dataclasses.replace(
         figure, note=f"per operation, {operations} of them; bare all together {bare:.1f} µs"
+    )
+
+
+def _of_64_mib(
+    what: str, base: Path, action: Callable[[Any], object], path: Path, quick: bool
+) -> Figure:
+    """Measure a large transfer."""
+    sides = {
+        "bare": functools.partial(_seconds, contextlib.nullcontext, action, path, 1),
+        "armed": functools.partial(_seconds, functools.partial(_armed, base), action, path, 1),
+    }
+    return compare(
+        f"storage: {what} 64 MiB",
+        interleaved(8 if quick else 30, sides),
+        "armed",
+        "bare",
+        percent,
+        "%",
+        budget=LARGE_BUDGET,
     )
 
 
