@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ..core.faults import Fault
 from ..core.sites import CRASH_STATE, SITES, name_of
@@ -64,7 +66,24 @@ def elsewhere(faults: Sequence[Fault], controller: Controller) -> str:
             f"subject forked. num_workers=0 loads in this "
             "process"
         )
-    return f"{reason}: its visits are not seen" if "subprocess" in reason else ""
+    if "subprocess" in reason:
+        return f"{reason}: its visits are not seen"
+    return "\n".join(map(_other_kinds, faults)).strip()
+
+
+def _other_kinds(fault: Fault) -> str:
+    """Return a hint if a parameter that was not searched lets the fault strike elsewhere."""
+    if fault.at is None and fault.p is None:
+        return ""
+    found = []
+    for name, values in fault.positions.items():
+        for value in values:
+            keywords: dict[str, Any] = {name: value}
+            other = dataclasses.replace(fault, **keywords)
+            if name != "site" and other.key != fault.key:
+                found.append(f"with {name}={value!r} it strikes at {name_of(other.key)}")
+    here = f"{fault.name} strikes at {name_of(fault.key)} here"
+    return f"{here}: {', '.join(found)}" if found else ""
 
 
 def unused_state(faults: Sequence[Fault]) -> str:
