@@ -71,6 +71,8 @@ _SEEN: dict[str, tuple[int, int, Project, list[Any]]] = {}
 Each entry has the identity and the number of the module's names, the project, and its containers.
 The containers are kept alive, so that their ids stay unique.
 """
+_OTHERS: list[tuple[Any, set[int]]] = []
+"""The result of the last search, with what it depends on: the modules and the project."""
 _SLOTS: weakref.WeakKeyDictionary[type, tuple[Any, ...]] = weakref.WeakKeyDictionary()
 
 
@@ -341,22 +343,34 @@ def _of_other_modules() -> set[int]:
 
     A user's module may have a name for such a container, for example ``sys.path``.
     """
-    found: set[int] = set()
     project = current_project()
-    for name, module in sys.modules.copy().items():
-        if issubclass(type(module), types.ModuleType):
-            names = vars(module)
-            known = _SEEN.get(name)
-            if known is None or known[:3] != (id(names), len(names), project):
-                file = names.get("__file__")
-                mine = isinstance(file, str) and is_users(file)
-                held = (
-                    []
-                    if mine
-                    else [value for value in list(names.values()) if type(value) in _CONTAINERS]
-                )
-                known = _SEEN[name] = id(names), len(names), project, held
-            found.update(map(id, known[3]), (id(names),))
+    modules = [
+        (name, vars(module))
+        for name, module in sys.modules.copy().items()
+        if issubclass(type(module), types.ModuleType)
+    ]
+    key = project, tuple((name, id(names), len(names)) for name, names in modules)
+    if _OTHERS and _OTHERS[0][0] == key:
+        return _OTHERS[0][1]
+    found = _search(modules, project)
+    _OTHERS[:] = [(key, found)]
+    return found
+
+
+def _search(modules: list[tuple[str, dict[str, Any]]], project: Project) -> set[int]:
+    found: set[int] = set()
+    for name, names in modules:
+        known = _SEEN.get(name)
+        if known is None or known[:3] != (id(names), len(names), project):
+            file = names.get("__file__")
+            mine = isinstance(file, str) and is_users(file)
+            held = (
+                []
+                if mine
+                else [value for value in list(names.values()) if type(value) in _CONTAINERS]
+            )
+            known = _SEEN[name] = id(names), len(names), project, held
+        found.update(map(id, known[3]), (id(names),))
     return found
 
 
