@@ -143,3 +143,9 @@ def test_a_reader_in_c_meets_one_of_several_files(tmp_path):
     assert found.column("v").null_count == 2
     assert controller.journal[0].details["file"] == "b.csv"
     assert (tmp_path / "b.csv").read_bytes() == b"id,v\n1,2\n2,3\n"
+
+
+def test_fractions_in_a_csv_file_are_texts_with_a_decimal_comma():
+    """Without a change of its text, a number in a CSV file is a number for each reader."""
+    found = changed("schema_drift", b"a,b\n1,2.5\n3,-0.5\n", "a.csv", kind="retyped", column="b")
+    assert found == b'a,b\n1,"2,5"\n3,"-0,5"\n'

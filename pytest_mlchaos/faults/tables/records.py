@@ -170,11 +170,19 @@ class RecordColumn(Column):
         """Return the values as texts. Missing values stay missing."""
         if all(isinstance(one, str) or _is_missing(one) for one in self.values):
             raise UnsupportedColumn("holds texts already")
-        return [one if _is_missing(one) else str(one) for one in self.values]
+        return [one if _is_missing(one) else _text_of(one) for one in self.values]
 
     def as_float(self) -> Any:
         """Return the values as floats. Missing values stay missing."""
         return [one if _is_missing(one) else float(one) for one in self.values]
+
+
+def _text_of(value: Any) -> str:
+    """Return a value as text. In a file of texts, a fraction gets a decimal comma: as it is there,
+    every reader would still take it for a number.
+    """
+    written = getattr(value, "text", None) if isinstance(value, float) else None
+    return str(value) if written is None else str(written).replace(".", ",")
 
 
 def _is_missing(value: Any) -> bool:

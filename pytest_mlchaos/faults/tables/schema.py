@@ -104,7 +104,8 @@ class SchemaDrift(OneColumnFault):
     Args:
         kind: ``"renamed"``: a column has a different name. ``"reordered"``: the columns are in a
             different order, each with its name. ``"retyped"``: numbers, truth values and times come
-            as texts. Missing values stay missing (in NumPy's arrays: an empty text). ``"added"``:
+            as texts. Missing values stay missing (in NumPy's arrays: an empty text). In a CSV file,
+            all values are texts already, so fractions get a decimal comma there. ``"added"``:
             there is one more first column, which counts the rows, as if an index was written to a
             file. ``"dropped"``: a column is gone. ``"category_codes"``: the list of values of a
             category is in a different order, so its codes have different meanings. Columns of
