@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,19 @@ def test_a_file_of_the_user_is_struck_in_a_copy(tmp_path, tmp_path_factory):
     with said, armed(scratch / "test", damaged(kind="empty")) as controller:
         with_copies(controller, (outside,), scratch)
         outside.write_bytes(b"changed")
+
+
+def test_a_relative_path_of_the_user_is_struck_in_a_copy(tmp_path, monkeypatch):
+    """A word that is also the name of a folder stays as it is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "a.csv").write_bytes(CONTENT)
+    scratch = tmp_path / "own"
+    (scratch / "test").mkdir(parents=True)
+    with armed(scratch / "test", damaged(kind="empty")) as controller:
+        given, word = with_copies(controller, ("data/a.csv", "data"), scratch)
+        assert os.path.isabs(given) and Path(given).read_bytes() == CONTENT
+        assert word == "data"
 
 
 def hdf5(folder):

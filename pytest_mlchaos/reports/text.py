@@ -251,10 +251,19 @@ def describe_names_seen(
     faults: Iterable[Fault], passed: Mapping[Key, int], names: Mapping[str, Iterable[str]]
 ) -> str:
     """Name what a site saw, for example files, if a fault's filter matched none of it."""
-    if any(name_of(fault.key) == AT_REST for fault in faults):
+    singles = [
+        single
+        for fault in faults
+        for single in (
+            [member for member, _ in fault.members()]
+            if isinstance(fault, CompositeFault)
+            else [fault]
+        )
+    ]
+    if any(name_of(fault.key) == AT_REST for fault in singles):
         return _opened_files(list(names.get(AT_REST, ())))
     missed = dict.fromkeys(
-        name_of(fault.key).partition(".")[0] for fault in faults if not passed.get(fault.key)
+        name_of(fault.key).partition(".")[0] for fault in singles if not passed.get(fault.key)
     )
     lines = [
         f"{site} saw, among others: {', '.join(names[site])}" for site in missed if names.get(site)
@@ -276,7 +285,7 @@ def _opened_files(names: list[str]) -> str:
         )
     return (
         "no file below tmp_path was opened for reading. Files that exist when the subject starts "
-        "can be struck: copy others to tmp_path"
+        "can be struck: copy others to tmp_path, or pass their path to mlchaos.pipeline or run"
     )
 
 

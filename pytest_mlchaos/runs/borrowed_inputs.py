@@ -59,7 +59,7 @@ def _copied(controller: Controller, argument: Any, scratch: Path) -> Any:
 def _outside(argument: Any, scratch: Path) -> Path | None:
     """Return the existing path that an argument names, outside of ``scratch``."""
     if not isinstance(argument, os.PathLike) and not (
-        isinstance(argument, str) and os.path.isabs(argument) and "\0" not in argument
+        isinstance(argument, str) and _looks_like_a_path(argument)
     ):
         return None
     path = Path(os.path.abspath(os.fsdecode(argument)))
@@ -67,6 +67,13 @@ def _outside(argument: Any, scratch: Path) -> Path | None:
     if any(path.is_relative_to(root) or root.is_relative_to(path) for root in own):
         return None
     return path if path.is_file() or path.is_dir() else None
+
+
+def _looks_like_a_path(text: str) -> bool:
+    """Return False for a word, which may also be the name of a file or folder by chance."""
+    if "\0" in text:
+        return False
+    return os.path.isabs(text) or os.sep in text or bool(os.path.splitext(text)[1])
 
 
 def _few_files(path: Path) -> list[Path] | None:
