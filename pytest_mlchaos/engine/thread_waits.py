@@ -311,7 +311,7 @@ class ThreadWaits:
     def _work_of(self, work: _Work) -> float:
         """Return the seconds that a thread has worked since the last jump.
 
-        What is no processor time counts while each look finds it, because a busy machine shows
+        Time that is not processor time counts while each look finds it, because a busy machine shows
         a thread in the middle of a short call for any time.
         """
         now = monotonic()

@@ -7,7 +7,7 @@ import dataclasses
 import importlib.util
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...core.faults import Fault, is_drawn
 from ...core.sites import Key, Visit
@@ -18,6 +18,7 @@ from ...errors import BadArgument, MissingExtra
 
 __all__ = [
     "Op",
+    "StorageFault",
     "begin_condition",
     "break_transfer",
     "check_path",
@@ -62,6 +63,24 @@ def check_path(fault: Fault, path: Any) -> None:
     package = known_implementations[protocol]["class"].partition(".")[0]
     if importlib.util.find_spec(package) is None:
         raise MissingExtra(f"{fault.name}(path={path!r})", package, None)
+
+
+class StorageFault(Fault):
+    """A fault of storage operations. It declares ``path``, a pattern of files, and maybe ``op``."""
+
+    random = False
+    if TYPE_CHECKING:
+        path: str | None
+
+    def check(self) -> None:
+        """Check the pattern."""
+        check_path(self, self.path)
+
+    @property
+    def key(self) -> Key:
+        """Count the visits of each path pattern separately."""
+        op = getattr(self, "op", None)
+        return file_key(self.site if op is None else f"storage.{op}", self.path)
 
 
 def note_operation(visit: Visit) -> Operation:

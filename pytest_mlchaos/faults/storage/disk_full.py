@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from ...core.faults import Fault, is_drawn, register
+from ...core.faults import is_drawn, register
 from ...core.sites import Key, Visit
 from ...core.storage import Break, Condition, Operation
 from ...core.validation import format_value, parse_size
 from ...errors import BadArgument
-from .common import begin_condition, check_path, file_key, note_operation, record_once
+from .common import StorageFault, begin_condition, file_key, note_operation, record_once
 from .error_names import storage_error
 
 __all__ = ["DiskFull"]
@@ -21,7 +21,7 @@ LAYER = "Storage"
 
 
 @register
-class DiskFull(Fault):
+class DiskFull(StorageFault):
     """The disk is full from one write on: ``ENOSPC``, until files are removed.
 
     A write takes effect up to the last free byte. ``at`` counts the writes that match. With
@@ -52,7 +52,6 @@ class DiskFull(Fault):
     Example: ``@chaos.disk_full(path="*.pt", after="64KiB", at=0)``
     """
 
-    random = False
     searchable = ("after",)
     positions: ClassVar[Mapping[str, tuple[Any, ...]]] = {"real": (True, False)}
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 20}
@@ -69,7 +68,7 @@ class DiskFull(Fault):
 
     def check(self) -> None:
         """Convert ``after`` to bytes."""
-        check_path(self, self.path)
+        super().check()
         if not is_drawn(self.after) and self.after != 0:
             object.__setattr__(self, "after", parse_size(self.after, "disk_full: after"))
         if isinstance(self.after, bool):

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from ...core.faults import Fault, is_drawn, register
-from ...core.sites import Key, Visit
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
 from ...core.storage import Break, Operation
 from ...errors import BadArgument, PayloadMismatch
 from ..calls import RaiseAfterwards
-from .common import Op, break_transfer, check_path, file_key, note_operation, parse_point
+from .common import (
+    Op,
+    StorageFault,
+    break_transfer,
+    note_operation,
+    parse_point,
+)
 from .error_names import check_error, storage_error
 
 __all__ = ["FlakyStorage"]
@@ -18,7 +24,7 @@ LAYER = "Storage"
 
 
 @register
-class FlakyStorage(Fault):
+class FlakyStorage(StorageFault):
     """A storage operation fails.
 
     A buffered file that flushes the same bytes again, as it does when it is closed, does not write
@@ -58,7 +64,6 @@ class FlakyStorage(Fault):
     """
 
     site = "storage"
-    random = False
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 10}
     tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"op": "read", "after": 0.5},
@@ -75,7 +80,7 @@ class FlakyStorage(Fault):
 
     def check(self) -> None:
         """Check the parameters."""
-        check_path(self, self.path)
+        super().check()
         check_error(self, self.error)
         if self.after is None or is_drawn(self.after):
             return
@@ -90,11 +95,6 @@ class FlakyStorage(Fault):
                 f"flaky_storage: after={self.after!r} and when='after' exclude each other. Give "
                 f"one of them"
             )
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site if self.op is None else f"storage.{self.op}", self.path)
 
     def possible(self, visit: Visit) -> bool:
         """Return False for an operation without bytes, if it is to fail half-way."""

@@ -7,12 +7,19 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
-from ...core.faults import Fault, is_drawn, register
-from ...core.sites import Key, Visit
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
 from ...core.storage import Condition, Operation
 from ...core.validation import format_value, index, parse_duration
 from ...errors import BadArgument
-from .common import Op, begin_condition, check_path, file_key, injected, note_operation, record_once
+from .common import (
+    Op,
+    StorageFault,
+    begin_condition,
+    injected,
+    note_operation,
+    record_once,
+)
 from .error_names import check_error, storage_error
 
 __all__ = ["PermissionLost", "StorageOutage", "TooManyFiles"]
@@ -20,7 +27,7 @@ LAYER = "Storage"
 
 
 @register
-class StorageOutage(Fault):
+class StorageOutage(StorageFault):
     """All storage operations fail, or hang, for some time. Then they work again.
 
     The outage begins at the operation that ``at`` counts. It ends by the trial's clock, so
@@ -47,7 +54,6 @@ class StorageOutage(Fault):
     """
 
     site = "storage"
-    random = False
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 30}
     # A program that removes half a file after an error cannot do so in an outage that begins there.
     tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = ({"op": "open"}, {"op": "read"})
@@ -59,7 +65,7 @@ class StorageOutage(Fault):
 
     def check(self) -> None:
         """Convert ``duration`` to seconds."""
-        check_path(self, self.path)
+        super().check()
         check_error(self, self.error)
         if not is_drawn(self.duration):
             seconds = parse_duration(self.duration, f"{self.name}: duration")
@@ -69,11 +75,6 @@ class StorageOutage(Fault):
                     f"{format_value(self.duration)}"
                 )
             object.__setattr__(self, "duration", seconds)
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site if self.op is None else f"storage.{self.op}", self.path)
 
     def apply(self, visit: Visit) -> None:
         """Begin the outage with this operation."""
@@ -107,7 +108,7 @@ class _Outage(Condition):
 
 
 @register
-class PermissionLost(Fault):
+class PermissionLost(StorageFault):
     """The permission to use files is lost from one operation on: ``EACCES``.
 
     Local files that are open already stay usable, as on any POSIX system. On an fsspec filesystem,
@@ -127,18 +128,8 @@ class PermissionLost(Fault):
     """
 
     site = "storage"
-    random = False
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 50}
     path: str | None = None
-
-    def check(self) -> None:
-        """Check the pattern."""
-        check_path(self, self.path)
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def possible(self, visit: Visit) -> bool:
         """Return False for an operation that needs no permission any more."""
@@ -174,7 +165,7 @@ class _Lost(Condition):
 
 
 @register
-class TooManyFiles(Fault):
+class TooManyFiles(StorageFault):
     """The process may not open more files: ``EMFILE``, from one open on.
 
     An open works again as soon as the process has fewer descriptors than at that moment. So a
@@ -195,24 +186,18 @@ class TooManyFiles(Fault):
     """
 
     site = "storage.open"
-    random = False
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 60}
     spare: int = 0
     path: str | None = None
 
     def check(self) -> None:
         """Check the parameters."""
-        check_path(self, self.path)
+        super().check()
         if not is_drawn(self.spare) and (index(self.spare) is None or self.spare < 0):
             raise BadArgument(
                 f"{self.name}: spare must be a number of descriptors (0, 1, ...), got "
                 f"{format_value(self.spare)}"
             )
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def apply(self, visit: Visit) -> None:
         """Begin the limit with this open."""

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from ...core.faults import Fault, is_drawn, register
-from ...core.sites import Key, Visit
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
 from ...core.storage import Operation
 from ...core.validation import format_value
 from ...errors import BadArgument
 from ..files.layouts import general_spots, spots
-from .common import check_path, file_key, note_operation, strike_later
+from .common import StorageFault, note_operation, strike_later
 
 __all__ = ["TruncatedRead"]
 LAYER = "Storage"
@@ -21,7 +21,7 @@ SPOTS = 8
 
 
 @register
-class TruncatedRead(Fault):
+class TruncatedRead(StorageFault):
     """A read returns the beginning of the file, and then its end.
 
     If the content is read as a whole (``cat``, ``load_file``, ``torch.load``), the rest is missing.
@@ -45,7 +45,6 @@ class TruncatedRead(Fault):
     """
 
     site = "storage.read"
-    random = False
     searchable = ("spot",)
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 40}
     keep: Any = None
@@ -54,7 +53,7 @@ class TruncatedRead(Fault):
 
     def check(self) -> None:
         """Check the parameters."""
-        check_path(self, self.path)
+        super().check()
         keep = self.keep
         if self.spot is not None and not is_drawn(self.spot) and self.spot < 0:
             raise BadArgument(
@@ -68,11 +67,6 @@ class TruncatedRead(Fault):
                 f"truncated_read: keep must be a share below 1 (0.5) or a number of bytes (100), "
                 f"got {format_value(keep)}"
             )
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     @property
     def is_pinned(self) -> bool:

@@ -8,16 +8,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from ...core.faults import Fault, is_drawn, register
-from ...core.sites import Key, Visit
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
 from ...core.storage import Condition, Operation
 from ...core.validation import format_value, parse_duration, parse_size
 from ...errors import BadArgument
 from .common import (
     Op,
+    StorageFault,
     begin_condition,
-    check_path,
-    file_key,
     note_operation,
     record_once,
     strike_later,
@@ -31,7 +30,7 @@ LOAD_SECONDS = 1.0
 
 
 @register
-class SlowStorage(Fault):
+class SlowStorage(StorageFault):
     """A storage operation takes longer.
 
     A read or a write is one of the file below the buffers, one of ``torch.save`` and its kind, or
@@ -58,7 +57,6 @@ class SlowStorage(Fault):
     """
 
     site = "storage"
-    random = False
     delay: Any = None
     bandwidth: Any = None
     path: str | None = None
@@ -66,16 +64,11 @@ class SlowStorage(Fault):
 
     def check(self) -> None:
         """Convert ``delay`` to seconds, and ``bandwidth`` to bytes per second."""
-        check_path(self, self.path)
+        super().check()
         if self.delay is not None and not is_drawn(self.delay):
             object.__setattr__(self, "delay", parse_duration(self.delay, f"{self.name}: delay"))
         if self.bandwidth is not None and not is_drawn(self.bandwidth):
             object.__setattr__(self, "bandwidth", _rate(self.name, self.bandwidth))
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site if self.op is None else f"storage.{self.op}", self.path)
 
     def apply(self, visit: Visit) -> Operation | None:
         """Delay the operation and its bytes."""
@@ -91,7 +84,7 @@ class SlowStorage(Fault):
 
 
 @register
-class SlowDisk(Fault):
+class SlowDisk(StorageFault):
     """The disk has little bandwidth from one operation on, and all transfers share it.
 
     Reads and writes wait in one queue. So files that are read at the same time, and a writer beside
@@ -111,20 +104,14 @@ class SlowDisk(Fault):
     """
 
     site = "storage"
-    random = False
     bandwidth: Any = "1MB/s"
     path: str | None = None
 
     def check(self) -> None:
         """Convert ``bandwidth`` to bytes per second."""
-        check_path(self, self.path)
+        super().check()
         if not is_drawn(self.bandwidth):
             object.__setattr__(self, "bandwidth", _rate(self.name, self.bandwidth))
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def possible(self, visit: Visit) -> bool:
         """Return False for an operation without bytes."""
@@ -162,7 +149,7 @@ class _SharedDisk(Condition):
 
 
 @register
-class BusyDisk(Fault):
+class BusyDisk(StorageFault):
     """The disk is busy from one operation on: each operation waits longer, the more there are.
 
     An operation waits ``latency`` for each operation that has begun in the last second, itself
@@ -182,13 +169,12 @@ class BusyDisk(Fault):
     """
 
     site = "storage"
-    random = False
     latency: Any = "5ms"
     path: str | None = None
 
     def check(self) -> None:
         """Convert ``latency`` to seconds."""
-        check_path(self, self.path)
+        super().check()
         if not is_drawn(self.latency):
             seconds = parse_duration(self.latency, f"{self.name}: latency")
             if not seconds:
@@ -197,11 +183,6 @@ class BusyDisk(Fault):
                     f"{format_value(self.latency)}"
                 )
             object.__setattr__(self, "latency", seconds)
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def apply(self, visit: Visit) -> None:
         """Make the disk busy from this operation on."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from ...core.faults import Fault, register
-from ...core.sites import Key, Visit
+from ...core.faults import register
+from ...core.sites import Visit
 from ...core.storage import Listing, Reread
-from .common import check_path, file_key
+from .common import StorageFault
 
 __all__ = ["StaleListing", "StaleRead"]
 LAYER = "Storage"
 
 
 @register
-class StaleRead(Fault):
+class StaleRead(StorageFault):
     """A read returns the previous version of a file that was overwritten.
 
     ``at`` counts the reads of files that changed in this trial. A local file that is opened for
@@ -37,17 +37,7 @@ class StaleRead(Fault):
     """
 
     site = "storage.reread"
-    random = False
     path: str | None = None
-
-    def check(self) -> None:
-        """Check the pattern."""
-        check_path(self, self.path)
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def apply(self, visit: Visit) -> Reread:
         """Let the reader find the previous version."""
@@ -57,7 +47,7 @@ class StaleRead(Fault):
 
 
 @register
-class StaleListing(Fault):
+class StaleListing(StorageFault):
     """A listing or an existence check misses files that were just written, or shows removed ones.
 
     ``at`` counts the listings (``os.listdir``, ``os.scandir``, ``glob``, ``Path.iterdir``, ``ls``,
@@ -80,17 +70,7 @@ class StaleListing(Fault):
     """
 
     site = "storage.list"
-    random = False
     path: str | None = None
-
-    def check(self) -> None:
-        """Check the pattern."""
-        check_path(self, self.path)
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def apply(self, visit: Visit) -> Listing:
         """Show the names from before."""

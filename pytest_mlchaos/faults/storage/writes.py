@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ...core.faults import Fault, is_drawn, register
-from ...core.sites import Key, Visit
+from ...core.faults import is_drawn, register
+from ...core.sites import Visit
 from ...core.storage import Break, Operation
 from ..files.layouts import spots
-from .common import break_transfer, check_path, file_key, note_operation, parse_point
+from .common import StorageFault, break_transfer, note_operation, parse_point
 
 __all__ = ["LostWrite", "ShortWrite", "TornWrite"]
 LAYER = "Storage"
 
 
 @register
-class ShortWrite(Fault):
+class ShortWrite(StorageFault):
     """A write takes effect in part, and returns the number of bytes that it has written.
 
     A caller of ``os.write``, or of a file without a buffer, must write the rest itself. Python's
@@ -37,21 +37,15 @@ class ShortWrite(Fault):
     """
 
     site = "storage.write"
-    random = False
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 45}
     keep: Any = 0.5
     path: str | None = None
 
     def check(self) -> None:
         """Check the parameters."""
-        check_path(self, self.path)
+        super().check()
         if not is_drawn(self.keep):
             object.__setattr__(self, "keep", parse_point(self, "keep", self.keep, "0.5"))
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def possible(self, visit: Visit) -> bool:
         """Return False for an object of a remote filesystem."""
@@ -77,7 +71,7 @@ class _Part(Break):
 
 
 @register
-class TornWrite(Fault):
+class TornWrite(StorageFault):
     """A write is cut, and the writer gets no error: the rest of the file never arrives.
 
     The file ends at the cut. What is written after it, until the file is closed, is lost, too. Only
@@ -103,7 +97,6 @@ class TornWrite(Fault):
     """
 
     site = "storage.write"
-    random = False
     searchable = ("spot",)
     byte: Any = None
     spot: int = 0
@@ -111,7 +104,7 @@ class TornWrite(Fault):
 
     def check(self) -> None:
         """Check the parameters."""
-        check_path(self, self.path)
+        super().check()
         if self.byte is not None and not is_drawn(self.byte):
             object.__setattr__(self, "byte", parse_point(self, "byte", self.byte, "0.5"))
         if not is_drawn(self.spot) and self.spot < 0:
@@ -120,11 +113,6 @@ class TornWrite(Fault):
             raise BadArgument(
                 f"torn_write: spot must be the number of a place (0, 1, ...), got {self.spot}"
             )
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def probe(self, visit: Visit) -> None:
         """Count the places of the data."""
@@ -164,7 +152,7 @@ class _Cut(Break):
 
 
 @register
-class LostWrite(Fault):
+class LostWrite(StorageFault):
     """A write reports success, and nothing arrives.
 
     An object of an fsspec filesystem keeps its old content, or does not exist. A local file stays
@@ -186,17 +174,7 @@ class LostWrite(Fault):
     """
 
     site = "storage.write"
-    random = False
     path: str | None = None
-
-    def check(self) -> None:
-        """Check the pattern."""
-        check_path(self, self.path)
-
-    @property
-    def key(self) -> Key:
-        """Count the visits of each path pattern separately."""
-        return file_key(self.site, self.path)
 
     def apply(self, visit: Visit) -> Operation:
         """Lose the write."""
