@@ -48,6 +48,10 @@ EXPORTS = (
 )
 IMAGES = ("opencv-python-headless>=4.8", "pillow")
 STORAGE = ("s3fs>=2024.2", "moto[s3,server]>=5", "safetensors>=0.4")
+READERS = ("polars", "duckdb", "h5py", "zarr", "datasets", "joblib")
+"""Libraries that read and write files without Python's file objects, and pools of processes."""
+CLIENTS = ("requests", "aiohttp", "tenacity", "backoff", "stamina", "redis", "psycopg2-binary")
+"""Libraries that talk to services, or wait for them."""
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
 """Tools for comparison."""
 SETUPTOOLS = "setuptools<81"
@@ -168,6 +172,8 @@ def tests(session: nox.Session) -> None:
         *PROCESS,
         *IMAGES,
         *REPORT,
+        *READERS,
+        *CLIENTS,
         LIGHTNING,
         *TRANSFORMERS,
         *KINDS,
@@ -402,8 +408,13 @@ def corpus(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def corpus_data(session: nox.Session) -> None:
-    """Run the pipelines of the corpus under bad_data and bad_storage: ``-- [NAME ...]``."""
-    session.run("python", "corpus/judge_data.py", *session.posargs)
+    """Run the pipelines of the corpus under bad_data and bad_storage: ``-- [NAME ...]``.
+
+    They run in one environment. Those whose packages are not there are left out.
+    """
+    _install_with_torch(session, *DATA, *SERVE, *STORAGE, *PROCESS, *READERS, *CLIENTS)
+    python = str(pathlib.Path(session.bin, "python"))
+    session.run("python", "corpus/judge_data.py", "--python", python, *session.posargs)
 
 
 @nox.session(python="3.11")
