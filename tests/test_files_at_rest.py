@@ -207,7 +207,8 @@ def test_a_relative_path_of_the_user_is_struck_in_a_copy(tmp_path, monkeypatch):
     (scratch / "test").mkdir(parents=True)
     with armed(scratch / "test", damaged(kind="empty")) as controller:
         given, word = with_copies(controller, ("data/a.csv", "data"), scratch)
-        assert os.path.isabs(given) and Path(given).read_bytes() == CONTENT
+        assert os.path.isabs(given)
+        assert Path(given).read_bytes() == CONTENT
         assert word == "data"
 
 
