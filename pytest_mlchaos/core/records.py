@@ -131,7 +131,8 @@ class FileState:
     """The content of a file.
 
     Two databases are equal if their tables have the same rows, in any order. Their bytes differ
-    with each transaction.
+    with each transaction. Two archives are equal if their members are. Their bytes differ with the
+    time.
 
     Attributes:
         size: The size in bytes.
@@ -141,6 +142,7 @@ class FileState:
             be read. None if unknown.
         beginnings: Digests of the first bytes, by their number.
         tables: For a database: by table, the number of its rows and a digest of them.
+        packed: For an archive: a digest of its members.
     """
 
     size: int
@@ -149,15 +151,18 @@ class FileState:
     closed: bool | None = None
     beginnings: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
     tables: Mapping[str, tuple[int, bytes]] | None = None
+    packed: bytes | None = None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FileState):
             return NotImplemented
         if self.tables is not None and other.tables is not None:
             return self.tables == other.tables
+        if self.packed is not None and self.packed == other.packed:
+            return True
         return (self.size, self.lines, self.digest) == (other.size, other.lines, other.digest)
 
-    __hash__ = None  # type: ignore[assignment]  # databases are equal without equal bytes
+    __hash__ = None  # type: ignore[assignment]  # equal files may have different bytes
 
     def begins_with(self, other: FileState) -> bool:
         """Return True if ``other`` is a proper beginning of this content."""

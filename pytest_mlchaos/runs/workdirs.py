@@ -23,6 +23,7 @@ from ..core.interrupts import deferred, uninterruptible
 from ..core.records import FileState
 from ..engine.controller import current
 from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
+from ..oracles.packed_content import MAX_PACKED, is_packed, packed_digest
 from ..oracles.stored_tables import database_tables, is_database_log
 from .inputs import FRAMEWORK, is_filled
 
@@ -305,7 +306,12 @@ def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
     )
     tables = database_tables(path, digest.digest())
     closed = closed if tables is None else True
-    return FileState(size, lines, digest.digest(), closed, beginnings, tables)
+    packed = (
+        packed_digest(path.read_bytes(), digest.digest())
+        if size <= MAX_PACKED and is_packed(path)
+        else None
+    )
+    return FileState(size, lines, digest.digest(), closed, beginnings, tables, packed)
 
 
 def content_state(content: bytes, sizes: Iterable[int] = ()) -> FileState:
@@ -315,7 +321,9 @@ def content_state(content: bytes, sizes: Iterable[int] = ()) -> FileState:
     """
     beginnings = {size: _digest(content[:size]) for size in sizes if size <= len(content)}
     closed = _is_closed(content, complete=True)
-    return FileState(len(content), content.count(b"\n"), _digest(content), closed, beginnings)
+    digest, lines = _digest(content), content.count(b"\n")
+    packed = packed_digest(content, digest)
+    return FileState(len(content), lines, digest, closed, beginnings, packed=packed)
 
 
 def _digest(content: bytes) -> bytes:
