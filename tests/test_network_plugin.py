@@ -111,3 +111,57 @@ def test_whole_tests_are_judged_rightly_and_say_why(example):
     outcome.has("smallest: cut_connection(at=0, after=100)")
     outcome.has("cut_connection(at=0, after=1048576) never struck")
     outcome.has("refused(at=0, zone='us') never struck: network zone=us was never passed")
+
+
+def test_bad_storage_loses_an_acknowledgement_of_plain_bytes(example):
+    """The server has counted, and a client that sends again counts twice."""
+    example.with_tests(
+        """
+import socket, socketserver, threading
+import pytest
+
+class Counter(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            key = line.decode().strip()
+            if key == "start":
+                self.server.seen.clear()
+            else:
+                self.server.seen.append(key)
+            self.wfile.write(f"{len(set(self.server.seen) if key[0] == 'k' else self.server.seen)}\\n".encode())
+
+@pytest.fixture
+def address():
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counter) as server:
+        server.seen, server.daemon_threads = [], True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+def count(url, key):
+    host, port = url.removeprefix("tcp://").split(":")
+    answer, commands = "", ["start", *(key.format(number) for number in range(12))]
+    connection = None
+    for command in commands:
+        for attempt in range(3):
+            try:
+                if connection is None:
+                    connection = socket.create_connection((host, int(port)), timeout=5)
+                    file = connection.makefile()
+                connection.sendall(f"{command}\\n".encode())
+                answer = file.readline()
+                if answer.endswith("\\n"):
+                    break
+            except OSError:
+                pass
+            connection = None
+        else:
+            raise OSError("no answer")
+    return int(answer)
+
+@pytest.mark.parametrize("key", ["k{}", pytest.param("n", marks=pytest.mark.xfail(strict=True))])
+@chaos.bad_storage(exclude="slow_network")  # which waits in real time
+def test_it(mlchaos, address, key):
+    mlchaos.pipeline(count, mlchaos.proxy(address), key).assert_same_output()
+"""
+    ).run(passed=1, xfailed=1)

@@ -57,12 +57,15 @@ class Pace:
         jitter: The largest number of seconds that is added to a delay.
         bandwidth: The bytes per second, or None.
         seed: The seed of the jitter.
+        answers: The number of answers that are delayed on a connection of plain bytes, or None for
+            all.
     """
 
     delay: float = 0.0
     jitter: float = 0.0
     bandwidth: float | None = None
     seed: int = 0
+    answers: int | None = None
 
     def delay_of(self, answer: int) -> float:
         """Return the seconds before an answer, by its number on the connection."""

@@ -165,7 +165,14 @@ class CutConnection(NetworkFault):
 
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 40, "bad_day": 40}
     # A share needs HTTP. The others cut an answer, or a result, of plain bytes.
-    tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = ({}, {"after": 100}, {"after": 4096})
+    # Small ones lose the acknowledgement of a command that the server has carried out.
+    tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {},
+        {"after": 16},
+        {"after": 100},
+        {"after": 32},
+        {"after": 4096},
+    )
     after: Any = 0.5
     direction: Literal["download", "upload"] = "download"
 
@@ -295,6 +302,8 @@ class SlowNetwork(NetworkFault):
             ``bandwidth`` nor ``jitter`` is given.
         bandwidth: Bytes in a second, or ``"10MB/s"``, ``"64KiB/s"``.
         jitter: The largest number of seconds that is added to a delay. The seed draws it.
+        answers: The number of answers that are delayed on a connection of plain bytes. Without it,
+            all of them.
         url: A pattern of addresses, as for ``refused``.
         zone: The zone of a proxy.
         target: A client, as for ``refused``.
@@ -312,10 +321,13 @@ class SlowNetwork(NetworkFault):
     """
 
     random = True
-    member_of: ClassVar[Mapping[str, int]] = {"bad_day": 80}
+    member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 80, "bad_day": 80}
+    # A proxy waits in real time, so a long dialogue would take minutes.
+    tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = ({"answers": 10},)
     delay: Any = None
     bandwidth: Any = None
     jitter: Any = None
+    answers: int | None = None
 
     def check(self) -> None:
         """Convert durations to seconds, and ``bandwidth`` to bytes per second."""
@@ -326,12 +338,17 @@ class SlowNetwork(NetworkFault):
                 object.__setattr__(self, name, parse_duration(value, f"{self.name}: {name}"))
         if self.bandwidth is not None and not is_drawn(self.bandwidth):
             object.__setattr__(self, "bandwidth", _rate(self.bandwidth))
+        if self.answers is not None and not is_drawn(self.answers) and not index(self.answers):
+            raise BadArgument(
+                f"{self.name}: answers must be a positive whole number, got "
+                f"{format_value(self.answers)}"
+            )
 
     def apply(self, visit: Visit) -> Exchange:
         """Slow the exchange down."""
         given = self.delay is not None or self.bandwidth is not None or self.jitter is not None
         delay = self.delay if given else 1.0
-        pace = Pace(delay or 0.0, self.jitter or 0.0, self.bandwidth, visit.seed)
+        pace = Pace(delay or 0.0, self.jitter or 0.0, self.bandwidth, visit.seed, self.answers)
         return dataclasses.replace(_note(visit), pace=pace)
 
 

@@ -297,8 +297,11 @@ class Connection:
             raise _Ended
 
     def _delay(self, exchange: Exchange) -> None:
-        if exchange.pace is not None:
-            self._wait(exchange.pace.delay_of(self._answers))
+        pace = exchange.pace
+        if pace is not None:
+            ended = pace.answers is not None and self._answers >= pace.answers
+            if exchange.protocol == "http" or not ended:
+                self._wait(pace.delay_of(self._answers))
         self._answers += 1
 
     def _wait(self, seconds: float) -> None:
