@@ -91,6 +91,7 @@ def test_each_failing_test_gets_a_folder(project):
     assert not (bundle / "tests.test_it.py.test_call" / "state.tar.gz").exists()
 
 
+@pytest.mark.slow
 def test_the_script_needs_no_other_file(project, tmp_path):
     """It repeats the failure anywhere, says so, and exits as pytest does."""
     project.run("--mlchaos-bundle=bundle", fresh=True, failed=2, passed=1)

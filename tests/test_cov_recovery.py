@@ -280,7 +280,16 @@ def missing(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"^  store\.py:(\d+)", text, re.M)]
 
 
-@pytest.mark.parametrize("more", [(), ("-n2",), ("--cov-context=test",), ("--cov-branch",)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        *(
+            pytest.param(more, marks=pytest.mark.slow)
+            for more in (("-n2",), ("--cov-context=test",), ("--cov-branch",))
+        ),
+    ],
+)
 def test_exactly_the_handlers_never_exercised_are_named(example, more):
     """There are 33 blocks of all kinds, and the list is exact."""
     found = example.with_file("store.py", STORE.strip() + "\n").with_tests(TESTS)

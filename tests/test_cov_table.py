@@ -104,7 +104,7 @@ def rows(text: str) -> dict[str, tuple[str, str]]:
     return {point: (state, faults) for state, point, faults in found}
 
 
-@pytest.mark.parametrize("more", [(), ("-n2",)])
+@pytest.mark.parametrize("more", [(), pytest.param(("-n2",), marks=pytest.mark.slow)])
 def test_table_is_right_on_a_known_project(project, more):
     """Each fault point has its state, and the list of what was never faulted is exact."""
     outcome = project.run("--mlchaos-cov", *more, passed=5)
@@ -172,6 +172,7 @@ def test_quiet_sessions_show_the_total_alone(project):
     assert "fault coverage" not in project.run("--mlchaos-cov", "-qq").text
 
 
+@pytest.mark.slow
 def test_journal_is_the_same_with_workers(project):
     """The entries of the fault coverage do not depend on the order of the tests."""
     texts = []
@@ -251,6 +252,7 @@ def test_failing_trials_judge_their_strikes(example):
     )
 
 
+@pytest.mark.slow
 def test_checks_are_seen_where_they_end(example):
     """An exception that the test expects, one of a pipeline, and one of a request."""
     outcome = example.with_tests(
@@ -287,6 +289,7 @@ def test_checks_are_seen_where_they_end(example):
     assert rows(outcome.text)["call test_it:send"] == ("judged", "call_failure 3")
 
 
+@pytest.mark.slow
 def test_each_load_is_judged_by_itself(example):
     """A judgement on the first load says nothing about a strike in the second."""
     outcome = example.with_tests(

@@ -52,7 +52,9 @@ WITHOUT_CHAOS = "def test_plain(): pass\ndef test_fails(): assert 0"
 MODES = [
     pytest.param(("-p", "no:xdist"), id="alone"),
     pytest.param(
-        ("-n", "2"), id="xdist", marks=pytest.mark.skipif(not HAS_XDIST, reason="needs xdist")
+        ("-n", "2"),
+        id="xdist",
+        marks=[pytest.mark.slow, pytest.mark.skipif(not HAS_XDIST, reason="needs xdist")],
     ),
 ]
 

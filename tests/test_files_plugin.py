@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 TESTS = """
     import csv
     import json
@@ -85,6 +87,7 @@ TESTS = """
 """
 
 
+@pytest.mark.slow
 def test_damaged_files_are_found_where_they_are_read(example):
     """The cut file is named with its place.
 

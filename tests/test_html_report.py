@@ -486,6 +486,7 @@ def test_same_session_gives_same_bytes(tmp_path):
     assert targets[0].read_bytes() == targets[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials_fit_into_a_megabyte():
     """Passing tests are shown in less detail, failures whole."""
     session = synthetic_journal.session(10_000)

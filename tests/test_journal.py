@@ -240,7 +240,7 @@ SEEDED = (
 )
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n", "2")])
+@pytest.mark.parametrize("arguments", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)])
 def test_the_journal_is_the_same_byte_for_byte(example, arguments):
     """All that depends on time is in the file next to it."""
     if arguments:
