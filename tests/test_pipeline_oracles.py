@@ -527,3 +527,44 @@ def test_it(mlchaos, tmp_path, tidy):
     mlchaos.pipeline(work, tmp_path, tidy).assert_no_leftovers()
 """
     ).run(passed=1, xfailed=1)
+
+
+def test_again_finds_a_stale_listing_of_a_remote_store(example):
+    """The expected output is that of a process whose listings are empty."""
+    example.with_tests(
+        """
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+import pytest
+
+class Listed(MemoryFileSystem):
+    '''Keeps listings, as the filesystems of object stores do.'''
+    protocol = "listed"
+    cachable = True
+
+    def ls(self, path, detail=True, refresh=False, **kwargs):
+        if refresh or path not in self.dircache:
+            self.dircache[path] = super().ls(path, detail=True)
+        return [entry["name"] for entry in self.dircache[path]]
+
+def total(folder, refresh):
+    fs = Listed()
+    return sum(int(fs.cat(path)) for path in fs.ls(folder, refresh=refresh))
+
+def put(name):
+    MemoryFileSystem().pipe(f"/days-of-a-test/{name}", b"1")
+
+@pytest.mark.parametrize("refresh", [True, pytest.param(False, marks=pytest.mark.xfail(strict=True, raises=Exception))])
+def test_it(mlchaos, refresh):
+    MemoryFileSystem().pipe("/days-of-a-test/monday", b"1")
+    run = mlchaos.pipeline(total, "/days-of-a-test", refresh)
+    try:
+        run.again(changed=lambda: put(f"day-{refresh}")).assert_same_output()
+    except Exception as error:
+        assert type(error).__name__ == "StaleResult"
+        assert "an earlier call leaves a stale result" in str(error)
+        raise
+    finally:
+        MemoryFileSystem().rm("/days-of-a-test", recursive=True)
+"""
+    ).run(passed=1, xfailed=1)

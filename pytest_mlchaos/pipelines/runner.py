@@ -28,6 +28,7 @@ from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from ..engine.subjects import subject_runs
 from ..engine.table_types import is_table
 from ..errors import BadArgument, CrashSwallowed, MlchaosError, SimulatedCrash, Verdict
+from ..runs.remote_clients import fresh_clients
 from ..runs.remote_files import RemoteFiles
 from ..runs.supervisor import Supervisor, check_subject, snapshot_value
 from ..runs.user_state import UserState
@@ -118,6 +119,7 @@ class Pipeline(Supervisor):
         with (
             self._undisturbed() as subject,
             self._memory_at_the_start(),
+            fresh_clients(),
             self._remote.as_at_the_start(),
             FileHistory() as history,
             self._remote.recorded(),

@@ -183,6 +183,11 @@ class PipelineRun(CalledPipeline):
                 f"struck_values='passed_on')"
             )
 
+    def _was_struck(self) -> bool:
+        """Return True if a fault struck this call or an earlier one."""
+        before = self._previous
+        return bool(self.faults) or (before is not None and before._was_struck())
+
     def _tell_cause(self, patterns: tuple[str, ...]) -> str:
         """Say what the wrong output after a change is, and if a fault is needed for it."""
         told = ""
@@ -190,14 +195,19 @@ class PipelineRun(CalledPipeline):
         if is_output_of(self._output, old, self.golden._output, patterns):
             told += "\n  it is the output for the input before the change"
         if len(self._steps) > len(self._fresh_steps):
-            undisturbed = self._calls.golden(self._steps)
-            alike = output_difference(
-                undisturbed, self.golden._output, 0.0, 0.0, patterns, old.after
+            # A remote store cannot be taken back to its input before the change.
+            differs = not self._was_struck() or output_difference(
+                self._calls.golden(self._steps),
+                self.golden._output,
+                0.0,
+                0.0,
+                patterns,
+                old.after,
             )
             told += (
                 "\n  the same calls without any fault differ, too: an earlier call leaves a stale "
                 "result"
-                if alike
+                if differs
                 else "\n  the same calls without faults do not differ: the fault leaves a stale "
                 "result"
             )
