@@ -1,15 +1,18 @@
-"""Check that archives of equal members are equal, whenever they were written."""
+"""Check which files are equal, or whole, although their bytes differ."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import sqlite3
 import tarfile
 import zipfile
 
 import pytest
 
-from pytest_mlchaos.runs.workdirs import content_state
+from pytest_mlchaos.pipelines.left_files import _is_cut
+from pytest_mlchaos.runs.workdirs import _state, content_state
 
 
 def gzipped(content, year):
@@ -63,3 +66,15 @@ def test_a_tar_archive_without_its_end_is_not_whole():
     """A reader of whole members would take it for the archive."""
     whole = tarred(b"abc", 2001)
     assert content_state(whole) != content_state(whole[:1024])
+
+
+@pytest.mark.parametrize(("made", "cut"), [("create table t(x)", False), (None, True)])
+def test_an_empty_file_is_a_whole_database_without_tables(tmp_path, made, cut):
+    """SQLite creates an empty file before its first write. An empty text is half a text."""
+    path = tmp_path / "out.db"
+    if made is None:
+        path.write_text("rows\n")
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute(made)
+    assert _is_cut(content_state(b""), [_state(path)], renamed=False) is cut

@@ -73,6 +73,7 @@ def test_a_different_order_or_type_of_columns_is_passed_on():
     pd = pytest.importorskip("pandas")
     frames = pd.DataFrame(order), pd.DataFrame(BEFORE)
     assert names(*frames, ((BEFORE, order),)) == ["w", "v", "id"]
+    assert names(order, BEFORE, ((BEFORE, order),)) == ["w", "v", "id"]
     assert names(*frames, ((BEFORE, AFTER),)) == []
     floats = [{**row, "w": float(row["w"])} for row in BEFORE]
     assert names(pd.DataFrame(floats), pd.DataFrame(BEFORE), ((BEFORE, floats),)) == ["w"]

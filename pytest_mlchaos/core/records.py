@@ -143,6 +143,7 @@ class FileState:
         beginnings: Digests of the first bytes, by their number.
         tables: For a database: by table, the number of its rows and a digest of them.
         packed: For an archive: a digest of its members.
+        may_be_empty: True for a database whose format takes an empty file for one without tables.
     """
 
     size: int
@@ -152,6 +153,7 @@ class FileState:
     beginnings: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
     tables: Mapping[str, tuple[int, bytes]] | None = None
     packed: bytes | None = None
+    may_be_empty: bool = False
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FileState):

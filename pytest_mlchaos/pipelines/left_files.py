@@ -54,7 +54,7 @@ def _is_cut(state: FileState, known: list[FileState], *, renamed: bool) -> bool:
     ``known`` are complete ones, the likeliest first.
     """
     if not state.size:
-        return True
+        return not any(one.may_be_empty for one in known)
     if any(one.begins_with(state) for one in known):
         return not (renamed and state.closed)
     if renamed:

@@ -113,11 +113,13 @@ class _Explanation:
 
     def explain(self, actual: Any, golden: Any) -> list[Any] | None:
         """Return the names of the columns that were passed on, or None for a different difference."""
-        if self._alike(actual, golden):
-            return []
+        alike = self._alike(actual, golden)
         tables = _tables(actual, golden)
+        # Equal rows of dicts may still be in a file with a different order of columns.
+        if alike and all(list(one) == list(other) for one, other in tables):
+            return []
         if tables:
-            return next(
+            names = next(
                 (
                     names
                     for one, other in tables
@@ -126,6 +128,7 @@ class _Explanation:
                 ),
                 None,
             )
+            return names or [] if alike else names
         parts = _parts(actual, golden)
         if parts is None:
             return None

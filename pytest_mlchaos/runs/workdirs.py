@@ -24,7 +24,7 @@ from ..core.records import FileState
 from ..engine.controller import current
 from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
 from ..oracles.packed_content import MAX_PACKED, is_packed, packed_digest
-from ..oracles.stored_tables import database_tables, is_database_log
+from ..oracles.stored_tables import database_tables, format_of, is_database_log
 from .inputs import FRAMEWORK, is_filled
 
 __all__ = ["WorkDirs", "content_state", "paths_in"]
@@ -311,7 +311,8 @@ def _state(path: Path, sizes: Iterable[int] = ()) -> FileState:
         if size <= MAX_PACKED and is_packed(path)
         else None
     )
-    return FileState(size, lines, digest.digest(), closed, beginnings, tables, packed)
+    may_be_empty = tables is not None and format_of(path) == "sqlite"
+    return FileState(size, lines, digest.digest(), closed, beginnings, tables, packed, may_be_empty)
 
 
 def content_state(content: bytes, sizes: Iterable[int] = ()) -> FileState:
