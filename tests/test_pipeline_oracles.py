@@ -281,8 +281,10 @@ def test_load(mlchaos, most): mlchaos.serve(lambda request: patient(9)).drive([0
 def test_never(mlchaos): mlchaos.run(patient, 2).assert_calls("test_it:leaks", at_most=1)
 @fails(0)
 def test_computed(mlchaos): mlchaos.run(patient, 2).assert_calls("test_it" + ":Store.get" * len([0]), at_most=1)
+@pytest.mark.parametrize("most", [1, 0])
+def test_without_a_fault(mlchaos, most): mlchaos.pipeline(patient, 9).assert_calls("test_it:Store.get", at_most=most)
 """,
-    ).run(passed=5, failed=9)
+    ).run(passed=6, failed=10)
     outcome.has(
         "NotExactlyOnce: the records in the files are not there exactly once: 1 key missing (of 3)",
         "NotExactlyOnce: the records in the files are not there exactly once: 1 key duplicated",
@@ -291,6 +293,7 @@ def test_computed(mlchaos): mlchaos.run(patient, 2).assert_calls("test_it" + ":S
         "open file: 1 (out.txt)",
         "TooManyCalls: test_it:Store.get was called 4 times, more than 2. The golden run called it",
         "TooManyCalls: test_it:Store.get was called 5 times, more than 4",
+        "TooManyCalls: test_it:Store.get was called 1 time, more than 0",
         "which is never called, also not without faults",
         "BadArgument: assert_calls: target must be a text in the test function",
     )

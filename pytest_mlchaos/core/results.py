@@ -199,7 +199,8 @@ class CallsResult(Result):
 
         Fidelity: calls in processes that the subject starts are not counted.
         """
-        self._compare_under_faults("assert_calls")
+        if self._handed is not None:
+            self._handed.looked = True  # a bound on the calls is a judgement without faults, too
         made = (self._calls_made or {}).get(target)
         if made is None:
             raise BadArgument(
