@@ -56,6 +56,10 @@ def test_a_column_without_a_name_and_one_with_a_new_name_are_passed_on():
     assert names([row["v"] for row in AFTER], [row["v"] for row in BEFORE]) == [None]
     new = ([{"value": row["v"]} for row in rows] for rows in (AFTER, BEFORE))
     assert names(*new) == ["value"]
+    gone = [{"id": row["id"], "w": row["w"]} for row in BEFORE]
+    upper = ([{key.upper(): row[key] for key in row} for row in rows] for rows in (gone, BEFORE))
+    assert names(*upper, ((BEFORE, gone),)) == ["V"]
+    assert names([{"ID": row["id"]} for row in gone], BEFORE, ((BEFORE, gone),)) == []
 
 
 def test_columns_that_the_fault_renamed_or_removed_are_passed_on():
@@ -74,6 +78,8 @@ def test_a_different_order_or_type_of_columns_is_passed_on():
     frames = pd.DataFrame(order), pd.DataFrame(BEFORE)
     assert names(*frames, ((BEFORE, order),)) == ["w", "v", "id"]
     assert names(order, BEFORE, ((BEFORE, order),)) == ["w", "v", "id"]
+    upper = ([{key.upper(): row[key] for key in row} for row in rows] for rows in (order, BEFORE))
+    assert names(*upper, ((BEFORE, order),)) == ["W", "V", "ID"]
     assert names(*frames, ((BEFORE, AFTER),)) == []
     floats = [{**row, "w": float(row["w"])} for row in BEFORE]
     assert names(pd.DataFrame(floats), pd.DataFrame(BEFORE), ((BEFORE, floats),)) == ["w"]

@@ -177,13 +177,13 @@ class _Explanation:
             found.append(name)
         for name, values in golden.items():
             if name not in actual:
-                gone = name in before and name not in after and _same(values, before[name])
-                if not gone:
+                gone = (initial for source, initial in before.items() if source not in after)
+                if not any(_same(values, initial) for initial in gone):
                     return None
                 found.append(name)
         if not found:
-            orders = list(actual) == list(after) and list(golden) == list(before)
-            return list(actual) if orders and list(actual) != list(golden) else None
+            moved = _moved(golden, actual)
+            return list(actual) if moved and moved == _moved(before, after) else None
         return found
 
     def _is_struck(
@@ -257,6 +257,14 @@ class _Explanation:
             if not numbers or not abs(here - there) <= self._atol + self._rtol * abs(there):
                 return False
         return True
+
+
+def _moved(old: Columns, new: Columns) -> list[int] | None:
+    """Return the old places of columns in a new order, or None if there is no other order."""
+    names = list(old)
+    if old.keys() != new.keys() or names == list(new):
+        return None
+    return [names.index(name) for name in new]
 
 
 def _tables(actual: Any, golden: Any) -> list[tuple[Columns, Columns]]:
