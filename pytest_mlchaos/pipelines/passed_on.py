@@ -260,7 +260,7 @@ class _Explanation:
 
 
 def _moved(old: Columns, new: Columns) -> list[int] | None:
-    """Return the old places of columns in a new order, or None if there is no other order."""
+    """Return the old places of columns in a new order, or None if the order is the same."""
     names = list(old)
     if old.keys() != new.keys() or names == list(new):
         return None
