@@ -4,7 +4,13 @@ its unsound twin.
 
 from __future__ import annotations
 
+import threading
+import time
+from types import SimpleNamespace
+
 import pytest
+
+from pytest_mlchaos.pipelines.runner import Pipeline
 
 CASES = """
 import functools, os, tempfile, time
@@ -571,3 +577,20 @@ def test_it(mlchaos, refresh):
         MemoryFileSystem().rm("/days-of-a-test", recursive=True)
 """
     ).run(passed=1, xfailed=1)
+
+
+def test_call_that_raised_waits_for_threads_that_still_write(tmp_path):
+    """They must not write into the directories of the golden run."""
+    pipeline = Pipeline.__new__(Pipeline)
+    pipeline._disk = SimpleNamespace(roots=(tmp_path,))
+
+    def write():
+        for number in range(5):
+            (tmp_path / str(number)).write_text("content")
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    pipeline._let_threads_finish()
+    assert len(list(tmp_path.iterdir())) == 5
+    thread.join()

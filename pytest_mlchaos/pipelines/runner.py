@@ -9,8 +9,10 @@ import gc
 import inspect
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from time import sleep  # by name, so that a virtual clock does not reach it
 from typing import Any
 
 from ..core.journal import Strike
@@ -35,6 +37,10 @@ from ..runs.user_state import UserState
 from .output_places import Place, split_outputs
 
 __all__ = ["Pipeline"]
+
+SETTLING_SECONDS = 0.02
+"""The real time between two looks at the files, after a call that raised beside threads."""
+SETTLING_LOOKS = 25
 
 Change = Callable[..., object]
 """A function that changes the input. It may take the pipeline's arguments."""
@@ -225,6 +231,8 @@ class Pipeline(Supervisor):
         ):
             begin()
             value, error = self._outcome(subject)
+            if error is not None and threading.active_count() > 1:
+                self._let_threads_finish()
             if isinstance(error, SimulatedCrash):
                 # The assertions belong to a different process than the crashed one
                 controller.restart()
@@ -289,6 +297,26 @@ class Pipeline(Supervisor):
             unremoved=self._disk.named(self._controller.unremoved),
         )
 
+    def _let_threads_finish(self) -> None:
+        """Wait until threads of the pipeline have written what they had begun.
+
+        An event loop of a library may go on with other requests after one has failed. They must not
+        write into the directories of the golden run.
+        """
+        before = None
+        for _ in range(SETTLING_LOOKS):
+            now = {
+                (name, status.st_size, status.st_mtime_ns)
+                for root in self._disk.roots
+                for folder, _, files in os.walk(root)
+                for name in files
+                if (status := _status(os.path.join(folder, name))) is not None
+            }
+            if now == before:
+                return
+            before = now
+            sleep(SETTLING_SECONDS)
+
     def _temporary(self, made: Iterable[str]) -> int:
         """Return how many of these temporary files were left outside of the directories."""
         left = {
@@ -326,6 +354,14 @@ class Pipeline(Supervisor):
             controller.restart()  # the crash is reported once
             raise CrashSwallowed(place)
         return value, None
+
+
+def _status(path: str) -> os.stat_result | None:
+    """Return the status of a file, or None if it has just been removed."""
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
 
 
 def _drop_frames(error: BaseException) -> None:
