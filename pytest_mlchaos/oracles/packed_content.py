@@ -98,7 +98,7 @@ def _tar(content: bytes) -> Iterator[bytes]:
 
 
 def _hdf5(content: bytes) -> Iterator[bytes]:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     parts: list[bytes] = []
 

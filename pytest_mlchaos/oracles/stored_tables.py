@@ -216,7 +216,7 @@ def _arrow_table(table: Any) -> StoredTable:
 
 
 def _hdf5(path: Path) -> Iterator[StoredTable]:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     found: list[StoredTable] = []
 

@@ -70,7 +70,8 @@ def _late(timeout: Any) -> Exception:
         return TimeoutError()
     from aiohttp import SocketTimeoutError
 
-    return SocketTimeoutError("Timeout on reading data from socket")
+    error: Exception = SocketTimeoutError("Timeout on reading data from socket")
+    return error
 
 
 def _unpooled(original: Any) -> Any:
