@@ -108,7 +108,7 @@ def test_whole_tests_are_judged_rightly_and_say_why(example):
     """In this process and in fresh ones: silence is found, a check passes, no strike is named."""
     outcome = example.with_file("subject.py", SUBJECT).with_tests(TESTS).run(passed=3, failed=5)
     outcome.has("smallest: cut_connection(at=0)")
-    outcome.has("smallest: cut_connection(at=0, after=100)")
+    outcome.has("smallest: cut_connection(at=0, after=16)")
     outcome.has("cut_connection(at=0, after=1048576) never struck")
     outcome.has("refused(at=0, zone='us') never struck: network zone=us was never passed")
 
