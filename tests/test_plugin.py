@@ -544,7 +544,7 @@ def test_a_trial_that_hangs_is_cut_off_and_shrunk(sensors):
     outcome = sensors("""
         import threading
         @chaos.stuck_sensor
-        @chaos.settings(timeout="200ms", max_trials=5)
+        @chaos.settings(timeout="200ms", max_trials=5, clock="real")
         def test_it():
             if 0.0 in read(3): threading.Event().wait(60)
     """).run(failed=1)
@@ -564,6 +564,7 @@ def test_the_users_own_time_out_ends_the_exploration_at_once(sensors):
         import pytest, threading
         @pytest.mark.timeout(1)
         @chaos.stuck_sensor
+        @chaos.settings(clock="real")
         def test_it():
             if 0.0 in read(3): threading.Event().wait(60)
         def test_next(): assert read(2) == [1.0, 2.0]
