@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 from ..core.privacy import error_text
 from ..core.records import FileState
 from ..core.validation import format_value
+from ..engine.fsspec_sync import calling_wrapped
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches, family
 from ..engine.scopes import INTERNAL_OPERATION, inside, within
@@ -332,20 +333,5 @@ def _place_of(url: str) -> tuple[Any, str]:
 
 
 def _reroute(patches: Patches) -> None:
-    """Let ``fsspec.asyn.sync`` call wrapped methods.
-
-    Filesystems that exist already call coroutine methods that were bound before they were wrapped.
-    """
     original: Any = sys.modules["fsspec.asyn"].sync
-
-    @functools.wraps(original)
-    def sync(loop: object, function: Any, *args: object, **kwargs: object) -> Any:
-        if inspect.ismethod(function):
-            known = getattr(type(function.__self__), function.__name__, None)
-            if inspect.isfunction(known) and inspect.unwrap(known) is inspect.unwrap(
-                function.__func__
-            ):
-                function = known.__get__(function.__self__)
-        return original(loop, function, *args, **kwargs)
-
-    patches.replace_everywhere(original, sync)
+    patches.replace_everywhere(original, calling_wrapped(original))

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from ...core.interrupts import uninterruptible
+from ...engine.fsspec_sync import calling_wrapped
 from ...engine.patching import Patches, family
 from ...engine.scopes import INTERNAL_OPERATION, inside, within
 from .fsspec_prefix import is_ours
@@ -96,7 +97,7 @@ class Operations:
         self._patches.set(meta, "__init__", defined)
         for cls in family(spec.AbstractFileSystem):
             self._wrap(cls)
-        self._patches.replace_everywhere(asyn.sync, _reroute(asyn.sync))
+        self._patches.replace_everywhere(asyn.sync, calling_wrapped(asyn.sync))
         return self
 
     def __exit__(
@@ -287,26 +288,6 @@ class Operations:
             if known is not None and known[0]() is file
             else False
         )
-
-
-def _reroute(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``fsspec.asyn.sync``, changed so that it calls wrapped methods.
-
-    Filesystems that exist already call coroutine methods that were bound before they were wrapped.
-    All of these pass through ``sync``.
-    """
-
-    @functools.wraps(original)
-    def sync(loop: object, function: object, *args: object, **kwargs: object) -> Any:
-        if inspect.ismethod(function):
-            known = getattr(type(function.__self__), function.__name__, None)
-            if inspect.isfunction(known) and inspect.unwrap(known) is inspect.unwrap(
-                function.__func__
-            ):
-                function = known.__get__(function.__self__)
-        return original(loop, function, *args, **kwargs)
-
-    return sync
 
 
 def _protocols(cls: object) -> tuple[str, ...]:
