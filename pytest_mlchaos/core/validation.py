@@ -53,6 +53,7 @@ __all__ = [
     "is_real",
     "optional",
     "parse_duration",
+    "parse_positive_duration",
     "parse_size",
     "parse_whole",
     "size_text",
@@ -129,6 +130,14 @@ def parse_duration(value: object, what: str = "a duration") -> float:
         raise BadArgument(
             f"{what} must be at most {MAX_DURATION_SECONDS:.0e} seconds, got {format_value(value)}"
         )
+    return seconds
+
+
+def parse_positive_duration(value: object, what: str) -> float:
+    """Return the seconds of a duration, as ``parse_duration`` does. Refuse 0."""
+    seconds = parse_duration(value, what)
+    if not seconds:
+        raise BadArgument(f"{what} must be longer than 0 s, got {format_value(value)}")
     return seconds
 
 

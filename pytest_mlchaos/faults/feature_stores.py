@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from ..core.faults import is_drawn, register
 from ..core.sites import Visit
-from ..core.validation import check_share, format_value, parse_duration
+from ..core.validation import check_share, parse_positive_duration
 from ..engine.controller import current_clock
 from ..errors import BadArgument, PayloadMismatch
 from .batches.pytree import describe
@@ -51,14 +51,9 @@ class FeatureStoreDown(CallFailure):
     def check(self) -> None:
         """Convert ``duration`` to seconds."""
         super().check()
-        if is_drawn(self.duration):
-            return
-        seconds = parse_duration(self.duration, f"{self.name}: duration")
-        if not seconds:
-            raise BadArgument(
-                f"{self.name}: duration must be longer than 0 s, got {format_value(self.duration)}"
-            )
-        object.__setattr__(self, "duration", seconds)
+        if not is_drawn(self.duration):
+            seconds = parse_positive_duration(self.duration, f"{self.name}: duration")
+            object.__setattr__(self, "duration", seconds)
 
     @property
     def is_consecutive(self) -> bool:

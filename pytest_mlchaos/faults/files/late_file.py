@@ -8,8 +8,7 @@ from typing import Any
 from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Key, Visit
 from ...core.storage import StoredFile
-from ...core.validation import format_value, parse_duration
-from ...errors import BadArgument
+from ...core.validation import parse_positive_duration
 from .damaged_file import SITE, check_pattern, file_key, struck_later
 
 __all__ = ["LateFile"]
@@ -43,14 +42,9 @@ class LateFile(Fault):
     def check(self) -> None:
         """Convert ``delay`` to seconds."""
         check_pattern(self.name, "path", self.path)
-        if is_drawn(self.delay):
-            return
-        seconds = parse_duration(self.delay, f"{self.name}: delay")
-        if not seconds:
-            raise BadArgument(
-                f"{self.name}: delay must be longer than 0 s, got {format_value(self.delay)}"
-            )
-        object.__setattr__(self, "delay", seconds)
+        if not is_drawn(self.delay):
+            seconds = parse_positive_duration(self.delay, f"{self.name}: delay")
+            object.__setattr__(self, "delay", seconds)
 
     @property
     def key(self) -> Key:

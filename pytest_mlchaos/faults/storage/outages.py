@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
 from ...core.storage import Condition, Operation
-from ...core.validation import format_value, index, parse_duration
+from ...core.validation import format_value, index, parse_positive_duration
 from ...errors import BadArgument
 from .common import (
     Op,
@@ -68,12 +68,7 @@ class StorageOutage(StorageFault):
         super().check()
         check_error(self, self.error)
         if not is_drawn(self.duration):
-            seconds = parse_duration(self.duration, f"{self.name}: duration")
-            if not seconds:
-                raise BadArgument(
-                    f"{self.name}: duration must be longer than 0 s, got "
-                    f"{format_value(self.duration)}"
-                )
+            seconds = parse_positive_duration(self.duration, f"{self.name}: duration")
             object.__setattr__(self, "duration", seconds)
 
     def apply(self, visit: Visit) -> None:

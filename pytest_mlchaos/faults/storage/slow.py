@@ -11,7 +11,7 @@ from typing import Any
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit
 from ...core.storage import Condition, Operation
-from ...core.validation import format_value, parse_duration, parse_size
+from ...core.validation import format_value, parse_duration, parse_positive_duration, parse_size
 from ...errors import BadArgument
 from .common import (
     Op,
@@ -176,12 +176,7 @@ class BusyDisk(StorageFault):
         """Convert ``latency`` to seconds."""
         super().check()
         if not is_drawn(self.latency):
-            seconds = parse_duration(self.latency, f"{self.name}: latency")
-            if not seconds:
-                raise BadArgument(
-                    f"{self.name}: latency must be longer than 0 s, got "
-                    f"{format_value(self.latency)}"
-                )
+            seconds = parse_positive_duration(self.latency, f"{self.name}: latency")
             object.__setattr__(self, "latency", seconds)
 
     def apply(self, visit: Visit) -> None:
