@@ -250,14 +250,24 @@ def test_search_with_visits_in_set_up_code_alone_never_struck(example, registere
 
 def test_composite_strikes_files_rather_than_what_readers_return():
     """A reader that checks types would refuse such a table, so a sound program is not blamed."""
-    at_rest, returned = (
-        Probe(create("schema_drift", **where), frozenset(), visits, {})
-        for where, visits in (({"file": "*"}, (0,)), ({}, (0, 1)))
-    )
-    assert without_superseded([returned, at_rest], {None}) == [at_rest]
+
+    def probes(*, composite):
+        return [
+            Probe(
+                dataclasses.replace(create("schema_drift", **where), _composite=composite),
+                frozenset(),
+                visits,
+                {},
+            )
+            for where, visits in (({"file": "*"}, (0,)), ({}, (0, 1)))
+        ]
+
+    at_rest, returned = probes(composite=True)
+    assert without_superseded([returned, at_rest]) == [at_rest]
     unread = dataclasses.replace(at_rest, visits=())
-    assert without_superseded([returned, unread], {None}) == [returned, unread]
-    assert without_superseded([returned, at_rest], set()) == [returned, at_rest]
+    assert without_superseded([returned, unread]) == [returned, unread]
+    at_rest, returned = probes(composite=False)
+    assert without_superseded([returned, at_rest]) == [returned, at_rest]
 
 
 REFUSES = """

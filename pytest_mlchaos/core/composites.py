@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ..errors import BadArgument
 from .faults import FAULTS, Fault, fields_of, is_drawn
-from .validation import did_you_mean, format_value, parse_duration
+from .validation import did_you_mean, format_value
 
 __all__ = ["CompositeFault", "Member"]
 
@@ -110,13 +110,16 @@ class CompositeFault(Fault):
             field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING
         }
         common = {
-            name: value for name in ("times", "where", "rank") if (value := getattr(self, name))
-        } | ({"rank": 0} if self.rank == 0 else {})
+            name: value
+            for name in ("times", "where", "rank")
+            if (value := getattr(self, name)) is not None
+        }
+        asked = self.path is not None or self.target is not None
         made: set[str] = set()
         for tried in cls.tried_as:
-            keywords: dict[str, Any] = {**tried, **self._narrowed(names, tried)}
-            asked = self.path is not None or self.target is not None
-            if (asked and not self._narrowed(names, tried)) or required - keywords.keys():
+            narrowed = self._narrowed(names, tried)
+            keywords: dict[str, Any] = {**tried, **narrowed}
+            if (asked and not narrowed) or required - keywords.keys():
                 continue
             member = cls(
                 **common,
@@ -140,8 +143,3 @@ class CompositeFault(Fault):
         if self.target is not None and not found and "target" in names and "file" not in tried:
             found["target"] = self.target
         return found
-
-
-def parse_budget(name: str, value: Any) -> float | None:
-    """Return seconds for ``60`` or ``"2m"``. None stays None."""
-    return None if value is None else parse_duration(value, f"{name}: budget")

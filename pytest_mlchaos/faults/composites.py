@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..core.composites import CompositeFault, parse_budget
+from ..core.composites import CompositeFault
 from ..core.faults import register
+from ..core.validation import parse_duration
 
 __all__ = ["BadData", "BadDay", "BadStorage"]
 LAYER = "Many faults at once"
@@ -71,7 +72,9 @@ class BadDay(CompositeFault):
     def check(self) -> None:
         """Convert ``budget`` to seconds."""
         super().check()
-        object.__setattr__(self, "budget", parse_budget(self.name, self.budget))
+        if self.budget is not None:
+            seconds = parse_duration(self.budget, f"{self.name}: budget")
+            object.__setattr__(self, "budget", seconds)
 
     @property
     def budget_seconds(self) -> float | None:

@@ -37,18 +37,11 @@ def space_of(
         declared: The declarations of the test.
         settings: The settings of the test.
     """
-    composites = {one.fault._origin for one in declared if isinstance(one.fault, CompositeFault)}
     probes = without_superseded(
         [
-            Probe(
-                scheduled.fault,
-                one.given,
-                _targets(scheduled, controller, composites),
-                scheduled.measures,
-            )
+            Probe(scheduled.fault, one.given, _targets(scheduled, controller), scheduled.measures)
             for (one, _), scheduled in zip(owners, controller.scheduled, strict=True)
-        ],
-        composites,
+        ]
     )
     # One schedule cannot contain more strikes.
     strikes = sum(len(probe.visits) for probe in probes)
@@ -77,22 +70,21 @@ def suited_settings(settings: Settings, declared: Sequence[DeclaredFault]) -> Se
     return dataclasses.replace(settings, **changes)
 
 
-def _targets(
-    scheduled: ScheduledFault, controller: Controller, composites: set[int | None]
-) -> tuple[int, ...]:
+def _targets(scheduled: ScheduledFault, controller: Controller) -> tuple[int, ...]:
     """Return the visits of the trial without faults that a search may choose.
 
     A composite fault ends the process only if the test starts it again, or judges its end.
     """
     methods = {result.what for result in controller.results}
     visits = scheduled.open_visits(in_subjects=_runs_a_subject(controller))
-    by_composite = scheduled.fault._origin in composites
-    if by_composite and scheduled.fault.ends_process and controller.restarts is None:
+    if not scheduled.fault._composite:
+        return visits
+    if scheduled.fault.ends_process and controller.restarts is None:
         return visits if methods == {"mlchaos.pipeline"} else ()
     exact = any(
         result.what in RUNS and result.compared in SAME_STATE for result in controller.results
     )
-    return () if by_composite and exact and scheduled.fault.changes_result else visits
+    return () if exact and scheduled.fault.changes_result else visits
 
 
 def _runs_a_subject(controller: Controller) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.faults import Fault, OneOf, fields_of, is_drawn
@@ -166,7 +166,7 @@ class Probe:
         return drawn
 
 
-def without_superseded(probes: Sequence[Probe], composites: Container[int | None]) -> list[Probe]:
+def without_superseded(probes: Sequence[Probe]) -> list[Probe]:
     """Leave out the faults of composites on tables that readers return, if files can be struck.
 
     A reader that checks types or names would refuse such a table, so the program could not meet it.
@@ -179,7 +179,7 @@ def without_superseded(probes: Sequence[Probe], composites: Container[int | None
     return [
         probe
         for probe in probes
-        if probe.fault._origin not in composites
+        if not probe.fault._composite
         or (probe.fault._origin, type(probe.fault)) not in at_rest
         or _strikes_files(probe.fault)
     ]
