@@ -30,7 +30,7 @@ class Pipeline:
     twin: str
     entry: str = "pipeline"
     keywords: tuple[tuple[str, str], ...] = ()
-    """Of the decorator. ``subject:`` in a value stands for the module of the program."""
+    """The arguments of the decorator. ``subject:`` in a value stands for the program's module."""
     assertion: str = "assert_same_output()"
     again: bool = False
     """Judge the next call, too."""

@@ -17,7 +17,7 @@ faults.load()
 sites.load()
 
 BODY = bytes(range(256)) * 1024
-"""What the servers answer: 256 KiB."""
+"""The answer of the servers: 256 KiB."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

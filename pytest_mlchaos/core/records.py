@@ -123,7 +123,7 @@ class Record:
     real_time: str = ""
     """The reason why a virtual clock became real. Empty if it did not."""
     looked: Any = None
-    """What the caller's ``look`` returned, which saw the value and the directories at the end."""
+    """The result of the caller's ``look``, which saw the value and the directories at the end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

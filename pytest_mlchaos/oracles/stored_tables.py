@@ -45,7 +45,7 @@ STORE_METADATA = frozenset({".zarray", ".zgroup", ".zattrs", ".zmetadata"})
 DATABASES = {"sqlite": "sqlite3", "duckdb": "duckdb"}
 """The formats of databases, with the module of each."""
 LOGS = ("-wal", "-journal", "-shm", ".wal")
-"""What is added to the name of a database for its logs."""
+"""The suffixes that the logs of a database add to its name."""
 MAX_DATABASE = 1 << 26
 """Larger databases are compared by their bytes."""
 MAX_KNOWN = 100

@@ -51,7 +51,7 @@ __all__ = ["PipelineRun"]
 
 SHOWN_FILES = 5
 REPETITIONS = 2
-"""What the first repetition leaves may be a cache. What each leaves is a leak."""
+"""A cache is filled in the first repetition, and a leak grows in each."""
 KEY = Rule(
     "a name, a position or a function of a record",
     lambda value: isinstance(value, (str, int)) or callable(value),

@@ -28,7 +28,7 @@ WORKERS = (
 )
 """The modules of pools, and the function that a worker runs. Its first argument is the queue."""
 DEATH_TEXTS = ("abruptly died", "terminated abruptly", "was terminated", "unexpectedly")
-"""What pools say in their error if a worker has died."""
+"""Parts of the error that a pool raises if a worker has died."""
 
 
 @site(SITE, "A task, about to run in a worker of a process pool. Payload: its worker's queue.")

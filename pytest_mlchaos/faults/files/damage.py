@@ -29,7 +29,7 @@ def cut_places(content: bytes, path: str) -> list[Boundary]:
 
 
 def noticeable(kind: str, content: bytes, path: str) -> int:
-    """Return at how many of the first places of a kind a sound reader can notice the damage.
+    """Return how many of the first places hold damage of this kind that a sound reader can notice.
 
     A flipped bit is noticed in bytes that a checksum of the format covers. A block of zeros is also
     noticed in a text.
