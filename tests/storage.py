@@ -17,8 +17,11 @@ sites.load()
 
 
 def armed(tmp_path, *declared, seed=0):
-    """A trial with these faults, in which ``tmp_path`` is the test's own directory."""
-    return trial(Schedule(declared, seed), Patches(), own=[tmp_path.parent])
+    """A trial with these faults, in which ``tmp_path`` is the test's own directory.
+
+    Its parent has the folders of all tests before, and only so many folders are watched.
+    """
+    return trial(Schedule(declared, seed), Patches(), own=[tmp_path])
 
 
 def watching(tmp_path):

@@ -5,6 +5,7 @@ The events of inotify show which files were written. A fault may limit their siz
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import functools
@@ -198,9 +199,9 @@ class NativeWrites:
 
         With ``found``, files in a new one were written before it was watched.
         """
-        folders = [path]
+        folders = collections.deque([path])  # the upper folders first
         while folders and len(self._folders) < MAX_FOLDERS:
-            folder = folders.pop()
+            folder = folders.popleft()
             watch = self._queue.add(folder)
             if watch is None:
                 continue
