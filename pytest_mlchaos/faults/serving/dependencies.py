@@ -1,12 +1,12 @@
-"""Define faults of a served app: a slow or failing dependency, and a slow request."""
+"""Define faults of the dependencies of a served app: a slow or failing one, and a slow request."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..core.faults import register
-from ..core.sites import Key
-from .calls import CallDelay, CallFailure
+from ...core.faults import register
+from ...core.sites import Key
+from ..calls import CallDelay, CallFailure
 
 __all__ = ["DependencyFailure", "LatencySpike"]
 LAYER = "Calls and services"

@@ -1,0 +1,1 @@
+"""Define faults of served apps: their clients, requests, models, dependencies, and caches."""
