@@ -7,7 +7,7 @@
 3. ``patience.py`` ends a load that can never be answered.
 4. ``runs/user_state.py`` restores memory, so that the golden load (``golden_load.py``) is that of a
    fresh app without faults.
-5. ``verdicts.py`` judges the replies, with ``slo.py``.
+5. ``verdicts.py`` holds the replies. ``judgements/`` judges them, with ``slo.py``.
 """
 
 from __future__ import annotations

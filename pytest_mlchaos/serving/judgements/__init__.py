@@ -1,0 +1,1 @@
+"""Judge the replies to a load, a file for each topic."""

@@ -1,0 +1,146 @@
+"""Define what all judgements of a load share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+from ...core.entries import Entry, Requests, Timing
+from ...core.journal import Strike
+from ...core.replies import Reply, Suspicion
+from ...core.results import CallsResult
+from ...core.validation import format_value
+from ...errors import BadArgument
+from ..golden_load import GoldenLoad, GoldenReplies
+from ..slo import quantile, seconds
+
+__all__ = ["ABSENT", "LoadResult", "first_few"]
+
+SHOWN_LINES = 3
+ABSENT: Any = object()
+"""Stands for an argument that was not given, if None is a value."""
+
+
+class LoadResult(CallsResult):
+    """Hold the replies to one load, and compare them with the golden load."""
+
+    def __init__(
+        self,
+        replies: Sequence[Reply],
+        golden: Callable[[int], GoldenLoad] | None = None,
+        *,
+        strict: Callable[[], bool] = bool,
+        judged: Callable[[str, bool], None] = lambda who, judges: None,
+    ) -> None:
+        self.replies = tuple(replies)
+        self._golden = golden
+        self._strict = strict
+        self._judged = judged
+
+    def _entries(self, number: int, is_virtual: bool) -> Iterator[Entry]:
+        starts = tuple(round(reply.start, 4) for reply in self.replies)
+        latencies = tuple(round(reply.latency, 4) for reply in self.replies)
+        yield Requests(
+            result=number,
+            failed=tuple(place for place, reply in enumerate(self.replies) if not reply.ok),
+            struck=tuple(place for place, reply in enumerate(self.replies) if reply.faults),
+            starts=starts if is_virtual else (),
+            latencies=latencies if is_virtual else (),
+        )
+        if not is_virtual:
+            yield Timing(of="requests", number=number, starts=starts, latencies=latencies)
+
+    def _about(self) -> str:
+        return f"<Load of {len(self.replies)} replies, {self._errors} errors, p99 {seconds(self.latency(0.99))}, {len(self.faults)} faults>"
+
+    @functools.cached_property
+    def golden(self) -> Self:
+        """Return the same load without faults.
+
+        The app is started again for it, and receives all loads of this service once more, in order.
+        Files, random numbers and memory (what your modules' names reach) are as they were when it
+        was first served. An ASGI app is shut down before, so its service is over: call ``drive``
+        before this. The memory of C code is not restored.
+        """
+        return self if self._golden is None else type(self)(self._golden(0).replies)
+
+    @functools.cached_property
+    def _compared(self) -> GoldenReplies:
+        """Return the golden load, for comparisons. A golden load is compared with itself."""
+        return GoldenReplies(self._golden or (lambda time: GoldenLoad(self.replies, {})))
+
+    @property
+    def faults(self) -> tuple[Strike, ...]:
+        """Return the strikes while the requests were handled, request by request."""
+        return tuple(strike for reply in self.replies for strike in reply.faults)
+
+    def latency(self, q: float) -> float:
+        """Return the nearest-rank ``q``-quantile (``0.99``) of all latencies, in seconds on the
+        trial's clock. Failed requests count."""
+        if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
+            raise BadArgument(
+                f"latency: q must be a quantile from 0 to 1 such as 0.99, got {format_value(q)}"
+            )
+        return quantile([reply.latency for reply in self.replies], q)
+
+    @property
+    def _errors(self) -> int:
+        return sum(not reply.ok for reply in self.replies)
+
+    @property
+    def error_rate(self) -> float:
+        """Return the share of requests that failed: they raised, or the reply counts as an error
+        (see ``drive``)."""
+        return self._errors / len(self.replies)
+
+    @property
+    def availability(self) -> float:
+        """Return the share of requests that did not fail."""
+        return 1 - self.error_rate
+
+    @property
+    def _fault_ended(self) -> float | None:
+        """Return when the last fault ended, in seconds from the start of the load."""
+        return max(
+            (reply.fault_ended for reply in self.replies if reply.fault_ended is not None),
+            default=None,
+        )
+
+    def _remarks(self) -> list[str]:
+        return [self._compared.remark] if self._compared.remark else []
+
+    @functools.cached_property
+    def _suspicions(self) -> list[Suspicion]:
+        """Return the strikes that may have hit one of several requests, once each."""
+        found = {
+            id(one): one
+            for reply in self.replies
+            for one in reply.suspicions
+            if len(one.requests) > 1
+        }
+        return list(found.values())
+
+    def _is_judged(self, who: str, judges: bool, why: str = "") -> bool:
+        """Return True if there is something to judge.
+
+        Raise ``BadArgument`` if there is not, unless a search may still find it.
+        """
+        self._judged(who, judges)
+        if not judges and self._strict():
+            nothing = f"no fault struck while these {len(self.replies)} requests were handled, so there is nothing to judge"
+            raise BadArgument(
+                f"{who}: {why or nothing}{'. Drive requests that no fault strikes' if why else ''}"
+            )
+        return judges
+
+    def _refuse_no_strike(self, who: str) -> None:
+        self._is_judged(who, False)
+
+
+def first_few(lines: list[str]) -> list[str]:
+    """Return the first lines, and the number of the others."""
+    return [
+        *lines[:SHOWN_LINES],
+        *([f"... and {len(lines) - SHOWN_LINES} more"] if len(lines) > SHOWN_LINES else []),
+    ]
