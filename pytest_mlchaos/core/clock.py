@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 # Imported by name, so that patches of the module's attributes do not reach them.
 from time import monotonic, sleep
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..errors import BadArgument
 from .validation import parse_duration
@@ -115,6 +115,8 @@ class VirtualClock:
         """The other threads that the clock governs."""
         self.sleep_with_others: Callable[[float], None] | None = None
         """A function that lets time pass for one of several threads."""
+        self.wait_with_others: Callable[[Any, float | None, Callable[[], bool]], bool] | None = None
+        """A function that lets one of several threads wait for a lock: see ``ThreadWaits.wait``."""
         self._passed = 0.0
         self.wall_shift = 0.0
         """The seconds by which the displayed time of day is shifted."""

@@ -74,6 +74,11 @@ class SubjectState:
         return not self._quiet and (not self.inside or self.supervised > 0)
 
     @property
+    def in_golden_run(self) -> bool:
+        """Return True while code runs in which no fault may strike, such as a golden run."""
+        return self._quiet > 0
+
+    @property
     def in_set_up(self) -> bool:
         """Return True while the test's own body runs, outside of any subject."""
         return not self.inside and not self.supervised and not self.serves

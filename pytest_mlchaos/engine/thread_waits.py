@@ -116,7 +116,7 @@ class ThreadWaits:
     def install(self, patches: Patches) -> None:
         """Take in threads that the test starts, until the patches are undone."""
         patches.on_undo(self._close)
-        self._clock.sleep_with_others = self.sleep
+        self._clock.sleep_with_others, self._clock.wait_with_others = self.sleep, self.wait
         thread: Any = threading.Thread
         for name, wrap in (
             ("start", self._starting),

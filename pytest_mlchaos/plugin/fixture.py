@@ -50,6 +50,7 @@ from ..runs.scripts import script
 from ..runs.verdicts import Run
 from ..serving.api import Service
 from ..serving.app_runner import AppRunner
+from ..serving.capacity import capacity
 from ..sites import calls, dataloader, torch_train, visits
 from ..sites.network.proxy import open_proxy
 from ..sites.storage import clients
@@ -598,6 +599,7 @@ class Mlchaos:
         chosen = "http" if http and protocol is None else protocol
         return open_proxy(self._controller, url, port=port, zone=zone, protocol=chosen)
 
+    capacity = staticmethod(capacity)
     reachable = staticmethod(reachable)
     sometimes = staticmethod(sometimes)
 
