@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
     from .oracles.drift import assert_no_drift as assert_no_drift
+    from .oracles.rows import assert_row_independent as assert_row_independent
     from .oracles.state import assert_same_state as assert_same_state
     from .pipelines.verdicts import PipelineRun as PipelineRun
     from .plugin.fixture import Mlchaos as Mlchaos
@@ -62,6 +63,7 @@ _PUBLIC = {
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_no_drift": "oracles.drift:assert_no_drift",
     "assert_not_worse": "oracles.comparison:assert_not_worse",
+    "assert_row_independent": "oracles.rows:assert_row_independent",
     "assert_same_state": "oracles.state:assert_same_state",
     "assert_slo": "serving.slo:assert_slo",
     "batches": "sites.dataloader:batches",

@@ -50,6 +50,12 @@ Exception
         ├── NoFallback                                a reply under a fault is not the declared
         fallback
         ├── NotIsolated                               a fault changed a reply that it did not strike
+        ├── SilentlyWrong                             a reply is wrong, and not an error
+        ├── WorkGoesOn                                work goes on after its client has left
+        ├── NotShed                                   an overloaded app does not refuse requests
+        ├── QueueGrows                                more requests wait than allowed, or ever more
+        ├── CircuitStuck                              a circuit breaker does not open, or not close
+        ├── NotRowIndependent                         a batch changes what a row predicts
         ├── RankFailed                                a rank of a world did not finish
         ├── RankHung                                  a rank did not end in time after a different
         one failed
@@ -238,6 +244,30 @@ class NoFallback(Verdict):
 
 class NotIsolated(Verdict):
     """A reply that no fault struck differs from the golden run's."""
+
+
+class SilentlyWrong(Verdict):
+    """A reply differs from the golden run's, and is neither the declared fallback nor an error."""
+
+
+class WorkGoesOn(Verdict):
+    """Work for a request goes on after its client has left."""
+
+
+class NotShed(Verdict):
+    """An overloaded app refuses no request, refuses it late, or serves the others too slowly."""
+
+
+class QueueGrows(Verdict):
+    """More requests wait in an app than allowed, or ever more."""
+
+
+class CircuitStuck(Verdict):
+    """A circuit breaker does not open while its dependency fails, or does not close again."""
+
+
+class NotRowIndependent(Verdict):
+    """The prediction for a row depends on the other rows of its batch."""
 
 
 class RankFailed(Verdict):

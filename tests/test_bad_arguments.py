@@ -12,6 +12,7 @@ import pytest
 from pytest_mlchaos import (
     assert_converged,
     assert_not_worse,
+    assert_row_independent,
     assert_same_state,
     assert_slo,
     faults,
@@ -87,6 +88,11 @@ ORACLES = [
         "assert_slo",
         lambda **wrong: assert_slo(**{"latencies": [1], "p50": 1, **wrong}),
         {"latencies": NOT_SERIES, "errors": NOT_WHOLE},
+    ),
+    (
+        "assert_row_independent",
+        lambda **wrong: assert_row_independent(**{"handler": list, "rows": [1, 2], **wrong}),
+        {"handler": NOT_FUNCTIONS, "rows": [3, None, [], [1], {}], **TOLERANCES},
     ),
     (
         "assert_converged",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .judgements.bounds import SloVerdicts
 from .judgements.fallbacks import FallbackVerdicts
 from .judgements.isolation import IsolationVerdicts
+from .judgements.service_level import SloVerdicts
 
 __all__ = ["Load"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -12,10 +13,10 @@ from ...core.replies import Reply, Suspicion
 from ...core.results import CallsResult
 from ...core.validation import format_value
 from ...errors import BadArgument
+from ..bounds import quantile, seconds
 from ..golden_load import GoldenLoad, GoldenReplies
-from ..slo import quantile, seconds
 
-__all__ = ["ABSENT", "LoadResult", "first_few"]
+__all__ = ["ABSENT", "LoadResult", "first_few", "has_left"]
 
 SHOWN_LINES = 3
 ABSENT: Any = object()
@@ -77,22 +78,28 @@ class LoadResult(CallsResult):
 
     def latency(self, q: float) -> float:
         """Return the nearest-rank ``q``-quantile (``0.99``) of all latencies, in seconds on the
-        trial's clock. Failed requests count."""
+        trial's clock.
+
+        Failed requests count. Requests whose client left do not.
+        """
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
             raise BadArgument(
                 f"latency: q must be a quantile from 0 to 1 such as 0.99, got {format_value(q)}"
             )
-        return quantile([reply.latency for reply in self.replies], q)
+        return quantile([reply.latency for reply in self._counted] or [math.nan], q)
 
     @property
     def _errors(self) -> int:
-        return sum(not reply.ok for reply in self.replies)
+        return sum(not reply.ok for reply in self._counted)
 
     @property
     def error_rate(self) -> float:
         """Return the share of requests that failed: they raised, or the reply counts as an error
-        (see ``drive``)."""
-        return self._errors / len(self.replies)
+        (see ``drive``).
+
+        Requests whose client left do not count.
+        """
+        return self._errors / max(1, len(self._counted))
 
     @property
     def availability(self) -> float:
@@ -109,6 +116,11 @@ class LoadResult(CallsResult):
 
     def _remarks(self) -> list[str]:
         return [self._compared.remark] if self._compared.remark else []
+
+    @property
+    def _counted(self) -> list[Reply]:
+        """Return the replies whose clients stayed. The others have no latency."""
+        return [reply for reply in self.replies if not has_left(reply)]
 
     @functools.cached_property
     def _suspicions(self) -> list[Suspicion]:
@@ -136,6 +148,11 @@ class LoadResult(CallsResult):
 
     def _refuse_no_strike(self, who: str) -> None:
         self._is_judged(who, False)
+
+
+def has_left(reply: Reply) -> bool:
+    """Return True if the client left before its reply was complete."""
+    return getattr(reply, "left", None) is not None
 
 
 def first_few(lines: list[str]) -> list[str]:

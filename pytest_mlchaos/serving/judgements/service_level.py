@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from ...core.replies import Reply
 from ...core.validation import parse_duration
-from ...errors import BadArgument, NotRecovered, SloMissed
-from ..slo import Bounds, seconds
-from .load_result import LoadResult, first_few
+from ...errors import BadArgument, NotRecovered
+from ..bounds import Bounds, Findings, Measured, seconds
+from ..slo import raise_missed
+from .load_result import LoadResult, first_few, has_left
 
 __all__ = ["SloVerdicts"]
 
@@ -16,31 +18,65 @@ __all__ = ["SloVerdicts"]
 class SloVerdicts(LoadResult):
     """Judge latencies and errors."""
 
-    def assert_slo(self, **bounds: object) -> None:
-        """Call ``assert_slo`` with these replies: ``load.assert_slo(p99="150ms",
-        error_rate=0.01)``.
+    def assert_slo(self, *, confidence: float | None = None, **bounds: object) -> None:
+        """Raise ``SloMissed`` unless the load keeps within ``bounds``:
+        ``load.assert_slo(p99="150ms", error_rate=0.01)``.
+
+        A request whose client left counts nowhere.
+
+        Args:
+            confidence: Judge what these requests show about all requests, for example with the
+                confidence 0.95 for each bound. A bound that too few requests decide raises
+                ``Inconclusive``, with the number that it takes. Without it, these requests alone
+                are judged. So are ``max`` and a share of 0, which no number of requests can show.
+            **bounds: At least one bound. Of ``pytest_mlchaos.assert_slo``: ``p50`` or any other
+                percentile, ``max``, ``error_rate`` and ``availability``. ``ttft_p99`` limits the
+                time to the first token, and ``itl_p99`` the times between tokens, at any
+                percentile. ``goodput`` is the least share of requests that succeed within all
+                bounds on times, or their number a second (a number above 1, or ``"0.5/s"``). Of
+                several percentiles, the bound of the highest one counts there.
 
         Raises:
             SloMissed: A bound is exceeded.
+            Inconclusive: There are too few requests for the confidence.
 
         Fidelity: on the virtual clock, latencies only measure waiting. To judge a model that is
-        slow to compute, use ``@chaos.settings(clock="real")``.
+        slow to compute, use ``@chaos.settings(clock="real")``. With ``confidence``, times between
+        tokens count as independent of each other.
         """
-        missed = _find_missed(self.replies, Bounds(bounds))
-        if missed:
-            raise SloMissed(
-                "\n  ".join(
-                    [
-                        f"the SLO is missed over {len(self.replies)} requests:",
-                        *missed,
-                        *self._worst(),
-                    ]
-                )
+        slo, counted = Bounds(bounds, confidence), self._counted
+        if not counted:
+            raise BadArgument(
+                f"assert_slo: the clients of all {len(self.replies)} requests left, so there is "
+                f"nothing to judge. Drive requests whose clients stay"
             )
+        raise_missed(_judge(counted, slo), len(counted), self._worst(counted))
 
-    def _worst(self) -> list[str]:
-        slowest = max(self.replies, key=lambda reply: reply.latency)
-        failed = next((reply for reply in self.replies if not reply.ok), None)
+    @functools.cached_property
+    def recovery_time(self) -> float | None:
+        """The seconds that the app took to recover, on the trial's clock.
+
+        They pass from the end of the last fault to the arrival of the first request from which on
+        all replies succeed, and equal those of the golden load. None if no fault struck, or if the
+        app does not recover in this load.
+        """
+        ended = self._fault_ended
+        if ended is None:
+            return None
+        after = [place for place, reply in enumerate(self.replies) if reply.start >= ended]
+        since = None
+        for place in sorted(after, key=lambda place: self.replies[place].start, reverse=True):
+            reply = self.replies[place]
+            if has_left(reply):
+                continue
+            if not reply.ok or self._compared.difference(place, reply):
+                break
+            since = reply.start
+        return None if since is None else max(0.0, since - ended)
+
+    def _worst(self, counted: Sequence[Reply]) -> list[str]:
+        slowest = max(counted, key=lambda reply: reply.latency)
+        failed = next((reply for reply in counted if not reply.ok), None)
         lines = [f"slowest: {slowest}, {slowest.outcome}, {seconds(slowest.latency)}"]
         return lines + ([f"first error: {failed}, {failed.outcome}"] if failed is not None else [])
 
@@ -70,7 +106,8 @@ class SloVerdicts(LoadResult):
             self._is_judged("assert_recovered", False)
             ended, grace = 0.0, 0.0
         after = sorted(
-            (reply for reply in self.replies if reply.start >= ended), key=lambda reply: reply.start
+            (reply for reply in self._counted if reply.start >= ended),
+            key=lambda reply: reply.start,
         )
         judged = [reply for reply in after if reply.start >= ended + grace]
         if not judged:
@@ -100,8 +137,17 @@ class SloVerdicts(LoadResult):
             raise NotRecovered("\n  ".join([head, *first_few(wrong), *self._remarks(), way_out]))
 
 
+def _judge(replies: Sequence[Reply], slo: Bounds) -> Findings:
+    measured = [
+        Measured(reply.latency, reply.ok, getattr(reply, "ttft", None), getattr(reply, "itl", ()))
+        for reply in replies
+    ]
+    begun = min(reply.start for reply in replies)
+    return slo.judge(measured, max(reply.start + reply.latency for reply in replies) - begun)
+
+
 def _find_missed(replies: Sequence[Reply], slo: Bounds) -> list[str]:
-    return slo.missed([reply.latency for reply in replies], sum(not reply.ok for reply in replies))
+    return _judge(replies, slo).missed
 
 
 def _recovery(after: Sequence[Reply], ended: float, slo: Bounds) -> str:
