@@ -493,7 +493,9 @@ def failure(name, at):
 
 def test_a_visit_tells_method_and_path(serving):
     """A fault can then strike some requests only."""
-    where = lambda visit: visit.attributes == {"method": "POST", "path": "/slow"}  # noqa: E731
+    where = lambda visit: (  # noqa: E731
+        (visit.attributes["method"], visit.attributes["path"]) == ("POST", "/slow")
+    )
     with serving(App(), create("latency_spike", delay=TICK, at=EVERY, where=where)) as service:
         load = service.drive(["/slow", ("POST", "/slow?x=1"), ("POST", "/")])
     assert [reply.number for reply in load.replies if reply.faults] == [1]

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import BadArgument
 from .journal import Strike
 from .privacy import error_text, location_text
 from .sites import Key
 
-__all__ = ["Reply", "Suspicion"]
+__all__ = ["Chunk", "Reply", "Suspicion"]
+
+EVENTS = "text/event-stream"
+LINES = (
+    "application/x-ndjson",
+    "application/jsonl",
+    "application/json-lines",
+    "application/json-seq",
+)
+
+
+class Chunk(NamedTuple):
+    """A part of a response's body.
+
+    Attributes:
+        time: The seconds from the start of the request until the client had it, on the trial's
+            clock.
+        data: Its bytes.
+    """
+
+    time: float
+    data: bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +83,18 @@ class Reply:
         suspicions: Strikes in code that works for several requests, while this one was in flight,
             each with the ``requests`` that it may have hit. If this was the only one, the strike is
             among the ``faults``, too.
+        chunks: The chunks of the body of an ASGI app's reply, as they arrived.
+        trailers: The trailers of the reply.
+        left: The seconds from the arrival until the client left, or None if it did not leave. Then
+            the reply counts neither as an error nor in latencies.
+        slowed: True if the client was slow, so that the latency does not count.
+        ended: The seconds from the arrival until the app's own call ended. None if it still ran
+            when the load was over.
+        still_at: The line at which it then waited.
+        outlived_by: The tasks that the request started and that still ran when its call ended (or
+            when the load was over, if its client had left), each with its line.
+        group: The class of traffic that it belongs to.
+        attempts: The number of attempts, 1 without retries.
     """
 
     number: int
@@ -78,6 +112,15 @@ class Reply:
     faults: tuple[Strike, ...] = ()
     fault_ended: float | None = None
     suspicions: tuple[Suspicion, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+    trailers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    left: float | None = None
+    slowed: bool = False
+    ended: float | None = None
+    still_at: str = ""
+    outlived_by: tuple[str, ...] = ()
+    group: str = ""
+    attempts: int = 1
 
     def __repr__(self) -> str:
         return f"<Reply to {self}: {self.outcome}, {self.latency:.3g} s>"
@@ -112,7 +155,47 @@ class Reply:
     def outcome(self) -> str:
         """Return the end of the request in words: ``status 500, KeyError: 'x'``."""
         status = f"status {self.status}" if self.status is not None else ""
+        if self.left is not None:
+            return f"{status or 'no status'}, and the client left after {self.left:.3g} s"
         if self.error is None:
             return status or "a value"
         error = error_text(self.error)
         return f"{status}, {error}" if status else error
+
+    @property
+    def ttft(self) -> float | None:
+        """Return the seconds from the arrival to the first token, or None without any."""
+        times = self._token_times
+        return times[0] if times else None
+
+    @property
+    def itl(self) -> tuple[float, ...]:
+        """Return the seconds between each token and the next."""
+        times = self._token_times
+        return tuple(later - earlier for earlier, later in itertools.pairwise(times))
+
+    @property
+    def tokens(self) -> int:
+        """Return the number of tokens.
+
+        A token is an event of ``text/event-stream``, a line of JSON lines, or else a chunk.
+        """
+        return len(self._token_times)
+
+    @property
+    def _token_times(self) -> list[float]:
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != EVENTS and kind not in LINES:
+            return [chunk.time for chunk in self.chunks]
+        ends = (b"\n\n", b"\r\n\r\n", b"\r\r") if kind == EVENTS else (b"\n",)
+        times, rest = [], b""
+        for chunk in self.chunks:
+            rest += chunk.data
+            for end in ends:
+                if found := rest.count(end):
+                    times += [chunk.time] * found
+                    rest = rest.rpartition(end)[2]
+                    break
+        if rest.strip():
+            times.append(self.chunks[-1].time)
+        return times

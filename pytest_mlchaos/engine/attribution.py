@@ -15,6 +15,7 @@ import contextvars
 import dataclasses
 import math
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -27,6 +28,7 @@ from .task_waits import waits_for
 __all__ = [
     "Scope",
     "about",
+    "as_part_of",
     "attribute_strike",
     "branching",
     "carry_scope",
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 _SCOPE: ContextVar[Scope | Branch | None] = ContextVar("mlchaos_scope", default=None)
+_CERTAIN: ContextVar[Scope | None] = ContextVar("mlchaos_certain_scope", default=None)
+"""The scope of code that belongs to it for sure."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -56,6 +60,13 @@ class Scope:
 
     Such a strike continues after the request has been cancelled.
     """
+    tasks: list[weakref.ref[asyncio.Task[Any]]] = dataclasses.field(default_factory=list)
+    """The tasks that were started in the scope."""
+
+    def running(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that were started in the scope and have not ended."""
+        tasks = (reference() for reference in self.tasks)
+        return [task for task in tasks if task is not None and not task.done()]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -86,6 +97,16 @@ def scope(**details: object) -> Iterator[Scope]:
         if opened in _open:
             _open.remove(opened)
         _SCOPE.set(before)
+
+
+@contextlib.contextmanager
+def as_part_of(opened: Scope) -> Iterator[None]:
+    """Attribute strikes inside to a scope, also in a callback of a timer."""
+    before = _CERTAIN.set(opened)
+    try:
+        yield
+    finally:
+        _CERTAIN.reset(before)
 
 
 def forget_scopes() -> None:
@@ -184,6 +205,7 @@ def branching(previous: Callable[..., Any] | None) -> Callable[..., asyncio.Task
         )
         if branch is not None:
             branch.task = task
+            branch.scope.tasks.append(weakref.ref(task))
         return task
 
     return factory
@@ -191,6 +213,8 @@ def branching(previous: Callable[..., Any] | None) -> Callable[..., asyncio.Task
 
 def _here() -> Scope | None:
     """Return the scope of the current code, if it is certain."""
+    if (certain := _CERTAIN.get()) is not None:
+        return certain
     held = _SCOPE.get()
     if held is None:
         return None

@@ -393,6 +393,11 @@ class Controller(SubjectState):
         finally:
             self._on_crash.remove(freeze)
 
+    def is_quiet(self, key: Key) -> bool:
+        """Return True if no fault looks at any further visit of this key."""
+        counter = self._counters.get(key)
+        return counter is not None and counter.next_due == NO_VISIT
+
     def is_due_later(self, key: Key) -> bool:
         """Return True if a fault is due at a later visit of this key."""
         counter = self._counters.get(key)

@@ -16,7 +16,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..core.replies import Reply
-from ..core.validation import CALLABLE, COUNT, ITERABLE, Rule, check_arguments, is_real, optional
+from ..core.validation import (
+    CALLABLE,
+    COUNT,
+    ITERABLE,
+    Rule,
+    check_arguments,
+    is_real,
+    optional,
+    parse_duration,
+)
 from ..errors import BadArgument
 from .app_runner import AppRunner
 from .golden_load import GoldenLoad
@@ -64,6 +73,7 @@ class Service:
         rate: float | None = None,
         concurrency: int | None = None,
         is_error: Callable[[Reply], object] = counts_as_error,
+        linger: float | str | None = None,
     ) -> Load:
         """Send the requests, and return a ``Load`` of their replies.
 
@@ -83,17 +93,19 @@ class Service:
                 With ``rate``, the wait for a free place counts as latency.
             is_error: A predicate on a reply that counts it as an error. Without it, statuses of 500
                 or more are errors (a status of 4xx is an answer).
+            linger: The time for which the load waits for calls whose clients have left: seconds or
+                ``"30s"``. Without it, 5 seconds of virtual time, or 1 second of real time.
 
-        Fidelity: requests enter the app in process, without sockets. Nothing disconnects or times
-        out on the client's side. Background tasks run before the next request of the same slot,
-        though latency does not count them.
+        Fidelity: requests enter the app in process, without sockets. Background tasks run before
+        the next request of the same slot, though latency does not count them.
         """
         listed = list(requests)
         if not listed:
             raise BadArgument("drive: requests must not be empty. Give one or more")
         slots = 1 if concurrency is None and rate is None else concurrency
+        waits = None if linger is None else parse_duration(linger, "linger")
         replies, place = self._app_runner.drive(
-            listed, rate=rate, concurrency=slots, is_error=is_error
+            listed, rate=rate, concurrency=slots, is_error=is_error, linger=waits
         )
         golden = lambda time: GoldenLoad(*self._app_runner.golden(place, time))  # noqa: E731
         return self._hand_over(Load(replies, golden, strict=self._strict, judged=self._judged))

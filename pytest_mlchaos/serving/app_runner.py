@@ -25,7 +25,8 @@ from ..errors import BadArgument, GoldenRunFailed, MlchaosError, ServiceFailed, 
 from ..runs.supervisor import refuse_marks, snapshot_value
 from ..runs.user_state import UserState
 from ..runs.workdirs import WorkDirs
-from .asgi import AsgiTarget, Requests
+from .asgi import AsgiTarget
+from .http_requests import Requests
 from .load_generators import CURE, AsyncDriver, CoroutineTarget, Driver, SyncDriver
 from .requests import LoadPlan, PreparedRequest
 
@@ -172,9 +173,7 @@ class AppRunner:
 
     def _prepared(self, given: object) -> PreparedRequest:
         return (
-            self._requests.prepare(given)
-            if self._requests is not None
-            else PreparedRequest(given, given, "", {})
+            self._requests.prepare(given) if self._requests is not None else PreparedRequest(given)
         )
 
     def golden(self, place: int, time: int = 0) -> tuple[list[Reply], Counts]:

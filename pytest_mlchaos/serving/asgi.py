@@ -1,20 +1,24 @@
-"""Start and stop ASGI apps, and send them requests through httpx's transport."""
+"""Start and stop ASGI apps, and send them requests."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from ..core.privacy import data_text, error_text, remember_text
-from ..core.validation import did_you_mean
+from ..core.clients import Client
+from ..core.privacy import data_text, error_text
 from ..engine.user_code import is_users
-from ..errors import BadArgument, MissingExtra, ServiceFailed
+from ..errors import BadArgument, ServiceFailed
+from .exchange import Exchange
+from .http_requests import AsgiRequest, RequestParts
+from .http_requests import load_httpx as _httpx
 from .requests import Answer, PreparedRequest
 
-__all__ = ["AsgiTarget", "Lifespan", "Requests"]
+__all__ = ["AsgiCall", "AsgiTarget", "Lifespan"]
 
 App = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]],
@@ -22,27 +26,6 @@ App = Callable[
 ]
 CANCEL_GRACE_SECONDS = 1.0
 """The time that a cancelled task gets to end."""
-HOST = "http://testserver"
-KEYWORDS = (
-    "method",
-    "url",
-    "content",
-    "data",
-    "files",
-    "json",
-    "params",
-    "headers",
-    "cookies",
-    "extensions",
-)
-
-
-def _httpx() -> Any:
-    try:
-        import httpx
-    except ImportError:
-        raise MissingExtra("mlchaos.serve of an ASGI app", "httpx", "serve") from None
-    return httpx
 
 
 class AsgiTarget:
@@ -51,7 +34,7 @@ class AsgiTarget:
     def __init__(
         self, app: App, now: Callable[[], float], *, lifespan: bool, timeout: float
     ) -> None:
-        self._httpx = _httpx()
+        _httpx()
         self._app = app
         self._now = now
         self._timeout = timeout
@@ -71,53 +54,83 @@ class AsgiTarget:
         if lifespan is not None:
             await lifespan.stop()
 
-    async def send(self, payload: object) -> Answer:
-        """Send an ``httpx.Request`` through the app."""
-        exchange = _Exchange(self._app, self._state, self._now)
-        transport = self._httpx.ASGITransport(app=exchange, raise_app_exceptions=False)
-        response = await transport.handle_async_request(payload)
-        await response.aread()
-        fields = {
-            "status": response.status_code,
-            "headers": response.headers,
-            "content": response.content,
-        }
-        # Frameworks re-raise an error after they have sent its 500.
-        late = exchange.finished is not None and response.status_code < 500
-        return Answer(
-            {**fields, "late_error" if late else "error": exchange.error}, exchange.finished
-        )
-
-
-class _Exchange:
-    """Handle one request: note when the body was complete, and which error was raised."""
-
-    def __init__(self, app: App, state: Mapping[str, Any], now: Callable[[], float]) -> None:
-        self._app, self._state, self._now = app, state, now
-        self.finished: float | None = None
-        self.error: Exception | None = None
-
-    async def __call__(
+    def begin(
         self,
-        scope: MutableMapping[str, Any],
-        receive: Callable[[], Any],
-        send: Callable[[Any], Any],
-    ) -> None:
-        async def noting(message: Mapping[str, Any]) -> None:
-            await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                self.finished = self._now()
+        request: PreparedRequest,
+        payload: Any,
+        client: Client | None,
+        on_left: Callable[[], None],
+    ) -> AsgiCall:
+        """Return the call of the app for one request, which has not begun."""
+        assert isinstance(request, AsgiRequest)
+        parts = request.parts if payload is None else RequestParts.of(payload)
+        return AsgiCall(self._app, parts, self._state, self._now, client, on_left)
 
-        scope["state"] = dict(self._state)
+
+class AsgiCall:
+    """One request in the app."""
+
+    __slots__ = ("_app", "_error", "_exchange", "_scope", "begun", "leave")
+
+    def __init__(
+        self,
+        app: App,
+        parts: RequestParts,
+        state: Mapping[str, Any],
+        now: Callable[[], float],
+        client: Client | None,
+        on_left: Callable[[], None],
+    ) -> None:
+        self._app = app
+        self._scope = parts.scope(state, client)
+        self._exchange = Exchange(parts.body, now, client, on_left)
+        self._error: Exception | None = None
+        self.begun = now()
+        self.leave = self._exchange.leave
+
+    async def run(self) -> None:
+        """Let the app answer. Keep an error that it raises."""
         try:
-            await self._app(scope, receive, noting)
-            if self.finished is None:
-                unfinished = RuntimeError("the app returned without completing its response")
-                remember_text(unfinished, str(unfinished))
-                raise unfinished
-        except Exception as error:
-            self.error = error
-            raise
+            await self._exchange.run(self._app, self._scope)
+        except Exception as error:  # noqa: BLE001  # any error of the app is part of its reply
+            self._error = error
+
+    def answer(self) -> Answer:
+        """Return the answer so far."""
+        exchange, error = self._exchange, self._error
+        status = exchange.status
+        fields: dict[str, Any] = {"content": exchange.content}
+        if exchange.left is not None:
+            fields["late_error"] = error
+        else:
+            status = 500 if status is None else status
+            if error is not None:
+                # Frameworks re-raise an error after they have sent its 500.
+                late = exchange.finished is not None and status < 500
+                fields["late_error" if late else "error"] = error
+        fields["status"] = status
+        if exchange.headers:
+            fields["headers"] = _headers(tuple(map(tuple, exchange.headers)))
+        if exchange.trailers:
+            fields["trailers"] = _headers(tuple(map(tuple, exchange.trailers)))
+        if exchange.slowed:
+            fields["slowed"] = True
+        _decode(fields)
+        return Answer(fields, exchange.finished, exchange.left, exchange.chunks, self.begun)
+
+
+@functools.lru_cache(maxsize=1024)
+def _headers(pairs: tuple[tuple[bytes, bytes], ...]) -> Any:
+    """Return ``httpx.Headers``. Most replies of an app have the same."""
+    return _httpx().Headers(pairs)
+
+
+def _decode(fields: dict[str, Any]) -> None:
+    """Decompress a body, as a client does."""
+    headers = fields.get("headers")
+    if headers is not None and "content-encoding" in headers and fields["content"]:
+        response = _httpx().Response(200, headers=headers, content=fields["content"])
+        fields["content"] = response.content
 
 
 class Lifespan:
@@ -242,75 +255,3 @@ async def _given_up(task: asyncio.Task[None]) -> str:
         if code
         else ""
     )
-
-
-class Requests:
-    """Convert a user's description of a request to an ``httpx.Request``."""
-
-    def __init__(self) -> None:
-        self._httpx = _httpx()
-        self._client = self._httpx.AsyncClient(
-            transport=self._httpx.ASGITransport(app=None), base_url=HOST
-        )
-
-    def prepare(self, given: object) -> PreparedRequest:
-        """Return the request to send.
-
-        ``given`` is ``"/path"``, ``(method, path)``, ``(method, path, json)``, a mapping of httpx's
-        request keywords, or an ``httpx.Request``.
-        """
-        request = (
-            given
-            if isinstance(given, self._httpx.Request)
-            else self._client.build_request(**self._keywords(given))
-        )
-        if request.url.scheme not in ("http", "https"):
-            raise BadArgument(
-                f"mlchaos.serve sends only HTTP requests, got the scheme {request.url.scheme!r}"
-            )
-        if not isinstance(request.stream, self._httpx.AsyncByteStream):
-            raise BadArgument(
-                f"the body of {data_text(given)} can only be read by blocking code. Give bytes or "
-                f"text as its content"
-            )
-        path = request.url.path
-        return PreparedRequest(
-            given, request, f"{request.method} {path}", {"method": request.method, "path": path}
-        )
-
-    def _keywords(self, given: object) -> dict[str, Any]:
-        match given:
-            case str() as url:
-                keywords: dict[str, Any] = {"method": "GET", "url": url}
-            case (str() as method, str() as url):
-                keywords = {"method": method, "url": url}
-            case (str() as method, str() as url, body):
-                keywords = {"method": method, "url": url, "json": body}
-            case Mapping():
-                keywords = {"method": "GET", **given}
-            case _:
-                raise BadArgument(
-                    "a request must be '/path', (method, path), (method, path, json), a dict of "
-                    "httpx's request keywords "
-                    f"or an httpx.Request, got {data_text(given)}"
-                )
-        self._check(keywords, given)
-        return keywords
-
-    def _check(self, keywords: dict[str, Any], given: object) -> None:
-        for name in keywords:
-            if name not in KEYWORDS:
-                raise BadArgument(
-                    f"a request has no keyword {name!r}{did_you_mean(str(name), KEYWORDS)}. The "
-                    f"keywords are {', '.join(KEYWORDS)}"
-                )
-        url, method = keywords.get("url"), keywords["method"]
-        if not isinstance(url, (str, self._httpx.URL)) or not str(url).startswith(
-            ("/", "http:", "https:", "ws:", "wss:")
-        ):
-            raise BadArgument(f"the path of a request must begin with /, got {data_text(given)}")
-        if not isinstance(method, str) or not method.isalpha():
-            raise BadArgument(
-                f"the method of a request must be a name such as 'GET' or 'POST', got "
-                f"{data_text(given)}"
-            )

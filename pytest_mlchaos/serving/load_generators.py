@@ -6,10 +6,12 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import dataclasses
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from ..core.clients import Client
 from ..core.clock import VirtualClock
 from ..core.interrupts import deferred
 from ..core.phases import raised
@@ -23,10 +25,16 @@ from ..errors import BadArgument, CrashSwallowed, MlchaosError, NeverAnswered, S
 from ..sites.serving import SITE
 from .patience import Patience
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
+from .task_set import RequestInApp, TaskSet, describe_task
 
 __all__ = ["CURE", "AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
 
 CURE = "mlchaos.serve does not restart a process. Put serve() and drive() into a function, and call it with mlchaos.run, which restarts it"
+
+
+LINGER_SECONDS = 5.0
+"""Virtual seconds that handlers may go on after their clients have left."""
+REAL_LINGER_SECONDS = 1.0
 
 
 class Driver(Protocol):
@@ -49,6 +57,20 @@ class Driver(Protocol):
         ...
 
 
+class Call(Protocol):
+    """One request in an app."""
+
+    begun: float
+
+    async def run(self) -> None:
+        """Let the app answer."""
+        ...
+
+    def answer(self) -> Answer:
+        """Return the answer so far."""
+        ...
+
+
 class AsyncTarget(Protocol):
     """Define what an event loop can serve: an ASGI app, or a coroutine function."""
 
@@ -56,8 +78,21 @@ class AsyncTarget(Protocol):
         """Start the app."""
         ...
 
-    async def send(self, payload: object) -> Answer:
-        """Handle one request. An error that it raises is the reply's error."""
+    def begin(
+        self,
+        request: PreparedRequest,
+        payload: Any,
+        client: Client | None,
+        on_left: Callable[[], None],
+    ) -> Call:
+        """Return the call for one request.
+
+        Args:
+            request: The request.
+            payload: What a fault made of it, or None for the request itself.
+            client: The client that a fault has changed, or None.
+            on_left: A function to call if the client leaves.
+        """
         ...
 
     async def stop(self) -> None:
@@ -73,7 +108,7 @@ class AsyncDriver:
         self._target = target
         self._runner: asyncio.Runner | None = None
         self._crash_arrived = False
-        self._in_flight: dict[int, tuple[PreparedRequest, asyncio.Task[Any] | None]] = {}
+        self._in_flight: dict[int, RequestInApp] = {}
         self._patience = Patience(controller, self._give_up)
 
     def start(self) -> None:
@@ -131,10 +166,10 @@ class AsyncDriver:
     def _places(self) -> list[str]:
         """Describe the requests in flight, and where they wait."""
         places = []
-        for number, (request, task) in self._in_flight.items():
-            line = line_of(task) if task is not None else ""
+        for number, one in self._in_flight.items():
+            line = line_of(one.task) if one.task is not None else ""
             places.append(
-                f"request {number} {location_text(request.name)}".strip()
+                f"request {number} {location_text(one.handling.request.name)}".strip()
                 + (f", which waits in {line}" if line else "")
             )
         return places
@@ -146,9 +181,9 @@ class AsyncDriver:
     async def _driven(self, plan: LoadPlan) -> list[Reply]:
         slots = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
         now, start = self._controller.clock.now, self._controller.clock.now()
-        tasks: list[asyncio.Task[Reply]] = []
-        try:
-            async with asyncio.TaskGroup() as group:
+        sent: list[RequestInApp] = []
+        async with TaskSet() as tasks:
+            try:
                 for place, request in enumerate(plan.requests):
                     arrival = None
                     if plan.rate is not None:
@@ -156,51 +191,82 @@ class AsyncDriver:
                         await asyncio.sleep(max(0.0, arrival - now()))
                     elif slots is not None:
                         await slots.acquire()
-                    handled = self._handled(
-                        plan, request, plan.first + place, start, arrival, slots
-                    )
-                    tasks.append(group.create_task(handled))
-        except BaseExceptionGroup as failures:
-            error = _first(failures)
-            raise error from error.__cause__
-        return [task.result() for task in tasks]
+                    one = self._request(plan, request, plan.first + place, start, arrival)
+                    sent.append(one)
+                    tasks.start(one, self._handled(one, slots, waits=plan.rate is not None))
+                await tasks.clients_done()
+                left = [one for one in sent if one.has_left]
+                await tasks.linger(self._linger_seconds(plan), left)
+            except asyncio.CancelledError:
+                tasks.raise_first()
+                raise
+            tasks.raise_first()
+        return [self._reply_of(one) for one in sent]
 
-    async def _handled(
+    def _linger_seconds(self, plan: LoadPlan) -> float:
+        if plan.linger is not None:
+            return plan.linger
+        clock = self._controller.clock
+        is_virtual = isinstance(clock, VirtualClock) and not clock.is_real
+        return LINGER_SECONDS if is_virtual else REAL_LINGER_SECONDS
+
+    def _request(
         self,
         plan: LoadPlan,
         request: PreparedRequest,
         number: int,
         start: float,
         arrival: float | None,
-        slots: asyncio.Semaphore | None,
-    ) -> Reply:
-        """Handle one request. If requests have a rate, its latency includes the wait for a slot."""
+    ) -> RequestInApp:
         if arrival is None:
             arrival = self._controller.clock.now()
-        elif slots is not None:
-            await slots.acquire()
-        handling = Handling(self._controller, request, number)
-        self._in_flight[number] = request, asyncio.current_task()
+        return RequestInApp(
+            Handling(self._controller, plan, request, number, start, arrival), self._left
+        )
+
+    def _left(self, one: RequestInApp) -> None:
+        """Note that a client is done: it has its answer, or it has left."""
+        self._in_flight.pop(one.handling.number, None)
+        self._patience.progress()
+
+    async def _handled(
+        self, one: RequestInApp, slots: asyncio.Semaphore | None, *, waits: bool
+    ) -> None:
+        """Handle one request. If requests have a rate, its latency includes the wait for a slot."""
+        if slots is not None:
+            if waits:
+                await slots.acquire()
+            one.slots = slots
+        self._in_flight[one.handling.number] = one
         self._patience.progress()
         try:
-            with scope(request=number) as struck:
-                answer = await self._answer(request)
+            with scope(request=one.handling.number) as struck:
+                one.scope = struck
+                answer = await self._answer(one)
                 self._controller.hear()
-                return handling.reply(answer, struck, start, arrival, plan.is_error)
+                one.reply = one.handling.reply(answer, struck, **one.end())
         finally:
-            self._in_flight.pop(number, None)
-            self._patience.progress()
-            if slots is not None:
-                slots.release()
+            one.client_done()
 
-    async def _answer(self, request: PreparedRequest) -> Answer:
+    async def _answer(self, one: RequestInApp) -> Answer:
+        request, controller = one.handling.request, self._controller
         try:
-            gate = self._controller.begin(SITE, request.payload, request.attributes)
-            if gate is None:
-                return await self._target.send(request.payload)
-            with gate:
-                await gate.wait_async()
-                return await self._target.send(gate.payload)
+            if controller.is_quiet(SITE):
+                controller.begin(SITE)
+                one.call = call = self._target.begin(request, None, None, one.client_done)
+                await call.run()
+                return call.answer()
+            payload, attributes = request.payload, request.attributes
+            gate = controller.begin(SITE, payload, attributes)
+            with gate or contextlib.nullcontext():
+                if gate is not None:
+                    await gate.wait_async()
+                    payload = gate.payload
+                changed = None if payload is request.payload else payload
+                client = one.attributed(attributes.get("client"))
+                one.call = call = self._target.begin(request, changed, client, one.client_done)
+                await call.run()
+                return call.answer()
         except SimulatedCrash:
             self._crash_arrived = True
             raise
@@ -213,13 +279,17 @@ class AsyncDriver:
         except Exception as error:  # noqa: BLE001  # an error of the app is its reply
             return Answer({"error": error})
 
-
-def _first(error: BaseException) -> BaseException:
-    """Return the first exception in a group, a simulated death before all others."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    died = error.subgroup(SimulatedCrash)
-    return _first((died or error).exceptions[0])
+    def _reply_of(self, one: RequestInApp) -> Reply:
+        """Return the reply. A handler whose client has left may still run."""
+        if one.reply is None:
+            assert one.call is not None
+            assert one.scope is not None
+            line = line_of(one.task) if one.task is not None else ""
+            one.reply = one.handling.reply(one.call.answer(), one.scope, still_at=line or "?")
+        if one.reply.left is not None and one.scope is not None:
+            left = tuple(map(describe_task, one.scope.running()))
+            one.reply = dataclasses.replace(one.reply, outlived_by=left)
+        return one.reply
 
 
 class SyncDriver:
@@ -289,7 +359,7 @@ class SyncDriver:
         request, number = plan.requests[place], plan.first + place
         if arrival is None:
             arrival = self._controller.clock.now()
-        handling = Handling(self._controller, request, number)
+        handling = Handling(self._controller, plan, request, number, start, arrival)
         with scope(request=number) as struck:
             try:
                 answer = self._answer(request)
@@ -300,7 +370,7 @@ class SyncDriver:
                 raised(error)
                 answer = Answer({"error": error})
             self._controller.hear()
-            return handling.reply(answer, struck, start, arrival, plan.is_error)
+            return handling.reply(answer, struck)
 
     def _answer(self, request: PreparedRequest) -> Answer:
         gate = self._controller.begin(SITE, request.payload, request.attributes)
@@ -336,8 +406,38 @@ class CoroutineTarget:
     async def stop(self) -> None:
         """Do nothing: there is nothing to stop."""
 
-    async def send(self, payload: object) -> Answer:
+    def begin(
+        self,
+        request: PreparedRequest,
+        payload: Any,
+        client: Client | None,
+        on_left: Callable[[], None],
+    ) -> CoroutineCall:
+        """Return the call of the function."""
+        value = request.payload if payload is None else payload
+        return CoroutineCall(self._function, value, self._keep, self._now)
+
+
+class CoroutineCall:
+    """One call of a coroutine function."""
+
+    def __init__(
+        self,
+        function: Callable[[Any], Awaitable[Any]],
+        payload: Any,
+        keep: Callable[[Any], Any],
+        now: Callable[[], float],
+    ) -> None:
+        self._function, self._payload, self._keep, self._now = function, payload, keep, now
+        self._answer = Answer()
+        self.begun = now()
+
+    async def run(self) -> None:
         """Await the function's value."""
-        value = await self._function(payload)
+        value = await self._function(self._payload)
         finished = self._now()
-        return Answer({"value": self._keep(value)}, finished)
+        self._answer = Answer({"value": self._keep(value)}, finished)
+
+    def answer(self) -> Answer:
+        """Return the value."""
+        return self._answer

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..core.replies import Reply
+from ..core.replies import Chunk, Reply
 from ..engine.attribution import Scope
 from ..engine.controller import Controller
 from ..errors import MlchaosError, SimulatedCrash
@@ -14,25 +14,42 @@ from ..errors import MlchaosError, SimulatedCrash
 __all__ = ["Answer", "Handling", "LoadPlan", "PreparedRequest", "counts_as_error"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class PreparedRequest:
     """A request as the user gave it, and as it passes the site."""
 
-    given: Any
-    payload: Any
-    name: str
-    attributes: Mapping[str, Any]
+    __slots__ = ("given", "name")
+
+    def __init__(self, given: Any, name: str = "") -> None:
+        self.given = given
+        self.name = name
+
+    @property
+    def payload(self) -> Any:
+        """Return what passes the site."""
+        return self.given
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Return what a fault or a ``where=`` may look at."""
+        return {}
 
 
 @dataclasses.dataclass(slots=True)
 class Answer:
     """The answer of an app.
 
-    ``finished`` is the time on the trial's clock when it was complete, if the target knows that.
+    Attributes:
+        fields: Attributes of the reply.
+        finished: The time on the trial's clock when it was complete, if the target knows that.
+        left: The time at which the client left, or None.
+        chunks: The chunks of the body, with times since ``begun``.
     """
 
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
     finished: float | None = None
+    left: float | None = None
+    chunks: Sequence[Chunk] = ()
+    begun: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +61,7 @@ class LoadPlan:
     rate: float | None
     concurrency: int | None
     is_error: Callable[[Reply], object]
+    linger: float | None = None
 
 
 def counts_as_error(reply: Reply) -> bool:
@@ -54,11 +72,24 @@ def counts_as_error(reply: Reply) -> bool:
 class Handling:
     """Follow one request through the app, and make its reply."""
 
-    def __init__(self, controller: Controller, request: PreparedRequest, number: int) -> None:
+    __slots__ = ("_controller", "_plan", "arrival", "now", "number", "request", "start")
+
+    def __init__(
+        self,
+        controller: Controller,
+        plan: LoadPlan,
+        request: PreparedRequest,
+        number: int,
+        start: float,
+        arrival: float,
+    ) -> None:
         self._controller = controller
-        self._request = request
-        self._number = number
-        self._now = controller.clock.now
+        self._plan = plan
+        self.now = controller.clock.now
+        self.request = request
+        self.number = number
+        self.start = start
+        self.arrival = arrival
 
     def check(self, error: BaseException | None) -> None:
         """Raise an error that is not a reply: a broken fault, our own errors, or the process's
@@ -72,37 +103,47 @@ class Handling:
         if isinstance(error, MlchaosError):
             raise error
 
-    def reply(
-        self,
-        answer: Answer,
-        struck: Scope,
-        start: float,
-        arrival: float,
-        is_error: Callable[[Reply], object],
-    ) -> Reply:
+    def reply(self, answer: Answer, struck: Scope, **more: Any) -> Reply:
         """Return the reply. Effects of a fault after its end do not count."""
-        end = self._now() if answer.finished is None else answer.finished
-        alone = [one.strike for one in struck.suspicions if len(one.requests) == 1]
-        # A delay in the request's own flow ends with the request. One in a different thread goes
-        # on.
-        ended = [
-            *([] if struck.ended is None else [min(struck.ended, end)]),
-            *([struck.ended_elsewhere] if struck.ended_elsewhere else []),
-        ]
+        now, arrival, fields = self.now(), self.arrival, answer.fields
+        error = fields.get("error") or fields.get("late_error")
+        self.check(error)
+        end = now if answer.finished is None else answer.finished
+        if answer.left is not None:
+            end = answer.left
+            more["left"] = end - arrival
+        chunks = tuple(answer.chunks)
+        if chunks and answer.begun > arrival:
+            chunks = tuple(
+                Chunk(chunk.time + answer.begun - arrival, chunk.data) for chunk in chunks
+            )
         reply = Reply(
-            number=self._number,
-            request=self._request.given,
-            name=self._request.name,
-            start=arrival - start,
+            number=self.number,
+            request=self.request.given,
+            name=self.request.name,
+            start=arrival - self.start,
             latency=end - arrival,
-            faults=(*struck.strikes, *alone),
-            fault_ended=max(ended) - start if ended else None,
-            suspicions=tuple(struck.suspicions),
-            **answer.fields,
+            chunks=chunks,
+            **_strikes(struck, self.start, end),
+            **fields,
+            **more,
         )
-        self.check(reply.error)
-        return (
-            reply
-            if reply.error is None and not is_error(reply)
-            else dataclasses.replace(reply, ok=False)
-        )
+        is_ok = answer.left is not None or (reply.error is None and not self._plan.is_error(reply))
+        return reply if is_ok else dataclasses.replace(reply, ok=False)
+
+
+def _strikes(struck: Scope, start: float, end: float) -> dict[str, Any]:
+    """Return the strikes on a request, and when they ended."""
+    if not struck.strikes and not struck.suspicions:
+        return {}
+    alone = [one.strike for one in struck.suspicions if len(one.requests) == 1]
+    # A delay in the request's own flow ends with the request. One in a different thread goes on.
+    ended = [
+        *([] if struck.ended is None else [min(struck.ended, end)]),
+        *([struck.ended_elsewhere] if struck.ended_elsewhere else []),
+    ]
+    return {
+        "faults": (*struck.strikes, *alone),
+        "fault_ended": max(ended) - start if ended else None,
+        "suspicions": tuple(struck.suspicions),
+    }

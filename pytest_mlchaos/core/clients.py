@@ -1,0 +1,72 @@
+"""Describe the client of one request. A fault at ``serve.request`` decides how it behaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+__all__ = ["Client", "Leave", "Pace"]
+
+How = Literal["send", "receive", "reset"]
+Moment = int | float | str
+"""A number of chunks of the body, seconds, or the name of a moment."""
+
+
+@dataclasses.dataclass(slots=True)
+class Leave:
+    """How and when a client disconnects.
+
+    Attributes:
+        how: ``"receive"``: ``receive`` gives ``http.disconnect``, and what the app sends is dropped.
+            ``"send"``: ``send`` raises an ``OSError``, too. ``"reset"``: it is a
+            ``ConnectionResetError``.
+        chunks: The number of chunks of the body after which the client leaves. 0: as soon as the
+            app waits before it has answered. None if time decides.
+        headers: True to leave when the headers have arrived.
+        seconds: The time after which the client leaves, or None.
+        struck: A function that is called when the client leaves.
+    """
+
+    how: How = "receive"
+    chunks: int | None = None
+    headers: bool = False
+    seconds: float | None = None
+    struck: Callable[[], None] = lambda: None
+
+
+@dataclasses.dataclass(slots=True)
+class Pace:
+    """How slowly a client sends or reads.
+
+    Attributes:
+        rate: Bytes a second, or None for as fast as they come.
+        pause: The seconds that it does nothing before it begins.
+        struck: A function that is called when the app has had to wait for the client.
+    """
+
+    rate: float | None = None
+    pause: float = 0.0
+    struck: Callable[[], None] = lambda: None
+
+    def seconds(self, size: int) -> float:
+        """Return the time that this number of bytes takes."""
+        return size / self.rate if self.rate else 0.0
+
+
+@dataclasses.dataclass(slots=True)
+class Client:
+    """The client of one request, before it sends it.
+
+    Attributes:
+        leaves: How and when it disconnects, or None if it stays.
+        reads: How fast it reads the response, or None for at once.
+        sends: How fast it sends the body of the request, or None for at once.
+        followers: Functions that are called with the number of chunks of the response's body, when
+            the response is complete.
+    """
+
+    leaves: Leave | None = None
+    reads: Pace | None = None
+    sends: Pace | None = None
+    followers: list[Callable[[int], None]] = dataclasses.field(default_factory=list)

@@ -1,0 +1,184 @@
+"""Keep the tasks of a load: those whose client waits, and those whose client has left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..core.clients import Client
+from ..core.replies import Reply
+from ..engine.attribution import Scope, as_part_of
+from ..engine.task_waits import line_of
+from ..errors import SimulatedCrash
+from .requests import Handling
+
+if TYPE_CHECKING:
+    from .load_generators import Call
+
+__all__ = ["RequestInApp", "TaskSet", "describe_task"]
+
+
+class RequestInApp:
+    """A request in flight. Its client may leave before the app's call ends."""
+
+    __slots__ = (
+        "_is_done",
+        "_on_done",
+        "call",
+        "handling",
+        "on_done",
+        "reply",
+        "scope",
+        "slots",
+        "task",
+    )
+
+    def __init__(self, handling: Handling, on_done: Callable[[RequestInApp], None]) -> None:
+        self.handling = handling
+        self._on_done = on_done
+        self._is_done = False
+        self.on_done: Callable[[], None] = lambda: None
+        self.call: Call | None = None
+        self.reply: Reply | None = None
+        self.scope: Scope | None = None
+        self.slots: asyncio.Semaphore | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def has_left(self) -> bool:
+        """Return True if the client has left."""
+        if self.reply is not None:
+            return self.reply.left is not None
+        return self._is_done
+
+    def client_done(self) -> None:
+        """Note that the client has its answer, or has left. Free its place."""
+        if not self._is_done:
+            self._is_done = True
+            if self.slots is not None:
+                self.slots.release()
+            self._on_done(self)
+            self.on_done()
+
+    def end(self) -> dict[str, Any]:
+        """Return when the app's call has ended, and which of its tasks go on."""
+        ended = self.handling.now() - self.handling.arrival
+        assert self.scope is not None
+        if not self.scope.tasks:
+            return {"ended": ended}
+        return {
+            "ended": ended,
+            "outlived_by": tuple(map(describe_task, self.scope.running())),
+        }
+
+    def running(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that the request has started and that have not ended."""
+        return [] if self.scope is None else self.scope.running()
+
+    def attributed(self, client: Client | None) -> Client | None:
+        """Return the client, if a fault has changed it. Its strikes belong to this request."""
+        if client is None:
+            return None
+        for behaviour in (client.leaves, client.reads, client.sends):
+            if behaviour is not None:
+                behaviour.struck = self._certainly(behaviour.struck)
+        changed = client.leaves or client.reads or client.sends or client.followers
+        return client if changed else None
+
+    def _certainly(self, struck: Callable[[], None]) -> Callable[[], None]:
+        def record() -> None:
+            assert self.scope is not None
+            with as_part_of(self.scope):
+                struck()
+
+        return record
+
+
+class TaskSet:
+    """The tasks of one load. The first error of one of them ends the load."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = 0
+        self._errors: list[BaseException] = []
+        self._parent: asyncio.Task[Any] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._cancelled = False
+
+    async def __aenter__(self) -> TaskSet:
+        self._parent = asyncio.current_task()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+    def start(self, one: RequestInApp, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run the coroutine of a request."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        one.task = task
+        one.on_done = self._client_done
+        self._open += 1
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def clients_done(self) -> None:
+        """Wait until each client has its answer or has left."""
+        while self._open:
+            await self._change()
+
+    async def linger(self, seconds: float, left: Iterable[RequestInApp]) -> None:
+        """Wait until all calls have ended, and the tasks that requests ``left`` behind.
+
+        Wait for at most this time.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        while pending := {*self._tasks, *(task for one in left for task in one.running())}:
+            remaining = end - asyncio.get_running_loop().time()
+            if remaining <= 0:
+                return
+            await asyncio.wait(pending, timeout=remaining)
+
+    def raise_first(self) -> None:
+        """Raise the first error of a task, a simulated death before all others."""
+        if self._errors:
+            if self._cancelled and self._parent is not None:
+                self._parent.uncancel()
+            died = [error for error in self._errors if isinstance(error, SimulatedCrash)]
+            error = (died or self._errors)[0]
+            raise error from error.__cause__
+
+    async def _change(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _client_done(self) -> None:
+        self._open -= 1
+        if not self._open and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self._errors.append(error)
+        if self._parent is not None and not self._parent.done() and not self._cancelled:
+            self._cancelled = True
+            self._parent.cancel()
+
+
+def describe_task(task: asyncio.Task[Any]) -> str:
+    """Return a task's coroutine with the line where it waits."""
+    coroutine: Any = task.get_coro()
+    name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
+    line = line_of(task)
+    return f"{name}, in {line}" if line else name
