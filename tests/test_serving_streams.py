@@ -112,7 +112,7 @@ def test_a_client_leaves_at_its_moment(served, after, chunks, seconds):
 
 
 def test_a_client_that_has_its_response_does_not_leave(served):
-    """So the fault has not struck."""
+    """Do not count a strike."""
     with served(Tokens(), create("client_disconnect", after=11, at=0)) as (service, controller):
         (reply,) = service.drive(["/"]).replies
     assert (reply.left, len(controller.journal)) == (None, 0)
@@ -154,7 +154,7 @@ def test_tasks_that_outlive_a_request_are_kept(served):
 
 
 def test_a_slow_reader_makes_send_wait(served):
-    """As soon as the server's buffer is full."""
+    """Wait as soon as the server's buffer is full."""
     app = Tokens(size=20_000)
     fault = create("slow_client", of="download", rate="20KiB/s", at=0)
     with served(app, fault) as (service, controller):
@@ -167,7 +167,7 @@ def test_a_slow_reader_makes_send_wait(served):
 
 
 def test_a_slow_reader_of_a_short_response_is_not_noticed(served):
-    """So the fault has not struck."""
+    """Do not count a strike."""
     fault = create("slow_client", of="download", rate="1KiB/s", at=0)
     with served(Tokens(), fault) as (service, controller):
         service.drive(["/"])
@@ -214,7 +214,7 @@ def test_trailers_are_kept(served):
     ],
 )
 def test_messages_out_of_order_are_refused(served, messages, error):
-    """As by a server."""
+    """Raise an error in the app, as a server does."""
 
     async def app(scope, receive, send):
         for message in messages:
