@@ -234,12 +234,15 @@ def test_an_app_that_does_not_start_says_why(serving, start, message):
     ("stop", "message"),
     [
         (raises, "the app failed at shut-down: KeyError"),
-        (hangs, "the app's shut-down took longer than 0.03 s"),
+        (hangs, "the app's shut-down took longer than 0.15 s"),
     ],
 )
 def test_an_app_that_does_not_shut_down_fails_the_test(serving, stop, message):
     """And is a note where the test fails anyway."""
-    with pytest.raises(ServiceFailed) as caught, serving(App(stop=stop), timeout="150ms") as service:
+    with (
+        pytest.raises(ServiceFailed) as caught,
+        serving(App(stop=stop), timeout="150ms") as service,
+    ):
         service.drive(["/"])
     assert str(caught.value).startswith(message)
     with (
