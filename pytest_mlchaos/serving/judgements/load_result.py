@@ -146,8 +146,14 @@ class LoadResult(CallsResult):
             )
         return judges
 
-    def _refuse_no_strike(self, who: str) -> None:
-        self._is_judged(who, False)
+    def _need(self, who: str, judges: bool, why: str) -> None:
+        """Raise ``BadArgument`` if there is nothing to judge, also in a test without faults.
+
+        A search may still find it. A fault that never struck is reported after the trial.
+        """
+        self._judged(who, judges)
+        if not judges and (self._strict() or self._handed is None or self._handed.quiet):
+            raise BadArgument(f"{who}: {why}")
 
 
 def has_left(reply: Reply) -> bool:
