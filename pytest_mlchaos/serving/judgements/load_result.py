@@ -120,7 +120,7 @@ class LoadResult(CallsResult):
     @property
     def _counted(self) -> list[Reply]:
         """Return the replies whose clients stayed. The others have no latency."""
-        return [reply for reply in self.replies if not has_left(reply)]
+        return [reply for reply in self.replies if reply.left is None]
 
     @functools.cached_property
     def _suspicions(self) -> list[Suspicion]:
@@ -158,7 +158,7 @@ class LoadResult(CallsResult):
 
 def has_left(reply: Reply) -> bool:
     """Return True if the client left before its reply was complete."""
-    return getattr(reply, "left", None) is not None
+    return reply.left is not None
 
 
 def first_few(lines: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from ...core.replies import Reply
 from ...core.validation import WHOLE, check_arguments, format_value, optional, parse_duration
 from ...errors import BadArgument, NotShed, QueueGrows
 from ..bounds import Bounds, seconds
-from .load_result import LoadResult, first_few, has_left
+from .load_result import LoadResult, first_few
 from .service_level import judge_bounds
 
 __all__ = ["OverloadVerdicts"]
@@ -19,8 +19,8 @@ REFUSALS = (429, 503)
 """Too Many Requests, and Service Unavailable (RFC 6585 and RFC 9110)."""
 FEWEST = 20
 """Fewer requests than this show no trend."""
-ROUNDING = 1e-9
-"""Two times that differ by less are the same moment."""
+ROUNDING = 1e-3
+"""Seconds by which two times may differ that are the same moment. A loop's turns take a little."""
 LINEAR = (1.5, 1.3, 1.2)
 """The least growth from one quarter of the load to the next that is growth without bound.
 
@@ -164,8 +164,8 @@ def _in_flight(replies: Sequence[Reply]) -> list[tuple[Reply, int]]:
 
 def _end(reply: Reply) -> float:
     """Return when the app was done with a request, also if its client had left before."""
-    ended: float | None = getattr(reply, "ended", None)
-    return reply.start + (ended if has_left(reply) and ended is not None else reply.latency)
+    over = reply.latency if reply.left is None or reply.ended is None else reply.ended
+    return reply.start + over
 
 
 def _growth(values: Sequence[float], *, time: bool = True) -> str:

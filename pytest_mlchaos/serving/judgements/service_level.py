@@ -139,10 +139,7 @@ class SloVerdicts(LoadResult):
 
 def judge_bounds(replies: Sequence[Reply], slo: Bounds) -> Findings:
     """Return the findings about some replies of a load."""
-    measured = [
-        Measured(reply.latency, reply.ok, getattr(reply, "ttft", None), getattr(reply, "itl", ()))
-        for reply in replies
-    ]
+    measured = [Measured(reply.latency, reply.ok, reply.ttft, reply.itl) for reply in replies]
     begun = min(reply.start for reply in replies)
     return slo.judge(measured, max(reply.start + reply.latency for reply in replies) - begun)
 
