@@ -248,6 +248,7 @@ class AsyncDriver:
             one.slots = slots
         self._in_flight[one.handling.number] = one
         self._patience.progress()
+        self._controller.hear()  # strikes until now are not those of this request
         try:
             with scope(request=one.handling.number) as struck:
                 one.scope = struck
