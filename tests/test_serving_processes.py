@@ -56,6 +56,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
         self.wfile.write(b"0\\r\\n\\r\\n")
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.do_GET()
+
     def log_message(self, *args):
         pass
 
@@ -164,6 +168,34 @@ def test_a_search_finds_the_visits_inside_the_server(serving):
         controller.hear()
         assert controller.scheduled[0].eligible == [0, 1, 2]
         assert not controller.journal
+
+
+@pytest.mark.parametrize("how", ["receive", "reset"])
+def test_a_client_leaves_for_real(serving, how):
+    """It has the chunks until then. What the server does afterwards is not known."""
+    with serving(create("client_disconnect", how=how, after=1, at=1)) as (service, controller):
+        load = service.drive(["/a", "/b", "/c"])
+    whole, left, after = load.replies
+    assert [chunk.data for chunk in whole.chunks] == [b"b", b"ook a"]
+    assert [chunk.data for chunk in left.chunks] == [b"b"]
+    assert left.left is not None
+    assert left.faults == (*controller.journal,)
+    assert left.remote
+    assert left.ended is None
+    assert after.text == "book c"
+    assert load.error_rate == 0
+
+
+def test_a_slow_client_sends_its_body_in_parts(serving):
+    """Its latency does not count."""
+    slow = create("slow_client", of="upload", rate=100_000, at=0)
+    with serving(slow) as (service, _):
+        load = service.drive([("POST", "/a", ["x" * 4000]), "/b"])
+    first, second = load.replies
+    assert first.slowed
+    assert first.latency > 0.04
+    assert first.faults
+    assert second.latency < first.latency
 
 
 def test_a_server_is_killed_and_restarted(serving):

@@ -39,7 +39,7 @@ def load_httpx() -> Any:
     try:
         import httpx
     except ImportError:
-        raise MissingExtra("mlchaos.serve of an ASGI app", "httpx", "serve") from None
+        raise MissingExtra("mlchaos.serve of an ASGI app or a command", "httpx", "serve") from None
     return httpx
 
 

@@ -215,6 +215,8 @@ class ServerCall:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError:
+            if seconds is None:
+                raise
             self._leave()
 
     def _leave_if_due(self, *, headers: bool) -> None:

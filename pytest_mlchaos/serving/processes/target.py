@@ -19,6 +19,7 @@ from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.start_hook import armed_processes, write_hook
 from ...errors import BadArgument, ServiceFailed
 from ...sites.serving import SITE
+from ..http_requests import load_httpx
 from ..requests import Answer, PreparedRequest
 from .call import ServerCall
 from .command import OWNER, ServerCommand, accepts_connections
@@ -37,6 +38,7 @@ class ServerTarget:
     def __init__(
         self, controller: Controller, command: ServerCommand, *, timeout: float, scratch: Path
     ) -> None:
+        load_httpx()
         self._controller = controller
         self._command = command
         self._timeout = timeout
