@@ -54,6 +54,7 @@ from ..serving.capacity import capacity
 from ..serving.processes.command import served_subject
 from ..sites import calls, dataloader, torch_train, visits
 from ..sites.network.proxy import open_proxy
+from ..sites.network.zones import zones
 from ..sites.storage import clients
 
 __all__ = ["Mlchaos"]
@@ -626,6 +627,7 @@ class Mlchaos:
         return open_proxy(self._controller, url, port=port, zone=zone, protocol=chosen)
 
     capacity = staticmethod(capacity)
+    zones = staticmethod(zones)
     reachable = staticmethod(reachable)
     sometimes = staticmethod(sometimes)
 
