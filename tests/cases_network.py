@@ -58,7 +58,10 @@ CASES = {
         create("slow_network", jitter="10ms"), request, bad=[{"delay": "soon"}, {"bandwidth": 0}]
     ),
     "http_error": Case(
-        create("http_error"), request, wrong=[plain, call], bad=[{"status": 200}, {"retry_after": "x"}]
+        create("http_error"),
+        request,
+        wrong=[plain, call],
+        bad=[{"status": 200}, {"retry_after": "x"}],
     ),
     "corrupt_bytes": Case(
         create("corrupt_bytes"),
@@ -92,7 +95,5 @@ CASES = {
             {"heal_after": "soon"},
         ],
     ),
-    "slow_network of a call": Case(
-        create("slow_network", delay="1s"), call, bad=[{"answers": 0}]
-    ),
+    "slow_network of a call": Case(create("slow_network", delay="1s"), call, bad=[{"answers": 0}]),
 }

@@ -71,7 +71,7 @@ def here(key):
 @contextlib.contextmanager
 def zoned(tmp_path, *schedule):
     """Run a trial of these faults."""
-    with trial(Schedule(schedule), Patches()) as controller:
+    with trial(Schedule(schedule), Patches(), clock="virtual") as controller:
         yield Mlchaos(tmp_path), controller
 
 
@@ -155,7 +155,7 @@ def test_a_call_under_way_loses_its_answer(tmp_path):
 
 
 def test_a_stream_is_cut(tmp_path):
-    """What came before the outage has arrived."""
+    """Keep what came before the outage."""
     replica, store, got = Replica(Store()), Store(), []
 
     async def read():
@@ -277,7 +277,10 @@ def test_an_address_is_in_a_zone(tmp_path):
 )
 def test_bad_zones_are_refused_in_one_line(tmp_path, members, keywords, message):
     """Nothing stays replaced."""
-    with zoned(tmp_path, outage()) as (mlchaos, _), pytest.raises(BadArgument, match=message) as error:
+    with (
+        zoned(tmp_path, outage()) as (mlchaos, _),
+        pytest.raises(BadArgument, match=message) as error,
+    ):
         mlchaos.zones(members, **keywords)
     assert "\n" not in str(error.value)
     assert not hasattr(here, "__wrapped__")
@@ -332,7 +335,8 @@ def balancer(replicas):
 @pytest.mark.parametrize(("balancer", "outcome"), [(UNSOUND, "failed"), (SOUND, "passed")])
 def test_an_outage_without_arguments_takes_one_zone(example, balancer, outcome):
     """A balancer that fails over survives each of them, and one without does not."""
-    example(BARE + balancer + "    return predict\n").assert_outcomes(**{outcome: 1})
+    test = BARE + balancer + "    return predict\n"
+    example.with_tests(test).run(**{outcome: 1})
 
 
 def test_recovery_is_judged_from_the_end_of_the_outage(tmp_path):
@@ -341,7 +345,7 @@ def test_recovery_is_judged_from_the_end_of_the_outage(tmp_path):
     with zoned(tmp_path, outage(heal_after="1s", at=1)) as (mlchaos, _):
         mlchaos.zones({"eu": [replica]})
         load = mlchaos.serve(replica.predict).drive(range(30), rate=10)
-        assert [reply.number for reply in load.replies if reply.faults] == [*range(1, 11)]
+        assert [reply.number for reply in load.replies if reply.faults] == [*range(1, 12)]
         assert len(load.faults) == 1
         load.assert_recovered(within=0, error_rate=0)
         load.assert_isolated()

@@ -31,6 +31,7 @@ LAYER = "Network"
 CALL_PROTOCOL = "call"
 """The protocol of a call of a zone's member."""
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class NetworkFault(Fault):
     """A fault of a connection of a proxy, or of a request of an HTTP client library.

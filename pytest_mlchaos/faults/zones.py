@@ -39,9 +39,7 @@ class LastingOutage(NetworkFault):
                 seconds = parse_positive_duration(value, f"{self.name}: {name}")
                 object.__setattr__(self, name, seconds)
         if self.connections is not None and not is_drawn(self.connections) and self.connections < 1:
-            raise BadArgument(
-                f"{self.name}: connections must be 1 or more, got {self.connections}"
-            )
+            raise BadArgument(f"{self.name}: connections must be 1 or more, got {self.connections}")
         given = [
             f"{name}="
             for name in ("heal_after", "duration", "connections")
@@ -200,7 +198,9 @@ def _groups(value: object) -> tuple[tuple[str, ...], ...] | None:
     groups = tuple((one,) if isinstance(one, str) else one for one in value)
     if not all(isinstance(group, (list, tuple, set, frozenset)) and group for group in groups):
         return None
-    found = tuple(tuple(sorted(group) if isinstance(group, (set, frozenset)) else group) for group in groups)
+    found = tuple(
+        tuple(sorted(group) if isinstance(group, (set, frozenset)) else group) for group in groups
+    )
     if not all(isinstance(zone, str) and zone.strip() for group in found for zone in group):
         return None
     return found

@@ -73,8 +73,12 @@ class LoadResult(CallsResult):
 
     @property
     def faults(self) -> tuple[Strike, ...]:
-        """Return the strikes while the requests were handled, request by request."""
-        return tuple(strike for reply in self.replies for strike in reply.faults)
+        """Return the strikes while the requests were handled, request by request.
+
+        One that struck several requests, as an outage does, is there once.
+        """
+        found = {id(strike): strike for reply in self.replies for strike in reply.faults}
+        return tuple(found.values())
 
     def latency(self, q: float) -> float:
         """Return the nearest-rank ``q``-quantile (``0.99``) of all latencies, in seconds on the

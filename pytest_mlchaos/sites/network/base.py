@@ -217,7 +217,9 @@ class Network:
                 exchange = visit_beside(self.controller, key, exchange, {**facts, **attributes})
                 if exchange.outage is not outage:
                     outage = exchange.outage
-                    self._begin_outage(exchange, journal[-1] if len(journal) > struck else None, key)
+                    self._begin_outage(
+                        exchange, journal[-1] if len(journal) > struck else None, key
+                    )
         if is_quiet(self.controller):
             return exchange
         if outage is None and not exchange.failure:

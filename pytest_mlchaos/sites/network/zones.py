@@ -19,7 +19,7 @@ from ...engine.scopes import INTERNAL_OPERATION, inside
 from ...engine.zones import Place, ZoneMap, here, inside_of, open_map, zone_map
 from ...errors import BadArgument, TargetNotFound
 from ..awaitables import in_event_loop
-from ..calls import find, replace
+from ..calls import find, replace, resolve
 from .base import Network, active
 from .proxy import proxied_zones
 
@@ -98,8 +98,12 @@ def _open_zones(controller: Controller, members: object, home: str) -> Zones:
     _check_faults(controller, declared)
     patches = controller.resources.enter_context(Patches())
     made = _Members(patches)
+    for zone, listed in declared.items():
+        for member in listed:
+            made.note(zone, member)
     found = {
-        zone: tuple(made.add(zone, member) for member in listed) for zone, listed in declared.items()
+        zone: tuple(made.add(zone, member) for member in listed)
+        for zone, listed in declared.items()
     }
     close = open_map(ZoneMap(tuple(declared), home, tuple(made.urls)))
     controller.resources.callback(close)
@@ -140,7 +144,9 @@ def _check_faults(controller: Controller, zones: Mapping[str, Any]) -> None:
         if fault.site != NETWORK:
             continue
         named = [("zone", getattr(fault, "zone", None))]
-        named += [("zones", zone) for group in getattr(fault, "zones", None) or () for zone in group]
+        named += [
+            ("zones", zone) for group in getattr(fault, "zones", None) or () for zone in group
+        ]
         for parameter, zone in named:
             if isinstance(zone, str) and zone not in known:
                 raise BadArgument(
@@ -161,18 +167,29 @@ class _Members:
         self.urls: list[tuple[str, str]] = []
         self._seen: dict[object, tuple[str, Any]] = {}
 
+    def note(self, zone: str, member: Any) -> None:
+        """Refuse a member that is in a zone already."""
+        identity: object = member
+        if not isinstance(member, str):
+            identity = _identity(member)
+        elif "://" not in member:
+            identity = _identity(find(member))
+        before = self._seen.get(identity)
+        if before is not None:
+            where = f"zone {zone!r} twice" if before[0] == zone else f"{before[0]!r} and {zone!r}"
+            raise BadArgument(
+                f"{WHO}: a member must be in one zone, got {_shown(member)} in {where}"
+            )
+        self._seen[identity] = zone, member  # keeps it alive, and so its id
+
     def add(self, zone: str, member: Any) -> Any:
         """Make ``member`` one of a zone. Return what to call instead of it."""
         if isinstance(member, str) and "://" in member:
-            self._note(member, zone, member)
             self.urls.append((member, zone))
             return member
         if isinstance(member, str):
-            found = _found(member)
-            self._note(_identity(found), zone, member)
-            self._replace_target(zone, member, found)
-            return _found(member)
-        self._note(_identity(member), zone, member)
+            self._replace_target(zone, member, find(member))
+            return find(member)
         if inspect.isclass(member):
             self._replace_methods(member, Place(zone, _name(member)), _methods(member))
             return member
@@ -184,26 +201,16 @@ class _Members:
         self._change_class(zone, member, _methods(type(member)))
         return member
 
-    def _note(self, identity: object, zone: str, member: object) -> None:
-        """Refuse a member that is in a zone already."""
-        before = self._seen.get(identity)
-        if before is not None:
-            where = f"zone {zone!r} twice" if before[0] == zone else f"{before[0]!r} and {zone!r}"
-            raise BadArgument(
-                f"{WHO}: a member must be in one zone, got {_shown(member)} in {where}"
-            )
-        self._seen[identity] = zone, member  # keeps it alive, and so its id
-
     def _replace_target(self, zone: str, target: str, found: Any) -> None:
         place = Place(zone, target)
         if inspect.isclass(found):
             self._replace_methods(found, place, _methods(found))
         elif inspect.isroutine(found):
-            owner = _found(target.rpartition("." if "." in target.rpartition(":")[2] else ":")[0])
+            owner, name, *_ = resolve(target)
             if inspect.ismodule(owner) or inspect.isclass(owner):
                 replace(self._patches, target, lambda function: wrap(function, place, target))
             else:
-                self._change_class(zone, owner, [target.rpartition(".")[2]])
+                self._change_class(zone, owner, [name])
         elif callable(found) or not isinstance(found, (str, int, float, bytes, type(None))):
             self._change_class(zone, found, _methods(type(found)))
         else:
@@ -286,18 +293,6 @@ def _no_methods(cls: type) -> BadArgument:
 
 def _shown(member: object) -> str:
     return repr(member) if isinstance(member, str) else _name(member)
-
-
-def _found(target: str) -> Any:
-    """Return what a dotted target names. A text without dots is a module."""
-    if ":" not in target and "." not in target:
-        import importlib
-
-        try:
-            return importlib.import_module(target)
-        except ImportError:
-            pass
-    return find(target)
 
 
 def _identity(member: Any) -> object:
