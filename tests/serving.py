@@ -15,7 +15,7 @@ sites.load()
 
 
 @contextlib.contextmanager
-def serving_in(tmp_path, app, *schedule, clock="real", **keywords):
+def serving_in(tmp_path, app, *schedule, **keywords):
     """Serve an app in a trial of these faults."""
-    with trial(Schedule(schedule), Patches(), clock=clock):
+    with trial(Schedule(schedule), Patches()):
         yield Mlchaos(tmp_path).serve(app, **keywords)

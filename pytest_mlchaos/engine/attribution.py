@@ -33,6 +33,8 @@ __all__ = [
     "branching",
     "carry_scope",
     "forget_scopes",
+    "in_flight",
+    "is_of_request",
     "latest_end",
     "scope",
 ]
@@ -115,6 +117,16 @@ def forget_scopes() -> None:
     _SCOPE.set(None)
 
 
+def in_flight() -> int:
+    """Return the number of open scopes, for example of requests in flight."""
+    return len(_open)
+
+
+def is_of_request(task: asyncio.Task[Any]) -> bool:
+    """Return True if a task is that of an open scope, or was started in one."""
+    return any(task is one.task or task in one.running() for one in _open)
+
+
 def about() -> Mapping[str, Any]:
     """Return the details for a strike in the current code."""
     here = _here()
@@ -129,20 +141,18 @@ def about() -> Mapping[str, Any]:
     }
 
 
-def attribute_strike(strike: Strike, ended: float, key: Key, *, lasts: bool = False) -> None:
+def attribute_strike(strike: Strike, ended: float, key: Key) -> None:
     """Record a strike in its scope, or in all open scopes if it is part of none.
 
     Args:
         strike: The strike.
         ended: The time at which its effect ends, in seconds on the trial's clock.
         key: The key by which the visits of its site are counted.
-        lasts: True if its effect goes on after the end of the scope, as an outage does.
     """
     here = _here()
     if here is not None:
-        if not any(one is strike for one in here.strikes):
-            here.strikes.append(strike)
-        if threading.get_ident() == here.thread and not lasts:
+        here.strikes.append(strike)
+        if threading.get_ident() == here.thread:
             here.ended = max(ended, here.ended or ended)
         else:
             here.ended_elsewhere = max(ended, here.ended_elsewhere or ended)

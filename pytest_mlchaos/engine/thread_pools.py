@@ -11,7 +11,6 @@ from typing import Any
 
 from .attribution import carry_scope
 from .patching import Patches
-from .zones import carry_place
 
 __all__ = ["carry_scopes", "have_work"]
 
@@ -47,10 +46,7 @@ def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(submit)
     def submitting(self: object, function: object, /, *args: object, **kwargs: object) -> Any:
         given = submit(
-            self,
-            carry_scope(carry_place(function)) if callable(function) else function,
-            *args,
-            **kwargs,
+            self, carry_scope(function) if callable(function) else function, *args, **kwargs
         )
         if hasattr(given, "done") or hasattr(given, "ready"):  # not an iterator
             _given.add(given)

@@ -72,9 +72,14 @@ class CallFailure(Fault):
         """Count the visits of each target separately."""
         return (self.site, self.target)
 
+    @property
+    def called(self) -> str:
+        """Return the name of what is called, for the text of the error."""
+        return self.target
+
     def apply(self, visit: Visit) -> None:
         """Raise the error now, or after the call."""
-        error = make_error(self.error, self.target, self.name)
+        error = make_error(self.error, self.called, self.name)
         if self.when == "before":
             visit.fail(error)
         visit.keep_open(RaiseAfterwards(visit, error))

@@ -39,7 +39,7 @@ def load_httpx() -> Any:
     try:
         import httpx
     except ImportError:
-        raise MissingExtra("mlchaos.serve of an ASGI app or a command", "httpx", "serve") from None
+        raise MissingExtra("mlchaos.serve of an ASGI app", "httpx", "serve") from None
     return httpx
 
 
@@ -117,14 +117,11 @@ class RequestParts:
 class AsgiRequest(PreparedRequest):
     """An HTTP request. ``payload`` is its ``httpx.Request``, which is made if a fault needs it."""
 
-    __slots__ = ("_parts", "_request", "_url")
+    __slots__ = ("_parts", "_request")
 
-    def __init__(
-        self, given: Any, parts: RequestParts | None, request: Any = None, url: str = HOST
-    ) -> None:
+    def __init__(self, given: Any, parts: RequestParts | None, request: Any = None) -> None:
         self._parts = parts
         self._request = request
-        self._url = url
         if parts is not None:
             super().__init__(given, f"{parts.method} {parts.path}")
         else:
@@ -143,7 +140,7 @@ class AsgiRequest(PreparedRequest):
             parts = self._parts
             url = parts.raw_path + (b"?" + parts.query if parts.query else b"")
             self._request = load_httpx().Request(
-                parts.method, self._url + url.decode(), headers=parts.headers, content=parts.body
+                parts.method, HOST + url.decode(), headers=parts.headers, content=parts.body
             )
         return self._request
 
@@ -157,14 +154,12 @@ class AsgiRequest(PreparedRequest):
 class Requests:
     """Convert a user's description of a request."""
 
-    def __init__(self, url: str = HOST) -> None:
+    def __init__(self) -> None:
         self._httpx = load_httpx()
-        self._url = url
 
     @functools.cached_property
     def _client(self) -> Any:
-        transport = self._httpx.ASGITransport(app=None)
-        return self._httpx.AsyncClient(transport=transport, base_url=self._url)
+        return self._httpx.AsyncClient(transport=self._httpx.ASGITransport(app=None), base_url=HOST)
 
     @functools.cached_property
     def _common(self) -> list[tuple[bytes, bytes]]:
@@ -180,7 +175,7 @@ class Requests:
         """
         parts = self._plain(given)
         if parts is not None:
-            return AsgiRequest(given, parts, url=self._url)
+            return AsgiRequest(given, parts)
         request = (
             given
             if isinstance(given, self._httpx.Request)

@@ -81,7 +81,11 @@ def wrap(
         key: The key of its visits.
         controller: A function that returns the controller at the time of a call, or None.
     """
-    attributes = {"target": key[1], "parameters": positional(function)}
+    attributes = {
+        "target": key[1],
+        "parameters": positional(function),
+        "code": getattr(inspect.unwrap(function), "__code__", None),
+    }
 
     def begin(args: object, kwargs: object) -> Any:
         active = controller()

@@ -1,0 +1,97 @@
+"""Provide the cases for the faults of served apps."""
+
+from __future__ import annotations
+
+import itertools
+
+from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.testing import Case
+
+_turn = itertools.cycle(range(8))
+
+
+def arguments():
+    """Return the arguments of a call."""
+    return (), {}
+
+
+def document():
+    """Return the argument of a request."""
+    return {"user": "Ada", "features": [1.0, 2.0, 3.0], "age": 36}
+
+
+def batch():
+    """Return the arguments of a call with a batch."""
+    return ([document(), document(), document()],), {}
+
+
+def weights():
+    """Return a model that is a dict of weights."""
+    return {"weights": [0.5, 0.25, 0.75], "bias": 0.5}
+
+
+def version():
+    """Return a model of a new version, for eight visits."""
+    return {"weight": float(next(_turn))}
+
+
+MODEL = {"model": "a:b"}
+
+CASES = {
+    "malformed_request": Case(
+        create("malformed_request"),
+        document,
+        wrong=[lambda: 7],
+        bad=[{"kind": "odd"}, {"field": " "}, {"value": 1, "kind": "nan"}],
+    ),
+    "malformed_request by its value": Case(create("malformed_request", value=[1, "x"]), document),
+    "poisoned_batch": Case(
+        create("poisoned_batch", target="a:b", kind="wrong_type"),
+        batch,
+        wrong=[arguments, lambda: (([1.0],), {})],
+        bad=[{"target": " "}, {"item": -1}],
+    ),
+    "batcher_failure": Case(
+        create("batcher_failure", target="a:b"),
+        arguments,
+        bad=[{"target": " "}, {"moment": "never"}, {"when": "after"}],
+    ),
+    "model_unavailable": Case(
+        create("model_unavailable", **MODEL),
+        arguments,
+        bad=[{"error": "NoSuchError"}, {"model": " "}, {"model": None}, {"target": "a:b"}],
+    ),
+    "model_slow": Case(
+        create("model_slow", delay="1ms", **MODEL),
+        arguments,
+        bad=[{"delay": "soon"}, {"model": " "}, {"model": None}],
+    ),
+    "cold_start": Case(
+        create("cold_start", delay="1ms", **MODEL),
+        arguments,
+        bad=[{"delay": "soon"}, {"model": " "}, {"calls": 0}],
+    ),
+    "model_load_failure": Case(
+        create("model_load_failure", target="a:b"), arguments, bad=[{"target": " "}]
+    ),
+    "corrupt_model": Case(
+        create("corrupt_model", target="a:b", kind="wrong_weights"),
+        weights,
+        wrong=[object, lambda: None],
+        bad=[{"target": " "}, {"kind": "odd"}],
+    ),
+    "stale_model": Case(
+        create("stale_model", target="a:b"),
+        version,
+        wrong=[weights],
+        bad=[{"target": " "}, {"duration": "0s"}],
+    ),
+    "wrong_model": Case(
+        create("wrong_model", target="a:b"), version, wrong=[weights], bad=[{"target": " "}]
+    ),
+    "hot_reload_failure": Case(
+        create("hot_reload_failure", target="a:b"),
+        arguments,
+        bad=[{"target": " "}, {"line": -1}, {"when": "never"}],
+    ),
+}
