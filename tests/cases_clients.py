@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_mlchaos.core.clients import Client
 from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.core.streams import StreamPlan
 from pytest_mlchaos.testing import Case
 
 
@@ -18,7 +19,24 @@ def behaves(client):
     ]
 
 
+def ended(plan):
+    """Return how a stream ends, after it has ended."""
+    error = None if plan.error is None else plan.error()
+    if plan.after is not None:
+        plan.took_effect(error)
+    return [plan.after, error]
+
+
 CASES = {
+    "stream_cut": Case(
+        create("stream_cut", target="json:dumps", after=3),
+        StreamPlan,
+        operation=ended,
+        bad=[{"after": -1}, {"after": 0.5}, {"target": " "}, {"how": "soon"}, {"error": 3}],
+    ),
+    "stream_cut by an error": Case(
+        create("stream_cut", target="json:dumps", how="error"), StreamPlan, operation=ended
+    ),
     "client_disconnect": Case(
         create("client_disconnect", after=3),
         Client,
