@@ -22,6 +22,16 @@ def plain():
     return Exchange("redis://cache")
 
 
+def call():
+    """Return a call from one zone to another."""
+    return Exchange("app:Replica.predict", "call", zone="eu", caller="us")
+
+
+def local_call():
+    """Return a call inside a zone."""
+    return Exchange("app:Store.get", "call", zone="eu", caller="eu")
+
+
 def received(exchange):
     """Return what arrives of a body, and how its transfer ends."""
     body = b"" if exchange.url.endswith("empty") else bytes(1000)
@@ -34,7 +44,7 @@ CASES = {
         create("cut_connection"),
         request,
         operation=received,
-        wrong=[plain],
+        wrong=[plain, call],
         neutral=empty,
         bad=[{"after": -1}, {"after": "soon"}, {"after": None}, {"url": " "}],
     ),
@@ -48,7 +58,10 @@ CASES = {
         create("slow_network", jitter="10ms"), request, bad=[{"delay": "soon"}, {"bandwidth": 0}]
     ),
     "http_error": Case(
-        create("http_error"), request, wrong=[plain], bad=[{"status": 200}, {"retry_after": "x"}]
+        create("http_error"),
+        request,
+        wrong=[plain, call],
+        bad=[{"status": 200}, {"retry_after": "x"}],
     ),
     "corrupt_bytes": Case(
         create("corrupt_bytes"),
@@ -59,6 +72,28 @@ CASES = {
         bad=[{"after": "soon"}, {"count": 0}],
     ),
     "zone_outage": Case(
-        create("zone_outage", zone="eu"), request, bad=[{"duration": "soon"}, {"connections": 0}]
+        create("zone_outage", zone="eu"),
+        request,
+        bad=[
+            {"duration": "soon"},
+            {"heal_after": 0},
+            {"connections": 0},
+            {"duration": 1, "heal_after": 1},
+        ],
     ),
+    "zone_outage of a call": Case(create("zone_outage"), call, wrong=[request]),
+    "zone_partition": Case(
+        create("zone_partition", zones=[["eu"], ["us"]]),
+        call,
+        wrong=[request, local_call],
+        bad=[
+            {"zones": [["eu", "us"]]},
+            {"zones": ["eu"]},
+            {"zones": ["eu", "eu"]},
+            {"zones": "eu"},
+            {"zones": [["eu"], []]},
+            {"heal_after": "soon"},
+        ],
+    ),
+    "slow_network of a call": Case(create("slow_network", delay="1s"), call, bad=[{"answers": 0}]),
 }

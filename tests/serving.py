@@ -15,7 +15,7 @@ sites.load()
 
 
 @contextlib.contextmanager
-def serving_in(tmp_path, app, *schedule, **keywords):
+def serving_in(tmp_path, app, *schedule, clock="real", **keywords):
     """Serve an app in a trial of these faults."""
-    with trial(Schedule(schedule), Patches()):
+    with trial(Schedule(schedule), Patches(), clock=clock):
         yield Mlchaos(tmp_path).serve(app, **keywords)

@@ -247,7 +247,7 @@ def test_an_app_that_does_not_shut_down_fails_the_test(serving, stop, message):
     assert str(caught.value).startswith(message)
     with (
         pytest.raises(RuntimeError, match="the test's") as caught,
-        serving(App(stop=stop), timeout="30ms"),
+        serving(App(stop=stop), timeout="150ms"),
     ):
         raise RuntimeError("the test's")
     assert caught.value.__notes__[0].startswith(f"mlchaos: then {message}")

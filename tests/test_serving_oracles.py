@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import random
+import sys
+import types
 
 import pytest
 
 from pytest_mlchaos import Load, Reply, assert_row_independent, assert_slo
-from pytest_mlchaos.errors import BadArgument, Inconclusive, NotRowIndependent, SloMissed
+from pytest_mlchaos.core.faults import EVERY, create
+from pytest_mlchaos.errors import (
+    BadArgument,
+    Inconclusive,
+    NoFallback,
+    NotRowIndependent,
+    NotShed,
+    QueueGrows,
+    SilentlyWrong,
+    SloMissed,
+)
 from pytest_mlchaos.oracles.binomial import judge_share, requests_to_decide, share_of_at_most
+from tests.serving import serving_in
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """Serve an app in a trial of these faults, on the virtual clock."""
+    return functools.partial(serving_in, tmp_path, clock="virtual")
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """A module ``a_store`` with the dependency ``get``, which takes 1 ms."""
+    module = types.ModuleType("a_store")
+
+    async def get(key):
+        await asyncio.sleep(0.001)
+        return key
+
+    module.get = get
+    monkeypatch.setitem(sys.modules, "a_store", module)
+    return module
+
+
+def failure(at=EVERY, **keywords):
+    """A failure of the dependency."""
+    return create("dependency_failure", target="a_store:get", at=at, **keywords)
 
 
 def reply(number, latency=0.0, **keywords):
@@ -43,7 +83,7 @@ def test_judge_share_knows_the_numbers_of_the_textbooks():
     [(0, 400, None), (0, 100, Inconclusive), (5, 400, Inconclusive), (40, 400, SloMissed)],
 )
 def test_slo_with_confidence_has_three_verdicts(slow, count, error):
-    """What these requests show about all requests."""
+    """These requests are a sample of all requests."""
     latencies = [2.0] * slow + [0.1] * (count - slow)
     if error is None:
         assert_slo(latencies, p99=1, confidence=0.95)
@@ -101,7 +141,7 @@ def test_slo_of_streams_needs_replies_with_tokens():
 
 
 def test_rows_that_are_predicted_for_themselves_pass():
-    """As lists, arrays, and of a handler that is async."""
+    """Lists, arrays, and a handler that is async."""
     np = pytest.importorskip("numpy")
     rows = np.arange(24.0).reshape(12, 2)
 
@@ -135,3 +175,164 @@ def test_a_handler_that_draws_random_numbers_is_inconclusive():
         assert_row_independent(lambda batch: [random.random() for _ in batch], [1, 2])
     with pytest.raises(BadArgument, match="each row fails alone"):
         assert_row_independent(lambda batch: 1 / 0, [1, 2])
+
+
+# -- right, the fallback, or an error --------------------------------------------------------------
+
+
+def with_fallback(store, fallback):
+    """An app that answers with ``fallback`` if the store fails."""
+
+    async def app(x):
+        try:
+            return await store.get(x)
+        except ConnectionError:
+            return fallback(x)
+
+    return app
+
+
+def without_fallback(store):
+    """An app that fails if the store fails."""
+
+    async def app(x):
+        return await store.get(x)
+
+    return app
+
+
+def test_a_reply_that_is_silently_wrong_is_found(serving, store):
+    """A struck request may get an error or the fallback, not a different answer."""
+    with serving(with_fallback(store, lambda x: -1), failure(at=1)) as service:
+        load = service.drive([5, 6, 7])
+        load.assert_no_silent_wrong(or_fallback=-1)
+        with pytest.raises(SilentlyWrong, match=r"1 of 3 replies\n  request 1: .*a_store:get"):
+            load.assert_no_silent_wrong()
+    with serving(without_fallback(store), failure(at=1)) as service:
+        service.drive([5, 6, 7]).assert_no_silent_wrong()
+
+
+def test_silent_wrong_judges_nothing_without_a_strike(serving, store):
+    """A load that no fault struck shows nothing."""
+    with serving(without_fallback(store), failure(at=1)) as service:
+        service.drive([5, 6, 7])
+        with pytest.raises(BadArgument, match="no fault struck while these 1 requests"):
+            service.drive([5]).assert_no_silent_wrong()
+
+
+def test_a_fallback_without_need_is_found(serving, store):
+    """An app that never asks again once the store has failed, and its twin."""
+    failed = []
+
+    async def stuck(x):
+        try:
+            if failed:
+                return "fallback"
+            return await store.get(x)
+        except ConnectionError:
+            failed.append(x)
+            return "fallback"
+
+    with serving(stuck, failure(at=1)) as service:
+        load = service.drive([5, 6, 7])
+        load.assert_fallback(value="fallback")
+        with pytest.raises(NoFallback, match=r"without need: 1 of 2 replies\n  request 2"):
+            load.assert_fallback(value="fallback", when="struck")
+        load.assert_fallback(value="fallback", when=lambda reply: reply.number >= 1)
+    with serving(with_fallback(store, lambda x: "fallback"), failure(at=1)) as service:
+        load = service.drive([5, 6, 7])
+        load.assert_fallback(value="fallback", when="struck")
+        with pytest.raises(NoFallback, match="request 2: "):
+            load.assert_fallback(value="fallback", when=lambda reply: reply.number >= 1)
+
+
+def test_recovery_time_ends_with_the_first_right_reply(serving, store):
+    """An app that asks again only after a second."""
+    closed_until = [0.0]
+
+    async def breaker(x):
+        now = asyncio.get_running_loop().time()
+        if now < closed_until[0]:
+            return "fallback"
+        try:
+            return await store.get(x)
+        except ConnectionError:
+            closed_until[0] = now + 1
+            return "fallback"
+
+    with serving(breaker, failure(at=2)) as service:
+        load = service.drive(range(20), rate=10)
+        assert load.recovery_time == pytest.approx(1, abs=0.11)
+        load.assert_recovered(within="1.2s", p99=1)
+        assert load.golden.recovery_time is None
+
+
+# -- overload --------------------------------------------------------------------------------------
+
+
+def served_by(places, *, at_most=None):
+    """An app with some workers that take 100 ms, which refuses a request if too many are in it."""
+    workers, inside = asyncio.Semaphore(places), [0]
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        status = 200
+        if at_most is not None and inside[0] >= at_most:
+            status = 503
+        else:
+            inside[0] += 1
+            async with workers:
+                await asyncio.sleep(0.1)
+            inside[0] -= 1
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    return app
+
+
+def test_an_app_that_lets_requests_wait_does_not_shed_load(serving):
+    """Its twin refuses what it cannot serve."""
+    pytest.importorskip("httpx")
+    with serving(served_by(2)) as service:
+        load = service.drive(["/"] * 60, rate=40)
+        with pytest.raises(
+            NotShed, match=r"none of 60 requests was refused\n  the latency .* grew"
+        ):
+            load.assert_sheds_load()
+        with pytest.raises(QueueGrows, match="in the app grew from quarter to quarter"):
+            load.assert_bounded_queue()
+        with pytest.raises(QueueGrows, match=r"more than 4. The first too many is request \d+"):
+            load.assert_bounded_queue(at_most=4)
+    with serving(served_by(2, at_most=4)) as service:
+        load = service.drive(["/"] * 60, rate=40)
+        load.assert_sheds_load(within="10ms", p99="250ms")
+        load.assert_bounded_queue(at_most=4)
+        load.assert_bounded_queue()
+        with pytest.raises(NotShed, match="p99 is"):
+            load.assert_sheds_load(p99="150ms")
+
+
+def test_a_refusal_that_comes_late_is_found(serving):
+    """The client waits for nothing."""
+
+    async def app(x):
+        await asyncio.sleep(0.1 if x % 2 else 0.5)
+        return 1 / (x % 2)
+
+    with (
+        serving(app) as service,
+        pytest.raises(NotShed, match="request 0 was refused after 500 ms"),
+    ):
+        service.drive(range(8)).assert_sheds_load()
+
+
+def test_an_app_that_is_not_overloaded_shows_no_shedding():
+    """Never a pass."""
+    load = Load([reply(number, latency=0.1, start=number) for number in range(20)])
+    load.assert_bounded_queue()
+    load.assert_bounded_queue(at_most=1)
+    with pytest.raises(BadArgument, match="the app was not overloaded"):
+        load.assert_sheds_load()
+    with pytest.raises(BadArgument, match="1 requests show no trend"):
+        Load([reply(0)]).assert_bounded_queue()

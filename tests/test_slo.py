@@ -6,7 +6,7 @@ import pytest
 
 from pytest_mlchaos import assert_slo
 from pytest_mlchaos.errors import BadArgument, SloMissed
-from pytest_mlchaos.serving.slo import quantile
+from pytest_mlchaos.serving.bounds import quantile
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
 from .sites import derive_seed
 
-__all__ = ["NETWORK", "Corruption", "Cut", "Exchange", "Failure", "Flow", "Outage", "Pace"]
+__all__ = [
+    "NETWORK",
+    "Corruption",
+    "Cut",
+    "Exchange",
+    "Failure",
+    "Flow",
+    "Outage",
+    "Pace",
+    "is_cut",
+]
 
 NETWORK = "network"
-"""The site of connections of a proxy, and of requests of client libraries."""
+"""The site of connections of a proxy, of requests of client libraries, and of calls of a zone's
+members.
+"""
 
 Failure: TypeAlias = Literal["", "refused", "reset", "blackhole"]
 """The ways in which an exchange brings no answer."""
@@ -77,27 +89,39 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outage:
-    """The time for which a zone is away.
+    """The time for which a zone is away, or zones cannot reach each other.
 
     Attributes:
         seconds: The seconds on the trial's clock, or None if connections count.
         connections: The number of connections that still fail.
+        apart: The groups of zones that cannot reach each other. Empty if the zone is away.
     """
 
     seconds: float | None = None
     connections: int = 0
+    apart: tuple[tuple[str, ...], ...] = ()
+
+
+def is_cut(apart: Iterable[Iterable[str]], caller: str, zone: str) -> bool:
+    """Return True if two zones are in different groups."""
+    groups = [set(group) for group in apart]
+    return any(caller in group and zone not in group for group in groups) and any(
+        zone in group for group in groups
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exchange:
-    """The payload of a visit of ``network``: a connection of a proxy, or one request.
+    """The payload of a visit of ``network``: a connection of a proxy, one request, or one call of a
+    zone's member.
 
     A fault returns a copy that says what happens to it.
 
     Attributes:
-        url: The address, without credentials and query.
-        protocol: ``"http"`` if the messages are understood, else ``"tcp"``.
-        zone: The zone of the proxy, or an empty text.
+        url: The address, without credentials and query. For a call, its target.
+        protocol: ``"http"`` if the messages are understood, ``"call"`` for a call, else ``"tcp"``.
+        zone: The zone of what is called, or an empty text.
+        caller: The zone of the code that calls, or an empty text.
         method: The method of the request, if it is known.
         failure: The way in which it brings no answer.
         outage: The time for which the zone stays away after this exchange, or None.
@@ -112,6 +136,7 @@ class Exchange:
     url: str
     protocol: str = "tcp"
     zone: str = ""
+    caller: str = ""
     method: str = ""
     failure: Failure = ""
     outage: Outage | None = None

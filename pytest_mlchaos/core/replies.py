@@ -93,6 +93,8 @@ class Reply:
         still_at: The line at which it then waited.
         outlived_by: The tasks that the request started and that still ran when its call ended (or
             when the load was over, if its client had left), each with its line.
+        remote: True if the app is a process of its own. Then nothing is known of its work after the
+            reply: ``ended`` and ``outlived_by`` are empty.
         group: The class of traffic that it belongs to.
         attempts: The number of attempts, 1 without retries.
     """
@@ -119,6 +121,7 @@ class Reply:
     ended: float | None = None
     still_at: str = ""
     outlived_by: tuple[str, ...] = ()
+    remote: bool = False
     group: str = ""
     attempts: int = 1
 

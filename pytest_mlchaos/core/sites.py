@@ -195,6 +195,7 @@ class Visit:
     measures: dict[str, int] = field(default_factory=dict)
     is_scheduled: Callable[[int], bool] = bool
     kept_contexts: int = 0
+    lasting: float = 0.0
     struck_tables: list[tuple[Any, Any]] | None = None
 
     @property
@@ -222,6 +223,13 @@ class Visit:
         """
         self.delay += seconds
         self.records_itself = self.records_itself or not seconds
+
+    def last(self, seconds: float) -> None:
+        """Say that the effect of the strike lasts for ``seconds``, as an outage does.
+
+        Recovery is judged from its end. The operation itself is not delayed.
+        """
+        self.lasting = max(self.lasting, seconds)
 
     def defer(self, action: Callable[[], None]) -> None:
         """Call ``action()`` after all strikes and delays of this visit.

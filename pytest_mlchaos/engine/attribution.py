@@ -141,18 +141,20 @@ def about() -> Mapping[str, Any]:
     }
 
 
-def attribute_strike(strike: Strike, ended: float, key: Key) -> None:
+def attribute_strike(strike: Strike, ended: float, key: Key, *, lasts: bool = False) -> None:
     """Record a strike in its scope, or in all open scopes if it is part of none.
 
     Args:
         strike: The strike.
         ended: The time at which its effect ends, in seconds on the trial's clock.
         key: The key by which the visits of its site are counted.
+        lasts: True if its effect goes on after the end of the scope, as an outage does.
     """
     here = _here()
     if here is not None:
-        here.strikes.append(strike)
-        if threading.get_ident() == here.thread:
+        if not any(one is strike for one in here.strikes):
+            here.strikes.append(strike)
+        if threading.get_ident() == here.thread and not lasts:
             here.ended = max(ended, here.ended or ended)
         else:
             here.ended_elsewhere = max(ended, here.ended_elsewhere or ended)

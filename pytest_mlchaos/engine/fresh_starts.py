@@ -26,7 +26,7 @@ from .forks import Forks, ForksAddress
 from .import_hooks import when_imported
 from .patching import Patches
 
-__all__ = ["arm_fresh_processes", "join_trial", "site_modules"]
+__all__ = ["Order", "arm_fresh_processes", "join_trial", "order_for", "site_modules"]
 
 _ATTRIBUTE = "_mlchaos_arming"
 _PACKAGE = __name__.partition(".")[0]
@@ -46,7 +46,7 @@ def site_modules() -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Order:
+class Order:
     """Tell a new process how to take part in the trial."""
 
     modules: list[str]
@@ -60,7 +60,7 @@ class _Order:
 class _Arming:
     """An attribute of a process object. It arms the process in which it is unpickled."""
 
-    def __init__(self, order: _Order, arm: Callable[[_Order], None]) -> None:
+    def __init__(self, order: Order, arm: Callable[[Order], None]) -> None:
         self._order, self._arm = order, arm
 
     def __reduce__(self) -> Any:
@@ -68,7 +68,7 @@ class _Arming:
 
 
 def arm_fresh_processes(
-    controller: Controller, patches: Patches, arm: Callable[[_Order], None]
+    controller: Controller, patches: Patches, arm: Callable[[Order], None]
 ) -> None:
     """Let processes that are not forked take part, or record that no fault strikes in them.
 
@@ -85,7 +85,7 @@ def arm_fresh_processes(
         if method == "fork":
             original(self)
             return
-        order = _order(controller)
+        order = order_for(controller, site_modules())
         if order is None:
             controller.started_afresh.append(method)
             original(self)
@@ -107,8 +107,11 @@ def arm_fresh_processes(
         when_imported(module, patches, functools.partial(patches.on_undo, end))
 
 
-def _order(controller: Controller) -> _Order | None:
-    """Return the order for a new process, or None if no fault can strike in it."""
+def order_for(controller: Controller, modules: list[str]) -> Order | None:
+    """Return the order for a new process, or None if no fault can strike in it.
+
+    ``modules`` are those that the process must import.
+    """
     if not controller.scheduled:
         return None
     try:
@@ -120,8 +123,8 @@ def _order(controller: Controller) -> _Order | None:
     address = None if forks is None else forks.address()
     if address is None:
         return None
-    return _Order(
-        site_modules(),
+    return Order(
+        modules,
         schedule,
         address,
         controller.own,
@@ -130,7 +133,7 @@ def _order(controller: Controller) -> _Order | None:
     )
 
 
-def join_trial(order: _Order, arm: Callable[[Controller, Patches], None]) -> None:
+def join_trial(order: Order, arm: Callable[[Controller, Patches], None]) -> None:
     """Take part in the trial of a parent process, in a process that was started afresh.
 
     The patches stay until the process ends. If anything is missing, the process runs as always.

@@ -164,8 +164,9 @@ class Injector:
         def record(details: Mapping[str, Any]) -> None:
             scheduled.strikes.append((visit.attributes.get("rank"), visit.index))
             strike = Strike(scheduled.text, visit.site, visit.index, {**about(), **details})
-            ended = self._controller.clock.now() + visit.delay
-            attribute_strike(strike, ended, scheduled.fault.key)
+            ended = self._controller.clock.now() + max(visit.delay, visit.lasting)
+            lasts = visit.lasting > visit.delay
+            attribute_strike(strike, ended, scheduled.fault.key, lasts=lasts)
             self._controller.fault_ended = max(self._controller.fault_ended or ended, ended)
             self.record(scheduled, strike)
             if visit.error is not None:
@@ -179,6 +180,7 @@ class Injector:
             {},
             scheduled.memory,
         )
+        visit.lasting = 0.0
         kept = self._controller.struck_tables
         wanted = self._controller.inside == "mlchaos.pipeline" and len(kept) < MAX_STRUCK_TABLES
         visit.struck_tables = kept if wanted else None

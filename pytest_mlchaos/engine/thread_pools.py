@@ -11,6 +11,7 @@ from typing import Any
 
 from .attribution import carry_scope
 from .patching import Patches
+from .zones import carry_place
 
 __all__ = ["carry_scopes", "have_work"]
 
@@ -46,7 +47,10 @@ def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(submit)
     def submitting(self: object, function: object, /, *args: object, **kwargs: object) -> Any:
         given = submit(
-            self, carry_scope(function) if callable(function) else function, *args, **kwargs
+            self,
+            carry_scope(carry_place(function)) if callable(function) else function,
+            *args,
+            **kwargs,
         )
         if hasattr(given, "done") or hasattr(given, "ready"):  # not an iterator
             _given.add(given)

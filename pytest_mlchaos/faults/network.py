@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from ..core.faults import Fault, is_drawn, register
-from ..core.network import NETWORK, Corruption, Cut, Exchange, Outage, Pace
+from ..core.network import NETWORK, Corruption, Cut, Exchange, Pace
 from ..core.sites import Key, Visit
 from ..core.validation import format_value, index, parse_duration, parse_size
 from ..errors import BadArgument, PayloadMismatch
@@ -25,12 +25,11 @@ __all__ = [
     "Refused",
     "Reset",
     "SlowNetwork",
-    "ZoneOutage",
+    "fails",
 ]
 LAYER = "Network"
-
-OUTAGE_SECONDS = 600.0
-"""The duration of an outage that names none."""
+CALL_PROTOCOL = "call"
+"""The protocol of a call of a zone's member."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -38,18 +37,21 @@ class NetworkFault(Fault):
     """A fault of a connection of a proxy, or of a request of an HTTP client library.
 
     ``at`` counts the connections and requests that match, in the order in which they begin. Each
-    further request on an open HTTP connection counts, too.
+    further request on an open HTTP connection counts, too, and each call of a member of
+    ``mlchaos.zones``.
 
     Args:
         url: A pattern (``"http://api/*"``, ``"redis://*"``) that must match the address without
             credentials and query. For a proxy, this is the address behind it.
-        zone: The zone of a proxy.
+        zone: The zone of a proxy, or of a member of ``mlchaos.zones``.
         target: A client that makes the request: ``"pkg.mod:client"``, its class, or a function
             around it.
     """
 
     site = NETWORK
     random = False
+    needs_bytes: ClassVar[bool] = False
+    """True if it changes bytes. A call of a zone's member has none."""
     url: str | None = None
     zone: str | None = None
     target: str | None = None
@@ -62,6 +64,10 @@ class NetworkFault(Fault):
                 raise BadArgument(
                     f"{self.name}: {name} must not be empty, got {format_value(value)}"
                 )
+
+    def possible(self, visit: Visit) -> bool:
+        """Return False for a call, which has no bytes, if the fault needs some."""
+        return not self.needs_bytes or visit.payload.protocol != CALL_PROTOCOL
 
     @property
     def key(self) -> Key:
@@ -77,13 +83,17 @@ class NetworkFault(Fault):
 def _note(visit: Visit) -> Exchange:
     """Note in the journal what is struck."""
     exchange: Exchange = visit.payload
-    visit.note(url=exchange.origin)
+    if exchange.protocol == CALL_PROTOCOL:
+        visit.note(target=exchange.url)
+    else:
+        visit.note(url=exchange.origin)
     if exchange.zone:
         visit.note(zone=exchange.zone)
     return exchange
 
 
-def _fails(visit: Visit, failure: Literal["refused", "reset", "blackhole"]) -> Exchange:
+def fails(visit: Visit, failure: Literal["refused", "reset", "blackhole"]) -> Exchange:
+    """Return the exchange, which fails, and note it in the journal."""
     return dataclasses.replace(_note(visit), failure=failure)
 
 
@@ -119,7 +129,16 @@ def _check_place(fault: Fault, name: str = "after") -> None:
         )
 
 
+def _needs_bytes(fault: Fault, exchange: Exchange, what: str) -> None:
+    if exchange.protocol == CALL_PROTOCOL:
+        raise PayloadMismatch(
+            f"{fault.name}: {what} needs bytes, and a call of {exchange.url} has none. Use "
+            f"call_failure, or put a proxy before a server"
+        )
+
+
 def _needs_http(fault: Fault, exchange: Exchange, what: str, instead: str) -> None:
+    _needs_bytes(fault, exchange, what)
     if exchange.protocol != "http":
         raise PayloadMismatch(
             f"{fault.name}: {what} needs HTTP, and the proxy for {exchange.url} passes plain "
@@ -128,6 +147,7 @@ def _needs_http(fault: Fault, exchange: Exchange, what: str, instead: str) -> No
 
 
 def _check_share(fault: Fault, exchange: Exchange, after: float | int) -> None:
+    _needs_bytes(fault, exchange, "after=")
     if isinstance(after, float):
         _needs_http(
             fault,
@@ -163,6 +183,7 @@ class CutConnection(NetworkFault):
     Example: @chaos.cut_connection(after=0.5, at=0)
     """
 
+    needs_bytes = True
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 40, "bad_day": 40}
     # A share needs HTTP. The others cut an answer, or a result, of plain bytes.
     # Small ones lose the acknowledgement of a command that the server has carried out.
@@ -226,10 +247,14 @@ class Reset(NetworkFault):
         super().check()
         _check_place(self)
 
+    def possible(self, visit: Visit) -> bool:
+        """Return False for a call that would be reset in the middle."""
+        return self.after is None or visit.payload.protocol != CALL_PROTOCOL
+
     def apply(self, visit: Visit) -> Exchange:
         """Reset the connection, now or later."""
         if self.after is None:
-            return _fails(visit, "reset")
+            return fails(visit, "reset")
         exchange = _note(visit)
         _check_share(self, exchange, self.after)
         cut = Cut(self.after, reset=True)
@@ -262,7 +287,7 @@ class Refused(NetworkFault):
 
     def apply(self, visit: Visit) -> Exchange:
         """Refuse the connection."""
-        return _fails(visit, "refused")
+        return fails(visit, "refused")
 
 
 @register
@@ -290,7 +315,7 @@ class Blackhole(NetworkFault):
 
     def apply(self, visit: Visit) -> Exchange:
         """Never answer."""
-        return _fails(visit, "blackhole")
+        return fails(visit, "blackhole")
 
 
 @register
@@ -348,6 +373,8 @@ class SlowNetwork(NetworkFault):
         """Slow the exchange down."""
         given = self.delay is not None or self.bandwidth is not None or self.jitter is not None
         delay = self.delay if given else 1.0
+        if not delay and not self.jitter:
+            _needs_bytes(self, visit.payload, "bandwidth=")
         pace = Pace(delay or 0.0, self.jitter or 0.0, self.bandwidth, visit.seed, self.answers)
         return dataclasses.replace(_note(visit), pace=pace)
 
@@ -374,6 +401,7 @@ class HttpError(NetworkFault):
     Example: @chaos.http_error(status=503, retry_after="2s", at=0)
     """
 
+    needs_bytes = True
     member_of: ClassVar[Mapping[str, int]] = {"bad_storage": 50, "bad_day": 50}
     status: int = 503
     retry_after: Any = None
@@ -419,6 +447,7 @@ class CorruptBytes(NetworkFault):
     Example: @chaos.corrupt_bytes(after=0.5, at=0)
     """
 
+    needs_bytes = True
     random = True
     after: Any = 0.5
     count: int = 1
@@ -440,64 +469,6 @@ class CorruptBytes(NetworkFault):
         return dataclasses.replace(
             exchange, corruption=corruption, took_effect=_later(visit, "corrupt")
         )
-
-
-@register
-class ZoneOutage(NetworkFault):
-    """All proxies of a zone go away, and come back.
-
-    Connections that are open are reset.
-
-    Args:
-        zone: The zone, as in ``mlchaos.proxy(url, zone="eu")``.
-        duration: The seconds on the clock of the trial, or ``"10m"``. It is 10 minutes if neither
-            it nor ``connections`` nor ``times`` is given.
-        connections: The number of connections and requests in a row that fail, instead of a
-            duration.
-        kind: ``"refused"``, or ``"blackhole"``: connections are accepted and never answer.
-        url: A pattern of addresses, as for ``refused``.
-        target: A client, as for ``refused``.
-
-    Imitates: a region or an availability zone that fails, and its return.
-
-    Fidelity: the servers keep running, so their data is the same afterwards. Only connections
-    through a proxy belong to a zone.
-
-    Source: AWS post-event summaries, https://aws.amazon.com/premiumsupport/technology/pes/
-
-    Example: @chaos.zone_outage(zone="eu", connections=3, at=0)
-    """
-
-    zone: str = ""
-    duration: Any = None
-    connections: int | None = None
-    kind: Literal["refused", "blackhole"] = "refused"
-
-    def check(self) -> None:
-        """Check the parameters."""
-        super().check()
-        if self.duration is not None and not is_drawn(self.duration):
-            seconds = parse_duration(self.duration, f"{self.name}: duration")
-            object.__setattr__(self, "duration", seconds)
-        if self.connections is not None and not is_drawn(self.connections):
-            if self.connections < 1:
-                raise BadArgument(
-                    f"{self.name}: connections must be 1 or more, got {self.connections}"
-                )
-            if self.duration is not None:
-                raise BadArgument(
-                    f"{self.name}: duration= and connections= exclude each other. Give one of them"
-                )
-
-    def apply(self, visit: Visit) -> Exchange:
-        """Fail this connection, and those of the zone that follow."""
-        if self.connections is not None:
-            outage = Outage(connections=self.connections - 1)
-        elif self.duration is None and self.times is not None:
-            outage = Outage()
-        else:
-            outage = Outage(OUTAGE_SECONDS if self.duration is None else self.duration)
-        return dataclasses.replace(_fails(visit, self.kind), outage=outage)
 
 
 def _rate(value: object) -> float:

@@ -51,8 +51,10 @@ from ..runs.verdicts import Run
 from ..serving.api import Service
 from ..serving.app_runner import AppRunner
 from ..serving.capacity import capacity
+from ..serving.processes.command import served_subject
 from ..sites import calls, dataloader, torch_train, visits
 from ..sites.network.proxy import open_proxy
+from ..sites.network.zones import zones
 from ..sites.storage import clients
 
 __all__ = ["Mlchaos"]
@@ -424,7 +426,16 @@ class Mlchaos:
 
     @check_arguments("mlchaos.serve", app=CALLABLE, lifespan=FLAG)
     def serve(
-        self, app: Callable[..., Any], *, lifespan: bool = True, timeout: float | str = 10.0
+        self,
+        app: Callable[..., Any] | None = None,
+        *,
+        command: Sequence[Any] | None = None,
+        url: str | None = None,
+        ready: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        lifespan: bool = True,
+        timeout: float | str = 10.0,
     ) -> Service:
         """Start ``app`` and serve it in process: ``service.drive(requests)`` sends it requests.
 
@@ -434,16 +445,31 @@ class Mlchaos:
         ``CrashNotRestarted``. To restart it, put ``serve`` and ``drive`` into a function and call
         that by ``run``.
 
+        With ``command``, the server is a real process on this machine, and ``drive`` sends it the
+        same requests over sockets. All its processes are ended with the test's body.
+
         Args:
             app: An ASGI app, called with ``(scope, receive, send)`` (needs httpx), or a callable of
                 one request, plain or async.
+            command: Instead of ``app``, the command that starts a server (needs httpx), for example
+                ``["uvicorn", "app:app", "--port", "{port}"]``. A free port replaces ``{port}``.
+            url: The URL of that server, ``"http://127.0.0.1:{port}"``.
+            ready: A path of it that answers below 400 when it is ready. Without it, the open port
+                shows that.
+            env: Variables for its environment, beside those of the test.
+            cwd: Its working directory. Without it, that of the test.
             lifespan: If true, the app starts up and shuts down by the lifespan protocol, if it
                 speaks it.
             timeout: The time limit for start-up and for shut-down: seconds or ``"30s"``, on the
                 trial's clock.
 
         Raises:
-            ServiceFailed: The app does not start.
+            ServiceFailed: The app does not start, or the server does not end.
+
+        Fidelity: faults strike inside a server process if it is Python and runs ``sitecustomize``.
+        Its workers are part of the trial, too. A target is reached in modules that are imported, not
+        in the script that runs as ``__main__``. A strike there may have hit any request in flight.
+        Time is real.
         """
         seconds = parse_duration(timeout, "timeout")
         if not seconds:
@@ -451,13 +477,14 @@ class Mlchaos:
                 f"mlchaos.serve: timeout must be positive, got {format_value(timeout)}"
             )
         controller = self._controller
-        take_subject(app)
+        subject = served_subject(app, command, url=url, ready=ready, env=env, cwd=cwd)
+        take_subject(subject)
         controller.serves = True
         workdirs = self._workdirs()
         part = _Part(controller, "service.drive")
         served = AppRunner(
             controller,
-            app,
+            subject,
             lifespan=lifespan,
             timeout=seconds,
             scratch=self._scratch,
@@ -600,6 +627,7 @@ class Mlchaos:
         return open_proxy(self._controller, url, port=port, zone=zone, protocol=chosen)
 
     capacity = staticmethod(capacity)
+    zones = staticmethod(zones)
     reachable = staticmethod(reachable)
     sometimes = staticmethod(sometimes)
 

@@ -110,6 +110,20 @@ class Service:
         golden = lambda time: GoldenLoad(*self._app_runner.golden(place, time))  # noqa: E731
         return self._hand_over(Load(replies, golden, strict=self._strict, judged=self._judged))
 
+    def kill(self) -> None:
+        """Kill the server and all its processes by SIGKILL, as a machine that fails does.
+
+        Requests find no server until ``restart``. It needs ``serve(command=...)``.
+        """
+        self._app_runner.server("kill").kill()
+
+    def restart(self) -> None:
+        """End the server, start it again at the same port, and wait until it answers.
+
+        After ``kill()``, it only starts it. It needs ``serve(command=...)``.
+        """
+        self._app_runner.server("restart").restart()
+
     def close(self) -> None:
         """Shut the app down now. Raise ``ServiceFailed`` if that fails."""
         self._app_runner.stop()

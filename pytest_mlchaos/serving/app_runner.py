@@ -26,13 +26,15 @@ from ..runs.supervisor import refuse_marks, snapshot_value
 from ..runs.user_state import UserState
 from ..runs.workdirs import WorkDirs
 from .asgi import AsgiTarget
-from .http_requests import Requests
+from .http_requests import HOST, Requests
 from .load_generators import CURE, AsyncDriver, CoroutineTarget, Driver, SyncDriver
+from .processes.command import ServerCommand
+from .processes.driver import ServerDriver
 from .requests import LoadPlan, PreparedRequest
 
 __all__ = ["AppRunner", "kind_of"]
 
-Kind = Literal["asgi", "coroutine", "function"]
+Kind = Literal["asgi", "coroutine", "function", "process"]
 Counts = Mapping[Key, int]
 
 
@@ -41,6 +43,8 @@ def kind_of(app: object) -> Kind:
 
     Raise ``BadArgument`` for an object that cannot be served.
     """
+    if isinstance(app, ServerCommand):
+        return "process"
     expected = "mlchaos.serve: app must be an ASGI app, which takes (scope, receive, send), or a callable of one request"
     if not callable(app):
         raise BadArgument(f"{expected}, got {data_text(app)}")
@@ -109,11 +113,13 @@ class AppRunner:
         self._plans: list[LoadPlan] = []
         self._golden: list[list[tuple[list[Reply], Counts]]] = []
         with controller.without_faults():  # a call by the tool itself does not count as a visit
-            self._subject = _Subject(app if self._kind != "asgi" else None)
+            self._subject = _Subject(None if self._takes_http else app)
             self._random, self._process_state = randomness.capture_state(), ProcessState()
             self._disk, self._memory = WorkDirs(workdirs, scratch), UserState([app])
+            self._scratch = scratch
             self._context, self._left = contextvars.copy_context(), self._memory.contents()
-            self._requests = Requests() if self._kind == "asgi" else None
+            url = app.url if isinstance(app, ServerCommand) else HOST
+            self._requests = Requests(url) if self._takes_http else None
         self._driver = self._made(app, lifespan, timeout)
         patches = controller.resources.enter_context(Patches())
         carry_scopes(patches)
@@ -141,8 +147,14 @@ class AppRunner:
             with self._controller.without_faults():
                 self._left = self._memory.contents()
 
+    @property
+    def _takes_http(self) -> bool:
+        return self._kind in ("asgi", "process")
+
     def _made(self, app: Any, lifespan: bool, timeout: float) -> Driver:
         controller, now = self._controller, self._controller.clock.now
+        if self._kind == "process":
+            return ServerDriver(controller, app, timeout=timeout, scratch=self._scratch)
         if self._kind == "function":
             return SyncDriver(controller, self._subject, snapshot_value)
         if self._kind == "coroutine":
@@ -156,7 +168,7 @@ class AppRunner:
             raise BadArgument(
                 f"this service is over: {over}. Call drive() before that, or serve the app again"
             )
-        given = requests if self._kind == "asgi" else snapshot_value(requests)
+        given = requests if self._takes_http else snapshot_value(requests)
         first = sum(len(plan.requests) for plan in self._plans)
         plan = LoadPlan([self._prepared(request) for request in requests], first, **how)
         try:
@@ -189,7 +201,7 @@ class AppRunner:
                 raise MlchaosError(
                     "the golden run of a service needs its trial. Use it in the body of the test"
                 )
-            if self._kind == "asgi":
+            if self._takes_http:
                 self._shut_down()
             with self._controller.without_faults():
                 self._memory.adopt(self._left)
@@ -199,7 +211,7 @@ class AppRunner:
                 with self._controller.without_faults():
                     self._left = self._memory.contents()
                 # The app is over, so nothing else closes its loop.
-                if not self._running and self._kind != "asgi":
+                if not self._running and not self._takes_http:
                     self._free()
         return self._golden[time][place]
 
@@ -239,6 +251,16 @@ class AppRunner:
             except ServiceFailed as error:
                 raise GoldenRunFailed(f"without any fault, {error}") from error
             return played
+
+    def server(self, method: str) -> ServerDriver:
+        """Return the driver of the server process. ``method`` needs it."""
+        if not isinstance(self._driver, ServerDriver):
+            raise BadArgument(
+                f"service.{method}() needs a real process: mlchaos.serve(command=[...], url=...)"
+            )
+        if not self._running:
+            raise BadArgument(f"service.{method}(): this service is over")
+        return self._driver
 
     def stop(self) -> None:
         """Shut the app down once, and free its resources."""

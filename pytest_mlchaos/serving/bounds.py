@@ -31,7 +31,7 @@ _A_SECOND = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*s\s*")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of one request. A request without tokens has no ``ttft``."""
+    """Hold what was measured of one request. A request without tokens has no ``ttft``."""
 
     latency: float
     ok: bool = True

@@ -65,6 +65,10 @@ class GoldenReplies:
         """Return the number of visits of a site in the golden load."""
         return self._first.visits.get(key, 0)
 
+    def reply(self, place: int) -> Reply:
+        """Return the golden reply at an index."""
+        return self._first.replies[place]
+
     def difference(
         self,
         place: int,

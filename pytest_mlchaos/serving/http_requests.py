@@ -39,7 +39,7 @@ def load_httpx() -> Any:
     try:
         import httpx
     except ImportError:
-        raise MissingExtra("mlchaos.serve of an ASGI app", "httpx", "serve") from None
+        raise MissingExtra("mlchaos.serve of an ASGI app or a command", "httpx", "serve") from None
     return httpx
 
 
@@ -117,11 +117,14 @@ class RequestParts:
 class AsgiRequest(PreparedRequest):
     """An HTTP request. ``payload`` is its ``httpx.Request``, which is made if a fault needs it."""
 
-    __slots__ = ("_parts", "_request")
+    __slots__ = ("_parts", "_request", "_url")
 
-    def __init__(self, given: Any, parts: RequestParts | None, request: Any = None) -> None:
+    def __init__(
+        self, given: Any, parts: RequestParts | None, request: Any = None, url: str = HOST
+    ) -> None:
         self._parts = parts
         self._request = request
+        self._url = url
         if parts is not None:
             super().__init__(given, f"{parts.method} {parts.path}")
         else:
@@ -140,7 +143,7 @@ class AsgiRequest(PreparedRequest):
             parts = self._parts
             url = parts.raw_path + (b"?" + parts.query if parts.query else b"")
             self._request = load_httpx().Request(
-                parts.method, HOST + url.decode(), headers=parts.headers, content=parts.body
+                parts.method, self._url + url.decode(), headers=parts.headers, content=parts.body
             )
         return self._request
 
@@ -154,12 +157,14 @@ class AsgiRequest(PreparedRequest):
 class Requests:
     """Convert a user's description of a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str = HOST) -> None:
         self._httpx = load_httpx()
+        self._url = url
 
     @functools.cached_property
     def _client(self) -> Any:
-        return self._httpx.AsyncClient(transport=self._httpx.ASGITransport(app=None), base_url=HOST)
+        transport = self._httpx.ASGITransport(app=None)
+        return self._httpx.AsyncClient(transport=transport, base_url=self._url)
 
     @functools.cached_property
     def _common(self) -> list[tuple[bytes, bytes]]:
@@ -175,7 +180,7 @@ class Requests:
         """
         parts = self._plain(given)
         if parts is not None:
-            return AsgiRequest(given, parts)
+            return AsgiRequest(given, parts, url=self._url)
         request = (
             given
             if isinstance(given, self._httpx.Request)

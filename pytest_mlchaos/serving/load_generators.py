@@ -9,6 +9,7 @@ import contextvars
 import dataclasses
 import inspect
 from collections.abc import Awaitable, Callable
+from time import monotonic  # the real one
 from typing import Any, Protocol
 
 from ..core.clients import Client
@@ -161,7 +162,15 @@ class AsyncDriver:
         loop = asyncio.new_event_loop()
         loop.set_task_factory(branching(loop.get_task_factory()))
         self._patience.watch(loop)
+        if isinstance(loop, asyncio.BaseEventLoop):
+            # The loop reads the time five times for each request.
+            loop.time = self._now  # type: ignore[method-assign]
         return loop
+
+    def _now(self) -> float:
+        """Return the time of the loop, as the patched ``time.monotonic`` does."""
+        clock = self._controller.clock
+        return clock.now() if isinstance(clock, VirtualClock) else monotonic()
 
     def _places(self) -> list[str]:
         """Describe the requests in flight, and where they wait."""
@@ -239,12 +248,14 @@ class AsyncDriver:
             one.slots = slots
         self._in_flight[one.handling.number] = one
         self._patience.progress()
+        self._controller.hear()  # strikes until now are not those of this request
         try:
             with scope(request=one.handling.number) as struck:
                 one.scope = struck
                 answer = await self._answer(one)
                 self._controller.hear()
                 one.reply = one.handling.reply(answer, struck, **one.end())
+                one.forget()
         finally:
             one.client_done()
 

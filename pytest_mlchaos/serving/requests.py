@@ -43,6 +43,7 @@ class Answer:
         finished: The time on the trial's clock when it was complete, if the target knows that.
         left: The time at which the client left, or None.
         chunks: The chunks of the body, with times since ``begun``.
+        remote: True if the app is a process of its own.
     """
 
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -50,6 +51,7 @@ class Answer:
     left: float | None = None
     chunks: Sequence[Chunk] = ()
     begun: float = 0.0
+    remote: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Handling:
         if answer.left is not None:
             end = answer.left
             more["left"] = end - arrival
+        if answer.remote:
+            more = {"remote": True, **{name: more[name] for name in more if name == "left"}}
         chunks = tuple(answer.chunks)
         if chunks and answer.begun > arrival:
             chunks = tuple(

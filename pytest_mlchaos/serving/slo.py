@@ -9,9 +9,9 @@ from typing import Any
 from ..core.recording import oracle
 from ..core.validation import ITERABLE, check_arguments, format_value, index
 from ..errors import BadArgument, Inconclusive, SloMissed
-from .bounds import Bounds, Findings, Measured, quantile, seconds
+from .bounds import Bounds, Findings, Measured
 
-__all__ = ["assert_slo", "quantile", "raise_missed", "seconds"]
+__all__ = ["assert_slo", "raise_missed"]
 
 
 @oracle

@@ -73,6 +73,13 @@ class RequestInApp:
             "outlived_by": tuple(map(describe_task, self.scope.running())),
         }
 
+    def forget(self) -> None:
+        """Free what only an open request needs."""
+        assert self.reply is not None
+        self.call = self.task = None
+        if self.reply.left is None:
+            self.scope = None
+
     def running(self) -> list[asyncio.Task[Any]]:
         """Return the tasks that the request has started and that have not ended."""
         return [] if self.scope is None else self.scope.running()

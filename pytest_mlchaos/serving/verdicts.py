@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from .judgements.correctness import CorrectnessVerdicts
 from .judgements.fallbacks import FallbackVerdicts
 from .judgements.isolation import IsolationVerdicts
+from .judgements.overload import OverloadVerdicts
 from .judgements.service_level import SloVerdicts
 
 __all__ = ["Load"]
 
 
-class Load(SloVerdicts, FallbackVerdicts, IsolationVerdicts):
+class Load(
+    SloVerdicts,
+    FallbackVerdicts,
+    IsolationVerdicts,
+    CorrectnessVerdicts,
+    OverloadVerdicts,
+):
     """The replies to one ``drive``, in the order of the requests."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ...core.privacy import data_text
-from ...core.replies import Reply
-from ...core.validation import FLAG, TEXT, WHOLE, check_arguments, optional
+from ...core.replies import Reply, Suspicion
+from ...core.validation import FLAG, TEXT, WHOLE, check_arguments, format_value, optional
 from ...errors import BadArgument, Inconclusive, NoFallback
 from ...oracles.state import first_difference
-from .load_result import ABSENT, LoadResult, first_few
+from .load_result import ABSENT, LoadResult, first_few, has_left
 
-__all__ = ["FallbackVerdicts"]
+__all__ = ["FallbackVerdicts", "matches_fallback"]
+
+LOWEST_ERROR = 400
+WAY_OUT = "if a circuit breaker was open, say so by a predicate: assert_fallback(..., when=...)"
 
 
 class FallbackVerdicts(LoadResult):
@@ -28,11 +31,12 @@ class FallbackVerdicts(LoadResult):
         text: str | None = None,
         value: Any = ABSENT,
         or_golden: bool = False,
+        when: Literal["struck"] | Callable[[Reply], object] | None = None,
     ) -> None:
         """Raise ``NoFallback`` unless each reply that a fault struck is the declared fallback.
 
         All given conditions must hold. Without a status, the reply may not be an error either.
-        Replies that no fault struck are not judged. A strike in code that works for several
+        Replies that no fault struck are not judged, unless ``when`` is given. A strike in code that works for several
         requests (a batching worker) is judged by the replies to all requests in flight: one of them
         must be the fallback, and the others the golden run's.
 
@@ -44,9 +48,12 @@ class FallbackVerdicts(LoadResult):
             value: A callable's value.
             or_golden: If true, the golden run's reply passes too, for an app that tries again and
                 succeeds.
+            when: Judge that the fallback is used when it must be, and only then. ``"struck"``: when
+                a fault struck. A predicate on the reply: when it is true, for example while a
+                circuit breaker is open. A fallback that the golden run has, too, is allowed.
 
         Raises:
-            NoFallback: A reply differs.
+            NoFallback: A reply differs, or is the fallback without need.
             BadArgument: No fault struck one of these replies (if schedules are searched, in none of
                 them).
             Inconclusive: The replies do not show which request a strike hit.
@@ -63,12 +70,31 @@ class FallbackVerdicts(LoadResult):
                 f"assert_fallback: expected must be a predicate on the reply, got "
                 f"{data_text(expected)}. Give a value as json= or value="
             )
+        if when not in (None, "struck") and not callable(when):
+            raise BadArgument(
+                f"assert_fallback: when must be 'struck' or a predicate on the reply, got "
+                f"{format_value(when)}"
+            )
         self._compare_under_faults("assert_fallback")
-        struck = [place for place, reply in enumerate(self.replies) if reply.faults]
-        if self._is_judged("assert_fallback", bool(struck or self._suspicions)):
-            _Fallbacks(
-                self, lambda reply: _unlike(reply, expected, status, wanted), or_golden
-            ).judge(struck)
+        due = when if callable(when) else lambda reply: bool(reply.faults)
+        stayed = [place for place, reply in enumerate(self.replies) if not has_left(reply)]
+        struck = [place for place in stayed if due(self.replies[place])]
+        suspicions = [] if callable(when) else self._suspicions
+        judgement = _Fallbacks(
+            self, lambda reply: _unlike(reply, expected, status, wanted), or_golden
+        )
+        if self._is_judged("assert_fallback", bool(struck or suspicions)):
+            judgement.judge(struck, suspicions)
+        if when is not None:
+            judgement.judge_needless(
+                [
+                    place
+                    for place in stayed
+                    if place not in struck
+                    and (callable(when) or not self.replies[place].suspicions)
+                ],
+                way_out="" if callable(when) else WAY_OUT,
+            )
 
 
 class _Fallbacks:
@@ -81,7 +107,20 @@ class _Fallbacks:
         self._unlike = unlike
         self._or_golden = or_golden
 
-    def judge(self, struck: Sequence[int]) -> None:
+    def judge_needless(self, others: Sequence[int], way_out: str) -> None:
+        """Raise ``NoFallback`` if a reply without need is the fallback, unlike the golden reply."""
+        needless = [
+            str(self._load.replies[place])
+            for place in others
+            if self._unlike(self._load.replies[place]) is None
+            and self._unlike(self._load._compared.reply(place)) is not None
+        ]
+        if needless:
+            head = f"the fallback was given without need: {len(needless)} of {len(others)} replies"
+            lines = [head, *first_few(needless), way_out]
+            raise NoFallback("\n  ".join(filter(None, lines)))
+
+    def judge(self, struck: Sequence[int], suspicions: Sequence[Suspicion]) -> None:
         """Raise ``NoFallback`` or ``Inconclusive`` if one is due."""
         replies, wrong, unseen = self._load.replies, [], []
         for place in struck:
@@ -89,7 +128,7 @@ class _Fallbacks:
             difference = self._unlike(reply)
             if difference is None or (self._or_golden and self._is_golden(place)):
                 continue
-            only_suspected = len(reply.faults) == sum(
+            only_suspected = reply.faults and len(reply.faults) == sum(
                 len(one.requests) == 1 for one in reply.suspicions
             )
             if only_suspected and self._is_golden(place):
@@ -97,7 +136,7 @@ class _Fallbacks:
             else:
                 wrong.append(f"{reply}: {difference}")
         count = len(struck)
-        for suspicion in self._load._suspicions:
+        for suspicion in suspicions:
             count += 1
             places = [place for place, reply in enumerate(replies) if suspicion in reply.suspicions]
             fallbacks = [place for place in places if self._unlike(replies[place]) is None]
@@ -127,6 +166,26 @@ class _Fallbacks:
 
     def _is_golden(self, place: int) -> bool:
         return self._load._compared.difference(place, self._load.replies[place]) is None
+
+
+def matches_fallback(reply: Reply, fallback: Any) -> bool:
+    """Return True if a reply is the declared fallback: a value or JSON document, a status from 400
+    on, or a predicate on the reply.
+    """
+    if callable(fallback):
+        return bool(fallback(reply))
+    if reply.error is not None:
+        return False
+    if reply.content is None:
+        return first_difference(reply.value, fallback) is None
+    if isinstance(fallback, int) and fallback >= LOWEST_ERROR:
+        return reply.status == fallback
+    if isinstance(fallback, str) and reply.text == fallback:
+        return True
+    try:
+        return reply.ok and first_difference(reply.json, fallback) is None
+    except BadArgument:
+        return False
 
 
 def _unlike(

@@ -8,12 +8,11 @@ from typing import Any, Literal
 from ...core.replies import Reply, Suspicion
 from ...core.validation import TOLERANCE, check_arguments, format_value, parse_duration
 from ...errors import BadArgument, Inconclusive, NotIsolated
-from ...oracles.state import first_difference
-from .load_result import ABSENT, LoadResult, first_few
+from .fallbacks import matches_fallback
+from .load_result import ABSENT, LoadResult, first_few, has_left
 
 __all__ = ["IsolationVerdicts"]
 
-LOWEST_ERROR = 400
 WAY_OUT = "if this is the app's fallback while a circuit breaker is open, use assert_isolated(or_fallback=..., within=...)"
 
 
@@ -62,7 +61,11 @@ class IsolationVerdicts(LoadResult):
         compare = None if isinstance(by, str) else by
         excused = _Excused(self, or_fallback, within)
         self._compare_under_faults("assert_isolated")
-        bystanders = [place for place, reply in enumerate(self.replies) if not reply.faults]
+        bystanders = [
+            place
+            for place, reply in enumerate(self.replies)
+            if not reply.faults and not has_left(reply)
+        ]
         if not bystanders:
             self._is_judged(
                 "assert_isolated",
@@ -108,26 +111,8 @@ class _Excused:
         if not self.declared or not struck:
             return False
         ended = max(other.fault_ended or 0.0 for other in struck)
-        return (self._grace is None or reply.start <= ended + self._grace) and self._is_fallback(
-            reply
-        )
-
-    def _is_fallback(self, reply: Reply) -> bool:
-        fallback = self._fallback
-        if callable(fallback):
-            return bool(fallback(reply))
-        if reply.error is not None:
-            return False
-        if reply.content is None:
-            return first_difference(reply.value, fallback) is None
-        if isinstance(fallback, int) and fallback >= LOWEST_ERROR:
-            return reply.status == fallback
-        if isinstance(fallback, str) and reply.text == fallback:
-            return True
-        try:
-            return reply.ok and first_difference(reply.json, fallback) is None
-        except BadArgument:
-            return False
+        in_time = self._grace is None or reply.start <= ended + self._grace
+        return in_time and matches_fallback(reply, self._fallback)
 
 
 class _Isolation:

@@ -73,8 +73,12 @@ class LoadResult(CallsResult):
 
     @property
     def faults(self) -> tuple[Strike, ...]:
-        """Return the strikes while the requests were handled, request by request."""
-        return tuple(strike for reply in self.replies for strike in reply.faults)
+        """Return the strikes while the requests were handled, request by request.
+
+        One that struck several requests, as an outage does, is there once.
+        """
+        found = {id(strike): strike for reply in self.replies for strike in reply.faults}
+        return tuple(found.values())
 
     def latency(self, q: float) -> float:
         """Return the nearest-rank ``q``-quantile (``0.99``) of all latencies, in seconds on the
@@ -120,7 +124,7 @@ class LoadResult(CallsResult):
     @property
     def _counted(self) -> list[Reply]:
         """Return the replies whose clients stayed. The others have no latency."""
-        return [reply for reply in self.replies if not has_left(reply)]
+        return [reply for reply in self.replies if reply.left is None]
 
     @functools.cached_property
     def _suspicions(self) -> list[Suspicion]:
@@ -146,13 +150,19 @@ class LoadResult(CallsResult):
             )
         return judges
 
-    def _refuse_no_strike(self, who: str) -> None:
-        self._is_judged(who, False)
+    def _need(self, who: str, judges: bool, why: str) -> None:
+        """Raise ``BadArgument`` if there is nothing to judge, also in a test without faults.
+
+        A search may still find it. A fault that never struck is reported after the trial.
+        """
+        self._judged(who, judges)
+        if not judges and (self._strict() or self._handed is None or self._handed.quiet):
+            raise BadArgument(f"{who}: {why}")
 
 
 def has_left(reply: Reply) -> bool:
     """Return True if the client left before its reply was complete."""
-    return getattr(reply, "left", None) is not None
+    return reply.left is not None
 
 
 def first_few(lines: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from ..bounds import Bounds, Findings, Measured, seconds
 from ..slo import raise_missed
 from .load_result import LoadResult, first_few, has_left
 
-__all__ = ["SloVerdicts"]
+__all__ = ["SloVerdicts", "judge_bounds"]
 
 
 class SloVerdicts(LoadResult):
@@ -50,7 +50,7 @@ class SloVerdicts(LoadResult):
                 f"assert_slo: the clients of all {len(self.replies)} requests left, so there is "
                 f"nothing to judge. Drive requests whose clients stay"
             )
-        raise_missed(_judge(counted, slo), len(counted), self._worst(counted))
+        raise_missed(judge_bounds(counted, slo), len(counted), self._worst(counted))
 
     @functools.cached_property
     def recovery_time(self) -> float | None:
@@ -137,17 +137,15 @@ class SloVerdicts(LoadResult):
             raise NotRecovered("\n  ".join([head, *first_few(wrong), *self._remarks(), way_out]))
 
 
-def _judge(replies: Sequence[Reply], slo: Bounds) -> Findings:
-    measured = [
-        Measured(reply.latency, reply.ok, getattr(reply, "ttft", None), getattr(reply, "itl", ()))
-        for reply in replies
-    ]
+def judge_bounds(replies: Sequence[Reply], slo: Bounds) -> Findings:
+    """Return the findings about some replies of a load."""
+    measured = [Measured(reply.latency, reply.ok, reply.ttft, reply.itl) for reply in replies]
     begun = min(reply.start for reply in replies)
     return slo.judge(measured, max(reply.start + reply.latency for reply in replies) - begun)
 
 
 def _find_missed(replies: Sequence[Reply], slo: Bounds) -> list[str]:
-    return _judge(replies, slo).missed
+    return judge_bounds(replies, slo).missed
 
 
 def _recovery(after: Sequence[Reply], ended: float, slo: Bounds) -> str:

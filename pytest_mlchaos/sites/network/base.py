@@ -11,6 +11,7 @@ import dataclasses
 import fnmatch
 import functools
 import http.client
+import json
 import math
 import os
 import re
@@ -22,13 +23,16 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from ...core.clock import VirtualClock
-from ...core.network import NETWORK, Exchange, Failure, Outage
+from ...core.journal import Strike
+from ...core.network import NETWORK, Exchange, Failure, Outage, is_cut
 from ...core.sites import Key, site
+from ...engine.attribution import attribute_strike
 from ...engine.beside_process import is_quiet, visit_beside
 from ...engine.controller import Controller
 from ...engine.gate import pause
 from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, inside
+from ...engine.zones import here, zone_map
 from ..calls import find
 
 __all__ = ["PROXIES", "Network", "Outcome", "active", "carrying", "mechanism", "plain_url"]
@@ -41,7 +45,7 @@ Outcome: TypeAlias = Literal["", "refused", "reset", "timeout"]
 Mechanism = Callable[["Network", Patches], None]
 MECHANISMS: list[Mechanism] = []
 _active: list[Network] = []
-_SELECTORS = re.compile(r"(url|zone|target)=(.*?)(?= (?:url|zone|target)=|$)")
+_SELECTORS = re.compile(r"(url|zone|target|apart)=(.*?)(?= (?:url|zone|target|apart)=|$)")
 _OF_A_NETWORK = re.compile(
     r"Connect|Timeout|TimedOut|Protocol|Disconnect|Incomplete|Payload|HTTP|ReadError|WriteError|"
     r"OperationalError|ClientError|URLError|EndpointError|ChunkedEncoding"
@@ -62,7 +66,8 @@ def active() -> Network | None:
 
 @site(
     NETWORK,
-    "A connection of a proxy, or a request of a client library. Payload: a core.network.Exchange.",
+    "A connection of a proxy, a request of a client library, or a call of a zone's member. "
+    "Payload: a core.network.Exchange.",
 )
 def arm(controller: Controller, patches: Patches, key: Key) -> None:
     """Watch one more key. The first key of a trial also installs the mechanisms."""
@@ -88,14 +93,23 @@ class _Selection:
     url: Callable[[str], object] | None
     zone: str | None
     target: str | None
+    apart: tuple[tuple[str, ...], ...] | None
+    """The groups of zones between which it counts. Empty: between any two zones."""
 
     def holds(self, exchange: Exchange) -> bool:
         """Return True if the exchange counts."""
         return (
             (self.zone is None or self.zone == exchange.zone)
             and (self.url is None or bool(self.url(exchange.url)))
+            and (self.apart is None or self._crosses(exchange))
             and (self.target is None or _is_called_by(self.target))
         )
+
+    def _crosses(self, exchange: Exchange) -> bool:
+        caller, zone = exchange.caller, exchange.zone
+        if not self.apart:
+            return bool(caller and zone and caller != zone)
+        return is_cut(self.apart, caller, zone)
 
 
 def _selection(key: Key) -> _Selection | None:
@@ -107,7 +121,10 @@ def _selection(key: Key) -> _Selection | None:
         find(target)  # refuse a target that does not exist
     pattern = chosen.get("url")
     matches = None if pattern is None else re.compile(fnmatch.translate(pattern)).match
-    return _Selection(matches, chosen.get("zone"), target)
+    apart = None
+    if "apart" in chosen:
+        apart = tuple(tuple(group) for group in json.loads(chosen["apart"]))
+    return _Selection(matches, chosen.get("zone"), target, apart)
 
 
 def _is_called_by(target: str) -> bool:
@@ -127,13 +144,28 @@ def _is_called_by(target: str) -> bool:
 
 
 class _Away:
-    """The outage of a zone, which began with an exchange at a time."""
+    """The outage of a zone, or the partition of zones, which began with an exchange at a time.
 
-    def __init__(self, exchange: Exchange, now: float) -> None:
+    Args:
+        exchange: The exchange.
+        now: The time on the trial's clock.
+        strike: Its strike in the journal.
+        key: The key of the fault.
+    """
+
+    def __init__(self, exchange: Exchange, now: float, strike: Strike | None, key: Key) -> None:
         outage = exchange.outage or Outage()
         self.failure: Failure = exchange.failure
+        self._zone, self._apart = exchange.zone, outage.apart
         self._until = None if outage.seconds is None else now + outage.seconds
         self._left = outage.connections
+        self._strike, self._key = strike, key
+
+    def covers(self, exchange: Exchange) -> bool:
+        """Return True if the exchange is one of those that fail."""
+        if self._apart:
+            return is_cut(self._apart, exchange.caller, exchange.zone)
+        return exchange.zone == self._zone
 
     def counts(self, now: float) -> bool:
         """Return True if one more connection fails."""
@@ -142,6 +174,12 @@ class _Away:
         self._left -= 1
         return self._left >= 0
 
+    def hits(self, now: float) -> None:
+        """Attribute one more failure to the strike."""
+        if self._strike is not None:
+            ended = now if self._until is None else self._until
+            attribute_strike(self._strike, ended, self._key, lasts=self._until is not None)
+
 
 class Network:
     """The network of one trial, with its keys and outages."""
@@ -149,9 +187,10 @@ class Network:
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
         self._keys: list[tuple[Key, _Selection | None]] = []
-        self._outages: dict[str, _Away] = {}
+        self._outages: list[_Away] = []
+        self._begun: list[_Away] = []
         self._claims = False
-        self.on_outage: dict[int, Callable[[str], None]] = {}
+        self.on_outage: dict[int, Callable[[_Away], None]] = {}
         """Functions that close the connections of a zone, by the port of their proxy."""
 
     def watch(self, key: Key) -> None:
@@ -160,29 +199,72 @@ class Network:
 
     def begin(self, exchange: Exchange, attributes: Mapping[str, Any]) -> Exchange:
         """Return what happens to an exchange that begins."""
-        before = exchange
-        attributes = {"url": exchange.url, "zone": exchange.zone, **attributes}
+        place = here()
+        caller = zone_map().home if place is None else place.zone
+        before = exchange = dataclasses.replace(exchange, caller=caller)
+        begun = self._begun
+        elsewhere = bool(begun) and not any(one.covers(exchange) for one in begun)
+        facts = {
+            "url": exchange.url,
+            "zone": exchange.zone,
+            "caller": caller,
+            "struck_elsewhere": elsewhere,
+        }
+        outage, journal = exchange.outage, self.controller.journal
         for key, selection in self._keys:
             if selection is None or selection.holds(exchange):
-                exchange = visit_beside(self.controller, key, exchange, attributes)
+                struck = len(journal)
+                exchange = visit_beside(self.controller, key, exchange, {**facts, **attributes})
+                if exchange.outage is not outage:
+                    outage = exchange.outage
+                    self._begin_outage(
+                        exchange, journal[-1] if len(journal) > struck else None, key
+                    )
         if is_quiet(self.controller):
             return exchange
-        if exchange.outage is not None:
-            self._outages[exchange.zone] = _Away(exchange, self.controller.clock.now())
-            # The body can begin again, for the next example of a user's own ``@given``.
-            self.controller.resources.callback(self._outages.clear)
-            for close in list(self.on_outage.values()):
-                close(exchange.zone)
-        elif exchange.zone in self._outages and not exchange.failure:
-            away = self._outages[exchange.zone]
-            if away.counts(self.controller.clock.now()):
-                exchange = dataclasses.replace(exchange, failure=away.failure)
-            else:
-                del self._outages[exchange.zone]
+        if outage is None and not exchange.failure:
+            exchange = self._in_outage(exchange)
         if exchange is not before and not self._claims:
             self._claims = True
             self.controller.claims.append(_is_of_network)
         return exchange
+
+    def _begin_outage(self, exchange: Exchange, strike: Strike | None, key: Key) -> None:
+        away = _Away(exchange, self.controller.clock.now(), strike, key)
+        self._outages.append(away)
+        self._begun.append(away)
+        # The body can begin again, for the next example of a user's own ``@given``.
+        self.controller.resources.callback(self._forget_outages)
+        for close in list(self.on_outage.values()):
+            close(away)
+
+    def _forget_outages(self) -> None:
+        self._outages.clear()
+        self._begun.clear()
+
+    def _in_outage(self, exchange: Exchange) -> Exchange:
+        """Let an exchange fail if its zone is away, or cannot be reached."""
+        now = self.controller.clock.now()
+        for away in [one for one in self._outages if one.covers(exchange)]:
+            if away.counts(now):
+                away.hits(now)
+                return dataclasses.replace(exchange, failure=away.failure)
+            self._outages.remove(away)
+        return exchange
+
+    @property
+    def outages(self) -> int:
+        """Return the number of outages that have begun."""
+        return len(self._begun)
+
+    def was_cut(self, exchange: Exchange, outages: int) -> bool:
+        """Return True if an outage has begun since then that covers the exchange."""
+        if is_quiet(self.controller):
+            return False
+        cut = next((one for one in self._begun[outages:] if one.covers(exchange)), None)
+        if cut is not None:
+            cut.hits(self.controller.clock.now())
+        return cut is not None
 
     def request(self, url: str, method: str) -> Exchange | None:
         """Return what happens to a request of a client library, or None for nothing.
@@ -195,7 +277,8 @@ class Network:
             return carried.exchange
         if inside() == INTERNAL_OPERATION or _is_proxied(url):
             return None
-        exchange = Exchange(plain_url(url), "http", method=method)
+        address = plain_url(url)
+        exchange = Exchange(address, "http", zone_map().zone_of(address), method=method)
         exchange = self.begin(exchange, {"method": method})
         return None if exchange.is_quiet else exchange
 

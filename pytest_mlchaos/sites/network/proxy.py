@@ -8,6 +8,7 @@ clients make it when they are accepted.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import os
@@ -22,11 +23,12 @@ from ...core.network import Exchange
 from ...core.validation import did_you_mean, format_value
 from ...engine.controller import Controller
 from ...engine.patching import Patches
+from ...engine.zones import zone_map
 from ...errors import BadArgument
 from .base import PROXIES, Network, active, mechanism, plain_url
 from .connection import Connection
 
-__all__ = ["open_proxy"]
+__all__ = ["open_proxy", "proxied_zones"]
 
 PORTS = {
     "http": 80,
@@ -47,6 +49,11 @@ HOST = "127.0.0.1"
 CONNECT_SECONDS = 5.0
 _open: dict[int, Proxy] = {}
 """The open proxies by their port."""
+
+
+def proxied_zones() -> list[str]:
+    """Return the zones of the open proxies."""
+    return [proxy.zone for proxy in _open.values() if proxy.zone]
 
 
 def open_proxy(
@@ -206,7 +213,16 @@ class Proxy:
             number = self._begun
             self._begun += not request
         attributes = {"port": self.port, "connection": number, "request": request}
-        return network.begin(self._exchange, {**attributes, "method": method})
+        return network.begin(self._zoned(), {**attributes, "method": method})
+
+    def _zoned(self) -> Exchange:
+        """Return the exchange with its zone: the proxy's own, or that of its address."""
+        exchange = self._exchange
+        if exchange.zone:
+            return exchange
+        scheme = exchange.url.partition("://")[0]
+        zone = zone_map().zone_of(exchange.url, f"{scheme}://{HOST}:{self.port}")
+        return dataclasses.replace(exchange, zone=zone)
 
     def expect(self, port: int, exchange: Exchange) -> None:
         """Keep what happens to a connection that this process begins at a port."""
@@ -241,8 +257,10 @@ class Proxy:
     def _all(self) -> list[Connection]:
         return list(self._connections)
 
-    def _end_zone(self, zone: str) -> None:
-        if zone == self.zone:
+    def _end_zone(self, outage: Any) -> None:
+        """Reset the open connections that an outage covers."""
+        exchange = dataclasses.replace(self._zoned(), caller=zone_map().home)
+        if outage.covers(exchange):
             for connection in self._all():
                 connection.reset()
 

@@ -1,0 +1,79 @@
+"""Judge that no reply is wrong without saying so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...core.replies import Reply
+from ...core.validation import TOLERANCE, check_arguments
+from ...errors import Inconclusive, SilentlyWrong
+from .fallbacks import LOWEST_ERROR, matches_fallback
+from .load_result import ABSENT, LoadResult, first_few, has_left
+
+__all__ = ["CorrectnessVerdicts"]
+
+
+class CorrectnessVerdicts(LoadResult):
+    """Judge all replies, also those that a fault struck."""
+
+    @check_arguments("assert_no_silent_wrong", rtol=TOLERANCE, atol=TOLERANCE)
+    def assert_no_silent_wrong(
+        self,
+        *,
+        or_fallback: Any = ABSENT,
+        by: Callable[[Reply], Any] | None = None,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+    ) -> None:
+        """Raise ``SilentlyWrong`` unless each reply is right, the declared fallback, or an error.
+
+        A reply is right if it equals the golden run's, as for ``assert_isolated``. Errors are
+        statuses from 400 on, exceptions, and what ``is_error`` of ``drive`` counts as one. Requests
+        whose client left are not judged.
+
+        Args:
+            or_fallback: The fallback: a value or JSON document, or a predicate on the reply.
+            by: A function of the reply that returns the value to compare.
+            rtol: Numbers may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+
+        Raises:
+            SilentlyWrong: A reply is wrong, and looks right.
+            Inconclusive: Two golden loads have nothing in common that could be compared.
+            BadArgument: No fault struck while the requests were handled.
+        """
+        self._compare_under_faults("assert_no_silent_wrong")
+        struck = any(reply.faults or reply.suspicions for reply in self.replies)
+        if not self._is_judged("assert_no_silent_wrong", struck):
+            return
+        wrong, silent = [], 0
+        for place, reply in enumerate(self.replies):
+            if has_left(reply) or _is_error(reply):
+                continue
+            if or_fallback is not ABSENT and matches_fallback(reply, or_fallback):
+                continue
+            silent += 1
+            difference = self._compared.difference(place, reply, by=by, rtol=rtol, atol=atol)
+            if difference:
+                wrong.append(f"{reply}: {difference}{_struck(reply)}")
+        if wrong:
+            head = f"neither right, nor the declared fallback, nor an error: {len(wrong)} of {len(self.replies)} replies"
+            raise SilentlyWrong("\n  ".join([head, *first_few(wrong), *self._remarks()]))
+        if silent and not self._compared.judged:
+            raise Inconclusive(
+                f"assert_no_silent_wrong: nothing could be judged\n  {self._compared.remark}\n  "
+                f"compare what matters with by="
+            )
+
+
+def _is_error(reply: Reply) -> bool:
+    return (
+        not reply.ok
+        or reply.error is not None
+        or (reply.status is not None and reply.status >= LOWEST_ERROR)
+    )
+
+
+def _struck(reply: Reply) -> str:
+    return f" ({reply.faults[0]})" if reply.faults else ""

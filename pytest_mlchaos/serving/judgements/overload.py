@@ -1,0 +1,184 @@
+"""Judge an app under more load than it can serve."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from ...core.replies import Reply
+from ...core.validation import WHOLE, check_arguments, format_value, optional, parse_duration
+from ...errors import BadArgument, NotShed, QueueGrows
+from ..bounds import Bounds, seconds
+from .load_result import LoadResult, first_few
+from .service_level import judge_bounds
+
+__all__ = ["OverloadVerdicts"]
+
+REFUSALS = (429, 503)
+"""Too Many Requests, and Service Unavailable (RFC 6585 and RFC 9110)."""
+FEWEST = 20
+"""Fewer requests than this show no trend."""
+ROUNDING = 1e-3
+"""Seconds by which two times may differ that are the same moment. A loop's turns take a little."""
+LINEAR = (1.5, 1.3, 1.2)
+"""The least growth from one quarter of the load to the next that is growth without bound.
+
+Under a constant overload, the medians of the quarters are as 1 to 3 to 5 to 7.
+"""
+
+
+class OverloadVerdicts(LoadResult):
+    """Judge refusals, and what waits in the app."""
+
+    def assert_sheds_load(
+        self,
+        *,
+        refused: int | Collection[int] = REFUSALS,
+        within: object = None,
+        **bounds: object,
+    ) -> None:
+        """Raise ``NotShed`` unless the app refuses what it cannot serve, early, and serves the rest.
+
+        Some requests must be refused. No refusal may take longer than the slowest reply that is not
+        one, and the latencies of the others may not grow with each request.
+
+        Args:
+            refused: The statuses that refuse a request. If a callable is served, an exception
+                refuses it.
+            within: The time limit for a refusal: seconds or ``"50ms"``, on the trial's clock.
+            **bounds: Bounds for the requests that were not refused, as for ``assert_slo``.
+
+        Raises:
+            NotShed: The app refuses nothing, refuses late, or serves too slowly.
+            BadArgument: The app was not overloaded in this load.
+        """
+        statuses = {refused} if isinstance(refused, int) else set(refused)
+        limit = None if within is None else parse_duration(within, "within")
+        slo = Bounds(bounds) if bounds else None
+        turned_away = [reply for reply in self._counted if _is_refusal(reply, statuses)]
+        served = [reply for reply in self._counted if not _is_refusal(reply, statuses)]
+        growth = _growth([reply.latency for reply in _by_arrival(served)])
+        if not turned_away and not growth:
+            self._need(
+                "assert_sheds_load",
+                False,
+                "no request was refused, and latencies did not grow, so the app was not overloaded. "
+                "Drive more requests at a higher rate=",
+            )
+            return
+        self._judged("assert_sheds_load", True)
+        wrong = _late(turned_away, served, limit)
+        if growth:
+            wrong.append(f"the latency of requests that were not refused grew {growth}")
+        if slo is not None and served:
+            wrong += judge_bounds(served, slo).missed
+        if not turned_away:
+            wrong.insert(0, f"none of {len(served)} requests was refused")
+        if wrong:
+            raise NotShed("\n  ".join(["the app does not shed load:", *wrong]))
+
+    @check_arguments("assert_bounded_queue", at_most=optional(WHOLE))
+    def assert_bounded_queue(self, *, at_most: int | None = None, of: Any = None) -> None:
+        """Raise ``QueueGrows`` unless the number of requests in the app stays bounded.
+
+        Args:
+            at_most: The largest number of requests that may be in the app at the same time: those
+                that wait, and those that are served. Without it, the number may not grow from each
+                quarter of the load to the next.
+            of: A ``Capacity``, whose largest queue is judged instead, with ``at_most``.
+
+        Raises:
+            QueueGrows: More requests were in the app, or ever more.
+            BadArgument: There are too few requests to show a trend.
+
+        Fidelity: requests that wait for a place of ``drive(concurrency=...)`` count as in the app.
+        """
+        if of is not None:
+            return _judge_capacity(of, at_most)
+        waiting = _in_flight(self.replies)
+        most = max(number for _, number in waiting)
+        if at_most is not None and most > at_most:
+            first = next(reply for reply, number in waiting if number > at_most)
+            raise QueueGrows(
+                f"{most} requests were in the app at the same time, more than {at_most}. The first "
+                f"too many is {first}"
+            )
+        if at_most is None and len(waiting) < FEWEST:
+            raise BadArgument(
+                f"assert_bounded_queue: {len(waiting)} requests show no trend. Drive {FEWEST} or "
+                f"more, or give at_most="
+            )
+        growth = _growth([float(number) for _, number in waiting], time=False)
+        if growth and at_most is None:
+            raise QueueGrows(f"the number of requests in the app grew {growth}")
+        return None
+
+
+def _judge_capacity(capacity: Any, at_most: int | None) -> None:
+    most = getattr(capacity, "max_queue", None)
+    if not isinstance(most, int) or at_most is None:
+        raise BadArgument(
+            "assert_bounded_queue: of must be what mlchaos.capacity(...) returned, with at_most=, "
+            f"got {format_value(capacity)}"
+        )
+    if most > at_most:
+        raise QueueGrows(f"{most} calls waited at the same time, more than {at_most}")
+
+
+def _is_refusal(reply: Reply, statuses: Collection[int]) -> bool:
+    return reply.status in statuses or (reply.status is None and reply.error is not None)
+
+
+def _late(refused: Sequence[Reply], served: Sequence[Reply], limit: float | None) -> list[str]:
+    """Describe the refusals that came late."""
+    if limit is None:
+        limit = max((reply.latency for reply in served if reply.ok), default=None)
+    late = [reply for reply in refused if limit is not None and reply.latency > limit]
+    return first_few(
+        [
+            f"{reply} was refused after {seconds(reply.latency)}, later than {seconds(limit or 0)}"
+            for reply in late
+        ]
+    )
+
+
+def _by_arrival(replies: Sequence[Reply]) -> list[Reply]:
+    return sorted(replies, key=lambda reply: reply.start)
+
+
+def _in_flight(replies: Sequence[Reply]) -> list[tuple[Reply, int]]:
+    """Return each request with the number in the app when it arrived, itself included.
+
+    A request that is answered at once does not wait.
+    """
+    ends = sorted(map(_end, replies))
+    over, found = 0, []
+    for arrived, reply in enumerate(_by_arrival(replies), 1):
+        while over < len(ends) and ends[over] <= reply.start + ROUNDING:
+            over += 1
+        # Those that arrived and ended at this very moment are among both.
+        found.append((reply, max(0, arrived - over)))
+    return found
+
+
+def _end(reply: Reply) -> float:
+    """Return when the app was done with a request, also if its client had left before."""
+    over = reply.latency if reply.left is None or reply.ended is None else reply.ended
+    return reply.start + over
+
+
+def _growth(values: Sequence[float], *, time: bool = True) -> str:
+    """Describe a growth from quarter to quarter that a constant overload causes, or return ""."""
+    if len(values) < FEWEST:
+        return ""
+    size = len(values) / 4
+    medians = [
+        statistics.median(values[round(place * size) : round((place + 1) * size)])
+        for place in range(4)
+    ]
+    pairs = zip(medians, medians[1:], LINEAR, strict=False)
+    if not all(after > factor * before for before, after, factor in pairs):
+        return ""
+    shown = [seconds(one) if time else f"{one:g}" for one in medians]
+    return f"from quarter to quarter of the load: {', '.join(shown[:3])} and {shown[3]} (medians)"
