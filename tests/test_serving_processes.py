@@ -14,10 +14,10 @@ from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
-from pytest_mlchaos.errors import BadArgument, ServiceFailed
+from pytest_mlchaos.errors import BadArgument, PayloadMismatch, ServiceFailed
 from pytest_mlchaos.plugin.fixture import Mlchaos
 
-pytest.importorskip("httpx")
+httpx = pytest.importorskip("httpx")
 faults.load()
 sites.load()
 URL = "http://127.0.0.1:{port}"
@@ -76,7 +76,13 @@ if mode == "child":
     code = "import os, time; os.setsid(); time.sleep(600)"
     print(subprocess.Popen([sys.executable, "-c", code]).pid, file=open("child", "w"))
 Handler.protocol_version = "HTTP/1.1"
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+while mode == "workers":  # a master, which starts a new worker when one dies
+    worker = os.fork()
+    if not worker:
+        break
+    os.waitpid(worker, 0)
+server.serve_forever()
 """
 SHELF = """\
 def get(key):
@@ -208,6 +214,33 @@ def test_a_server_is_killed_and_restarted(serving):
         service.restart()
         assert service.drive(["/a"]).replies[0].status == 503
         assert [strike.details["process"] for strike in controller.journal] == ["server.2"]
+
+
+@pytest.mark.parametrize(("mode", "later"), [("workers", 200), ("", None)])
+def test_the_worker_that_has_a_request_dies(serving, mode, later):
+    """The client gets no answer. A server of one process is gone."""
+    death = create("worker_death", of="server", at=1)
+    with serving(death, mode=mode) as (service, controller):
+        load = service.drive(["/a", "/b", "/c"])
+        (strike,) = controller.journal
+    first, struck, last = load.replies
+    assert first.ok
+    assert struck.faults == (strike,)
+    assert isinstance(struck.error, httpx.TransportError)
+    assert last.status == later
+
+
+def test_a_worker_death_needs_a_server_process(tmp_path):
+    """An app in process has none."""
+    death = create("worker_death", of="server", at=0)
+    with pytest.raises(PayloadMismatch, match="needs a serv"), trial(Schedule((death,)), Patches()):
+        Mlchaos(tmp_path).serve(_empty).drive(["/"])
+
+
+async def _empty(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def test_what_a_server_leaves_is_ended(serving, tmp_path):

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-__all__ = ["Client", "Leave", "Pace"]
+__all__ = ["Client", "Leave", "Pace", "WorkerEnd"]
 
 How = Literal["send", "receive", "reset"]
 Moment = int | float | str
@@ -55,6 +55,21 @@ class Pace:
 
 
 @dataclasses.dataclass(slots=True)
+class WorkerEnd:
+    """The death of the server's process that has the request, or its stop.
+
+    Attributes:
+        signal: The signal that it gets, which it cannot handle.
+        seconds: The time from when it has the request.
+        struck: A function that is called when it gets the signal.
+    """
+
+    signal: int
+    seconds: float = 0.0
+    struck: Callable[[], None] = lambda: None
+
+
+@dataclasses.dataclass(slots=True)
 class Client:
     """The client of one request, before it sends it.
 
@@ -62,6 +77,9 @@ class Client:
         leaves: How and when it disconnects, or None if it stays.
         reads: How fast it reads the response, or None for at once.
         sends: How fast it sends the body of the request, or None for at once.
+        ends: The death of the process that has the request, or None. Only a server that is a
+            process has one.
+        remote: True if the server is a process of its own.
         followers: Functions that are called with the number of chunks of the response's body, when
             the response is complete.
     """
@@ -69,4 +87,6 @@ class Client:
     leaves: Leave | None = None
     reads: Pace | None = None
     sends: Pace | None = None
+    ends: WorkerEnd | None = None
+    remote: bool = False
     followers: list[Callable[[int], None]] = dataclasses.field(default_factory=list)

@@ -19,6 +19,7 @@ __all__ = [
     "descendants",
     "die_with_parent",
     "end_all",
+    "parents",
     "process_name",
     "reap",
 ]
@@ -91,7 +92,7 @@ def children() -> list[int]:
         ]
     except OSError:  # a kernel without that file
         me = os.getpid()
-        return [pid for pid, parent in _parents() if parent == me]
+        return [pid for pid, parent in parents() if parent == me]
 
 
 def descendants() -> list[int]:
@@ -99,14 +100,14 @@ def descendants() -> list[int]:
     if not children():
         return []
     below, found = {os.getpid()}, -1
-    everyone = dict(_parents())
+    everyone = dict(parents())
     while found != len(below):
         found = len(below)
         below |= {pid for pid, parent in everyone.items() if parent in below}
     return sorted(below - {os.getpid()})
 
 
-def _parents() -> Iterator[tuple[int, int]]:
+def parents() -> Iterator[tuple[int, int]]:
     """Yield each running process with its parent (Linux)."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

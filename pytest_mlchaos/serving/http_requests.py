@@ -34,12 +34,12 @@ _PLAIN = re.compile(r"/[\w/.~-]*(\?[\w/.~=&-]*)?", re.ASCII)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 
-def load_httpx() -> Any:
-    """Return the module httpx."""
+def load_httpx(what: str = "an ASGI app") -> Any:
+    """Return the module httpx, which ``what`` needs."""
     try:
         import httpx
     except ImportError:
-        raise MissingExtra("mlchaos.serve of an ASGI app or a command", "httpx", "serve") from None
+        raise MissingExtra(f"mlchaos.serve of {what}", "httpx", "serve") from None
     return httpx
 
 
@@ -151,7 +151,8 @@ class AsgiRequest(PreparedRequest):
     def attributes(self) -> dict[str, Any]:
         """Return the method, the path and the client."""
         method, _, path = self.name.partition(" ")
-        return {"method": method, "path": path, "client": Client()}
+        client = Client(remote=self._url != HOST)
+        return {"method": method, "path": path, "client": client}
 
 
 class Requests:
@@ -195,7 +196,7 @@ class Requests:
                 f"the body of {data_text(given)} can only be read by blocking code. Give bytes or "
                 f"text as its content"
             )
-        return AsgiRequest(given, None, request)
+        return AsgiRequest(given, None, request, self._url)
 
     def _plain(self, given: object) -> RequestParts | None:
         """Return the parts of a simple request, without httpx, which takes 100 µs."""

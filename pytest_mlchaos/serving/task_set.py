@@ -88,10 +88,11 @@ class RequestInApp:
         """Return the client, if a fault has changed it. Its strikes belong to this request."""
         if client is None:
             return None
-        for behaviour in (client.leaves, client.reads, client.sends):
+        behaviours = (client.leaves, client.reads, client.sends, client.ends)
+        for behaviour in behaviours:
             if behaviour is not None:
                 behaviour.struck = self._certainly(behaviour.struck)
-        changed = client.leaves or client.reads or client.sends or client.followers
+        changed = any(behaviours) or client.followers
         return client if changed else None
 
     def _certainly(self, struck: Callable[[], None]) -> Callable[[], None]:

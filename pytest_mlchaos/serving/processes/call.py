@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any
 
-from ...core.clients import Client, Leave, Pace
+from ...core.clients import Client, Leave, Pace, WorkerEnd
 from ...core.replies import Chunk
 from ..requests import Answer
 
@@ -21,6 +22,9 @@ SLOW_UPLOAD_CHUNKS = 8
 MAX_HEADER_BYTES = 1 << 20
 LEAVE_SECONDS = 0.001
 """A client that leaves before the answer waits so long, so that the server has its request."""
+ACCEPT_SECONDS = 2.0
+"""The time limit for a process of the server to accept a connection."""
+ACCEPT_POLL_SECONDS = 0.002
 RESET = struct.pack("ii", 1, 0)
 """Linger for 0 s: ``close`` then resets the connection."""
 
@@ -35,7 +39,8 @@ class ServerCall:
         now: The trial's clock.
         client: How the client behaves, or None for one that waits for its answer.
         on_left: A function to call when the client leaves.
-        on_sent: A function to await when the server has the request. It gets the client's port.
+        process_of: A function that returns the process of the server that has the connection, by
+            the client's port.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class ServerCall:
         now: Callable[[], float],
         client: Client | None = None,
         on_left: Callable[[], None] = lambda: None,
-        on_sent: Callable[[int], Any] | None = None,
+        process_of: Callable[[int], int | None] = lambda port: None,
     ) -> None:
         import h11
         import httpx
@@ -57,7 +62,7 @@ class ServerCall:
         self._now = now
         self._client = client or Client()
         self._on_left = on_left
-        self._on_sent = on_sent
+        self._process_of = process_of
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -69,6 +74,7 @@ class ServerCall:
         self._finished: float | None = None
         self._left: float | None = None
         self._slowed = False
+        self._held = b""
         self._error: Exception | None = None
         self.begun = now()
 
@@ -128,23 +134,50 @@ class ServerCall:
         head = self._h11.Request(
             method=request.method, target=request.url.raw_path, headers=request.headers.raw
         )
-        writer.write(self._protocol.send(head))
+        self._write(self._protocol.send(head))
         pace = self._client.sends
         if pace is None:
             async for data in request.stream:
                 await self._sent(data)
         else:
             await self._upload_slowly(b"".join([data async for data in request.stream]), pace)
-        writer.write(self._protocol.send(self._h11.EndOfMessage()))
+        self._write(self._protocol.send(self._h11.EndOfMessage()))
         await writer.drain()
-        if self._on_sent is not None:
-            await self._on_sent(int(writer.get_extra_info("sockname")[1]))
+        if self._client.ends is not None:
+            await self._end_worker(self._client.ends)
 
     async def _sent(self, data: bytes) -> None:
         if data:
             assert self._writer is not None
-            self._writer.write(self._protocol.send(self._h11.Data(data=data)))
+            self._write(self._protocol.send(self._h11.Data(data=data)))
             await self._writer.drain()
+
+    def _write(self, data: bytes) -> None:
+        """Send bytes. Hold the last one back, if the worker dies that has the request."""
+        assert self._writer is not None
+        if self._client.ends is None:
+            self._writer.write(data)
+        elif data:
+            self._writer.write(self._held + data[:-1])
+            self._held = data[-1:]
+
+    async def _end_worker(self, end: WorkerEnd) -> None:
+        """Kill the process that has the request, before it answers."""
+        writer = self._writer
+        assert writer is not None
+        port = int(writer.get_extra_info("sockname")[1])
+        pid, until = None, self._now() + ACCEPT_SECONDS
+        while pid is None and self._now() < until:
+            pid = self._process_of(port)
+            if pid is None:
+                await asyncio.sleep(ACCEPT_POLL_SECONDS)
+        if end.seconds or pid is None:
+            writer.write(self._held)
+            await asyncio.sleep(end.seconds)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, end.signal)
+            end.struck()
 
     async def _upload_slowly(self, body: bytes, pace: Pace) -> None:
         if body:
@@ -160,7 +193,10 @@ class ServerCall:
         while self._finished is None:
             event = self._protocol.next_event()
             if event is self._h11.NEED_DATA:
-                self._protocol.receive_data(await self._read())
+                data = await self._read()
+                if not data and self._status is None:
+                    raise self._no_response()
+                self._protocol.receive_data(data)
             elif isinstance(event, self._h11.Response):
                 self._status = event.status_code
                 self._headers = self._httpx.Headers(event.headers.raw_items())
@@ -171,9 +207,7 @@ class ServerCall:
                 self._trailers = self._httpx.Headers(event.headers.raw_items())
                 self._finished = self._now()
             elif isinstance(event, self._h11.ConnectionClosed):
-                raise self._h11.RemoteProtocolError(
-                    "the server closed the connection without a response"
-                )
+                raise self._no_response()
 
     async def _read(self) -> bytes:
         assert self._reader is not None
@@ -247,6 +281,12 @@ class ServerCall:
             writer.close()
 
     # -- the answer --------------------------------------------------------------------------------
+
+    def _no_response(self) -> Exception:
+        error: Exception = self._h11.RemoteProtocolError(
+            "the server closed the connection without a response"
+        )
+        return error
 
     def _failure(self, error: Exception) -> Exception:
         """Return the error as httpx's client raises it."""

@@ -23,6 +23,7 @@ from ..http_requests import load_httpx
 from ..requests import Answer, PreparedRequest
 from .call import ServerCall
 from .command import OWNER, ServerCommand, accepts_connections
+from .connections import holder_of, processes_below
 from .server import ServerProcess
 
 __all__ = ["ServerTarget"]
@@ -38,7 +39,7 @@ class ServerTarget:
     def __init__(
         self, controller: Controller, command: ServerCommand, *, timeout: float, scratch: Path
     ) -> None:
-        load_httpx()
+        load_httpx("a command")
         self._controller = controller
         self._command = command
         self._timeout = timeout
@@ -199,8 +200,16 @@ class ServerTarget:
             self._controller.clock.now,
             client,
             on_left,
+            self._process_of,
         )
         return _Heard(self, call)
+
+    def _process_of(self, client: int) -> int | None:
+        """Return the process of the server that has the connection of this client's port."""
+        process = self.process
+        if process is None:
+            return None
+        return holder_of(client, self._command.port, processes_below(process.keeper_pid))
 
     def explain(self, error: BaseException) -> None:
         """Say with an error if the server does not run."""
