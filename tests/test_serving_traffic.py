@@ -237,7 +237,7 @@ def test_wrong_retries_are_refused(value, said):
     [
         ({"requests": []}, "requests must not be empty"),
         ({"requests": iter([]), "number": 3}, "requests must not be empty"),
-        ({"requests": None}, "requests must be a list of requests, a strategy"),
+        ({"requests": None}, "requests must be a list of requests, got None"),
         ({"requests": iter([1]), "rate": 1, "duration": 0.0}, "no request arrives within"),
         ({"rate": 1, "pattern": "bursty"}, r"one of constant, .*did you mean 'burst'"),
         ({"rate": 1, "pattern": "replay"}, "pattern='replay' needs recorded requests"),

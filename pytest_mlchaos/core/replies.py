@@ -86,7 +86,8 @@ class Reply:
         chunks: The chunks of the body of an ASGI app's reply, as they arrived.
         trailers: The trailers of the reply.
         left: The seconds from the arrival until the client left, or None if it did not leave. Then
-            the reply counts neither as an error nor in latencies.
+            the reply counts neither as an error nor in latencies. A client that lost its patience
+            (``patience=`` of ``drive``) counts as an error, with this time as its latency.
         slowed: True if the client was slow, so that the latency does not count.
         ended: The seconds from the arrival until the app's own call ended. None if it still ran
             when the load was over.

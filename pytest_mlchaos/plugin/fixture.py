@@ -52,6 +52,7 @@ from ..serving.api import Service
 from ..serving.app_runner import AppRunner
 from ..serving.capacity import capacity
 from ..serving.processes.command import served_subject
+from ..serving.sources import openapi, replay
 from ..sites import calls, dataloader, torch_train, visits
 from ..sites.network.proxy import open_proxy
 from ..sites.network.zones import zones
@@ -628,6 +629,8 @@ class Mlchaos:
 
     capacity = staticmethod(capacity)
     zones = staticmethod(zones)
+    openapi = staticmethod(openapi)
+    replay = staticmethod(replay)
     reachable = staticmethod(reachable)
     sometimes = staticmethod(sometimes)
 

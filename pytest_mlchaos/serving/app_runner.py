@@ -26,8 +26,9 @@ from ..runs.supervisor import refuse_marks, snapshot_value
 from ..runs.user_state import UserState
 from ..runs.workdirs import WorkDirs
 from .asgi import AsgiTarget
+from .coroutine_target import CoroutineTarget
 from .http_requests import HOST, Requests
-from .load_generators import CURE, AsyncDriver, CoroutineTarget, Driver, SyncDriver
+from .load_generators import CURE, AsyncDriver, Driver, SyncDriver
 from .processes.command import ServerCommand
 from .processes.driver import ServerDriver
 from .requests import LoadPlan, PreparedRequest
@@ -168,9 +169,11 @@ class AppRunner:
             raise BadArgument(
                 f"this service is over: {over}. Call drive() before that, or serve the app again"
             )
-        given = requests if self._takes_http else snapshot_value(requests)
         first = sum(len(plan.requests) for plan in self._plans)
-        plan = LoadPlan([self._prepared(request) for request in requests], first, **how)
+        prepared = _PreparedInTurn(requests, self._prepared, keep=not self._takes_http)
+        if how.get("until") is None:
+            prepared.all()
+        plan = LoadPlan(prepared, first, **how)
         try:
             with self._controller.attempt(), self._at_work():
                 replies = self._driver.drive(plan)
@@ -180,7 +183,8 @@ class AppRunner:
             if isinstance(error, SimulatedCrash):
                 error.cure = CURE  # it may come from a different thread, as an interruption
             raise
-        self._plans.append(dataclasses.replace(plan, requests=given))
+        given = prepared.given[: len(replies)]
+        self._plans.append(dataclasses.replace(plan, requests=given, until=None))
         return replies, len(self._plans) - 1
 
     def _prepared(self, given: object) -> PreparedRequest:
@@ -319,6 +323,37 @@ class AppRunner:
             if error is None:
                 raise
             error.add_note(f"mlchaos: then {failure}")
+
+
+class _PreparedInTurn(Sequence[PreparedRequest]):
+    """The prepared requests of a load. One without an end is prepared while it is sent."""
+
+    def __init__(
+        self, requests: Sequence[Any], prepare: Callable[[Any], PreparedRequest], *, keep: bool
+    ) -> None:
+        self._requests = requests
+        self._prepare = prepare
+        self._keep = keep
+        self._prepared: list[PreparedRequest] = []
+        self.given: list[Any] = []
+        """The requests as they were before the app received them."""
+
+    def all(self) -> None:
+        """Prepare all requests."""
+        requests = list(self._requests)
+        self.given = snapshot_value(requests) if self._keep else requests
+        self._prepared = [self._prepare(request) for request in requests]
+        self._requests = requests
+
+    def __getitem__(self, place: Any) -> Any:
+        while len(self._prepared) <= place:
+            request = self._requests[len(self._prepared)]  # IndexError at the end
+            self.given.append(snapshot_value(request) if self._keep else request)
+            self._prepared.append(self._prepare(request))
+        return self._prepared[place]
+
+    def __len__(self) -> int:
+        return len(self._requests)
 
 
 class _Subject:

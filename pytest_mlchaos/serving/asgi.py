@@ -88,6 +88,11 @@ class AsgiCall:
         self.begun = now()
         self.leave = self._exchange.leave
 
+    @property
+    def has_left(self) -> bool:
+        """Return True if the client has left."""
+        return self._exchange.left is not None
+
     async def run(self) -> None:
         """Let the app answer. Keep an error that it raises."""
         try:

@@ -8,7 +8,7 @@ import contextlib
 import contextvars
 import dataclasses
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from time import monotonic  # the real one
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from ..core.interrupts import deferred
 from ..core.phases import raised
 from ..core.privacy import data_text, location_text
 from ..core.replies import Reply
+from ..core.sites import derive_seed
 from ..engine.attribution import branching, scope
 from ..engine.controller import Controller
 from ..engine.error_origin import describe_swallower
@@ -26,9 +27,11 @@ from ..errors import BadArgument, CrashSwallowed, MlchaosError, NeverAnswered, S
 from ..sites.serving import SITE
 from .patience import Patience
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
+from .retries import Retries
 from .task_set import RequestInApp, TaskSet, describe_task
+from .users import Places, UserRequest, check_progress, merge_attempts
 
-__all__ = ["CURE", "AsyncDriver", "AsyncTarget", "CoroutineTarget", "Driver", "SyncDriver"]
+__all__ = ["CURE", "AsyncDriver", "AsyncTarget", "Driver", "SyncDriver"]
 
 CURE = "mlchaos.serve does not restart a process. Put serve() and drive() into a function, and call it with mlchaos.run, which restarts it"
 
@@ -62,6 +65,15 @@ class Call(Protocol):
     """One request in an app."""
 
     begun: float
+
+    @property
+    def has_left(self) -> bool:
+        """Return True if the client has left."""
+        ...
+
+    def leave(self) -> None:
+        """Let the client leave now. Do nothing if it has its answer."""
+        ...
 
     async def run(self) -> None:
         """Let the app answer."""
@@ -188,29 +200,97 @@ class AsyncDriver:
             raise NeverAnswered("\n  ".join([f"the app hangs: {reason}", *self._places()]))
 
     async def _driven(self, plan: LoadPlan) -> list[Reply]:
-        slots = asyncio.Semaphore(plan.concurrency) if plan.concurrency else None
+        thinks = None if plan.thinks is None else plan.thinks()
+        slots = Places(plan.concurrency, thinks) if plan.concurrency else None
         now, start = self._controller.clock.now, self._controller.clock.now()
-        sent: list[RequestInApp] = []
+        sent: list[RequestInApp | UserRequest] = []
         async with TaskSet() as tasks:
             try:
                 for place, request in enumerate(plan.requests):
                     arrival = None
-                    if plan.rate is not None:
-                        arrival = start + place / plan.rate
+                    if plan.arrivals is not None:
+                        arrival = start + plan.arrivals[place]
                         await asyncio.sleep(max(0.0, arrival - now()))
                     elif slots is not None:
                         await slots.acquire()
-                    one = self._request(plan, request, plan.first + place, start, arrival)
-                    sent.append(one)
-                    tasks.start(one, self._handled(one, slots, waits=plan.rate is not None))
+                        if plan.until is not None:
+                            passed = now() - start
+                            if passed >= plan.until:
+                                break
+                            check_progress(plan, place, passed)
+                    number = plan.first + place
+                    handling = self._handling(plan, request, number, start, arrival)
+                    sent.append(self._sent(handling, slots, tasks))
                 await tasks.clients_done()
-                left = [one for one in sent if one.has_left]
+                left = [one for request in sent for one in request.left]
                 await tasks.linger(self._linger_seconds(plan), left)
             except asyncio.CancelledError:
                 tasks.raise_first()
                 raise
             tasks.raise_first()
-        return [self._reply_of(one) for one in sent]
+        return [self._merged_reply(request) for request in sent]
+
+    def _sent(
+        self, handling: Handling, slots: Places | None, tasks: TaskSet
+    ) -> RequestInApp | UserRequest:
+        """Send a request, once or as often as its user tries."""
+        plan = handling.plan
+        if plan.retries is None:
+            return self._attempt(handling, slots, tasks)
+        user = UserRequest()
+        tasks.start_client(self._tried(user, handling, slots, tasks, plan.retries))
+        return user
+
+    def _attempt(
+        self, handling: Handling, slots: Places | None, tasks: TaskSet, begun: float | None = None
+    ) -> RequestInApp:
+        one = RequestInApp(handling, self._left)
+        waits = handling.plan.arrivals is not None
+        patience = handling.plan.patience
+        if patience is None:
+            tasks.start(one, self._handled(one, slots, waits=waits))
+        else:
+            end = (handling.arrival if begun is None else begun) + patience
+            tasks.start(one, self._handled_until(end, one, slots, waits=waits))
+        return one
+
+    async def _tried(
+        self,
+        user: UserRequest,
+        handling: Handling,
+        slots: Places | None,
+        tasks: TaskSet,
+        retries: Retries,
+    ) -> None:
+        """Send a request until its user is content, or gives up. A user of a closed loop keeps the
+        place.
+        """
+        plan = handling.plan
+        kept = slots if plan.arrivals is None else None
+
+        def begin() -> RequestInApp:
+            begun = handling.now() if user.attempts else None
+            handled = handling.again() if user.attempts else handling
+            return self._attempt(handled, None if kept is not None else slots, tasks, begun)
+
+        try:
+            seed = derive_seed(plan.seed, handling.number)
+            await user.send(begin, retries, self._reply_so_far, seed)
+        finally:
+            if kept is not None:
+                kept.release()
+
+    def _reply_so_far(self, one: RequestInApp) -> Reply:
+        if one.reply is not None:
+            return one.reply
+        assert one.call is not None
+        assert one.scope is not None
+        return one.handling.reply(one.call.answer(), one.scope)
+
+    def _merged_reply(self, request: RequestInApp | UserRequest) -> Reply:
+        if isinstance(request, RequestInApp):
+            return self._reply_of(request)
+        return merge_attempts([self._reply_of(one) for one in request.attempts])
 
     def _linger_seconds(self, plan: LoadPlan) -> float:
         if plan.linger is not None:
@@ -219,28 +299,46 @@ class AsyncDriver:
         is_virtual = isinstance(clock, VirtualClock) and not clock.is_real
         return LINGER_SECONDS if is_virtual else REAL_LINGER_SECONDS
 
-    def _request(
+    def _handling(
         self,
         plan: LoadPlan,
         request: PreparedRequest,
         number: int,
         start: float,
         arrival: float | None,
-    ) -> RequestInApp:
+    ) -> Handling:
         if arrival is None:
             arrival = self._controller.clock.now()
-        return RequestInApp(
-            Handling(self._controller, plan, request, number, start, arrival), self._left
-        )
+        return Handling(self._controller, plan, request, number, start, arrival)
 
     def _left(self, one: RequestInApp) -> None:
         """Note that a client is done: it has its answer, or it has left."""
         self._in_flight.pop(one.handling.number, None)
         self._patience.progress()
 
-    async def _handled(
-        self, one: RequestInApp, slots: asyncio.Semaphore | None, *, waits: bool
+    async def _handled_until(
+        self, end: float, one: RequestInApp, slots: Places | None, *, waits: bool
     ) -> None:
+        """Handle one request, whose client leaves at this time."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, end - one.handling.now()), one.lose_patience)
+        try:
+            await self._handled(one, slots, waits=waits)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not one.handling.gave_up or one.reply is not None or task is None:
+                raise
+            if task.uncancel():
+                raise  # the load is over as well
+            if one.scope is None:
+                with scope(request=one.handling.number) as struck:
+                    one.scope = struck
+            one.reply = one.handling.reply(Answer(left=one.handling.now()), one.scope)
+            one.client_done()
+        finally:
+            timer.cancel()
+
+    async def _handled(self, one: RequestInApp, slots: Places | None, *, waits: bool) -> None:
         """Handle one request. If requests have a rate, its latency includes the wait for a slot."""
         if slots is not None:
             if waits:
@@ -303,6 +401,20 @@ class AsyncDriver:
         return one.reply
 
 
+def _refuse_for_functions(plan: LoadPlan) -> None:
+    """Refuse what a plain function cannot do."""
+    if plan.patience is not None:
+        raise BadArgument(
+            "drive: patience= needs an ASGI app or a coroutine function, because a plain function "
+            "cannot be interrupted. Leave it out"
+        )
+    if plan.until is not None and (plan.concurrency or 1) > 1:
+        raise BadArgument(
+            "drive: duration= of a plain function needs rate=, or concurrency=1. Give number= for "
+            "several threads"
+        )
+
+
 class SyncDriver:
     """Call a plain function in the test's thread, or in one thread per request in flight."""
 
@@ -329,22 +441,38 @@ class SyncDriver:
 
     def drive(self, plan: LoadPlan) -> list[Reply]:
         """Send requests one after the other, or from a pool of threads."""
+        _refuse_for_functions(plan)
         start = self._controller.clock.now()
         if (plan.concurrency or 1) == 1:
-            return [self._watched(plan, place, start) for place in range(len(plan.requests))]
+            return list(self._in_turn(plan, start))
+        thinks = plan.thinks() if plan.thinks is not None else None
         replies: list[concurrent.futures.Future[Reply]] = []
         with concurrent.futures.ThreadPoolExecutor(plan.concurrency, "mlchaos-serve") as pool:
             try:
                 for place in range(len(plan.requests)):
                     arrival = self._arrival(plan, place, start)
+                    think = 0.0 if thinks is None else next(thinks)
                     context = contextvars.copy_context()
                     replies.append(
-                        pool.submit(context.run, self._handled, plan, place, start, arrival)
+                        pool.submit(context.run, self._handled, plan, place, start, arrival, think)
                     )
                 return [reply.result() for reply in replies]
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def _in_turn(self, plan: LoadPlan, start: float) -> Iterator[Reply]:
+        clock = self._controller.clock
+        thinks = plan.thinks() if plan.thinks is not None else None
+        for place, _ in enumerate(plan.requests):
+            if place and thinks is not None:
+                clock.sleep(next(thinks))
+            if plan.until is not None:
+                passed = clock.now() - start
+                if passed >= plan.until:
+                    return
+                check_progress(plan, place, passed)
+            yield self._watched(plan, place, start)
 
     def _watched(self, plan: LoadPlan, place: int, start: float) -> Reply:
         clock, arrival = self._controller.clock, self._arrival(plan, place, start)
@@ -359,21 +487,41 @@ class SyncDriver:
             clock.on_sleep = before
 
     def _arrival(self, plan: LoadPlan, place: int, start: float) -> float | None:
-        if plan.rate is None:
+        if plan.arrivals is None:
             return None
-        clock, arrival = self._controller.clock, start + place / plan.rate
+        clock, arrival = self._controller.clock, start + plan.arrivals[place]
         if arrival > clock.now():
             clock.sleep(arrival - clock.now())
         return arrival
 
-    def _handled(self, plan: LoadPlan, place: int, start: float, arrival: float | None) -> Reply:
+    def _handled(
+        self,
+        plan: LoadPlan,
+        place: int,
+        start: float,
+        arrival: float | None,
+        think: float = 0.0,
+    ) -> Reply:
         request, number = plan.requests[place], plan.first + place
         if arrival is None:
             arrival = self._controller.clock.now()
         handling = Handling(self._controller, plan, request, number, start, arrival)
-        with scope(request=number) as struck:
+        replies = [self._reply(handling)]
+        while plan.retries is not None:
+            seed = derive_seed(plan.seed, number)
+            delay = plan.retries.delay(replies[-1], len(replies), seed)
+            if delay is None:
+                break
+            self._controller.clock.sleep(delay)
+            replies.append(self._reply(handling.again()))
+        if think:
+            self._controller.clock.sleep(think)
+        return merge_attempts(replies)
+
+    def _reply(self, handling: Handling) -> Reply:
+        with scope(request=handling.number) as struck:
             try:
-                answer = self._answer(request)
+                answer = self._answer(handling.request)
             except SimulatedCrash as crash:
                 crash.cure = CURE
                 raise
@@ -396,59 +544,3 @@ class SyncDriver:
                 )
         finished = self._controller.clock.now()
         return Answer({"value": self._keep(value)}, finished)
-
-
-class CoroutineTarget:
-    """Serve a coroutine function of one argument."""
-
-    def __init__(
-        self,
-        function: Callable[[Any], Awaitable[Any]],
-        keep: Callable[[Any], Any],
-        now: Callable[[], float],
-    ) -> None:
-        self._function = function
-        self._keep = keep
-        self._now = now
-
-    async def start(self) -> None:
-        """Do nothing: there is nothing to start."""
-
-    async def stop(self) -> None:
-        """Do nothing: there is nothing to stop."""
-
-    def begin(
-        self,
-        request: PreparedRequest,
-        payload: Any,
-        client: Client | None,
-        on_left: Callable[[], None],
-    ) -> CoroutineCall:
-        """Return the call of the function."""
-        value = request.payload if payload is None else payload
-        return CoroutineCall(self._function, value, self._keep, self._now)
-
-
-class CoroutineCall:
-    """One call of a coroutine function."""
-
-    def __init__(
-        self,
-        function: Callable[[Any], Awaitable[Any]],
-        payload: Any,
-        keep: Callable[[Any], Any],
-        now: Callable[[], float],
-    ) -> None:
-        self._function, self._payload, self._keep, self._now = function, payload, keep, now
-        self._answer = Answer()
-        self.begun = now()
-
-    async def run(self) -> None:
-        """Await the function's value."""
-        value = await self._function(self._payload)
-        finished = self._now()
-        self._answer = Answer({"value": self._keep(value)}, finished)
-
-    def answer(self) -> Answer:
-        """Return the value."""
-        return self._answer

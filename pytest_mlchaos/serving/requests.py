@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..core.replies import Chunk, Reply
 from ..engine.attribution import Scope
 from ..engine.controller import Controller
 from ..errors import MlchaosError, SimulatedCrash
+from .retries import Retries
 
 __all__ = ["Answer", "Handling", "LoadPlan", "PreparedRequest", "counts_as_error"]
 
@@ -56,14 +57,36 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """A load: its requests, the number of the first one, and how they arrive."""
+    """A load: its requests, the number of the first one, and how they arrive.
+
+    Attributes:
+        requests: The requests, in the order of their arrival.
+        first: The number of the first one in the service.
+        arrivals: The seconds from the start of the load at which they arrive. None in a closed
+            loop.
+        concurrency: The number of requests in flight, or of users.
+        is_error: A predicate on the reply.
+        linger: The seconds for which calls go on whose clients have left, or None.
+        group: A function that returns the class of a request, by its index.
+        until: The seconds after which a closed loop sends no more, or None.
+        thinks: A function that yields how long a user waits before the next request, or None.
+        patience: The seconds after which a client leaves, or None.
+        retries: When a client tries again, or None.
+        seed: A number for random times.
+    """
 
     requests: Sequence[PreparedRequest]
     first: int
-    rate: float | None
+    arrivals: Sequence[float] | None
     concurrency: int | None
     is_error: Callable[[Reply], object]
     linger: float | None = None
+    group: Callable[[int], str] | None = None
+    until: float | None = None
+    thinks: Callable[[], Iterator[float]] | None = None
+    patience: float | None = None
+    retries: Retries | None = None
+    seed: int = 0
 
 
 def counts_as_error(reply: Reply) -> bool:
@@ -74,7 +97,7 @@ def counts_as_error(reply: Reply) -> bool:
 class Handling:
     """Follow one request through the app, and make its reply."""
 
-    __slots__ = ("_controller", "_plan", "arrival", "now", "number", "request", "start")
+    __slots__ = ("_controller", "arrival", "gave_up", "now", "number", "plan", "request", "start")
 
     def __init__(
         self,
@@ -86,12 +109,19 @@ class Handling:
         arrival: float,
     ) -> None:
         self._controller = controller
-        self._plan = plan
+        self.plan = plan
+        self.gave_up = False  # True if the client has lost its patience
         self.now = controller.clock.now
         self.request = request
         self.number = number
         self.start = start
         self.arrival = arrival
+
+    def again(self) -> Handling:
+        """Return the same for a further attempt, whose latency counts from the first arrival."""
+        return Handling(
+            self._controller, self.plan, self.request, self.number, self.start, self.arrival
+        )
 
     def check(self, error: BaseException | None) -> None:
         """Raise an error that is not a reply: a broken fault, our own errors, or the process's
@@ -116,6 +146,8 @@ class Handling:
             more["left"] = end - arrival
         if answer.remote:
             more = {"remote": True, **{name: more[name] for name in more if name == "left"}}
+        if self.plan.group is not None:
+            more["group"] = self.plan.group(self.number - self.plan.first)
         chunks = tuple(answer.chunks)
         if chunks and answer.begun > arrival:
             chunks = tuple(
@@ -132,7 +164,9 @@ class Handling:
             **fields,
             **more,
         )
-        is_ok = answer.left is not None or (reply.error is None and not self._plan.is_error(reply))
+        is_ok = not self.gave_up and (
+            answer.left is not None or (reply.error is None and not self.plan.is_error(reply))
+        )
         return reply if is_ok else dataclasses.replace(reply, ok=False)
 
 

@@ -62,6 +62,27 @@ class RequestInApp:
             self._on_done(self)
             self.on_done()
 
+    @property
+    def left(self) -> list[RequestInApp]:
+        """Return this request if its client has left."""
+        return [self] if self.has_left else []
+
+    @property
+    def has_answer(self) -> bool:
+        """Return True if there is a reply, or a client that has left before it."""
+        return self.reply is not None or (self.call is not None and self.call.has_left)
+
+    def lose_patience(self) -> None:
+        """Let the client leave, if it does not have its answer."""
+        if self._is_done:
+            return
+        if self.call is not None:
+            self.call.leave()
+            self.handling.gave_up = self.call.has_left
+        elif self.task is not None:  # it waits for a place, or is on its way to the app
+            self.handling.gave_up = True
+            self.task.cancel()
+
     def end(self) -> dict[str, Any]:
         """Return when the app's call has ended, and which of its tasks go on."""
         ended = self.handling.now() - self.handling.arrival
@@ -139,6 +160,13 @@ class TaskSet:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
+    def start_client(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run the coroutine of a user, who sends requests."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._open += 1
+        self._tasks.add(task)
+        task.add_done_callback(self._user_ended)
+
     async def clients_done(self) -> None:
         """Wait until each client has its answer or has left."""
         while self._open:
@@ -173,6 +201,10 @@ class TaskSet:
         self._open -= 1
         if not self._open and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _user_ended(self, task: asyncio.Task[None]) -> None:
+        self._ended(task)
+        self._client_done()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

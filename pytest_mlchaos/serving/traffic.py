@@ -233,8 +233,8 @@ class _Source:
                     raise BadArgument("drive: requests must not be empty. Give one or more")
         else:
             raise BadArgument(
-                f"drive: requests must be a list of requests, a strategy of Hypothesis, or recorded "
-                f"requests (mlchaos.replay), got {data_text(given)}"
+                f"drive: requests must be a list of requests, got {data_text(given)}. It may also be a "
+                f"strategy of Hypothesis, or mlchaos.replay(path)"
             )
 
     def requests(self, wanted: int | None) -> Iterator[tuple[str, Any]]:

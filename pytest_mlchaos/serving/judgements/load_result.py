@@ -161,8 +161,11 @@ class LoadResult(CallsResult):
 
 
 def has_left(reply: Reply) -> bool:
-    """Return True if the client left before its reply was complete."""
-    return reply.left is not None
+    """Return True if the client left for reasons of its own before its reply was complete.
+
+    One that lost its patience has been failed by the app.
+    """
+    return reply.ok and reply.left is not None
 
 
 def first_few(lines: list[str]) -> list[str]:

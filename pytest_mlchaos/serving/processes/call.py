@@ -76,10 +76,33 @@ class ServerCall:
         self._slowed = False
         self._held = b""
         self._error: Exception | None = None
+        self._task: asyncio.Task[Any] | None = None
         self.begun = now()
+
+    @property
+    def has_left(self) -> bool:
+        """Return True if the client has left."""
+        return self._left is not None
+
+    def leave(self) -> None:
+        """Disconnect the client now. Do nothing if it has its answer."""
+        if self._task is not None and self._left is None and self._finished is None:
+            self._left = self._now()
+            self._on_left()
+            self._task.cancel()
 
     async def run(self) -> None:
         """Send the request, and read the response until its end, or until the client leaves."""
+        self._task = asyncio.current_task()
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            if self._left is None or self._task is None or self._task.uncancel():
+                raise
+        finally:
+            self._task = None
+
+    async def _run(self) -> None:
         try:
             await self._connect()
             with contextlib.suppress(_LeftError):

@@ -233,6 +233,11 @@ class _Heard:
         self._target = target
         self._call = call
         self.begun = call.begun
+        self.leave = call.leave
+
+    @property
+    def has_left(self) -> bool:
+        return self._call.has_left
 
     async def run(self) -> None:
         await self._call.run()
