@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.core.network import Exchange
 from pytest_mlchaos.testing import Case
 
 _turn = itertools.cycle(range(8))
@@ -35,6 +36,29 @@ def version():
     return {"weight": float(next(_turn))}
 
 
+def rewritten(exchange):
+    """Return what arrives of a stream of events, or of a body of JSON."""
+    body = b'{"rows": [{"a": 1}, {"a": 2}]}'
+    if exchange.url.endswith("stream"):
+        body = b'data: {"a": 1}\n\n' * 3
+    if exchange.url.endswith("empty"):
+        body = b""
+    if exchange.rewrite is None:
+        return body
+    rewriter = exchange.rewrite()
+    return rewriter.feed(body[:9]) + rewriter.feed(body[9:]) + rewriter.end()
+
+
+def request(path="data"):
+    """Return a request over HTTP."""
+    return Exchange(f"http://api/{path}", "http")
+
+
+def plain():
+    """Return a connection whose bytes are not understood."""
+    return Exchange("redis://cache")
+
+
 MODEL = {"model": "a:b"}
 
 CASES = {
@@ -55,6 +79,62 @@ CASES = {
         create("batcher_failure", target="a:b"),
         arguments,
         bad=[{"target": " "}, {"moment": "never"}, {"when": "after"}],
+    ),
+    "response_corruption": Case(
+        create("response_corruption", target="a:b"),
+        document,
+        wrong=[lambda: object()],
+        bad=[{"kind": "odd"}, {"target": " "}, {"url": "http://x"}, {"zone": "eu"}],
+    ),
+    "response_corruption of a body": Case(
+        create("response_corruption", kind="truncated"),
+        request,
+        operation=rewritten,
+        neutral=lambda: request("empty"),
+        wrong=[plain],
+    ),
+    "dependency_partial": Case(
+        create("dependency_partial", target="a:b"),
+        document,
+        wrong=[lambda: 7],
+        bad=[{"keep": 2}, {"url": "http://x"}],
+    ),
+    "dependency_partial of a body": Case(
+        create("dependency_partial"),
+        request,
+        operation=rewritten,
+        neutral=lambda: request("empty"),
+        wrong=[plain],
+        bad=[{"url": " "}],
+    ),
+    "dependency_slow": Case(
+        create("dependency_slow", target="a:b", delay="1ms"), arguments, bad=[{"delay": "soon"}]
+    ),
+    "rate_limited": Case(
+        create("rate_limited"), request, wrong=[plain], bad=[{"status": 200}, {"retry_after": "x"}]
+    ),
+    "provider_error": Case(create("provider_error"), request, wrong=[plain], bad=[{"status": 200}]),
+    "provider_stream": Case(
+        create("provider_stream"),
+        lambda: request("stream"),
+        operation=rewritten,
+        neutral=request,
+        wrong=[plain],
+        bad=[{"chunk": -1}, {"kind": "odd"}, {"url": " "}],
+    ),
+    "cache_failure": Case(
+        create("cache_failure", target="a:b"),
+        arguments,
+        bad=[{"error": "NoSuchError"}, {"target": " "}, {"kind": "odd"}],
+    ),
+    "cache_failure by a miss": Case(
+        create("cache_failure", target="a:b", kind="miss"), document, wrong=[lambda: None]
+    ),
+    "stale_cache": Case(
+        create("stale_cache", target="a:b"),
+        version,
+        wrong=[weights],
+        bad=[{"target": " "}, {"lag": 0}],
     ),
     "model_unavailable": Case(
         create("model_unavailable", **MODEL),

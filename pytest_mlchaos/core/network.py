@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterable
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from .sites import derive_seed
 
@@ -18,6 +18,7 @@ __all__ = [
     "Flow",
     "Outage",
     "Pace",
+    "Rewriter",
     "is_cut",
 ]
 
@@ -110,6 +111,18 @@ def is_cut(apart: Iterable[Iterable[str]], caller: str, zone: str) -> bool:
     )
 
 
+class Rewriter(Protocol):
+    """A filter of the body of one answer, which may change its length."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what arrives instead of the next bytes."""
+        ...
+
+    def end(self) -> bytes:
+        """Return what arrives at the end of the body."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exchange:
     """The payload of a visit of ``network``: a connection of a proxy, one request, or one call of a
@@ -130,6 +143,7 @@ class Exchange:
         cut: The early end of the transfer, or None.
         corruption: The bytes that change, or None.
         pace: The speed of the transfer, or None.
+        rewrite: A function that returns a filter for the body of an answer over HTTP, or None.
         took_effect: Functions to call when bytes are cut or changed, or have passed slowly.
     """
 
@@ -145,6 +159,7 @@ class Exchange:
     cut: Cut | None = None
     corruption: Corruption | None = None
     pace: Pace | None = None
+    rewrite: Callable[[], Rewriter] | None = None
     took_effect: tuple[tuple[str, Callable[[], None]], ...] = dataclasses.field(
         default=(), compare=False, repr=False
     )
@@ -165,6 +180,7 @@ class Exchange:
             and self.cut is None
             and self.corruption is None
             and self.pace is None
+            and self.rewrite is None
         )
 
     @property

@@ -26,6 +26,8 @@ __all__ = [
     "Reset",
     "SlowNetwork",
     "fails",
+    "needs_http",
+    "note_exchange",
 ]
 LAYER = "Network"
 CALL_PROTOCOL = "call"
@@ -80,7 +82,7 @@ class NetworkFault(Fault):
         return (self.site, " ".join(chosen)) if chosen else self.site
 
 
-def _note(visit: Visit) -> Exchange:
+def note_exchange(visit: Visit) -> Exchange:
     """Note in the journal what is struck."""
     exchange: Exchange = visit.payload
     if exchange.protocol == CALL_PROTOCOL:
@@ -94,7 +96,7 @@ def _note(visit: Visit) -> Exchange:
 
 def fails(visit: Visit, failure: Literal["refused", "reset", "blackhole"]) -> Exchange:
     """Return the exchange, which fails, and note it in the journal."""
-    return dataclasses.replace(_note(visit), failure=failure)
+    return dataclasses.replace(note_exchange(visit), failure=failure)
 
 
 def _later(visit: Visit, kind: str) -> tuple[tuple[str, Callable[[], None]], ...]:
@@ -137,7 +139,8 @@ def _needs_bytes(fault: Fault, exchange: Exchange, what: str) -> None:
         )
 
 
-def _needs_http(fault: Fault, exchange: Exchange, what: str, instead: str) -> None:
+def needs_http(fault: Fault, exchange: Exchange, what: str, instead: str) -> None:
+    """Refuse a connection whose bytes are not understood."""
     _needs_bytes(fault, exchange, what)
     if exchange.protocol != "http":
         raise PayloadMismatch(
@@ -149,7 +152,7 @@ def _needs_http(fault: Fault, exchange: Exchange, what: str, instead: str) -> No
 def _check_share(fault: Fault, exchange: Exchange, after: float | int) -> None:
     _needs_bytes(fault, exchange, "after=")
     if isinstance(after, float):
-        _needs_http(
+        needs_http(
             fault,
             exchange,
             f"after={after!r}, a share of the answer,",
@@ -211,7 +214,7 @@ class CutConnection(NetworkFault):
 
     def apply(self, visit: Visit) -> Exchange:
         """End the transfer early."""
-        exchange = _note(visit)
+        exchange = note_exchange(visit)
         _check_share(self, exchange, self.after)
         cut = Cut(self.after, upload=self.direction == "upload")
         return dataclasses.replace(exchange, cut=cut, took_effect=_later(visit, "cut"))
@@ -255,7 +258,7 @@ class Reset(NetworkFault):
         """Reset the connection, now or later."""
         if self.after is None:
             return fails(visit, "reset")
-        exchange = _note(visit)
+        exchange = note_exchange(visit)
         _check_share(self, exchange, self.after)
         cut = Cut(self.after, reset=True)
         return dataclasses.replace(exchange, cut=cut, took_effect=_later(visit, "cut"))
@@ -376,7 +379,7 @@ class SlowNetwork(NetworkFault):
         if not delay and not self.jitter:
             _needs_bytes(self, visit.payload, "bandwidth=")
         pace = Pace(delay or 0.0, self.jitter or 0.0, self.bandwidth, visit.seed, self.answers)
-        return dataclasses.replace(_note(visit), pace=pace)
+        return dataclasses.replace(note_exchange(visit), pace=pace)
 
 
 @register
@@ -419,8 +422,8 @@ class HttpError(NetworkFault):
 
     def apply(self, visit: Visit) -> Exchange:
         """Answer with the error."""
-        exchange = _note(visit)
-        _needs_http(self, exchange, "a status", 'Use mlchaos.proxy(..., protocol="http")')
+        exchange = note_exchange(visit)
+        needs_http(self, exchange, "a status", 'Use mlchaos.proxy(..., protocol="http")')
         return dataclasses.replace(exchange, status=self.status, retry_after=self.retry_after)
 
 
@@ -463,7 +466,7 @@ class CorruptBytes(NetworkFault):
 
     def apply(self, visit: Visit) -> Exchange:
         """Flip a bit of some bytes."""
-        exchange = _note(visit)
+        exchange = note_exchange(visit)
         _check_share(self, exchange, self.after)
         corruption = Corruption(self.after, self.count, visit.seed)
         return dataclasses.replace(

@@ -8,7 +8,7 @@ from ...core.faults import register
 from ...core.sites import Key
 from ..calls import CallDelay, CallFailure
 
-__all__ = ["DependencyFailure", "LatencySpike"]
+__all__ = ["DependencyFailure", "DependencySlow", "LatencySpike"]
 LAYER = "Calls and services"
 
 
@@ -65,3 +65,22 @@ class DependencyFailure(CallFailure):
 
     member_of: ClassVar = {"bad_day": 16}
     error: Any = "ConnectionError"
+
+
+@register
+class DependencySlow(CallDelay):
+    """A dependency of a served app takes longer.
+
+    Args:
+        target: The function, as for ``call_failure``.
+        delay: Seconds, or ``"150ms"``, ``"2s"``.
+
+    Imitates: a saturated feature store, database or model server.
+
+    Fidelity: a coroutine is delayed at its first wait. A plain function is delayed before the call,
+    so timeouts inside it do not see it. Requests over HTTP are delayed by ``slow_network``.
+
+    Example: @chaos.dependency_slow(target="json:loads", delay="2s", at=0)
+    """
+
+    delay: Any = 5.0

@@ -15,12 +15,23 @@ from ...engine.changes import alike
 from ..batches.pytree import Leaf, is_tensor
 from ..batches.pytree import is_array as is_numpy
 
-__all__ = ["KINDS", "MalformedKind", "NothingToDamage", "dumps", "is_array", "malformed"]
+__all__ = [
+    "ANSWER_KINDS",
+    "KINDS",
+    "AnswerKind",
+    "MalformedKind",
+    "NothingToDamage",
+    "dumps",
+    "is_array",
+    "malformed",
+]
 
 MalformedKind: TypeAlias = Literal[
     "missing_field", "wrong_type", "nan", "empty", "huge", "unicode", "deep"
 ]
 KINDS: tuple[str, ...] = get_args(MalformedKind)
+AnswerKind: TypeAlias = Literal["wrong_type", "nan", "truncated", "swapped", "empty"]
+ANSWER_KINDS: tuple[str, ...] = get_args(AnswerKind)
 HUGE_TEXT = 1 << 20
 HUGE_LIST = 10_000
 HUGE_INTEGER = 10**30
@@ -48,7 +59,7 @@ def malformed(value: Any, kind: str, seed: int, field: str | None = None) -> tup
 
     Args:
         value: The value.
-        kind: One of ``KINDS``.
+        kind: One of ``KINDS`` or ``ANSWER_KINDS``.
         seed: It chooses the part.
         field: The name of the field, or None for any.
 
@@ -206,6 +217,30 @@ def _deep(path: Path, node: Any, whole: Any) -> Any:
     return nested
 
 
+def _truncated(path: Path, node: Any, whole: Any) -> Any:
+    if is_array(node):
+        return node[: len(node) // 2] if len(node.shape) and len(node) > 1 else _UNFIT
+    if isinstance(node, (str, bytes, list)) and len(node) > 1:
+        return node[: len(node) // 2]
+    return _UNFIT
+
+
+def _swapped(path: Path, node: Any, whole: Any) -> Any:
+    """Exchange the first two parts that differ."""
+    if is_array(node):
+        return node[::-1].copy() if not is_tensor(node) and len(node.shape) else _UNFIT
+    if not isinstance(node, (dict, list)):
+        return _UNFIT
+    items = list(node.items()) if isinstance(node, dict) else list(enumerate(node))
+    for place, (key, one) in enumerate(items):
+        for other, different in items[place + 1 :]:
+            if not alike(one, different):
+                fresh = node.copy()
+                fresh[key], fresh[other] = different, one
+                return fresh
+    return _UNFIT
+
+
 _DAMAGES: Mapping[str, Callable[[Path, Any, Any], Any]] = {
     "missing_field": _missing,
     "wrong_type": _wrong_type,
@@ -214,6 +249,8 @@ _DAMAGES: Mapping[str, Callable[[Path, Any, Any], Any]] = {
     "huge": _huge,
     "unicode": _unicode,
     "deep": _deep,
+    "truncated": _truncated,
+    "swapped": _swapped,
 }
 
 

@@ -167,7 +167,8 @@ class _Transport(asyncio.Transport):
 
 def _filter(protocol: Any, exchange: Exchange, method: str) -> None:
     rate = None if exchange.pace is None else exchange.pace.bandwidth
-    if exchange.cut is not None or exchange.corruption is not None or rate is not None:
+    changed = (exchange.cut, exchange.corruption, rate, exchange.rewrite)
+    if any(one is not None for one in changed):
         transport = protocol.transport
         transport.set_protocol(_Filter(protocol, transport, exchange, method))
 

@@ -108,6 +108,9 @@ class _Emitter:
         if getattr(answer, "_content", None) is not None:
             answer._content = None
         content = answer.raw.read()
+        if self._exchange.rewrite is not None:
+            rewriter = self._exchange.rewrite()
+            content = rewriter.feed(content) + rewriter.end()
         body = FilteredFile(self._network, io.BytesIO(content), self._exchange, len(content))
         answer.raw = _Raw(body)
 

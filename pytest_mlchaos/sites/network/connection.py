@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ...core.network import Exchange, Flow
+from .answers import RewrittenAnswer
 from .http_messages import Body, Head, Messages, Segment, request_body, response_body, write_error
 
 if TYPE_CHECKING:
@@ -275,7 +276,10 @@ class Connection:
             self._pass_segment(answer, segment)
 
     def _pass_segment(self, answer: _Answer, segment: Segment) -> None:
-        if segment.kind == "body":
+        if answer.rewritten is not None:
+            has_body = answer.body.form != "none"
+            self._client.sendall(answer.rewritten.pass_segment(segment, has_body=has_body))
+        elif segment.kind == "body":
             self._send(answer.exchange, answer.flow, segment.data)
         elif segment.data:
             self._client.sendall(segment.data)
@@ -330,22 +334,26 @@ class _Answer:
         self.flow = Flow(self.exchange, None)
         self.held: list[Segment] = []
         self.is_held = False
+        self.rewritten: RewrittenAnswer | None = None
 
     @property
     def is_quiet(self) -> bool:
         """Return True if its bytes pass unchanged, at full speed."""
-        return not self.is_held and self.flow.is_quiet and self.exchange.pace is None
+        changed = self.is_held or self.rewritten is not None or self.exchange.pace is not None
+        return not changed and self.flow.is_quiet
 
     def begin(self, head: Head, waiting: deque[tuple[Exchange, str]]) -> None:
         """Begin the answer to the next request. Those before the final one change nothing."""
         if head.status < 200 and head.status != 101:
-            self.exchange, self.body = Exchange(""), Body("none")
+            self.exchange, self.body, self.rewritten = Exchange(""), Body("none"), None
             return
         self.exchange, method = waiting.popleft() if waiting else (Exchange(""), "")
         self.body = response_body(head, method)
         length = self.body.length if self.body.form == "length" else None
         self.flow = Flow(self.exchange, length)
         self.is_held = self.exchange.needs_length and self.body.form in ("chunked", "close")
+        rewrite = self.exchange.rewrite
+        self.rewritten = None if rewrite is None else RewrittenAnswer(rewrite())
 
     def release(self) -> list[Segment]:
         """Return the segments of an answer whose length is known now."""

@@ -10,10 +10,11 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from ...core.network import Exchange, Flow
+from ...core.network import Exchange, Flow, Rewriter
 from ...engine.gate import pause
 from ...engine.import_hooks import when_imported
 from ...engine.patching import Patches
+from .answers import decoded, framing_headers
 from .base import Network, Outcome, mechanism
 from .http_messages import error_headers, error_text
 
@@ -95,6 +96,8 @@ def _filtered(network: Network, exchange: Exchange, response: Any, *, sync: bool
     """Return an answer whose body arrives as the exchange says."""
     import httpx
 
+    if exchange.rewrite is not None:
+        return _rewritten(response, exchange.rewrite(), sync=sync)
     stream = _Body(network, exchange, response)
     body: Any = _sync_stream(stream) if sync else _async_stream(stream)
     return httpx.Response(
@@ -103,6 +106,63 @@ def _filtered(network: Network, exchange: Exchange, response: Any, *, sync: bool
         stream=body,
         extensions=response.extensions,
     )
+
+
+def _rewritten(response: Any, rewriter: Rewriter, *, sync: bool) -> Any:
+    """Return an answer with a different body."""
+    import httpx
+
+    kept = [(name, held) for name, held in response.headers.items() if name not in framing_headers]
+    encoding = response.headers.get("content-encoding", "")
+    stream = _sync_rewritten if sync else _async_rewritten
+    return httpx.Response(
+        response.status_code,
+        headers=kept,
+        stream=stream(response.stream, rewriter, encoding),
+        extensions=response.extensions,
+    )
+
+
+def _sync_rewritten(inner: Any, rewriter: Rewriter, encoding: str) -> Any:
+    import httpx
+
+    class Stream(httpx.SyncByteStream):  # type: ignore[misc]  # httpx is not checked here
+        """The bytes of a different body."""
+
+        def __iter__(self) -> Iterator[bytes]:
+            pieces = [decoded(b"".join(inner), encoding)] if encoding else inner
+            for piece in pieces:
+                if arrives := rewriter.feed(piece):
+                    yield arrives
+            if arrives := rewriter.end():
+                yield arrives
+
+        def close(self) -> None:
+            inner.close()
+
+    return Stream()
+
+
+def _async_rewritten(inner: Any, rewriter: Rewriter, encoding: str) -> Any:
+    import httpx
+
+    class Stream(httpx.AsyncByteStream):  # type: ignore[misc]  # httpx is not checked here
+        """The bytes of a different body."""
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            pieces = inner
+            if encoding:
+                pieces = _one(decoded(b"".join([piece async for piece in inner]), encoding))
+            async for piece in pieces:
+                if arrives := rewriter.feed(piece):
+                    yield arrives
+            if arrives := rewriter.end():
+                yield arrives
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    return Stream()
 
 
 class _Body:

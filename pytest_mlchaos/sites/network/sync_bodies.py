@@ -15,8 +15,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ...core.network import Exchange, Flow
+from ...core.network import Exchange, Flow, Rewriter
 from ...engine.patching import Patches
+from .answers import decoded, framing_headers
 from .base import Network, mechanism
 
 __all__ = ["FilteredFile", "filter_answer", "reset_error"]
@@ -80,6 +81,8 @@ def _end_connection(file: Any) -> None:
 
 def filter_answer(network: Network, response: http.client.HTTPResponse, exchange: Exchange) -> None:
     """Let the body of an answer arrive as the exchange says."""
+    if response.fp is not None and exchange.rewrite is not None:
+        _rewrite(response, exchange.rewrite())
     if response.fp is None or (
         exchange.cut is None and exchange.corruption is None and exchange.pace is None
     ):
@@ -92,6 +95,20 @@ def filter_answer(network: Network, response: http.client.HTTPResponse, exchange
             response.fp = file
             return
     response.fp = io.BufferedReader(FilteredFile(network, file, exchange, length))
+
+
+def _rewrite(response: http.client.HTTPResponse, rewriter: Rewriter) -> None:
+    """Read an answer to its end, and let a different body arrive."""
+    encoding = response.headers.get("content-encoding", "")
+    whole = decoded(response.read(), encoding)
+    body = rewriter.feed(whole) + rewriter.end()
+    if not whole:
+        return
+    for name in framing_headers:
+        del response.headers[name]
+    response.headers["Content-Length"] = str(len(body))
+    response.fp = io.BufferedReader(io.BytesIO(body))
+    response.length, response.chunked = len(body), False
 
 
 def _whole(
