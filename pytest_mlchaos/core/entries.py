@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "Rank",
     "Recovery",
+    "RecoveryTime",
     "Requests",
     "ResultEntry",
     "Scope",
@@ -348,6 +349,23 @@ class Requests(Entry):
     latencies: tuple[float, ...] = ()
 
 
+@_kind("recovery_time")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryTime(Entry):
+    """A load or a pipeline had the time to recover from its faults.
+
+    The time is that of the virtual clock. On the real clock it is in a ``timing`` entry.
+
+    Attributes:
+        result: The number of its result in the trial.
+        seconds: The seconds from the end of the last fault to the first request from which on all
+            succeed, or to the first right output. None if there was none.
+    """
+
+    result: int
+    seconds: float | None = None
+
+
 @_kind("curve")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Curve(Entry):
@@ -466,8 +484,8 @@ class Timing(Entry):
     These entries are in a file of their own, because they differ from run to run.
 
     Attributes:
-        of: ``test``, ``trial``, ``result``, ``attempt``, ``exploration``, ``state``, ``rank`` or
-            ``requests``.
+        of: ``test``, ``trial``, ``result``, ``attempt``, ``exploration``, ``state``, ``rank``,
+            ``requests`` or ``recovery``.
         number: The number of the result or exploration in the trial.
         name: The name of the state, or the number of the attempt or the rank.
         start: The start, in seconds since 1970. 0 if it is unknown.

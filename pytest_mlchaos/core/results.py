@@ -48,6 +48,8 @@ class HandedResult:
         compared: The assertion that compared it with its golden run, if there was one.
         number: Its number in the trial.
         asserted: True if the test has called an assertion of it.
+    is_timed: True if its time to recovery is in the journal.
+    is_virtual: True if its times are those of the virtual clock.
         calls_elsewhere: Return the number of calls of each counted target in golden runs.
     """
 
@@ -61,6 +63,8 @@ class HandedResult:
     compared: str = ""
     number: int = 0
     asserted: bool = False
+    is_timed: bool = False
+    is_virtual: bool = True
     calls_elsewhere: Callable[[], Mapping[str, int]] = dict
 
 
@@ -90,6 +94,10 @@ class Result:
             number: Its number in the trial.
             is_virtual: True if its times are those of the virtual clock.
         """
+        return ()
+
+    def _judged_entries(self, number: int) -> Iterable[Entry]:
+        """Return the entries that are known once an assertion has judged this result."""
         return ()
 
     def __getattribute__(self, name: str) -> Any:
@@ -141,6 +149,7 @@ def record_result(
         is_virtual: True if its times are those of the virtual clock.
     """
     attempts, seconds = result._attempted(), perf_counter() - start
+    handed.is_virtual = is_virtual
     record(
         ResultEntry(
             number=handed.number,
@@ -172,7 +181,12 @@ def _recorded(method: Callable[..., Any]) -> Callable[..., Any]:
             handed.asserted = True
         name = f"{type(self).__name__}.{method.__name__}"
         number = None if handed is None else handed.number
-        return judged(name, number, method, self, *args, **kwargs)
+        try:
+            return judged(name, number, method, self, *args, **kwargs)
+        finally:
+            if handed is not None:
+                for entry in self._judged_entries(handed.number):
+                    record(entry)
 
     return judge
 

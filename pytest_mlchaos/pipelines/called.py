@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
+from ..core.entries import Entry, RecoveryTime, Timing
 from ..core.records import Output
 from ..core.validation import (
     CALLABLE,
@@ -194,17 +195,34 @@ class CalledPipeline(Run):
         These are seconds on the trial's clock. The output may be that of this call or of an earlier
         one (before ``again``), or that of a call that an assertion has made. None if no fault struck, or no output was right so far.
         """
-        calls: list[CalledPipeline] = []
-        call: CalledPipeline = self._next or self
-        while True:
-            calls.append(call)
-            if call._previous is None:
-                break
-            call = call._previous
+        calls = list(self._all_calls())
         ended = [one._output.fault_ended for one in calls if one._output.fault_ended is not None]
         right = (one for one in reversed(calls) if one._is_right())
         first = next(right, None) if ended else None
         return None if first is None else max(0.0, first._output.ended - max(ended))
+
+    def _judged_entries(self, number: int) -> Iterator[Entry]:
+        """Yield the time to recovery once, when an assertion has compared all calls."""
+        handed = self._handed
+        calls = list(self._all_calls())
+        is_compared = all(one.error is not None or "golden" in vars(one) for one in calls)
+        if handed is None or handed.is_timed or not is_compared:
+            return
+        took = self.recovery_time
+        if took is not None and calls[0].error is None:
+            handed.is_timed = True
+            seconds = round(took, 3)
+            if handed.is_virtual and not any(one._output.record.real_time for one in calls):
+                yield RecoveryTime(result=number, seconds=seconds)
+            else:
+                yield Timing(of="recovery", number=number, seconds=seconds)
+
+    def _all_calls(self) -> Iterator[CalledPipeline]:
+        """Yield the calls, the last one first."""
+        call: CalledPipeline | None = self._next or self
+        while call is not None:
+            yield call
+            call = call._previous
 
     def _is_right(self) -> bool:
         return self.error is None and self._difference(0.0, 0.0, self._patterns(())) is None

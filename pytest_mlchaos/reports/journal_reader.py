@@ -14,6 +14,7 @@ from ..core.entries import (
     Line,
     NewerSchema,
     Progress,
+    RecoveryTime,
     Test,
     Timing,
     Trial,
@@ -83,6 +84,26 @@ class TestLog:
     def progress(self) -> Progress | None:
         """Return how far the test is, or was when the session was killed."""
         return next(reversed(self.all(Progress)), None)
+
+    @functools.cached_property
+    def recovery_times(self) -> Sequence[float | None]:
+        """Return the time of each recovery. None stands for one that did not take place."""
+        real = [one.seconds for one in self.all(Timing) if one.of == "recovery"]
+        return [*(one.seconds for one in self.all(RecoveryTime)), *real]
+
+    @functools.cached_property
+    def mean_recovery(self) -> float | None:
+        """Return the mean time to recovery (MTTR) of the recoveries that took place."""
+        known = [one for one in self.recovery_times if one is not None]
+        return sum(known) / len(known) if known else None
+
+    def recovery_time(self, trial: int, result: int) -> float | None:
+        """Return the time that a result of a trial took to recover, or None."""
+        timing = self.timing("recovery", trial, result)
+        if timing is not None:
+            return timing.seconds
+        found = [one for one in self.all(RecoveryTime, trial) if one.result == result]
+        return found[0].seconds if found else None
 
     def seconds(self, of: str, trial: int = 0, number: int = 0, name: str = "") -> float | None:
         """Return how long something took, or None if the timings are missing."""

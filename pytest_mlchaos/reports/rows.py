@@ -11,7 +11,7 @@ from .text import count_text
 __all__ = ["Row", "format_rows", "rows_of", "summary_rows"]
 
 Row = Sequence[str]
-"""The number of states or trials, the verdict, the lost work, the time of a restart, the duration,
+"""The number of states or trials, the verdict, the lost work, the time of a restart or a recovery, the duration,
 and the text on what was left out.
 """
 
@@ -27,7 +27,17 @@ def rows_of(test: TestLog) -> list[Row]:
         return [_exploration(test, trial, one) for trial, one in explored]
     trials = count_text(len(test.trials), "trial")
     verdict = _VERDICTS.get(test.outcome, test.outcome)
-    return [(trials, verdict, "", "", _seconds(test.seconds("test")), "")]
+    return [(trials, verdict, "", _recovery(test), _seconds(test.seconds("test")), "")]
+
+
+def _recovery(test: TestLog) -> str:
+    """Return the longest time that a service or a pipeline took to recover."""
+    known = [one for one in test.recovery_times if one is not None]
+    if not test.recovery_times:
+        return ""
+    if len(known) < len(test.recovery_times):
+        return f"{len(test.recovery_times) - len(known)} not recovered"
+    return f"recovers in {max(known):.2f} s"
 
 
 def _exploration(test: TestLog, trial: int, one: Exploration) -> Row:

@@ -90,6 +90,8 @@ def _metrics(tests: Iterable[TestLog]) -> dict[str, float]:
     explored = [one for test in tests for one in test.explorations]
     seconds = [test.seconds("test") for test in tests]
     restarts = [one.restart for test in tests for one in test.all(Timing)]
+    recoveries = [one for test in tests for one in test.recovery_times]
+    recovered = [one for one in recoveries if one is not None]
     measured: dict[str, float | None] = {
         "trials": sum(len(test.trials) for test in tests),
         "strikes": sum(len(test.all(StrikeEntry)) for test in tests),
@@ -101,6 +103,9 @@ def _metrics(tests: Iterable[TestLog]) -> dict[str, float]:
             (one.max_lost_steps for one in explored if one.measured), default=None
         ),
         "restart_seconds": max((one for one in restarts if one is not None), default=None),
+        "recovery_seconds": max(recovered, default=None),
+        "mttr_seconds": sum(recovered) / len(recovered) if recovered else None,
+        "not_recovered": len(recoveries) - len(recovered) if recoveries else None,
         "seconds": sum(one or 0.0 for one in seconds) if any(seconds) else None,
     }
     return {name: float(value) for name, value in measured.items() if value is not None}

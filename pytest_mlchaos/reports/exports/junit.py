@@ -33,6 +33,11 @@ def _facts(test: TestLog) -> Iterator[tuple[str, object]]:
     yield "mlchaos.lost_steps", max(measured) if measured else None
     restarts = [one.restart for one in test.all(Timing) if one.restart is not None]
     yield "mlchaos.restart_seconds", f"{max(restarts):.3f}" if restarts else None
+    recovered = [one for one in test.recovery_times if one is not None]
+    yield "mlchaos.recovery_seconds", f"{max(recovered):.3f}" if recovered else None
+    mean = test.mean_recovery
+    yield "mlchaos.mttr_seconds", None if mean is None else f"{mean:.3f}"
+    yield "mlchaos.not_recovered", len(test.recovery_times) - len(recovered) or None
     if end is not None:
         yield "mlchaos.faults", "; ".join(end.faults)
         yield "mlchaos.untried", "; ".join(end.untried)

@@ -286,6 +286,7 @@ class _Tracer:
             "mlchaos.result.number": result.number,
             "mlchaos.strikes": result.struck,
             "mlchaos.attempts": len(result.attempts),
+            "mlchaos.recovery_seconds": test.recovery_time(trial, result.number),
             **{key: value for one in explored for key, value in _of_exploration(one).items()},
         }
         span, inside = self._begin(result.method, time[0], attributes, context)

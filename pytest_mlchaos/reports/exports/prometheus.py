@@ -45,6 +45,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "mlchaos_test_duration_seconds": ("Wall-clock time of a test.", ("test",)),
     "mlchaos_lost_steps_max": ("Most steps that a resumed run took again.", ("test",)),
     "mlchaos_restart_seconds": ("Median time until a resumed run took its first step.", ("test",)),
+    "mlchaos_recovery_seconds": ("Longest time from the end of a fault to a recovery.", ("test",)),
+    "mlchaos_mttr_seconds": ("Mean time from the end of a fault to a recovery.", ("test",)),
 }
 
 
@@ -176,7 +178,13 @@ def _gauges(session: SessionLog) -> Mapping[str, Samples]:
         "mlchaos_restart_seconds": _by_name(
             tests, max, lambda test: [one.restart for one in test.all(Timing)]
         ),
+        "mlchaos_recovery_seconds": _by_name(tests, max, lambda test: test.recovery_times),
+        "mlchaos_mttr_seconds": _by_name(tests, _mean, lambda test: test.recovery_times),
     }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _by_name(

@@ -153,6 +153,7 @@ def _totals(tests: Iterable[TestView]) -> list[tuple[str, str]]:
         for one in some
     )
     seconds = [test.seconds for test in tests if test.seconds is not None]
+    recovered = [one for test in tests for one in test.log.recovery_times if one is not None]
     rows = [
         (len(tests), "chaos test", ""),
         (sum(len(test.log.trials) for test in tests), "trial", ""),
@@ -169,6 +170,9 @@ def _totals(tests: Iterable[TestView]) -> list[tuple[str, str]]:
         for number, noun, more in rows
         if number
     ]
+    if recovered:
+        mean = seconds_text(sum(recovered) / len(recovered))
+        found.append((mean, f"to recovery, the mean of {len(recovered):,}"))
     return [*found, (seconds_text(sum(seconds)), "in tests")] if seconds else found
 
 

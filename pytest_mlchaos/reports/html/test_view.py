@@ -494,6 +494,10 @@ def _load(log: TestLog, trial: int, requests: Requests) -> Load:
             (name, seconds_text(latencies[min(count - 1, max(0, -(-int(q * count) // 1000) - 1))]))
             for name, q in (("p50", 500), ("p95", 950), ("p99", 990), ("max", 1000))
         ]
+    if requests.struck:
+        back = log.recovery_time(trial, requests.result)
+        if back is not None:
+            rows.append(("Time to recovery", seconds_text(back)))
     bounds = {
         name: limit
         for one in log.all(Judgement, trial)

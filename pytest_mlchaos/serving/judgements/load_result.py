@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
-from ...core.entries import Entry, Requests, Timing
+from ...core.entries import Entry, RecoveryTime, Requests, Timing
 from ...core.journal import Strike
 from ...core.replies import Reply, Suspicion
 from ...core.results import CallsResult
@@ -51,6 +51,35 @@ class LoadResult(CallsResult):
         )
         if not is_virtual:
             yield Timing(of="requests", number=number, starts=starts, latencies=latencies)
+        yield from self._recovery_entries(number, is_virtual)
+
+    def _recovery_entries(self, number: int, is_virtual: bool) -> Iterator[Entry]:
+        """Yield the time to recovery, if the load had any time for it.
+
+        The replies are not compared with the golden load, which may never be needed.
+        """
+        ended = self._fault_ended
+        if ended is None or not any(reply.start >= ended for reply in self._counted):
+            return
+        took = self._recovered_after(ended, lambda place: self.replies[place].ok)
+        if is_virtual:
+            yield RecoveryTime(result=number, seconds=None if took is None else round(took, 4))
+        elif took is not None:
+            yield Timing(of="recovery", number=number, seconds=round(took, 4))
+
+    def _recovered_after(self, ended: float, is_right: Callable[[int], bool]) -> float | None:
+        """Return the seconds from the end of the faults to the arrival of the first request from
+        which on all replies are right, or None.
+        """
+        since = None
+        for place in sorted(range(len(self.replies)), key=lambda place: -self.replies[place].start):
+            reply = self.replies[place]
+            if has_left(reply):
+                continue
+            if reply.start < ended or not is_right(place):
+                break
+            since = reply.start
+        return None if since is None else max(0.0, since - ended)
 
     def _about(self) -> str:
         return f"<Load of {len(self.replies)} replies, {self._errors} errors, p99 {seconds(self.latency(0.99))}, {len(self.faults)} faults>"

@@ -10,7 +10,7 @@ from ...core.validation import parse_duration
 from ...errors import BadArgument, NotRecovered
 from ..bounds import Bounds, Findings, Measured, seconds
 from ..slo import raise_missed
-from .load_result import LoadResult, first_few, has_left
+from .load_result import LoadResult, first_few
 
 __all__ = ["SloVerdicts", "judge_bounds"]
 
@@ -63,16 +63,12 @@ class SloVerdicts(LoadResult):
         ended = self._fault_ended
         if ended is None:
             return None
-        after = [place for place, reply in enumerate(self.replies) if reply.start >= ended]
-        since = None
-        for place in sorted(after, key=lambda place: self.replies[place].start, reverse=True):
+
+        def is_right(place: int) -> bool:
             reply = self.replies[place]
-            if has_left(reply):
-                continue
-            if not reply.ok or self._compared.difference(place, reply):
-                break
-            since = reply.start
-        return None if since is None else max(0.0, since - ended)
+            return reply.ok and not self._compared.difference(place, reply)
+
+        return self._recovered_after(ended, is_right)
 
     def _worst(self, counted: Sequence[Reply]) -> list[str]:
         slowest = max(counted, key=lambda reply: reply.latency)
