@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from program import BadProgram, Requirement
+import twins
+from program import BadProgram
+from twins import Twin
 
 __all__ = ["AREAS", "Pipeline", "chosen", "read"]
 
@@ -16,18 +16,36 @@ AREAS = ("damaged files", "tables in files", "storage", "network", "records", "t
 DECORATORS = ("bad_data", "bad_storage")
 NEEDED = {"requires", "area", "decorator", "sound", "twin"}
 KEYS = NEEDED | {"entry", "keywords", "assertion", "again", "changed", "proxy", "find"}
+NO_FAULT = "no fault"
+"""``find`` of a pipeline that fails when its input changes, in the trial without faults."""
+
+TEST = """
+import types
+import pytest
+from pytest_mlchaos import chaos
+import {module} as subject
+
+@pytest.fixture
+def workdir(tmp_path):
+    made = subject.prepare(tmp_path)
+    if isinstance(made, types.GeneratorType):
+        next(made)
+    yield tmp_path
+    if isinstance(made, types.GeneratorType):
+        next(made, None)
+
+@chaos.{decorator}({keywords})
+def test_pipeline(mlchaos, workdir):
+{first}    run = mlchaos.pipeline(subject.{entry}, workdir)
+{judgements}
+"""
 
 
 @dataclasses.dataclass(frozen=True)
-class Pipeline:
+class Pipeline(Twin):
     """A pipeline to run under one composite fault, and the verdict that it must get."""
 
-    folder: Path
-    requires: tuple[Requirement, ...]
-    area: str
     decorator: str
-    sound: bool
-    twin: str
     entry: str = "pipeline"
     keywords: tuple[tuple[str, str], ...] = ()
     """The arguments of the decorator. ``subject:`` in a value stands for the program's module."""
@@ -41,34 +59,41 @@ class Pipeline:
     find: tuple[str, ...] = ()
     """The faults of which the reported schedule must have one."""
 
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.name
+    def test(self) -> str:
+        """Return the source of its test."""
+        keywords = ", ".join(
+            f"{name}={value.replace('subject:', f'{self.module}:')!r}"
+            if isinstance(value, str)
+            else f"{name}={value!r}"
+            for name, value in self.keywords
+        )
+        judgements = [f"run.{self.assertion}"] if not self.changed else []
+        if self.changed:
+            changed = f"changed=lambda: subject.{self.changed}(workdir)"
+            judgements.append(f"run.again({changed}).{self.assertion}")
+        elif self.again:
+            judgements.append(f"run.again().{self.assertion}")
+        return TEST.format(
+            module=self.module,
+            decorator=self.decorator,
+            keywords=keywords,
+            entry=self.entry,
+            first="    subject.URL = mlchaos.proxy(subject.URL)\n" if self.proxy else "",
+            judgements="\n".join(f"    {line}" for line in judgements),
+        )
 
-    @property
-    def module(self) -> str:
-        """The name under which a test imports the program."""
-        return "pipeline_" + self.name.replace("-", "_")
-
-    def needs(self, package: str) -> bool:
-        """Return True if it requires a package with this name."""
-        return any(requirement.name == package for requirement in self.requires)
+    def problem_of(self, error: str, faults: Sequence[str]) -> str:
+        """Return in words why the reported schedule is not the expected one."""
+        if set(faults or [NO_FAULT]) & set(self.find):
+            return ""
+        return f"the schedule has {', '.join(faults) or 'no fault'}, none of {', '.join(self.find)}"
 
 
 def read(folder: Path) -> Pipeline:
     """Return the pipeline in a folder. Raise ``BadProgram`` if it cannot be judged."""
-    with (folder / "expected.toml").open("rb") as file:
-        expected = tomllib.load(file)
-    if unknown := expected.keys() - KEYS:
-        raise BadProgram(
-            f"{folder.name}: expected.toml has {sorted(unknown)}; it may have {sorted(KEYS)}"
-        )
-    if missing := NEEDED - expected.keys():
-        raise BadProgram(f"{folder.name}: expected.toml lacks {sorted(missing)}")
+    expected = twins.read_expected(folder, NEEDED, KEYS)
     pipeline = Pipeline(
         folder=folder.resolve(),
-        requires=tuple(sorted(map(Requirement.parse, expected.pop("requires")))),
         keywords=tuple(sorted(expected.pop("keywords", {}).items())),
         find=tuple(expected.pop("find", ())),
         **expected,
@@ -92,15 +117,4 @@ def _check(pipeline: Pipeline) -> None:
 
 def chosen(folder: Path, names: Sequence[str] = ()) -> list[Pipeline]:
     """Return the pipelines in a folder whose names match one of the patterns; all if none."""
-    found = sorted(path.parent for path in folder.glob("*/expected.toml"))
-    wrong = [name for name in names if not any(fnmatch.fnmatch(path.name, name) for path in found)]
-    if wrong:
-        raise BadProgram(
-            f"No pipeline is called {', '.join(wrong)}. "
-            f"There are: {', '.join(path.name for path in found)}"
-        )
-    return [
-        read(path)
-        for path in found
-        if not names or any(fnmatch.fnmatch(path.name, name) for name in names)
-    ]
+    return twins.chosen(folder, names, read, "pipeline")

@@ -16,7 +16,7 @@ if not CORPUS.exists():
 sys.path.insert(0, str(CORPUS))
 try:
     from environments import Interpreter
-    from judge_data import Verdict, judge, problem
+    from judge_twins import Verdict, judge, problem
     from pipeline import AREAS, chosen, read
     from program import BadProgram
 finally:
