@@ -52,6 +52,12 @@ READERS = ("polars", "duckdb", "h5py", "zarr", "datasets", "joblib")
 """Libraries that read and write files without Python's file objects, and pools of processes."""
 CLIENTS = ("requests", "aiohttp", "tenacity", "backoff", "stamina", "redis", "psycopg2-binary")
 """Libraries that talk to services, or wait for them."""
+SERVING = (
+    *("starlette", "pydantic", "uvicorn", "flask", "a2wsgi", "litserve", "bentoml", "gradio"),
+    *("sse-starlette", "slowapi", "prometheus_client", "pybreaker", "cachetools", "fakeredis"),
+    *("transformers", "openai", "sqlalchemy"),
+)
+"""Servers, and libraries beside them. Ray Serve is not among them, because its download is large."""
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
 """Tools for comparison."""
 SETUPTOOLS = "setuptools<81"
@@ -404,6 +410,7 @@ def corpus(session: nox.Session) -> None:
     session.run("python", "corpus/judge.py", *session.posargs)
     if not session.posargs:
         session.run("python", "corpus/judge_data.py")
+        session.run("python", "corpus/judge_serve.py", "--slow")
 
 
 @nox.session(python="3.11")
@@ -415,6 +422,17 @@ def corpus_data(session: nox.Session) -> None:
     _install_with_torch(session, *DATA, *SERVE, *STORAGE, *PROCESS, *READERS, *CLIENTS)
     python = str(pathlib.Path(session.bin, "python"))
     session.run("python", "corpus/judge_data.py", "--python", python, *session.posargs)
+
+
+@nox.session(python="3.11")
+def corpus_serve(session: nox.Session) -> None:
+    """Run the services of the corpus under their faults: ``-- [--slow] [NAME ...]``.
+
+    They run in one environment. Those whose packages are not there are left out.
+    """
+    _install_with_torch(session, *DATA, *SERVE, *PROCESS, *CLIENTS, *SERVING)
+    python = str(pathlib.Path(session.bin, "python"))
+    session.run("python", "corpus/judge_serve.py", "--python", python, *session.posargs)
 
 
 @nox.session(python="3.11")

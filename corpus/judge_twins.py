@@ -39,11 +39,24 @@ NOT_THE_PROGRAM = (
 
 HOOKS = """
 import json
+import time
+import pytest
+
+spent = dict()
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    start = time.process_time()
+    try:
+        return (yield)
+    finally:
+        spent[item.nodeid] = time.process_time() - start
 
 def pytest_runtest_logreport(report):
     if report.when == "call" or report.failed:
+        seconds = spent.get(report.nodeid, 0.0)
         with open({results!r}, "a") as file:
-            json.dump([report.nodeid, report.outcome, report.duration, report.longreprtext], file)
+            json.dump([report.nodeid, report.outcome, seconds, report.longreprtext], file)
             file.write("\\n")
 """
 
@@ -55,6 +68,7 @@ class Verdict:
     outcome: str
     """``passed``, ``failed``, or ``none`` if the test did not report."""
     seconds: float = 0.0
+    """The seconds of CPU time of this process, because machines are shared."""
     text: str = ""
 
     @property

@@ -1,4 +1,4 @@
-"""What pairs of programs have in common: a sound and an unsound one that differ by the mend."""
+"""Read pairs of programs: a sound and an unsound one that differ by the mend."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ is found. Torch-free.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import sys
@@ -893,3 +894,81 @@ def test_an_apps_time_out_fires_behind_a_test_client(example, client):
         .run(passed=1)
     )
     assert ("1 on the real clock" in outcome.text) == (client == "of_a_fixture")
+
+
+# -- strikes between requests ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def tokens(monkeypatch):
+    """A module ``a_store`` whose ``refresh`` an app calls once a second."""
+    module = types.ModuleType("a_store")
+
+    async def refresh():
+        return time.monotonic() + 1.5
+
+    module.refresh = refresh
+    monkeypatch.setitem(sys.modules, "a_store", module)
+    return module
+
+
+class Refreshing:
+    """An ASGI app whose token a task refreshes. It answers 503 while the token is expired."""
+
+    def __init__(self, store):
+        self.store, self.expires, self.task = store, 0.0, None
+
+    async def refresh(self):
+        while True:
+            with contextlib.suppress(ConnectionError):
+                self.expires = await self.store.refresh()
+            await asyncio.sleep(1)
+
+    async def __call__(self, scope, receive, send):
+        if self.task is None:
+            self.task = asyncio.create_task(self.refresh())
+            await asyncio.sleep(0.001)
+        status = 200 if time.monotonic() < self.expires else 503
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def test_a_strike_between_requests_has_a_time(virtual, tokens):
+    """The app may take the time to recover, and give its fallback."""
+    trials, serve = virtual(
+        Refreshing(tokens), create("dependency_failure", target="a_store:refresh", at=2)
+    )
+    with trials:
+        load = serve().drive(["/"] * 20, rate=3.3)
+        assert [reply.status for reply in load.replies if not reply.ok] == [503]
+        load.assert_recovered(within="2s", error_rate=0)
+        load.assert_isolated(or_fallback=503, within="2s")
+        with pytest.raises(NotRecovered):
+            load.assert_recovered(within="0s", error_rate=0)
+
+
+def test_a_strike_in_start_up_has_a_time(virtual, tokens):
+    """The app may take the time to recover."""
+    app = Refreshing(tokens)
+
+    @contextlib.asynccontextmanager
+    async def lifespan():
+        app.task = asyncio.create_task(app.refresh())
+        await asyncio.sleep(0.001)
+        yield
+
+    async def asgi(scope, receive, send):
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+            return
+        async with lifespan():
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    trials, serve = virtual(asgi, create("dependency_failure", target="a_store:refresh", at=0))
+    with trials:
+        load = serve().drive(["/"] * 9, rate=3)
+        assert [reply.status for reply in load.replies if not reply.ok] == [503] * 3
+        load.assert_recovered(within="2s", error_rate=0)

@@ -34,6 +34,7 @@ __all__ = [
     "carry_scope",
     "forget_scopes",
     "in_flight",
+    "in_no_scope",
     "is_of_request",
     "latest_end",
     "scope",
@@ -81,6 +82,8 @@ class Branch:
 
 _open: list[Scope] = []
 """The open scopes, in the order in which they were opened."""
+_outside: list[list[tuple[float, float]]] = []
+"""Lists of strikes while no scope was open."""
 
 
 @contextlib.contextmanager
@@ -111,9 +114,21 @@ def as_part_of(opened: Scope) -> Iterator[None]:
         _CERTAIN.reset(before)
 
 
+@contextlib.contextmanager
+def in_no_scope() -> Iterator[list[tuple[float, float]]]:
+    """Yield a list of the strikes inside while no scope is open: when each begins and ends."""
+    strikes: list[tuple[float, float]] = []
+    _outside.append(strikes)
+    try:
+        yield strikes
+    finally:
+        _outside[:] = [one for one in _outside if one is not strikes]
+
+
 def forget_scopes() -> None:
     """Close all scopes between two tests, because an interruption may have left some open."""
     _open.clear()
+    _outside.clear()
     _SCOPE.set(None)
 
 
@@ -141,12 +156,15 @@ def about() -> Mapping[str, Any]:
     }
 
 
-def attribute_strike(strike: Strike, ended: float, key: Key, *, lasts: bool = False) -> None:
+def attribute_strike(
+    strike: Strike, begun: float, ended: float, key: Key, *, lasts: bool = False
+) -> None:
     """Record a strike in its scope, or in all open scopes if it is part of none.
 
     Args:
         strike: The strike.
-        ended: The time at which its effect ends, in seconds on the trial's clock.
+        begun: The time at which it struck, in seconds on the trial's clock.
+        ended: The time at which its effect ends.
         key: The key by which the visits of its site are counted.
         lasts: True if its effect goes on after the end of the scope, as an outage does.
     """
@@ -161,6 +179,9 @@ def attribute_strike(strike: Strike, ended: float, key: Key, *, lasts: bool = Fa
         return
     in_flight = list(_open)
     suspicion = Suspicion(strike, tuple(one.details.get("request", 0) for one in in_flight), key)
+    if not in_flight:
+        for strikes in _outside:
+            strikes.append((begun, ended))
     for one in in_flight:
         one.suspicions.append(suspicion)
         one.ended_elsewhere = max(ended, one.ended_elsewhere or ended)

@@ -535,7 +535,8 @@ class Controller(SubjectState):
             self._relay(*message)
         merge_into(self, heard, ended=False)
         for place, strike in heard.strikes:
-            attribute_strike(strike, self.clock.now(), self.scheduled[place].fault.key)
+            now = self.clock.now()
+            attribute_strike(strike, now, now, self.scheduled[place].fault.key)
         for key, number in heard.failures.items():
             self._open(key).failed += number
         self._injected_there += heard.injected

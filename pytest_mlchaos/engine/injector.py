@@ -164,9 +164,10 @@ class Injector:
         def record(details: Mapping[str, Any]) -> None:
             scheduled.strikes.append((visit.attributes.get("rank"), visit.index))
             strike = Strike(scheduled.text, visit.site, visit.index, {**about(), **details})
-            ended = self._controller.clock.now() + max(visit.delay, visit.lasting)
+            begun = self._controller.clock.now()
+            ended = begun + max(visit.delay, visit.lasting)
             lasts = visit.lasting > visit.delay
-            attribute_strike(strike, ended, scheduled.fault.key, lasts=lasts)
+            attribute_strike(strike, begun, ended, scheduled.fault.key, lasts=lasts)
             self._controller.fault_ended = max(self._controller.fault_ended or ended, ended)
             self.record(scheduled, strike)
             if visit.error is not None:

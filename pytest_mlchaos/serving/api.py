@@ -165,7 +165,7 @@ class Service:
             seed=seed,
         )
         slots = 1 if concurrency is None and traffic.arrivals is None else concurrency
-        replies, place = self._app_runner.drive(
+        replies, between, place = self._app_runner.drive(
             traffic.requests,
             arrivals=traffic.arrivals,
             concurrency=slots,
@@ -179,7 +179,9 @@ class Service:
             seed=seed,
         )
         golden = lambda time: GoldenLoad(*self._app_runner.golden(place, time))  # noqa: E731
-        return self._hand_over(Load(replies, golden, strict=self._strict, judged=self._judged))
+        return self._hand_over(
+            Load(replies, golden, between, strict=self._strict, judged=self._judged)
+        )
 
     def kill(self) -> None:
         """Kill the server and all its processes by SIGKILL, as a machine that fails does.

@@ -16,6 +16,7 @@ from ..core.privacy import data_text
 from ..core.replies import Reply
 from ..core.sites import Key
 from ..engine import randomness
+from ..engine.attribution import in_no_scope
 from ..engine.controller import Controller
 from ..engine.patching import Patches
 from ..engine.process_state import ProcessState
@@ -124,6 +125,7 @@ class AppRunner:
         self._driver = self._made(app, lifespan, timeout)
         patches = controller.resources.enter_context(Patches())
         carry_scopes(patches)
+        self._between = controller.resources.enter_context(in_no_scope())
         controller.resources.push(self)
         controller.forget.append(self._forget)
         controller.resources.enter_context(self._memory.following_imports())
@@ -162,8 +164,14 @@ class AppRunner:
             return AsyncDriver(controller, CoroutineTarget(self._subject, snapshot_value, now))
         return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
 
-    def drive(self, requests: Sequence[Any], **how: Any) -> tuple[list[Reply], int]:
-        """Return the replies to one more load, and the load's index."""
+    def drive(
+        self, requests: Sequence[Any], **how: Any
+    ) -> tuple[list[Reply], list[tuple[float, float]], int]:
+        """Return the replies to one more load, the strikes so far between requests, and the load's
+        index.
+
+        Such a strike has the times of its beginning and end, in seconds from the load's start.
+        """
         if not self._running:
             over = "its golden run shut the app down" if self._golden else "it was shut down"
             raise BadArgument(
@@ -175,6 +183,7 @@ class AppRunner:
             prepared.all()
         plan = LoadPlan(prepared, first, **how)
         try:
+            start = self._controller.clock.now()
             with self._controller.attempt(), self._at_work():
                 replies = self._driver.drive(plan)
         except BaseException as error:
@@ -185,7 +194,8 @@ class AppRunner:
             raise
         given = prepared.given[: len(replies)]
         self._plans.append(dataclasses.replace(plan, requests=given, until=None))
-        return replies, len(self._plans) - 1
+        between = [(begun - start, ended - start) for begun, ended in self._between]
+        return replies, between, len(self._plans) - 1
 
     def _prepared(self, given: object) -> PreparedRequest:
         return (

@@ -1,20 +1,20 @@
-"""SQLAlchemy: a scorer that reads features through a pool of connections."""
+"""redis: a scorer that reads features through a pool of connections."""
 
-import sqlalchemy
-from sqlalchemy import text
-from sqlalchemy.pool import QueuePool
+import fakeredis
+import redis
 
-engine = sqlalchemy.create_engine(
-    "sqlite://", poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=5
+pool = redis.ConnectionPool(
+    connection_class=fakeredis.FakeConnection, max_connections=1, server=fakeredis.FakeServer()
 )
 
 
 def features_of(connection, user):
-    return connection.execute(text("select :user * 2"), {"user": user}).scalar()
+    connection.send_command("ECHO", user * 2)
+    return int(connection.read_response())
 
 
 def handle(user):
-    connection = engine.connect()
+    connection = pool.get_connection()
     score = features_of(connection, user) / 10
-    connection.close()
+    pool.release(connection)
     return score

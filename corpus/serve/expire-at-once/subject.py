@@ -10,26 +10,19 @@ app = FastAPI()
 server = fakeredis.FakeServer()
 
 
-class Limits:
-    def __init__(self):
-        self.client = fakeredis.FakeAsyncRedis(server=server)
+class Redis:
+    async def command(self, *words):
+        return await fakeredis.FakeAsyncRedis(server=server).execute_command(*words)
 
-    async def start(self, key, seconds):
-        return await self.client.set(key, 0, ex=seconds, nx=True)
 
-    async def count(self, key):
-        return await self.client.incr(key)
-
-    async def expire(self, key, seconds):
-        return await self.client.expire(key, seconds)
+limits = Redis()
 
 
 @app.get("/answer")
 async def answer(user: str):
-    limits = Limits()
     with contextlib.suppress(redis.ConnectionError):
-        await limits.start(user, 1)
-        count = await limits.count(user)
+        await limits.command("SET", user, 0, "EX", 1, "NX")
+        count = await limits.command("INCR", user)
         if count > 3:
             raise HTTPException(429, "three answers a second", {"Retry-After": "1"})
     return {"answer": 42}

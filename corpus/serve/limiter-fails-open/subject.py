@@ -20,7 +20,7 @@ def client_of(request):
     return "client"
 
 
-limiter = Limiter(key_func=client_of, storage_uri="counts://", swallow_errors=True)
+limiter = Limiter(key_func=client_of, storage_uri="counts://", in_memory_fallback_enabled=True)
 app.state.limiter = limiter
 
 

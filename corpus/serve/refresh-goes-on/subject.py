@@ -1,47 +1,42 @@
-"""Starlette: prices that a task loads anew every second."""
+"""Starlette: answers of a provider, with a token that a task refreshes."""
 
 import asyncio
 import contextlib
+import time
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-prices = {"a": 0, "b": 0}
+
+class Token:
+    expires = 0.0
 
 
-class Exchange:
-    day = 0
-
-    def prices(self):
-        self.day += 1
-        return {"a": self.day * 10, "b": self.day * 7}
-
-
-exchange = Exchange()
-
-
-async def load_prices():
+async def fetch_token():
     await asyncio.sleep(0.001)
-    return exchange.prices()
+    return time.monotonic() + 2.5
 
 
 async def refresh():
     while True:
-        await asyncio.sleep(1)
         with contextlib.suppress(ConnectionError):
-            prices.update(await load_prices())
+            Token.expires = await fetch_token()
+        await asyncio.sleep(1)
 
 
 @contextlib.asynccontextmanager
 async def lifespan(app):
     task = asyncio.create_task(refresh())
+    await asyncio.sleep(0.01)
     yield
     task.cancel()
 
 
-async def price(request):
-    return JSONResponse({"price": prices[request.path_params["name"]]})
+async def answer(request):
+    if Token.expires < time.monotonic():
+        return JSONResponse({"detail": "the provider refuses the token"}, 502)
+    return JSONResponse({"answer": request.path_params["question"] * 3})
 
 
-app = Starlette(routes=[Route("/price/{name}", price)], lifespan=lifespan)
+app = Starlette(routes=[Route("/answer/{question}", answer)], lifespan=lifespan)

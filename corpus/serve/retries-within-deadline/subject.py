@@ -16,10 +16,10 @@ async def lookup(user):
 
 
 @retry(
-      stop=stop_after_attempt(6) | stop_after_delay(1),
-      wait=wait_exponential(multiplier=0.1, max=0.3),
-      reraise=True,
-  )
+    stop=stop_after_attempt(6) | stop_after_delay(1),
+    wait=wait_exponential(multiplier=0.1, max=0.3),
+    reraise=True,
+)
 async def patiently(user):
     return await lookup(user)
 

@@ -103,15 +103,10 @@ class _Excused:
     def by_fallback(self, place: int) -> bool:
         """Return True if a reply is the fallback and came after a strike, in time."""
         reply = self._load.replies[place]
-        struck = [
-            other
-            for other in self._load.replies
-            if other.fault_ended is not None and other.start <= reply.start
-        ]
-        if not self.declared or not struck:
+        ends = [ended for begun, ended in self._load._strike_times if begun <= reply.start]
+        if not self.declared or not ends:
             return False
-        ended = max(other.fault_ended or 0.0 for other in struck)
-        in_time = self._grace is None or reply.start <= ended + self._grace
+        in_time = self._grace is None or reply.start <= max(ends) + self._grace
         return in_time and matches_fallback(reply, self._fallback)
 
 

@@ -30,12 +30,15 @@ class LoadResult(CallsResult):
         self,
         replies: Sequence[Reply],
         golden: Callable[[int], GoldenLoad] | None = None,
+        between: Sequence[tuple[float, float]] = (),
         *,
         strict: Callable[[], bool] = bool,
         judged: Callable[[str, bool], None] = lambda who, judges: None,
     ) -> None:
         self.replies = tuple(replies)
         self._golden = golden
+        self._between = tuple(between)
+        """The begin and end of each strike while no request was in flight, also in start-up."""
         self._strict = strict
         self._judged = judged
 
@@ -142,10 +145,17 @@ class LoadResult(CallsResult):
     @property
     def _fault_ended(self) -> float | None:
         """Return when the last fault ended, in seconds from the start of the load."""
-        return max(
-            (reply.fault_ended for reply in self.replies if reply.fault_ended is not None),
-            default=None,
-        )
+        return max((ended for _, ended in self._strike_times), default=None)
+
+    @property
+    def _strike_times(self) -> list[tuple[float, float]]:
+        """Return when each strike began (at the earliest) and ended."""
+        struck = [
+            (reply.start, reply.fault_ended)
+            for reply in self.replies
+            if reply.fault_ended is not None
+        ]
+        return [*struck, *self._between]
 
     def _remarks(self) -> list[str]:
         return [self._compared.remark] if self._compared.remark else []

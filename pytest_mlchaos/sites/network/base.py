@@ -178,7 +178,8 @@ class _Away:
         """Attribute one more failure to the strike."""
         if self._strike is not None:
             ended = now if self._until is None else self._until
-            attribute_strike(self._strike, ended, self._key, lasts=self._until is not None)
+            lasts = self._until is not None
+            attribute_strike(self._strike, now, ended, self._key, lasts=lasts)
 
 
 class Network:
