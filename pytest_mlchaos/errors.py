@@ -49,6 +49,10 @@ Exception
         ├── SloMissed                                 latencies or errors exceed their bounds
         ├── NoFallback                                a reply under a fault is not the declared
         fallback
+        ├── NotRolledBack                             a worse version still serves users
+        ├── NotPromoted                               a version that is not worse was not let through
+        ├── PromotedBlind                             a version was promoted that served no request
+        ├── MixedVersions                             versions or settings do not belong together
         ├── NotIsolated                               a fault changed a reply that it did not strike
         ├── SilentlyWrong                             a reply is wrong, and not an error
         ├── WorkGoesOn                                work goes on after its client has left
@@ -268,6 +272,22 @@ class CircuitStuck(Verdict):
 
 class NotRowIndependent(Verdict):
     """The prediction for a row depends on the other rows of its batch."""
+
+
+class NotRolledBack(Verdict):
+    """A worse version still serves users, or was withdrawn too late."""
+
+
+class NotPromoted(Verdict):
+    """A version that is not worse was rolled back, or never let through."""
+
+
+class PromotedBlind(Verdict):
+    """A version was promoted although no measurement of it had been seen."""
+
+
+class MixedVersions(Verdict):
+    """After a rollout, models, features or settings of two versions serve users together."""
 
 
 class RankFailed(Verdict):

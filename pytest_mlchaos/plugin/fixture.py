@@ -50,6 +50,8 @@ from ..runs.scripts import script
 from ..runs.verdicts import Run
 from ..serving.api import Service
 from ..serving.app_runner import AppRunner
+from ..serving.rollouts.api import roll_out
+from ..serving.rollouts.verdicts import Rollout
 from ..serving.capacity import capacity
 from ..serving.processes.command import served_subject
 from ..serving.sources import openapi, replay
@@ -494,6 +496,78 @@ class Mlchaos:
         # If no fault struck at all, NeverStruck explains more.
         strict = lambda: not controller.drawn and bool(controller.journal)  # noqa: E731
         return Service(served, strict, controller.judged, part.hand_over)
+
+    def rollout(
+        self,
+        controller: Any,
+        traffic: Any,
+        *,
+        versions: Any = None,
+        strategy: str = "canary",
+        steps: Any = None,
+        labels: Any = None,
+        metrics: Any = None,
+        latency: float | str | None = None,
+        analyse: Callable[..., Any] | None = None,
+        worse: bool | None = None,
+        **more: Any,
+    ) -> Rollout:
+        """Roll a new version out under traffic and the faults of the test.
+
+        The plugin plays the deployment system: it calls ``deploy(version)``, and for each step
+        ``split(weights)``, sends requests, and hands the metrics to the analysis. After a pass it
+        goes on, and at the end calls ``promote()``. After a fail it calls ``rollback()``, and after
+        too many inconclusive ones it stops there. Methods may be plain or async.
+
+        Args:
+            controller: An object with ``deploy(version)``, ``split(weights)``, ``promote()`` and
+                ``rollback()``. If it has ``handle(request)``, ``predict(request)`` or the like, it
+                answers by that. If it has ``analyse(metrics)``, this decides: by the verdict that
+                it returns, or by its own calls of the four methods. Also: a dict of models by
+                version, a function of ``(version, request)``, a function of ``version`` that loads
+                a model, or the dotted name of such a function.
+            traffic: A list of requests, which is sent again and again, or a function of the
+                request's number.
+            versions: The models by version, the old one first, or the names of both.
+            strategy: ``"canary"``, ``"blue_green"``, ``"rolling"``, ``"ab"`` or ``"shadow"``.
+            steps: The shares of the new version, for example ``[0.1, 0.5]``, or their number. While
+                a share is 0, requests are mirrored.
+            labels: The right answers: a list, a dict or a function of the request. ``"golden"``:
+                those of the old version. Then answers are compared, too.
+            metrics: What decides if a version is worse: ``"errors"``, ``"quality"`` (with labels)
+                and ``"latency"``. Without it, all that can be measured.
+            latency: The limit above which an answer is slow: seconds, or ``"200ms"``.
+            analyse: A function of the metrics that decides, instead of the controller.
+            worse: True or False if you know that the new version is worse, or is not.
+            **more: ``features`` (functions of the request, by version), ``config`` (a dict that a
+                rollback must restore), ``user`` (a function of the request, or a field), ``score``
+                (a function of answer and label, from 0 to 1), ``is_error``, ``requests`` (at most,
+                20,000), ``rate`` (requests a second, 10), ``per_check`` (requests for an analysis,
+                100), ``checks`` (analyses in a step of the controller's own, 10), ``patience``
+                (further ones while they are inconclusive, 20), ``seed``, ``margin`` (the difference
+                that makes a version worse, 0.05), ``false_rollbacks`` and ``false_promotions`` (the
+                error rates of the default test, 0.05).
+
+        Returns:
+            A ``Rollout``.
+
+        Fidelity: one request at a time. A user keeps the version while its share does not change.
+        """
+        with self._running("mlchaos.rollout", controller) as part:
+            trace = roll_out(
+                self._controller,
+                controller,
+                traffic,
+                versions=versions,
+                labels=labels,
+                analyse=analyse,
+                worse=worse,
+                options={"strategy": strategy, "steps": steps, "metrics": metrics, "latency": latency},
+                more=more,
+            )
+            trial = self._controller
+            strict = lambda: not trial.drawn and bool(trial.journal)  # noqa: E731
+            return part.hand_over(Rollout(trace, strict=strict, judged=trial.judged))
 
     def world(
         self,

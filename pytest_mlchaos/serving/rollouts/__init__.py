@@ -1,0 +1,1 @@
+"""Run a user's rollout controller over traffic, under faults, and judge what became of it."""

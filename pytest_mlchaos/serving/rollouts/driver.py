@@ -1,0 +1,503 @@
+"""Drive one rollout: route requests, call the controller, and let the analysis decide."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from ...core.clock import VirtualClock
+from ...core.rollouts import OPERATIONS, Damage, Operation
+from ...core.sites import derive_seed
+from ...core.validation import format_value, is_real
+from ...engine.controller import Controller
+from ...engine.error_origin import describe_swallower
+from ...errors import BadArgument, CrashSwallowed, SimulatedCrash
+from ...sites.rollouts import METRICS, REGISTRY, operation_site
+from .analysis import Comparison
+from .metrics import Metrics, Tally, make_metrics
+from .options import Options, Traffic
+from .records import Answer, Call, Phase, Trace
+from .versions import Models, worse_value
+
+__all__ = ["RunningRollout"]
+
+TOLERANCE = 1e-6
+POOL = 20
+
+
+class RunningRollout:
+    """A rollout that is running: its traffic, its versions, and the controller's calls.
+
+    Args:
+        chaos: The controller of the trial.
+        subject: The user's controller.
+        models: The models by version.
+        traffic: The requests.
+        options: The options.
+        trace: The record of what happens.
+        serve: A function that lets the controller itself answer: ``(request, user, version)``.
+        routes: True if the controller routes by itself.
+        own_registry: True if the controller loads versions itself.
+        config: The controller's configuration.
+        labelled: A function that returns the right answer, or None.
+    """
+
+    def __init__(
+        self,
+        chaos: Controller,
+        subject: Any,
+        models: Models,
+        traffic: Traffic,
+        options: Options,
+        trace: Trace,
+        *,
+        serve: Callable[[Any, Any, str], Any] | None,
+        routes: bool,
+        own_registry: bool,
+        config: MutableMapping[str, Any] | None,
+        label: Callable[[int, Any], Any] | None,
+        score: Callable[[Any, Any], float],
+        is_error: Callable[[Any], object],
+    ) -> None:
+        self.chaos, self.subject, self.models = chaos, subject, models
+        self.traffic, self.options, self.trace = traffic, options, trace
+        self.old, self.new = trace.old, trace.new
+        self.weights: dict[str, float] = {self.old: 1.0}
+        self.phase: Phase = "before"
+        self.mirrors = False
+        self.spare = 0
+        self.window: dict[str, Tally] = {}
+        self.comparison = Comparison(options)
+        self.mistake: BadArgument | None = None
+        self._serve, self._routes = serve, routes
+        self._own_registry = own_registry
+        self._label, self._score, self._is_error = label, score, is_error
+        self._config = config
+        self._config_before = copy.deepcopy(dict(config)) if config is not None else {}
+        self._drifted: dict[str, Any] = {}
+        self._by = "driver"
+        self._depth = 0
+        self._methods = {name: getattr(subject, name) for name in OPERATIONS}
+        self._start = chaos.clock.now()
+        self._runner: asyncio.Runner | None = None
+        self._undo: list[Callable[[], None]] = []
+
+    # -- time and loops ----------------------------------------------------------------------------
+
+    @property
+    def time(self) -> float:
+        """Return the seconds since the start."""
+        return self.chaos.clock.now() - self._start
+
+    def finish(self, value: Any) -> Any:
+        """Return a value, after it was awaited if need be."""
+        if not inspect.isawaitable(value):
+            return value
+        if self._runner is None:
+            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+
+        async def awaited() -> Any:
+            return await value
+
+        return self._runner.run(awaited())
+
+    def _pass_time(self) -> None:
+        clock, seconds = self.chaos.clock, 1 / self.options.rate
+        if isinstance(clock, VirtualClock) and clock.governs and not clock.members:
+            clock.skip(seconds)
+
+    def close(self) -> None:
+        """Restore the controller's methods, and close the loop."""
+        while self._undo:
+            self._undo.pop()()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
+
+    # -- traffic -----------------------------------------------------------------------------------
+
+    @property
+    def left(self) -> int:
+        """Return the number of requests that may still be sent."""
+        return self.options.limit + self.spare - len(self.trace.answers)
+
+    def send(self, number: int) -> int:
+        """Send requests, and return how many were sent. The metrics start afresh."""
+        self.window = {}
+        for count in range(number):
+            if self.left <= 0:
+                return count
+            self._send_one()
+            self.check()
+        return number
+
+    def check(self) -> None:
+        """Raise what the controller may have swallowed: a mistake in a call, or a crash."""
+        if self.mistake is not None:
+            raise self.mistake
+        crash = self.chaos.crash
+        if crash is not None:
+            place = describe_swallower(crash)
+            if place is not None:
+                raise CrashSwallowed(place)
+            raise SimulatedCrash(str(crash))
+
+    def _send_one(self) -> None:
+        self._pass_time()
+        number = len(self.trace.answers)
+        request = self.traffic.request(number)
+        user = self.traffic.user(number, request)
+        version = self._route(user)
+        answer = Answer(number, self.time, user, version, self.phase)
+        models = self.models
+        models.request, models.number, models.features_used = request, number, None
+        models.called.clear()
+        start = self.chaos.clock.now()
+        value = None
+        self._depth += 1
+        by, self._by = self._by, "controller"
+        try:
+            value = self._ask(request, user, version)
+            answer.failed = bool(self._is_error(value))
+        except Exception as error:  # noqa: BLE001  # an error is an answer, too
+            if isinstance(error, BadArgument):
+                raise
+            answer.error, answer.failed = error, True
+        finally:
+            self._depth -= 1
+            self._by = by
+        seconds = self.chaos.clock.now() - start
+        self._attribute(answer, value)
+        if self._label is not None and not answer.failed:
+            answer.wrong = 1 - self._score(value, self._label(number, request))
+        limit = self.options.latency
+        answer.slow = limit is not None and seconds > limit
+        answer.features = models.features_used
+        if answer.version == self.old and not answer.failed and len(models.pool) < POOL:
+            models.pool.append(value)
+        self.trace.answers.append(answer)
+        self._note(answer, seconds)
+        if self.mirrors and self.phase == "during":
+            self._mirror(number, request)
+
+    def _ask(self, request: Any, user: Any, version: str) -> Any:
+        if self._serve is not None:
+            return self.finish(self._serve(request, user, version))
+        return self.finish(self.models.ask(version, request))
+
+    def _route(self, user: Any) -> str:
+        """Return the version for a user: the same one, unless its share changes."""
+        share = self.weights.get(self.new, 0.0)
+        if share <= 0 or share >= 1:
+            return self.new if share >= 1 else self.old
+        drawn = derive_seed(self.options.seed, "route", user) / 2**64
+        return self.new if drawn < share else self.old
+
+    def _attribute(self, answer: Answer, value: Any) -> None:
+        """Find out which version answered."""
+        models = self.models
+        if models.called:
+            answered = [version for version, ok, _ in models.called if ok]
+            answer.version = answered[-1] if answered else models.called[-1][0]
+            return
+        if not self._routes:
+            return
+        said = _version_of(value, (self.old, self.new))
+        if said is not None:
+            answer.version = said
+        elif 0 < self.weights.get(self.new, 0.0) < 1:
+            answer.version = None
+
+    def _note(self, answer: Answer, seconds: float) -> None:
+        """Count an answer in the metrics. Calls that failed behind a fallback count, too."""
+        calls = self.models.called or [(answer.version or self.old, not answer.failed, seconds)]
+        for version, ok, took in calls:
+            final = version == answer.version
+            failed = not ok or (final and answer.failed)
+            wrong = answer.wrong if final and not failed else 0.0
+            self._count(version, failed, wrong, seconds if final else took, answer.user)
+
+    def _count(self, version: str, failed: bool, wrong: float, seconds: float, user: Any) -> None:
+        limit = self.options.latency
+        slow = limit is not None and seconds > limit
+        tally = self.window.get(version)
+        if tally is None:
+            tally = self.window[version] = Tally()
+        tally.add(error=failed, wrong=wrong, slow=slow, latency=seconds, user=user)
+        if self.phase != "before":
+            self.comparison.add(version == self.new, failed=failed, wrong=wrong, slow=slow)
+
+    def _mirror(self, number: int, request: Any) -> None:
+        """Let the new version answer, too, without a user who sees it."""
+        if not self.models.is_known(self.new):
+            return
+        self.trace.mirrored += 1
+        self.models.called.clear()
+        start, failed, wrong = self.chaos.clock.now(), False, 0.0
+        try:
+            value = self.finish(self.models.ask(self.new, request))
+            failed = bool(self._is_error(value))
+            if self._label is not None and not failed:
+                wrong = 1 - self._score(value, self._label(number, request))
+        except Exception:  # noqa: BLE001  # an error is an answer, too
+            failed = True
+        self._count(self.new, failed, wrong, self.chaos.clock.now() - start, None)
+
+    def metrics(self, **more: Any) -> Metrics:
+        """Return the metrics since the last analysis, as faults leave them."""
+        found = make_metrics(
+            self.old,
+            self.new,
+            self.window,
+            quality=self._label is not None,
+            weight=float(self.weights.get(self.new, 0.0)),
+            seconds=self.time,
+            **more,
+        )
+        visited: Metrics = self.chaos.visit(METRICS, found)
+        return visited
+
+    # -- the controller's calls --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def by_controller(self) -> Iterator[None]:
+        """Count calls inside as the controller's own."""
+        by, self._by = self._by, "controller"
+        try:
+            yield
+        finally:
+            self._by = by
+
+    def install(self) -> None:
+        """Put a wrapper in place of each of the controller's four methods."""
+        held = getattr(self.subject, "__dict__", None)
+        if held is None:
+            return
+        for name in OPERATIONS:
+            before = held.get(name, self)
+            self._undo.append(functools.partial(_restore, held, name, before, self))
+            held[name] = self._wrapper(name)
+
+    def _wrapper(self, name: str) -> Callable[..., Any]:
+        real = self._methods[name]
+        if inspect.iscoroutinefunction(real):
+
+            @functools.wraps(real)
+            async def awaited(*args: Any, **kwargs: Any) -> Any:
+                with self._operation(name, args, kwargs) as operation:
+                    if operation is not None:
+                        return operation(await real(*args, **kwargs))
+
+            return awaited
+
+        @functools.wraps(real)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with self._operation(name, args, kwargs) as operation:
+                if operation is not None:
+                    return operation(real(*args, **kwargs))
+
+        return called
+
+    def call(self, name: str, *args: Any) -> Call:
+        """Call one of the controller's methods. An error is noted, unless no fault has struck."""
+        function = getattr(self.subject, name)
+        if getattr(self.subject, "__dict__", None) is None:
+            function = self._wrapper(name)
+        before = len(self.trace.calls)
+        with self._driving():
+            try:
+                least = 0 if name in ("promote", "rollback") else len(args)
+                self.finish(function(*_accepted(self._methods[name], args, least)))
+            except Exception:
+                self.check()
+                if not self.struck and name != "promote":  # which may refuse
+                    raise
+        self.check()
+        return self.trace.calls[before]
+
+    @contextlib.contextmanager
+    def _driving(self) -> Iterator[None]:
+        by, self._by = self._by, "driver"
+        try:
+            yield
+        finally:
+            self._by = by
+
+    @property
+    def struck(self) -> bool:
+        """Return True if a fault has struck in this trial."""
+        return bool(self.chaos.journal) or bool(self.models.damages)
+
+    @contextlib.contextmanager
+    def _operation(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Iterator[Callable[[Any], Any] | None]:
+        """Run one of the four methods inside. Give a function that takes its result.
+
+        Give None if a fault lets the call have no effect.
+        """
+        weights = self._given_weights(args, kwargs) if name == "split" else {}
+        call = Call(name, self.time, len(self.trace.answers), self._by, weights)
+        self.trace.calls.append(call)
+        operation = Operation(
+            name=name,
+            old=self.old,
+            new=self.new,
+            weights=weights,
+            watched=self.options.watched,
+            has_features=bool(self.models.features),
+            config=tuple(map(str, self._config or ())),
+        )
+        results: list[Any] = []
+
+        def take(value: Any) -> Any:
+            results.append(value)
+            call.refused = value is False
+            return value
+
+        by, self._by = self._by, "controller"  # a method may call the others
+        try:
+            if name == "deploy" and self._own_registry:
+                self.chaos.visit(REGISTRY, args[0] if args else self.new)
+            gate = self.chaos.begin(operation_site(name), operation)
+            with gate or contextlib.nullcontext():
+                if gate is not None:
+                    gate.wait()
+                    operation = gate.payload
+                late = self._due(name)
+                if late is not None and late.effect == "raises":
+                    raise self._injected(late.error)
+                if late is not None and late.effect == "ignored":
+                    self.phase = "after"  # as far as the caller knows
+                    yield None
+                    return
+                yield take
+                if call.ok:
+                    self._took_effect(operation)
+            if late is not None and late.effect == "reply_lost":
+                raise self._injected(late.error)
+        except Exception as error:
+            call.error = error
+            raise
+        finally:
+            self._by = by
+
+    def _injected(self, error: BaseException | None) -> BaseException:
+        found = RuntimeError("injected by mlchaos") if error is None else error
+        self.chaos.inject(found)
+        return found
+
+    def _due(self, name: str) -> Any:
+        """Return the damage that this call meets, and remove it."""
+        for damage in self.models.damages:
+            if damage.on == name and damage.effect != "skew":
+                self.models.damages.remove(damage)
+                return damage
+        return None
+
+    def _given_weights(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, float]:
+        given = args[0] if args else next(iter(kwargs.values()), None)
+        if is_real(given):
+            given = {self.old: 1 - given, self.new: given}
+        wrong = ""
+        if not isinstance(given, Mapping) or not given:
+            wrong = f"must be a dict of versions and shares, got {format_value(given)}"
+        else:
+            unknown = [name for name in given if name not in (self.old, self.new)]
+            total = sum(given.values()) if all(map(is_real, given.values())) else math.nan
+            if unknown:
+                wrong = f"name {format_value(unknown[0])}. The versions are {self.old} and {self.new}"
+            elif any(not share >= 0 for share in given.values()) or not (
+                abs(total - 1) <= TOLERANCE
+            ):
+                wrong = f"must be shares of 0 or more that sum to 1, got a sum of {total:g}"
+        if wrong:
+            self.mistake = self.mistake or BadArgument(f"mlchaos.rollout: weights of split() {wrong}")
+            raise self.mistake
+        return dict(given)
+
+    def _took_effect(self, operation: Operation) -> None:
+        name, models = operation.name, self.models
+        if name == "split":
+            self.weights = dict(operation.weights)
+            return
+        if name in ("promote", "rollback"):
+            self.weights = {self.new if name == "promote" else self.old: 1.0}
+            self.phase = "after"
+            kept = [one for one in models.damages if one.effect not in ("partial", "skew") or one.on]
+            due = [one for one in kept if one.on == name and one.effect == "skew"]
+            models.damages = [one for one in kept if one not in due]
+            models.damages += [_now(one) for one in due]
+        else:
+            self.phase = "during"
+            models.damages = []
+            models.ready_at = -math.inf
+        self.trace.damages += operation.damages
+        models.damages += operation.damages
+        for damage in operation.damages:
+            if damage.effect == "not_ready":
+                models.ready_at = self.chaos.clock.now() + damage.seconds
+            elif damage.effect == "config" and self._config is not None and damage.key is not None:
+                self._drift(self._config, damage.key, damage.value)
+
+    def _drift(self, config: MutableMapping[str, Any], key: str, value: Any) -> None:
+        config[key] = worse_value(config[key], [], 0) if value is None else value
+        self._drifted[key] = copy.deepcopy(config[key])
+
+    def find_drift(self, promoted: bool) -> tuple[str, ...]:
+        """Return the keys of the configuration that are wrong at the end."""
+        if self._config is None:
+            return ()
+        if promoted:
+            return tuple(
+                key for key, value in self._drifted.items() if self._config.get(key) == value
+            )
+        keys = {**self._config_before, **self._config}
+        absent = object()
+        return tuple(
+            str(key)
+            for key in keys
+            if self._config.get(key, absent) != self._config_before.get(key, absent)
+        )
+
+
+def _now(damage: Damage) -> Damage:
+    return dataclasses.replace(damage, on="")
+
+
+def _restore(held: dict[str, Any], name: str, before: Any, absent: object) -> None:
+    if before is absent:
+        held.pop(name, None)
+    else:
+        held[name] = before
+
+
+def _accepted(function: Callable[..., Any], args: tuple[Any, ...], least: int) -> tuple[Any, ...]:
+    """Return as many of the arguments as a function takes, the least number first."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return args[:least]
+    for count in (least, *range(len(args) + 1)):
+        with contextlib.suppress(TypeError):
+            signature.bind(*args[:count])
+            return args[:count]
+    return args
+
+
+def _version_of(value: Any, names: tuple[str, str]) -> str | None:
+    """Return the version that a reply names."""
+    if isinstance(value, Mapping):
+        found = value.get("version", value.get("model_version"))
+    elif isinstance(value, tuple) and value:
+        found = next((one for one in value if isinstance(one, str) and one in names), None)
+    else:
+        found = getattr(value, "version", None)
+    return found if isinstance(found, str) and found in names else None

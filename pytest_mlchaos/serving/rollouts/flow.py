@@ -1,0 +1,216 @@
+"""Take a rollout through its steps, and let the controller or the default analysis decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import BadArgument
+from .driver import RunningRollout
+from .metrics import Metrics
+from .options import Options
+from .records import Call, Check
+from .sequential import Verdict
+from .subjects import Hook, Shape, read_verdict
+
+__all__ = ["Flow"]
+
+TRIES = 3
+"""How often the plugin calls a method of the controller that fails under a fault."""
+SETTLE = 50
+"""The number of requests after which the plugin looks which version answers."""
+
+
+class Flow:
+    """The steps of one rollout.
+
+    A controller with an analysis that returns verdicts decides by them. One whose other methods
+    call ``promote`` or ``rollback`` decides by these calls. Without either, the default analysis
+    decides.
+    """
+
+    def __init__(
+        self, rollout: RunningRollout, shape: Shape, options: Options, analyse: Callable[..., Any] | None
+    ) -> None:
+        self._rollout, self._options = rollout, options
+        function = analyse or shape.hook
+        self._hook = Hook(function) if function is not None else None
+        self._own = shape.own_calls if analyse is None else frozenset()
+        self._verdicts = analyse is not None or (shape.hook is not None and shape.returns_verdicts)
+        self._acts = not self._verdicts and bool(self._own & {"promote", "rollback"})
+        self._by_default = not self._verdicts and not self._acts
+        rollout.trace.hooked = self._hook is not None and not self._by_default
+        rollout.trace.decides = "the default analysis" if self._by_default else "the controller"
+        self._step = 0
+
+    def run(self) -> None:
+        """Roll the new version out, and look what is left of it."""
+        rollout, options = self._rollout, self._options
+        rollout.send(min(options.per_check, max(1, rollout.left // 10)))
+        if not self._deployed():
+            self._settle()
+            return
+        for step, weight in enumerate(options.steps):
+            self._step = step
+            self._set_weight(weight)
+            verdict = self._checked()
+            if self._is_decided or (self._acts and self._has_tried("rollback")):
+                break
+            if verdict == "fail":
+                self._roll_back()
+                break
+            if verdict == "inconclusive":
+                break  # it pauses
+        else:
+            if not (self._acts and "promote" in self._own):
+                self._promote()
+        self._settle()
+
+    # -- the parts ---------------------------------------------------------------------------------
+
+    @property
+    def _is_decided(self) -> bool:
+        return self._rollout.phase == "after"
+
+    def _has_tried(self, name: str) -> bool:
+        return any(call.name == name for call in self._rollout.trace.calls)
+
+    def _deployed(self) -> bool:
+        """Deploy the new version. Return False if that fails each time."""
+        for _ in range(TRIES):
+            if self._call("deploy", self._rollout.new).ok:
+                return True
+            self._rollout.send(1)
+        return False
+
+    def _call(self, name: str, *args: Any) -> Call:
+        return self._rollout.call(name, *args)
+
+    def _set_weight(self, weight: float) -> None:
+        rollout = self._rollout
+        rollout.mirrors = weight == 0
+        current = rollout.weights.get(rollout.new, 0.0)
+        if self._is_decided or ("split" in self._own and self._acts and current > 0):
+            return
+        weights = {rollout.old: 1 - weight, rollout.new: weight}
+        for _ in range(TRIES):
+            if self._call("split", weights).ok:
+                return
+
+    def _checked(self) -> Verdict:
+        """Analyse until this step is over."""
+        rollout, options = self._rollout, self._options
+        verdict: Verdict | None = None
+        waits_for_promotion = self._acts and "promote" in self._own
+        last_step = self._step == len(options.steps) - 1
+        most = options.checks + options.patience
+        number = 0
+        while rollout.left > 0 and (self._by_default or number < most):
+            rollout.send(options.per_check)
+            if self._is_decided:
+                break
+            number += 1
+            verdict = self._analysed("rollout")
+            if self._is_decided or verdict == "fail":
+                break
+            if self._by_default:
+                if verdict == "pass":
+                    break
+            elif number >= options.checks and verdict != "inconclusive":
+                if not (last_step and waits_for_promotion):
+                    break
+        if verdict is None:
+            unread = rollout.left <= 0 and number == 0
+            return "inconclusive" if unread else "pass"
+        return verdict
+
+    def _analysed(self, stage: str) -> Verdict | None:
+        """Analyse the answers since the last analysis. None if the controller returns nothing."""
+        rollout = self._rollout
+        metrics = rollout.metrics(step=self._step, stage=stage)
+        found: Verdict | None = None
+        metric = ""
+        error: Exception | None = None
+        if self._hook is not None:
+            try:
+                with rollout.by_controller():
+                    value = rollout.finish(self._hook(metrics))
+                found = self._read(value)
+            except Exception as raised:
+                if isinstance(raised, BadArgument) or not rollout.struck:
+                    raise
+                rollout.check()
+                error, found = raised, "inconclusive"
+        expected, metric = self._default(metrics)
+        if expected == "fail" and not rollout.trace.evident_at:
+            rollout.trace.evident_at = len(rollout.trace.answers)
+        if self._by_default:
+            found = expected
+        seen = metrics.get("candidate", {}).get("requests", 0)
+        weight = rollout.weights.get(rollout.new, 0.0)
+        rollout.trace.checks.append(
+            Check(len(rollout.trace.answers), found, metric, weight, seen, error)
+        )
+        return found
+
+    def _read(self, value: Any) -> Verdict | None:
+        if not self._verdicts:
+            return None
+        return read_verdict(value) or "inconclusive"
+
+    def _default(self, metrics: Metrics) -> tuple[Verdict, str]:
+        """Return the verdict of the default analysis. Metrics that are missing prove nothing."""
+        if not metrics.get("candidate", {}).get("requests", 0) or _is_nan(metrics):
+            return "inconclusive", ""
+        return self._rollout.comparison.verdict()
+
+    def _promote(self) -> None:
+        for _ in range(TRIES):
+            promoted = self._call("promote").ok
+            if promoted and self._answers_with(self._rollout.new):
+                return
+        if not promoted or self._by_default:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        for _ in range(TRIES):
+            if self._call("rollback").ok and self._answers_with(self._rollout.old):
+                return
+
+    def _answers_with(self, version: str) -> bool:
+        """Return True if all users get answers of this version, as far as that is known."""
+        rollout = self._rollout
+        first = len(rollout.trace.answers)
+        rollout.send(SETTLE)
+        sent = rollout.trace.answers[first:]
+        return all(
+            one.version in (version, None) and one.features in (version, None) for one in sent
+        )
+
+    def _settle(self) -> None:
+        """Go on after the decision, as the controller may react to what became of it."""
+        rollout, options = self._rollout, self._options
+        rollout.mirrors = False
+        stage = "promoted" if rollout.weights.get(rollout.new) == 1 else "rolled back"
+        reacts = self._hook is not None and not self._by_default
+        for _ in range(options.checks if reacts and self._is_decided else 0):
+            if not rollout.send(min(options.per_check, max(rollout.left, 0))):
+                break
+            before = len(rollout.trace.calls)
+            verdict = self._analysed(stage)
+            if verdict == "fail" and stage == "promoted":
+                self._roll_back()
+            if len(rollout.trace.calls) > before:
+                stage = "promoted" if rollout.weights.get(rollout.new) == 1 else "rolled back"
+        self._last_look()
+
+    def _last_look(self) -> None:
+        """Send a few more requests, also beyond the limit, to see what answers now."""
+        rollout = self._rollout
+        rollout.spare = SETTLE
+        rollout.send(SETTLE)
+
+
+def _is_nan(metrics: Metrics) -> bool:
+    rate = metrics.get("candidate", {}).get("error_rate")
+    return rate is None or rate != rate
