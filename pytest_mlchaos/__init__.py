@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .runs.traces import Divergence as Divergence
     from .runs.verdicts import Run as Run
     from .serving.api import Service as Service
+    from .serving.rollouts.verdicts import Rollout as Rollout
     from .serving.slo import assert_slo as assert_slo
     from .serving.verdicts import Load as Load
     from .sites.dataloader import batches as batches
@@ -54,6 +55,7 @@ _PUBLIC = {
     "PipelineRun": "pipelines.verdicts:PipelineRun",
     "RankRun": "ranks.verdicts:RankRun",
     "Reply": "core.replies:Reply",
+    "Rollout": "serving.rollouts.verdicts:Rollout",
     "Run": "runs.verdicts:Run",
     "Schedule": "core.schedule:Schedule",
     "Service": "serving.api:Service",

@@ -24,6 +24,8 @@ __all__ = [
     "VersionSkew",
 ]
 LAYER = "Deployments"
+COUNTS = frozenset({"requests", "errors", "users", "wrong", "slow"})
+"""The metrics that are counts, not rates."""
 
 
 def _operation(fault: Fault, visit: Visit) -> Operation:
@@ -44,9 +46,7 @@ def _check_share(fault: Fault, name: str) -> None:
 def _seconds(fault: Fault, name: str) -> None:
     value = getattr(fault, name)
     if not is_drawn(value):
-        object.__setattr__(
-            fault, name, parse_positive_duration(value, f"{fault.name}: {name}")
-        )
+        object.__setattr__(fault, name, parse_positive_duration(value, f"{fault.name}: {name}"))
 
 
 @register
@@ -83,12 +83,12 @@ class BadDeploy(Fault):
         """Check the parameters."""
         _check_share(self, "by")
         _seconds(self, "delay")
-        if self.slice is not None and not callable(self.slice) and not is_drawn(self.slice):
-            if not isinstance(self.slice, Mapping):
-                raise BadArgument(
-                    f"{self.name}: slice must be a predicate on the request or a dict of fields, "
-                    f"got {format_value(self.slice)}"
-                )
+        known = self.slice is None or callable(self.slice) or isinstance(self.slice, Mapping)
+        if not known and not is_drawn(self.slice):
+            raise BadArgument(
+                f"{self.name}: slice must be a predicate on the request or a dict of fields, got "
+                f"{format_value(self.slice)}"
+            )
 
     def apply(self, visit: Visit) -> Any:
         """Make the version worse, in a way that the rollout compares."""
@@ -230,7 +230,7 @@ class ConfigDrift(Fault):
         )
 
     def possible(self, visit: Visit) -> bool:
-        """Return False if there is no configuration."""
+        """Return False without a configuration."""
         return not isinstance(visit.payload, Operation) or bool(visit.payload.config)
 
 
@@ -329,8 +329,8 @@ class MetricsMissing(Fault):
     ``at`` counts the analyses, and those after it have no metrics either.
 
     Args:
-        kind: ``"nan"``: its rates are NaN, as a query over nothing gives. ``"zero"``: its requests
-            and rates are 0, as a counter that is not scraped. ``"empty"``: they are not there. If
+        kind: ``"nan"``: its rates are NaN, as a query over nothing gives. ``"zero"``: its
+            requests and rates are 0, as a counter that is not scraped gives. ``"empty"``: they are not there. If
             the analyses are searched, each is tried.
         checks: The number of analyses without metrics. Without it, all that follow.
 
@@ -377,20 +377,27 @@ class MetricsMissing(Fault):
 
 def without_metrics(metrics: Mapping[str, Any], kind: str) -> Any:
     """Return metrics without those of the new version, in a copy of the same type."""
-    fresh = {}
+    fresh = _emptied(metrics, kind)
     for name, value in metrics.items():
         if name in ("candidate", "canary", metrics.get("version")) and isinstance(value, Mapping):
-            kept = without_metrics({**value, "own": True}, kind)
-            kept.pop("own", None)
-            fresh[name] = type(value)(kept)
-        elif name in ("requests", "errors", "users", "wrong", "slow") and kind != "empty":
-            fresh[name] = 0
-        elif isinstance(value, float) and name not in ("weight", "seconds"):
-            if kind != "empty":
-                fresh[name] = math.nan if kind == "nan" else 0.0
-        elif name not in ("requests", "errors", "users", "wrong", "slow"):
+            fresh[name] = _of_type(value, _emptied(value, kind))
+    return _of_type(metrics, fresh)
+
+
+def _of_type(metrics: Mapping[str, Any], fresh: dict[str, Any]) -> Any:
+    cls: Any = type(metrics)
+    return cls(fresh)
+
+
+def _emptied(metrics: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    fresh: dict[str, Any] = {}
+    for name, value in metrics.items():
+        is_rate = isinstance(value, float) and name not in ("weight", "seconds")
+        if name not in COUNTS and not is_rate:
             fresh[name] = value
-    return type(metrics)(fresh)
+        elif kind != "empty":
+            fresh[name] = 0 if name in COUNTS else math.nan if kind == "nan" else 0.0
+    return fresh
 
 
 @register

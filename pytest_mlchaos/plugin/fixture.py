@@ -50,10 +50,10 @@ from ..runs.scripts import script
 from ..runs.verdicts import Run
 from ..serving.api import Service
 from ..serving.app_runner import AppRunner
-from ..serving.rollouts.api import roll_out
-from ..serving.rollouts.verdicts import Rollout
 from ..serving.capacity import capacity
 from ..serving.processes.command import served_subject
+from ..serving.rollouts.api import roll_out
+from ..serving.rollouts.verdicts import Rollout
 from ..serving.sources import openapi, replay
 from ..sites import calls, dataloader, torch_train, visits
 from ..sites.network.proxy import open_proxy
@@ -562,7 +562,12 @@ class Mlchaos:
                 labels=labels,
                 analyse=analyse,
                 worse=worse,
-                options={"strategy": strategy, "steps": steps, "metrics": metrics, "latency": latency},
+                options={
+                    "strategy": strategy,
+                    "steps": steps,
+                    "metrics": metrics,
+                    "latency": latency,
+                },
                 more=more,
             )
             trial = self._controller

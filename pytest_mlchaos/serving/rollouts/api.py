@@ -29,6 +29,7 @@ from .flow import Flow
 from .options import Options, Traffic
 from .records import Trace
 from .subjects import (
+    DEFAULT_VERSIONS,
     Fleet,
     Shape,
     as_controller,
@@ -40,7 +41,6 @@ from .versions import Models, is_model
 
 __all__ = ["roll_out"]
 
-DEFAULT_VERSIONS = ("v1", "v2")
 SERVER_ERROR = 500
 NUMBERS: Mapping[str, Any] = {
     "margin": 0.05,
@@ -280,9 +280,7 @@ def _load(chaos: Controller, given: Any, models: Models, version: str) -> None:
     models.learn(version, model)
 
 
-def _label(
-    labels: Any, traffic: Traffic, models: Models
-) -> Callable[[int, Any], Any] | None:
+def _label(labels: Any, traffic: Traffic, models: Models) -> Callable[[int, Any], Any] | None:
     if labels is None:
         return None
     if _is_golden(labels):

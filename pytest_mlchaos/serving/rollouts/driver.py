@@ -72,7 +72,7 @@ class RunningRollout:
         self.weights: dict[str, float] = {self.old: 1.0}
         self.phase: Phase = "before"
         self.mirrors = False
-        self.spare = 0
+        self.spare = self.skewed = 0
         self.window: dict[str, Tally] = {}
         self.comparison = Comparison(options)
         self.mistake: BadArgument | None = None
@@ -130,7 +130,7 @@ class RunningRollout:
 
     def send(self, number: int) -> int:
         """Send requests, and return how many were sent. The metrics start afresh."""
-        self.window = {}
+        self.window, self.skewed = {}, 0
         for count in range(number):
             if self.left <= 0:
                 return count
@@ -166,7 +166,7 @@ class RunningRollout:
         try:
             value = self._ask(request, user, version)
             answer.failed = bool(self._is_error(value))
-        except Exception as error:  # noqa: BLE001  # an error is an answer, too
+        except Exception as error:  # an error is an answer, too
             if isinstance(error, BadArgument):
                 raise
             answer.error, answer.failed = error, True
@@ -180,6 +180,7 @@ class RunningRollout:
         limit = self.options.latency
         answer.slow = limit is not None and seconds > limit
         answer.features = models.features_used
+        self.skewed += answer.features not in (None, answer.version)
         if answer.version == self.old and not answer.failed and len(models.pool) < POOL:
             models.pool.append(value)
         self.trace.answers.append(answer)
@@ -231,8 +232,7 @@ class RunningRollout:
         if tally is None:
             tally = self.window[version] = Tally()
         tally.add(error=failed, wrong=wrong, slow=slow, latency=seconds, user=user)
-        if self.phase != "before":
-            self.comparison.add(version == self.new, failed=failed, wrong=wrong, slow=slow)
+        self.comparison.add(version == self.new, failed=failed, wrong=wrong, slow=slow)
 
     def _mirror(self, number: int, request: Any) -> None:
         """Let the new version answer, too, without a user who sees it."""
@@ -259,6 +259,7 @@ class RunningRollout:
             quality=self._label is not None,
             weight=float(self.weights.get(self.new, 0.0)),
             seconds=self.time,
+            skewed=self.skewed,
             **more,
         )
         visited: Metrics = self.chaos.visit(METRICS, found)
@@ -291,17 +292,15 @@ class RunningRollout:
 
             @functools.wraps(real)
             async def awaited(*args: Any, **kwargs: Any) -> Any:
-                with self._operation(name, args, kwargs) as operation:
-                    if operation is not None:
-                        return operation(await real(*args, **kwargs))
+                with self._operation(name, args, kwargs) as take:
+                    return None if take is None else take(await real(*args, **kwargs))
 
             return awaited
 
         @functools.wraps(real)
         def called(*args: Any, **kwargs: Any) -> Any:
-            with self._operation(name, args, kwargs) as operation:
-                if operation is not None:
-                    return operation(real(*args, **kwargs))
+            with self._operation(name, args, kwargs) as take:
+                return None if take is None else take(real(*args, **kwargs))
 
         return called
 
@@ -403,7 +402,7 @@ class RunningRollout:
         return None
 
     def _given_weights(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, float]:
-        given = args[0] if args else next(iter(kwargs.values()), None)
+        given: Any = args[0] if args else next(iter(kwargs.values()), None)
         if is_real(given):
             given = {self.old: 1 - given, self.new: given}
         wrong = ""
@@ -413,13 +412,17 @@ class RunningRollout:
             unknown = [name for name in given if name not in (self.old, self.new)]
             total = sum(given.values()) if all(map(is_real, given.values())) else math.nan
             if unknown:
-                wrong = f"name {format_value(unknown[0])}. The versions are {self.old} and {self.new}"
+                wrong = (
+                    f"name {format_value(unknown[0])}. The versions are {self.old} and {self.new}"
+                )
             elif any(not share >= 0 for share in given.values()) or not (
                 abs(total - 1) <= TOLERANCE
             ):
                 wrong = f"must be shares of 0 or more that sum to 1, got a sum of {total:g}"
         if wrong:
-            self.mistake = self.mistake or BadArgument(f"mlchaos.rollout: weights of split() {wrong}")
+            self.mistake = self.mistake or BadArgument(
+                f"mlchaos.rollout: weights of split() {wrong}"
+            )
             raise self.mistake
         return dict(given)
 
@@ -431,7 +434,9 @@ class RunningRollout:
         if name in ("promote", "rollback"):
             self.weights = {self.new if name == "promote" else self.old: 1.0}
             self.phase = "after"
-            kept = [one for one in models.damages if one.effect not in ("partial", "skew") or one.on]
+            kept = [
+                one for one in models.damages if one.effect not in ("partial", "skew") or one.on
+            ]
             due = [one for one in kept if one.on == name and one.effect == "skew"]
             models.damages = [one for one in kept if one not in due]
             models.damages += [_now(one) for one in due]

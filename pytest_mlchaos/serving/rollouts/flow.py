@@ -30,7 +30,11 @@ class Flow:
     """
 
     def __init__(
-        self, rollout: RunningRollout, shape: Shape, options: Options, analyse: Callable[..., Any] | None
+        self,
+        rollout: RunningRollout,
+        shape: Shape,
+        options: Options,
+        analyse: Callable[..., Any] | None,
     ) -> None:
         self._rollout, self._options = rollout, options
         function = analyse or shape.hook
@@ -101,24 +105,27 @@ class Flow:
         """Analyse until this step is over."""
         rollout, options = self._rollout, self._options
         verdict: Verdict | None = None
-        waits_for_promotion = self._acts and "promote" in self._own
         last_step = self._step == len(options.steps) - 1
+        waits = last_step and self._acts and "promote" in self._own
         most = options.checks + options.patience
         number = 0
-        while rollout.left > 0 and (self._by_default or number < most):
+        blind = 0  # analyses without data, in a row
+        while rollout.left > 0 and (
+            blind <= options.patience if self._by_default else number < most
+        ):
             rollout.send(options.per_check)
             if self._is_decided:
                 break
             number += 1
             verdict = self._analysed("rollout")
+            blind = 0 if rollout.trace.checks[-1].seen else blind + 1
             if self._is_decided or verdict == "fail":
                 break
             if self._by_default:
                 if verdict == "pass":
                     break
-            elif number >= options.checks and verdict != "inconclusive":
-                if not (last_step and waits_for_promotion):
-                    break
+            elif verdict != "inconclusive" and number >= (most if waits else options.checks):
+                break
         if verdict is None:
             unread = rollout.left <= 0 and number == 0
             return "inconclusive" if unread else "pass"
@@ -177,31 +184,33 @@ class Flow:
             if self._call("rollback").ok and self._answers_with(self._rollout.old):
                 return
 
-    def _answers_with(self, version: str) -> bool:
-        """Return True if all users get answers of this version, as far as that is known."""
+    def _answers_with(self, version: str, number: int = SETTLE) -> bool:
+        """Send requests. Return True if all get answers of this version, as far as that is known."""
         rollout = self._rollout
         first = len(rollout.trace.answers)
-        rollout.send(SETTLE)
+        rollout.send(number)
         sent = rollout.trace.answers[first:]
         return all(
             one.version in (version, None) and one.features in (version, None) for one in sent
         )
 
     def _settle(self) -> None:
-        """Go on after the decision, as the controller may react to what became of it."""
+        """Go on after the decision, as the controller may react to its effect.
+
+        A rollback that took effect ends the rollout, so the analyses end.
+        """
         rollout, options = self._rollout, self._options
         rollout.mirrors = False
-        stage = "promoted" if rollout.weights.get(rollout.new) == 1 else "rolled back"
         reacts = self._hook is not None and not self._by_default
         for _ in range(options.checks if reacts and self._is_decided else 0):
-            if not rollout.send(min(options.per_check, max(rollout.left, 0))):
+            promoted = rollout.weights.get(rollout.new) == 1
+            if rollout.left < options.per_check:
                 break
-            before = len(rollout.trace.calls)
-            verdict = self._analysed(stage)
-            if verdict == "fail" and stage == "promoted":
+            if self._answers_with(rollout.old, options.per_check):
+                break
+            verdict = self._analysed("promoted" if promoted else "rolled back")
+            if verdict == "fail":
                 self._roll_back()
-            if len(rollout.trace.calls) > before:
-                stage = "promoted" if rollout.weights.get(rollout.new) == 1 else "rolled back"
         self._last_look()
 
     def _last_look(self) -> None:

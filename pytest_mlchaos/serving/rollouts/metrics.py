@@ -44,8 +44,13 @@ class Tally:
     def metrics(self, *, quality: bool) -> Metrics:
         """Return the metrics. Rates over no requests are NaN, as a query over nothing gives."""
         number = self.requests
-        share = lambda count: count / number if number else math.nan  # noqa: E731
-        at = lambda q: quantile(self.latencies, q) if number else math.nan  # noqa: E731
+
+        def share(count: float) -> float:
+            return count / number if number else math.nan
+
+        def at(q: float) -> float:
+            return quantile(self.latencies, q) if number else math.nan
+
         answered = number - self.errors
         found = Metrics(
             requests=number,

@@ -52,7 +52,9 @@ class Options:
         return MAX_REQUESTS if self.requests is None else self.requests
 
     @classmethod
-    def checked(cls, *, labels: bool, metrics: Any, latency: Any, steps: Any, **given: Any) -> Options:
+    def checked(
+        cls, *, labels: bool, metrics: Any, latency: Any, steps: Any, **given: Any
+    ) -> Options:
         """Return the options, or raise ``BadArgument`` for the first one that is wrong."""
         strategy = str(given["strategy"]).replace("-", "_").replace("/", "").lower()
         if strategy not in STEPS:
@@ -157,12 +159,12 @@ class Traffic:
                 raise BadArgument(
                     "mlchaos.rollout: traffic must not be empty. Give one request or more"
                 )
-        if isinstance(labels, Sequence) and not isinstance(labels, str):
-            if self._function is None and len(labels) != len(self._listed):
-                raise BadArgument(
-                    f"mlchaos.rollout: labels must have one for each of the {len(self._listed)} "
-                    f"requests, got {len(labels)}"
-                )
+        listed = isinstance(labels, Sequence) and not isinstance(labels, str)
+        if listed and self._function is None and len(labels) != len(self._listed):
+            raise BadArgument(
+                f"mlchaos.rollout: labels must have one for each of the {len(self._listed)} "
+                f"requests, got {len(labels)}"
+            )
 
     def _from_function(self, function: Callable[..., Any]) -> Any:
         try:
@@ -181,7 +183,7 @@ class Traffic:
         return self._listed[number % len(self._listed)]
 
     def user(self, number: int, request: Any) -> Any:
-        """Return the user that sends a request. Without users, each place in the list is one."""
+        """Return the user that sends a request. Without users, each request is one."""
         if callable(self._user):
             return self._user(request)
         names = (self._user,) if isinstance(self._user, str) else USER_FIELDS
@@ -216,5 +218,3 @@ def _take(given: Any) -> list[Any]:
         if len(found) >= MAX_REQUESTS:
             break
     return found
-
-

@@ -116,8 +116,11 @@ def _log_likelihood(sample: Sample, rate: float) -> float:
 
 def _best_at(old: Sample, new: Sample, difference: float) -> float:
     """Return the largest likelihood of two rates with this difference. It is concave in them."""
+
+    def value(rate: float) -> float:
+        return _log_likelihood(old, rate) + _log_likelihood(new, rate + difference)
+
     low, high = max(0.0, -difference), min(1.0, 1.0 - difference)
-    value = lambda rate: _log_likelihood(old, rate) + _log_likelihood(new, rate + difference)  # noqa: E731
     golden = (math.sqrt(5) - 1) / 2
     left, right = high - golden * (high - low), low + golden * (high - low)
     at_left, at_right = value(left), value(right)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dis
 import enum
-import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -18,8 +17,20 @@ from ...sites.calls import resolve
 from .sequential import Verdict
 from .versions import is_model
 
-__all__ = ["Fleet", "Hook", "Shape", "as_controller", "find_config", "find_holders", "find_versions", "read_verdict"]
+__all__ = [
+    "DEFAULT_VERSIONS",
+    "Fleet",
+    "Hook",
+    "Shape",
+    "as_controller",
+    "find_config",
+    "find_holders",
+    "find_versions",
+    "read_verdict",
+]
 
+DEFAULT_VERSIONS = ("v1", "v2")
+"""The names of the old and the new version, if nothing names them."""
 HOOKS = (
     "analyse",
     "analyze",
@@ -85,18 +96,14 @@ def as_controller(given: Any) -> tuple[Any, Any, bool]:
     having = [name for name in OPERATIONS if callable(getattr(given, name, None))]
     if len(having) == len(OPERATIONS):
         return given, None, False
-    if not inspect.isroutine(given) and not isinstance(given, functools.partial):
-        if having or not callable(given):
-            missing = [name for name in OPERATIONS if name not in having]
-            if having:
-                raise BadArgument(
-                    f"mlchaos.rollout: the controller must have a method {missing[0]}(), got "
-                    f"{data_text(given)}. It needs deploy(version), split(weights), promote() and "
-                    f"rollback()"
-                )
-            raise BadArgument(
-                f"mlchaos.rollout: controller must be {EXPECTED}, got {data_text(given)}"
-            )
+    if having and not inspect.isroutine(given):
+        missing = next(name for name in OPERATIONS if name not in having)
+        raise BadArgument(
+            f"mlchaos.rollout: the controller must have a method {missing}(), got "
+            f"{data_text(given)}. It needs deploy(version), split(weights), promote() and rollback()"
+        )
+    if not callable(given):
+        raise BadArgument(f"mlchaos.rollout: controller must be {EXPECTED}, got {data_text(given)}")
     names = _names(given)
     if names and len(names) >= 2:
         return None, ("serve", given), False
@@ -138,13 +145,12 @@ def _names(function: Callable[..., Any]) -> list[str] | None:
     return [
         one.name
         for one in parameters
-        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
-        and one.default is one.empty
+        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) and one.default is one.empty
     ]
 
 
 class Shape:
-    """What a controller does by itself.
+    """The parts of a rollout that a controller does by itself.
 
     Attributes:
         hook: The method that receives metrics, or None.
@@ -155,11 +161,8 @@ class Shape:
     """
 
     def __init__(self, controller: Any) -> None:
-        named = lambda names: next(  # noqa: E731
-            (name for name in names if callable(getattr(controller, name, None))), None
-        )
-        self.hook_name = named(HOOKS)
-        self.path_name = named(PATHS)
+        self.hook_name = _first_method(controller, HOOKS)
+        self.path_name = _first_method(controller, PATHS)
         self.hook = getattr(controller, self.hook_name) if self.hook_name else None
         self.path = getattr(controller, self.path_name) if self.path_name else None
         self.path_takes = _all_names(self.path) if self.path is not None else []
@@ -178,6 +181,10 @@ class Shape:
             (one for one in ("user", "user_id", "session", "key") if one in self.path_takes[1:]),
             None,
         )
+
+
+def _first_method(value: Any, names: Iterable[str]) -> str | None:
+    return next((name for name in names if callable(getattr(value, name, None))), None)
 
 
 def _all_names(function: Callable[..., Any]) -> list[str]:
@@ -230,6 +237,7 @@ class Hook:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
+        self._parameters: list[inspect.Parameter] | None
         try:
             self._parameters = [*inspect.signature(function).parameters.values()]
         except (TypeError, ValueError):
@@ -258,7 +266,9 @@ class Hook:
         if not needed and any(one.kind is one.VAR_POSITIONAL for one in self._parameters):
             args = [metrics]
         if not needed and any(one.kind is one.VAR_KEYWORD for one in self._parameters):
-            kwargs = {str(name): value for name, value in metrics.items() if str(name).isidentifier()}
+            kwargs = {
+                str(name): value for name, value in metrics.items() if str(name).isidentifier()
+            }
         return self._function(*args, **kwargs)
 
     def _value(self, name: str, metrics: Any, *, alone: bool) -> Any:
@@ -286,7 +296,9 @@ def read_verdict(value: Any) -> Verdict | None:
     if isinstance(value, enum.Enum):
         value = value.value if isinstance(value.value, str) else value.name
     for attribute in ("verdict", "status", "phase"):
-        inner = value.get(attribute) if isinstance(value, Mapping) else getattr(value, attribute, None)
+        inner = (
+            value.get(attribute) if isinstance(value, Mapping) else getattr(value, attribute, None)
+        )
         if isinstance(inner, (str, bool, enum.Enum)):
             return read_verdict(inner)
     if isinstance(value, str):
@@ -315,9 +327,12 @@ def find_holders(controller: Any, names: tuple[str, str]) -> list[MutableMapping
 def find_versions(controller: Any) -> list[str]:
     """Return the versions of the models in a controller's attributes, in their order."""
     for value in list(getattr(controller, "__dict__", {}).values()):
-        if isinstance(value, Mapping) and len(value) >= 2:
-            if all(isinstance(name, str) and is_model(one) for name, one in value.items()):
-                return list(value)
+        if (
+            isinstance(value, Mapping)
+            and len(value) >= len(DEFAULT_VERSIONS)
+            and all(isinstance(name, str) and is_model(one) for name, one in value.items())
+        ):
+            return list(value)
     return []
 
 

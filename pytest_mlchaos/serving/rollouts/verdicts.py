@@ -55,7 +55,8 @@ class Rollout(Result):
         )
 
     def _about(self) -> str:
-        return f"<Rollout of {self.new}: {self.outcome}, {len(self.answers)} requests, {self.harmed_users} users harmed, {len(self.faults)} faults>"
+        harm = f"{self.harmed_users} users harmed, {len(self.faults)} faults"
+        return f"<Rollout of {self.new}: {self.outcome}, {len(self.answers)} requests, {harm}>"
 
     # -- what happened -----------------------------------------------------------------------------
 
@@ -127,18 +128,27 @@ class Rollout(Result):
 
     @property
     def metric(self) -> str:
-        """Return the metric that shows the new version to be worse: ``errors``, ``quality`` or
-        ``latency``. Empty if none does."""
+        """Return the metric by which the new version is worse: ``errors``, ``quality`` or
+        ``latency``. Empty if it harmed no user."""
         verdict, metric = self._trace.evidence
-        return metric if verdict == "fail" else ""
+        if verdict == "fail":
+            return metric
+        counts = {
+            "errors": sum(one.failed for one in self._harmed),
+            "quality": sum(one.wrong > 0 for one in self._harmed),
+            "latency": sum(one.slow for one in self._harmed),
+        }
+        return max(counts, key=lambda name: counts[name]) if self._harmed else ""
 
     @property
     def caught_after(self) -> int | None:
         """Return the number of requests from the deployment to the rollback. None without one."""
-        deployed, back = self._deployed, self._last("rollback")
-        if deployed is None or back is None or not self.rolled_back:
+        last = max((one.number for one in self.answers if one.version == self.new), default=-1)
+        backs = [one.number for one in self.calls if one.name == "rollback" and one.ok]
+        effective = next((number for number in backs if number > last), None)
+        if self._deployed is None or effective is None or not self.rolled_back:
             return None
-        return back.number - deployed.number
+        return effective - self._deployed.number
 
     @property
     def mttr(self) -> float | None:
@@ -194,7 +204,9 @@ class Rollout(Result):
         self._check_consistent()
 
     @check_arguments("assert_caught", within=optional(WHOLE), at_most_harmed=optional(WHOLE))
-    def assert_caught(self, *, within: int | None = None, at_most_harmed: int | None = None) -> None:
+    def assert_caught(
+        self, *, within: int | None = None, at_most_harmed: int | None = None
+    ) -> None:
         """Raise ``NotRolledBack`` unless the worse version was caught in time.
 
         Args:
@@ -265,7 +277,9 @@ class Rollout(Result):
         """
         self.assert_never_promoted_blind()
         if self.outcome == "paused" and not self._saw_traffic:
-            raise Inconclusive(self._report(f"{self.new} answered no request, so the rollout pauses"))
+            raise Inconclusive(
+                self._report(f"{self.new} answered no request, so the rollout pauses")
+            )
         if not self.promoted or self._versions_at_the_end - {self.new}:
             raise NotPromoted(self._report(f"{self.new} was not promoted: {self._ending}"))
 
@@ -361,9 +375,9 @@ class Rollout(Result):
         if not self._saw_traffic:
             raise Inconclusive(
                 self._report(
-                    f"{who}: no request reached {self.new}, so nobody can tell if it would have "
-                    f"been caught"
-                ).replace("nobody can tell", "it is unknown")
+                    f"{who}: no request reached {self.new}, so it is unknown if it would have been "
+                    f"caught"
+                )
             )
         if self.outcome == "paused" and self._was_blind:
             return
