@@ -11,13 +11,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
-from ..core.clock import Clock, VirtualClock
+from ..core.clock import Clock
 from ..core.journal import Journal
 from ..core.points import reachable, sometimes
-from ..core.results import HandedResult, Result, record_result
 from ..core.schedule import Schedule
 from ..core.settings import Settings
-from ..core.sites import Key
 from ..core.validation import (
     CALLABLE,
     FLAG,
@@ -59,76 +57,12 @@ from ..sites import calls, dataloader, torch_train, visits
 from ..sites.network.proxy import open_proxy
 from ..sites.network.zones import zones
 from ..sites.storage import clients
+from .part import Part
 
 __all__ = ["Mlchaos"]
 
 MAX_RESTARTS = 8
 T = TypeVar("T")
-R = TypeVar("R", bound=Result)
-
-
-class _Part:
-    """Record what strikes while a method of the fixture runs a subject.
-
-    If ``outer`` is given, the subject of that method makes the call. No fault strikes there, and
-    the outer method's result is judged instead of this one.
-    """
-
-    def __init__(
-        self,
-        controller: Controller,
-        what: str,
-        *,
-        each: bool = False,
-        looked: bool = False,
-        outer: str = "",
-    ) -> None:
-        self._controller = controller
-        self._outer = outer
-        self._strikes, self._visits = len(controller.journal), self._visited()
-        self._start = perf_counter()
-        self._calls = controller.calls()
-        self._what, self._each, self._looked = what, each, looked
-
-    def hand_over(self, result: R) -> R:
-        """Return a result to the test, which must judge it."""
-        controller, struck = self._controller, len(self._controller.journal) - self._strikes
-        handed = HandedResult(
-            self._what,
-            self._each,
-            quiet=controller.idle,
-            struck=struck > 0,
-            looked=self._looked,
-            passed=any(count > self._visits[key] for key, count in self._visited().items()),
-            number=len(controller.results),
-        )
-        calls = controller.calls()
-        made = {target: number - self._calls.get(target, 0) for target, number in calls.items()}
-        handed.calls_elsewhere, self._calls = lambda: controller.counted, calls
-        if result._calls_made is None:
-            result._calls_made = made
-        if not self._outer:
-            is_virtual = isinstance(controller.clock, VirtualClock) and not controller.clock.reason
-            record_result(result, handed, struck, self._start, is_virtual=is_virtual)
-        result._handed = handed
-        if self._outer:
-            result._handed.quiet = f"no fault strikes inside the subject of {self._outer}"
-            result._handed.cure = "Call assert_finished() or assert_in_sync() there, or return what the ranks returned"
-        else:
-            controller.results.append(result._handed)
-        return result
-
-    def _visited(self) -> dict[Key, int]:
-        """Return how many times the sites of the declared faults were visited, in all processes."""
-        controller = self._controller
-        processes = [
-            controller.passed(),
-            *(tally.passed for tally in controller.elsewhere.values()),
-        ]
-        return {
-            scheduled.fault.key: sum(passed.get(scheduled.fault.key, 0) for passed in processes)
-            for scheduled in controller.scheduled
-        }
 
 
 class Mlchaos:
@@ -165,11 +99,11 @@ class Mlchaos:
         return controller
 
     @contextlib.contextmanager
-    def _running(self, what: str, subject: Callable[..., Any], **how: Any) -> Iterator[_Part]:
+    def _running(self, what: str, subject: Callable[..., Any], **how: Any) -> Iterator[Part]:
         """Run a subject inside. Refuse a call from inside a different subject of this test."""
         take_subject(subject)
         with self._controller.subject_of(what):
-            yield _Part(self._controller, what, **how)
+            yield Part(self._controller, what, **how)
 
     @check_arguments("mlchaos.run", max_restarts=WHOLE)
     def run(
@@ -484,7 +418,7 @@ class Mlchaos:
         take_subject(subject)
         controller.serves = True
         workdirs = self._workdirs()
-        part = _Part(controller, "service.drive")
+        part = Part(controller, "service.drive")
         served = AppRunner(
             controller,
             subject,
@@ -602,7 +536,7 @@ class Mlchaos:
         """
         return World(
             lambda: self._controller,
-            lambda outer: _Part(self._controller, "world.run", outer=outer).hand_over,
+            lambda outer: Part(self._controller, "world.run", outer=outer).hand_over,
             self._scratch,
             self._workdirs,
             ranks=ranks,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..slo import quantile
+from ..bounds import quantile
 
 __all__ = ["Metrics", "Tally", "make_metrics"]
 
