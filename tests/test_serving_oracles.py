@@ -21,6 +21,7 @@ from pytest_mlchaos.errors import (
     QueueGrows,
     SilentlyWrong,
     SloMissed,
+    WorkGoesOn,
 )
 from pytest_mlchaos.oracles.binomial import judge_share, requests_to_decide, share_of_at_most
 from tests.serving import serving_in
@@ -336,3 +337,224 @@ def test_an_app_that_is_not_overloaded_shows_no_shedding():
         load.assert_sheds_load()
     with pytest.raises(BadArgument, match="1 requests show no trend"):
         Load([reply(0)]).assert_bounded_queue()
+
+
+# -- work for a client that has left ---------------------------------------------------------------
+
+
+class Generator:
+    """An ASGI app that streams 40 tokens, one each 20 ms, and notices a client that leaves, or not."""
+
+    def __init__(self, *, notices, in_task=False):
+        self.notices = notices
+        self.in_task = in_task
+
+    async def tokens(self, gone):
+        for number in range(40):
+            if gone.is_set():
+                return
+            await asyncio.sleep(0.02)
+            yield b"%d " % number
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return
+        gone = asyncio.Event()
+
+        async def watch():
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+
+        watching = asyncio.create_task(watch()) if self.notices else None
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if self.in_task:
+            await self.passed_on(gone, send)
+        else:
+            async for token in self.tokens(gone):
+                await send({"type": "http.response.body", "body": token, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        if watching is not None:
+            watching.cancel()
+
+    async def passed_on(self, gone, send):
+        """Let a task of its own make the tokens."""
+        queue = asyncio.Queue()
+
+        async def make():
+            async for token in self.tokens(gone):
+                queue.put_nowait(token)
+            queue.put_nowait(None)
+
+        self.making = asyncio.create_task(make())
+        while (token := await queue.get()) is not None:
+            await send({"type": "http.response.body", "body": token, "more_body": True})
+
+
+def leaving(**keywords):
+    """A client that leaves after three chunks."""
+    return create("client_disconnect", **{"after": 3, "at": 1, **keywords})
+
+
+@pytest.mark.parametrize(
+    ("how", "in_task", "message"),
+    [
+        ("receive", False, r"request 1 .*: its call went on for 7\d\d ms"),
+        ("receive", True, r"request 1 .*: its call went on for 7\d\d ms"),
+        ("send", True, r"request 1 .*: its task .*make went on for 7\d\d ms"),
+    ],
+)
+def test_work_that_goes_on_for_nobody_is_found(serving, how, in_task, message):
+    """The app's own call, or a task that it has started. The twin stops."""
+    pytest.importorskip("httpx")
+    with serving(Generator(notices=False, in_task=in_task), leaving(how=how)) as service:
+        load = service.drive(["/"] * 3)
+        with pytest.raises(WorkGoesOn, match=message):
+            load.assert_work_stops(within="100ms")
+        load.assert_work_stops()
+    with serving(Generator(notices=True, in_task=in_task), leaving(how=how)) as service:
+        service.drive(["/"] * 3).assert_work_stops(within="100ms")
+
+
+def test_work_is_not_judged_if_no_client_left(serving):
+    """Never a pass."""
+    with pytest.raises(BadArgument, match="no client left before it had its reply"):
+        Load([reply(0)]).assert_work_stops()
+
+
+def test_a_worker_for_all_requests_is_not_the_work_of_the_first(serving):
+    """It is started when the first request comes, whose client leaves."""
+    pytest.importorskip("httpx")
+    worker = []
+
+    async def work(queue):
+        while True:
+            answer = await queue.get()
+            await asyncio.sleep(0.01)
+            answer.set_result(b"ok")
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        if not worker:
+            queue = asyncio.Queue()
+            worker[:] = [queue, asyncio.create_task(work(queue))]
+        answer = asyncio.get_running_loop().create_future()
+        worker[0].put_nowait(answer)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": await answer})
+
+    with serving(app, leaving(after=0, at=0)) as service:
+        service.drive(["/"] * 3).assert_work_stops(within="20ms")
+
+
+# -- counted calls: circuit breakers, and work of shared workers -----------------------------------
+
+BREAKER = """
+    import asyncio
+    import time
+
+    class Store:
+        async def get(self, key):
+            await asyncio.sleep(0.01)
+            return key
+
+    store = Store()
+
+    class Breaker:
+        def __init__(self, opens, closes=True):
+            self.opens, self.closes, self.failures, self.until = opens, closes, 0, 0.0
+
+        async def __call__(self, key):
+            if self.opens and self.failures >= 3 and (time.monotonic() < self.until or not self.closes):
+                return "fallback"
+            try:
+                value = await store.get(key)
+            except ConnectionError:
+                self.failures += 1
+                self.until = time.monotonic() + 1
+                return "fallback"
+            self.failures = 0
+            return value
+"""
+
+
+def test_a_circuit_must_open_and_close_again(example):
+    """By the calls of the target, of which there are none while it is open."""
+    tests = """
+        import breaker, pytest
+
+        @pytest.mark.parametrize("how", [(True,), (False,), (True, False)])
+        @chaos.dependency_failure(target="breaker:Store.get", at=range(2, 7))
+        def test_it(mlchaos, how):
+            load = mlchaos.serve(breaker.Breaker(*how)).drive(range(60), rate=10)
+            load.assert_circuit_opens("breaker:Store.get", after=3, within="1500ms")
+
+        @chaos.dependency_failure(target="breaker:Store.get", at=2)
+        def test_once(mlchaos):
+            load = mlchaos.serve(breaker.Breaker(True)).drive(range(60), rate=10)
+            load.assert_circuit_opens("breaker:Store.get", after=3)
+    """
+    outcome = example.with_file("breaker.py", BREAKER).with_tests(tests).run(passed=1, failed=3)
+    outcome.has("the circuit stays closed: breaker:Store.get is still called after 3 failures")
+    outcome.has("the circuit did not close again 1.5 s after the last fault")
+    outcome.has("breaker:Store.get never failed 3 times in a row before a further request")
+
+
+ENGINE = """
+    import asyncio
+
+    class Model:
+        async def step(self, sequences):
+            await asyncio.sleep(0.02)
+
+    model = Model()
+
+    class App:
+        def __init__(self, aborts):
+            self.aborts, self.sequences, self.engine = aborts, {}, None
+
+        async def run(self):
+            while self.sequences:
+                await model.step(list(self.sequences))
+                for number, (left, queue) in list(self.sequences.items()):
+                    queue.put_nowait(left)
+                    self.sequences[number] = (left - 1, queue)
+                    if not left:
+                        del self.sequences[number]
+            self.engine = None
+
+        async def __call__(self, scope, receive, send):
+            if scope["type"] != "http":
+                return
+            queue = asyncio.Queue()
+            self.sequences[id(queue)] = (30, queue)
+            if self.engine is None:
+                self.engine = asyncio.create_task(self.run())
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            left = 1
+            try:
+                while left:
+                    left = await queue.get()
+                    await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            finally:
+                if self.aborts:
+                    self.sequences.pop(id(queue), None)
+            await send({"type": "http.response.body", "body": b""})
+"""
+
+
+def test_a_shared_engine_must_stop_for_a_client_that_has_left(example):
+    """It belongs to no request, so the calls of its model are judged."""
+    pytest.importorskip("httpx")
+    tests = """
+        import engine, pytest
+
+        @pytest.mark.parametrize("aborts", [True, False])
+        @chaos.client_disconnect(how="send", after=3)
+        def test_it(mlchaos, aborts):
+            load = mlchaos.serve(engine.App(aborts)).drive(["/a", "/b"])
+            load.assert_work_stops(within="100ms", of="engine:Model.step")
+    """
+    outcome = example.with_file("engine.py", ENGINE).with_tests(tests).run(passed=1, failed=1)
+    outcome.has("engine:Model.step was called", "times more while no request was in the app")

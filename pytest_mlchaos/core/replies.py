@@ -13,7 +13,7 @@ from .journal import Strike
 from .privacy import error_text, location_text
 from .sites import Key
 
-__all__ = ["Chunk", "Reply", "Suspicion"]
+__all__ = ["CallMade", "Chunk", "Reply", "Suspicion"]
 
 EVENTS = "text/event-stream"
 LINES = (
@@ -35,6 +35,18 @@ class Chunk(NamedTuple):
 
     time: float
     data: bytes
+
+
+class CallMade(NamedTuple):
+    """A call of a counted target, or a visit of a site.
+
+    Attributes:
+        time: The seconds from the start of the load, on the trial's clock.
+        request: The number of the request that made it, or None if that is not certain.
+    """
+
+    time: float
+    request: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +108,9 @@ class Reply:
             when the load was over, if its client had left), each with its line.
         remote: True if the app is a process of its own. Then nothing is known of its work after the
             reply: ``ended`` and ``outlived_by`` are empty.
+        tasks_started: The names of the tasks that the request started.
+        tasks_ended: The tasks of the request that ended after its client had left: the name of each,
+            and the seconds from the arrival.
         group: The class of traffic that it belongs to.
         attempts: The number of attempts, 1 without retries.
     """
@@ -123,6 +138,8 @@ class Reply:
     still_at: str = ""
     outlived_by: tuple[str, ...] = ()
     remote: bool = False
+    tasks_started: tuple[str, ...] = ()
+    tasks_ended: tuple[tuple[str, float], ...] = ()
     group: str = ""
     attempts: int = 1
 

@@ -21,6 +21,7 @@ __all__ = [
     "Stream",
     "Visit",
     "derive_seed",
+    "key_of",
     "name_of",
     "site",
 ]
@@ -84,6 +85,11 @@ def site(
 def name_of(key: Key) -> str:
     """Return the site's name in a key."""
     return key if isinstance(key, str) else key[0]
+
+
+def key_of(name: str) -> Key:
+    """Return the key for the name of a site, or else for a dotted target."""
+    return name if name in SITES else (CALL, name)
 
 
 def derive_seed(*parts: object) -> int:

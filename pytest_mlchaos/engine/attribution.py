@@ -23,7 +23,7 @@ from typing import Any
 from ..core.journal import Strike
 from ..core.replies import Suspicion
 from ..core.sites import Key
-from .task_waits import waits_for
+from .task_waits import name_of_task, waits_for
 
 __all__ = [
     "Scope",
@@ -65,6 +65,10 @@ class Scope:
     """
     tasks: list[weakref.ref[asyncio.Task[Any]]] = dataclasses.field(default_factory=list)
     """The tasks that were started in the scope."""
+    task_names: list[str] = dataclasses.field(default_factory=list)
+    """Their names, also when they are gone."""
+    on_task: Callable[[asyncio.Task[Any]], object] | None = None
+    """A function to call with each further task."""
 
     def running(self) -> list[asyncio.Task[Any]]:
         """Return the tasks that were started in the scope and have not ended."""
@@ -241,6 +245,9 @@ def branching(previous: Callable[..., Any] | None) -> Callable[..., asyncio.Task
         if branch is not None:
             branch.task = task
             branch.scope.tasks.append(weakref.ref(task))
+            branch.scope.task_names.append(name_of_task(task))
+            if branch.scope.on_task is not None:
+                branch.scope.on_task(task)
         return task
 
     return factory

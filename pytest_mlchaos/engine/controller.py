@@ -24,10 +24,11 @@ from ..core.points import Points, listen, stop_listening
 from ..core.records import Preemption
 from ..core.results import HandedResult
 from ..core.schedule import Schedule
-from ..core.sites import CALL, Key, Stream, Visit, name_of
+from ..core.sites import Key, Stream, Visit, key_of, name_of
 from ..errors import MlchaosError, SimulatedCrash
 from .attribution import attribute_strike, forget_scopes
 from .beside_process import BesideProcess
+from .call_times import CallTimes
 from .counters import NO_VISIT, ProcessCounts, ScheduledFault, VisitCounter, most_passed
 from .error_origin import comes_from
 from .forks import Forks
@@ -140,6 +141,7 @@ class Controller(SubjectState):
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
         self.counted: dict[str, int] = {}  # by target: its calls in golden runs
+        self.call_times: dict[Key, CallTimes] = {}  # of these targets, also in golden runs
         self.injected: list[BaseException] = []
         self.claims: list[Callable[[BaseException], bool]] = []
         self.interrupt: Callable[[], None] | None = None
@@ -452,7 +454,7 @@ class Controller(SubjectState):
     def calls(self) -> dict[str, int]:
         """Return how often each target was called whose calls the test counts."""
         passed = self.passed() if self.counted else {}
-        return {target: passed.get((CALL, target), 0) for target in self.counted}
+        return {target: passed.get(key_of(target), 0) for target in self.counted}
 
     def is_injected(self, error: BaseException | None) -> bool:
         """Return True if a fault raised this exception, or one that it was raised ``from``."""
@@ -597,6 +599,8 @@ class Controller(SubjectState):
                 self._opened(key, counter)
                 if self.forks is not None and counter.scheduled and self.forks.is_counted(key):
                     counter.count_with(functools.partial(self.forks.advance, key))
+                if key in self.call_times:
+                    counter.advance = self.call_times[key].recording(counter.counting())
                 self._counters[key] = counter
                 self._schedule(counter)
             return counter

@@ -11,7 +11,7 @@ from typing import Any
 
 from .user_code import is_users
 
-__all__ = ["line_of", "waits_for"]
+__all__ = ["line_of", "name_of_task", "waits_for"]
 
 _SEARCH_DEPTH = 2
 """The depth at which a task group's attributes hold the task that opened it."""
@@ -93,6 +93,12 @@ def _attributes(value: object) -> list[Any]:
         *getattr(value, "__dict__", {}).values(),
         *(getattr(value, name, None) for name in slots),
     ]
+
+
+def name_of_task(task: asyncio.Task[Any]) -> str:
+    """Return the name of a task's coroutine."""
+    coroutine: Any = task.get_coro()
+    return str(getattr(coroutine, "__qualname__", type(coroutine).__name__))
 
 
 def line_of(task: asyncio.Task[Any]) -> str:

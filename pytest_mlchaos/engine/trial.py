@@ -12,9 +12,10 @@ from typing import Any
 from ..core.clock import RealClock, VirtualClock
 from ..core.interrupts import count_open, leave, uninterruptible
 from ..core.schedule import Schedule
-from ..core.sites import CALL, SITES, Key, name_of
+from ..core.sites import SITES, Key, key_of, name_of
 from ..errors import CrashNotRestarted, CrashSwallowed, Interrupted, SimulatedCrash
 from . import randomness, virtual_time
+from .call_times import CallTimes
 from .continuous_faults import activate_continuous_faults
 from .controller import Controller
 from .error_origin import describe_swallower
@@ -58,13 +59,16 @@ def arm_fresh(order: Any) -> None:
     join_trial(order, lambda controller, patches: arm(controller, patches, everything=False))
 
 
-def _count_calls(controller: Controller, patches: Patches, targets: Iterable[str]) -> None:
-    """Make a visit of each call of these targets, so that they are counted."""
-    watched = {fault.key for fault in controller.schedule.faults}
+def _count_calls(
+    controller: Controller, patches: Patches, targets: Iterable[str], armed: Iterable[Key]
+) -> None:
+    """Make a visit of each call of these targets, so that they are counted. A site is one, too."""
     for target in dict.fromkeys(targets):
+        key = key_of(target)
         controller.counted[target] = 0
-        if (CALL, target) not in watched:
-            SITES[CALL].arm(controller, patches, (CALL, target))
+        controller.call_times[key] = CallTimes(controller.clock.now)
+        if key not in armed:
+            SITES[name_of(key)].arm(controller, patches, key)
 
 
 @uninterruptible
@@ -76,7 +80,8 @@ def _arm_trial(
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)
         arm(controller, patches, everything=controller.probing, surveyed=surveyed)
-        _count_calls(controller, patches, counted)
+        armed = _keys(controller.schedule, everything=controller.probing, surveyed=surveyed)
+        _count_calls(controller, patches, counted, armed)
         randomness.seed_all("trial")
         inside = count_open() + 1  # this context itself is registered after these
         try:

@@ -1,4 +1,4 @@
-"""Find the targets of ``assert_calls`` in a test before it runs, so that their calls are counted."""
+"""Find the targets that a test's assertions name before it runs, so that their calls are counted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 __all__ = ["counted_targets"]
 
-ASSERTION = "assert_calls"
+ASSERTIONS = frozenset({"assert_calls", "assert_work_stops", "assert_circuit_opens"})
 _TARGET = re.compile(r"[^\W\d][\w.]*[.:][^\W\d][\w.]*")
 
 
 def counted_targets(test: object, arguments: Mapping[str, Any]) -> list[str]:
-    """Return the targets that a test function names in its calls of ``assert_calls``.
+    """Return the targets that a test function names in its calls of such assertions.
 
     Args:
         test: The test function. Functions of its module that it names are searched, too.
@@ -37,7 +37,7 @@ def counted_targets(test: object, arguments: Mapping[str, Any]) -> list[str]:
         target: None
         for one in functions
         for code in _codes(one.__code__)
-        if ASSERTION in code.co_names
+        if not ASSERTIONS.isdisjoint(code.co_names)
         for target in _targets(code, {**known, **arguments})
     }
     return list(found)
@@ -51,20 +51,19 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _targets(code: types.CodeType, values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the first text among the arguments of each call of the assertion."""
+    """Yield the texts among the arguments of each call of an assertion that name a target."""
     in_call = False
     for instruction in dis.get_instructions(code):
-        if instruction.argval == ASSERTION:
+        value = instruction.argval
+        if isinstance(value, str) and value in ASSERTIONS:
             in_call = True
         elif in_call:
-            value = instruction.argval
             if instruction.opname.startswith(("LOAD_FAST", "LOAD_GLOBAL", "LOAD_DEREF")):
                 value = values.get(value) if isinstance(value, str) else None
             elif instruction.opname != "LOAD_CONST":
                 value = None
-            if isinstance(value, str):
-                if _TARGET.fullmatch(value):
-                    yield value
+            if isinstance(value, str) and _TARGET.fullmatch(value):
+                yield value
                 in_call = False
             elif instruction.opname.startswith("CALL"):
                 in_call = False

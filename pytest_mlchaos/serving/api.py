@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,7 +32,6 @@ from ..core.validation import (
 )
 from .app_runner import AppRunner
 from .distributions import parse_distribution
-from .golden_load import GoldenLoad
 from .requests import counts_as_error
 from .retries import parse_retries
 from .traffic import make_traffic
@@ -165,7 +165,7 @@ class Service:
             seed=seed,
         )
         slots = 1 if concurrency is None and traffic.arrivals is None else concurrency
-        replies, between, place = self._app_runner.drive(
+        played, place = self._app_runner.drive(
             traffic.requests,
             arrivals=traffic.arrivals,
             concurrency=slots,
@@ -178,9 +178,16 @@ class Service:
             retries=parse_retries(retries),
             seed=seed,
         )
-        golden = lambda time: GoldenLoad(*self._app_runner.golden(place, time))  # noqa: E731
+        golden = functools.partial(self._app_runner.golden, place)
         return self._hand_over(
-            Load(replies, golden, between, strict=self._strict, judged=self._judged)
+            Load(
+                played.replies,
+                golden,
+                played.between,
+                strict=self._strict,
+                judged=self._judged,
+                evidence=played,
+            )
         )
 
     def kill(self) -> None:

@@ -7,14 +7,12 @@ import contextlib
 import contextvars
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from ..core.privacy import data_text
-from ..core.replies import Reply
-from ..core.sites import Key
 from ..engine import randomness
 from ..engine.attribution import in_no_scope
 from ..engine.controller import Controller
@@ -28,8 +26,9 @@ from ..runs.user_state import UserState
 from ..runs.workdirs import WorkDirs
 from .asgi import AsgiTarget
 from .coroutine_target import CoroutineTarget
+from .golden_load import GoldenLoad
 from .http_requests import HOST, Requests
-from .load_generators import CURE, AsyncDriver, Driver, SyncDriver
+from .load_generators import CURE, AsyncDriver, Driver, SyncDriver, linger_seconds
 from .processes.command import ServerCommand
 from .processes.driver import ServerDriver
 from .requests import LoadPlan, PreparedRequest
@@ -37,7 +36,6 @@ from .requests import LoadPlan, PreparedRequest
 __all__ = ["AppRunner", "kind_of"]
 
 Kind = Literal["asgi", "coroutine", "function", "process"]
-Counts = Mapping[Key, int]
 
 
 def kind_of(app: object) -> Kind:
@@ -113,7 +111,7 @@ class AppRunner:
             _refuse_running_loop()
         self._running = self._open = False
         self._plans: list[LoadPlan] = []
-        self._golden: list[list[tuple[list[Reply], Counts]]] = []
+        self._golden: list[list[GoldenLoad]] = []
         with controller.without_faults():  # a call by the tool itself does not count as a visit
             self._subject = _Subject(None if self._takes_http else app)
             self._random, self._process_state = randomness.capture_state(), ProcessState()
@@ -164,14 +162,8 @@ class AppRunner:
             return AsyncDriver(controller, CoroutineTarget(self._subject, snapshot_value, now))
         return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
 
-    def drive(
-        self, requests: Sequence[Any], **how: Any
-    ) -> tuple[list[Reply], list[tuple[float, float]], int]:
-        """Return the replies to one more load, the strikes so far between requests, and the load's
-        index.
-
-        Such a strike has the times of its beginning and end, in seconds from the load's start.
-        """
+    def drive(self, requests: Sequence[Any], **how: Any) -> tuple[GoldenLoad, int]:
+        """Return what one more load shows, and its index."""
         if not self._running:
             over = "its golden run shut the app down" if self._golden else "it was shut down"
             raise BadArgument(
@@ -185,25 +177,39 @@ class AppRunner:
         try:
             start = self._controller.clock.now()
             with self._controller.attempt(), self._at_work():
-                replies = self._driver.drive(plan)
+                played = self._play(plan)
         except BaseException as error:
             if self._controller.crash is not None:
                 self._die()
             if isinstance(error, SimulatedCrash):
                 error.cure = CURE  # it may come from a different thread, as an interruption
             raise
-        given = prepared.given[: len(replies)]
-        self._plans.append(dataclasses.replace(plan, requests=given, until=None))
+        follows = any(reply.left is not None for reply in played.replies)
+        given = prepared.given[: len(played.replies)]
+        self._plans.append(dataclasses.replace(plan, requests=given, until=None, follows=follows))
         between = [(begun - start, ended - start) for begun, ended in self._between]
-        return replies, between, len(self._plans) - 1
+        return dataclasses.replace(played, between=between), len(self._plans) - 1
+
+    def _play(self, plan: LoadPlan) -> GoldenLoad:
+        """Drive the app, and keep what this shows."""
+        controller = self._controller
+        visits, start = controller.passed(), controller.clock.now()
+        calls = {key: len(times.made) for key, times in controller.call_times.items()}
+        replies = self._driver.drive(plan)
+        return GoldenLoad(
+            replies,
+            {key: count - visits.get(key, 0) for key, count in controller.passed().items()},
+            {key: controller.call_times[key].since(made, start) for key, made in calls.items()},
+            linger_seconds(controller, plan),
+        )
 
     def _prepared(self, given: object) -> PreparedRequest:
         return (
             self._requests.prepare(given) if self._requests is not None else PreparedRequest(given)
         )
 
-    def golden(self, place: int, time: int = 0) -> tuple[list[Reply], Counts]:
-        """Return one load's replies without faults, and the number of visits of each site.
+    def golden(self, place: int, time: int = 0) -> GoldenLoad:
+        """Return what one load shows without faults.
 
         The app is restarted (an ASGI app is shut down first) and receives every load of this
         service again. ``time`` is 0 for the first golden run and 1 for a second one.
@@ -229,7 +235,7 @@ class AppRunner:
                     self._free()
         return self._golden[time][place]
 
-    def _played_again(self) -> list[tuple[list[Reply], Counts]]:
+    def _played_again(self) -> list[GoldenLoad]:
         driver, controller = self._driver, self._controller
         memory, disk = self._memory.as_at_the_start(), self._disk.as_at_the_start()
         with (
@@ -244,23 +250,10 @@ class AppRunner:
             randomness.restore(self._random)
             try:
                 driver.start()
-                played: list[tuple[list[Reply], Counts]] = []
+                played = []
                 for plan in self._plans:
-                    before = controller.passed()
-                    replies = driver.drive(
-                        dataclasses.replace(
-                            plan, requests=[self._prepared(given) for given in plan.requests]
-                        )
-                    )
-                    played.append(
-                        (
-                            replies,
-                            {
-                                key: count - before.get(key, 0)
-                                for key, count in controller.passed().items()
-                            },
-                        )
-                    )
+                    requests = [self._prepared(given) for given in plan.requests]
+                    played.append(self._play(dataclasses.replace(plan, requests=requests)))
                 driver.stop()
             except ServiceFailed as error:
                 raise GoldenRunFailed(f"without any fault, {error}") from error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.privacy import key_text
-from ..core.replies import Reply
+from ..core.replies import CallMade, Reply
 from ..core.sites import Key
 from ..errors import BadArgument, GoldenRunFailed
 from ..oracles.state import first_difference
@@ -25,10 +25,22 @@ _WORDS = re.compile(r"\w+|\W+")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GoldenLoad:
-    """A load that was played without faults: its replies, and the number of visits of each site."""
+    """Hold what a load has shown, under faults or without them.
+
+    Attributes:
+        replies: Its replies.
+        visits: The number of visits of each site.
+        calls: The calls of each counted target, and the visits of each counted site.
+        lingered: The seconds for which the load waited for calls whose clients had left.
+        between: The strikes so far between requests: the beginning and the end of each, in seconds
+            from the start of the load.
+    """
 
     replies: Sequence[Reply]
     visits: Mapping[Key, int]
+    calls: Mapping[Key, Sequence[CallMade]] = dataclasses.field(default_factory=dict)
+    lingered: float = 0.0
+    between: Sequence[tuple[float, float]] = ()
 
 
 class GoldenReplies:
@@ -64,6 +76,11 @@ class GoldenReplies:
     def visits(self, key: Key) -> int:
         """Return the number of visits of a site in the golden load."""
         return self._first.visits.get(key, 0)
+
+    @property
+    def load(self) -> GoldenLoad:
+        """Return the first golden load."""
+        return self._first
 
     def reply(self, place: int) -> Reply:
         """Return the golden reply at an index."""

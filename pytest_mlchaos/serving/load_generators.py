@@ -28,10 +28,10 @@ from ..sites.serving import SITE
 from .patience import Patience
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
 from .retries import Retries
-from .task_set import RequestInApp, TaskSet, describe_task
+from .task_set import RequestInApp, TaskSet
 from .users import Places, UserRequest, check_progress, merge_attempts
 
-__all__ = ["CURE", "AsyncDriver", "AsyncTarget", "Driver", "SyncDriver"]
+__all__ = ["CURE", "AsyncDriver", "AsyncTarget", "Driver", "SyncDriver", "linger_seconds"]
 
 CURE = "mlchaos.serve does not restart a process. Put serve() and drive() into a function, and call it with mlchaos.run, which restarts it"
 
@@ -223,7 +223,8 @@ class AsyncDriver:
                     sent.append(self._sent(handling, slots, tasks))
                 await tasks.clients_done()
                 left = [one for request in sent for one in request.left]
-                await tasks.linger(self._linger_seconds(plan), left)
+                follows = bool(plan.follows or left) and bool(self._controller.call_times)
+                await tasks.linger(linger_seconds(self._controller, plan), left, follows=follows)
             except asyncio.CancelledError:
                 tasks.raise_first()
                 raise
@@ -291,13 +292,6 @@ class AsyncDriver:
         if isinstance(request, RequestInApp):
             return self._reply_of(request)
         return merge_attempts([self._reply_of(one) for one in request.attempts])
-
-    def _linger_seconds(self, plan: LoadPlan) -> float:
-        if plan.linger is not None:
-            return plan.linger
-        clock = self._controller.clock
-        is_virtual = isinstance(clock, VirtualClock) and not clock.is_real
-        return LINGER_SECONDS if is_virtual else REAL_LINGER_SECONDS
 
     def _handling(
         self,
@@ -396,8 +390,7 @@ class AsyncDriver:
             line = line_of(one.task) if one.task is not None else ""
             one.reply = one.handling.reply(one.call.answer(), one.scope, still_at=line or "?")
         if one.reply.left is not None and one.scope is not None:
-            left = tuple(map(describe_task, one.scope.running()))
-            one.reply = dataclasses.replace(one.reply, outlived_by=left)
+            one.reply = dataclasses.replace(one.reply, **one.work_left())
         return one.reply
 
 
@@ -413,6 +406,15 @@ def _refuse_for_functions(plan: LoadPlan) -> None:
             "drive: duration= of a plain function needs rate=, or concurrency=1. Give number= for "
             "several threads"
         )
+
+
+def linger_seconds(controller: Controller, plan: LoadPlan) -> float:
+    """Return how long a load waits for calls whose clients have left."""
+    if plan.linger is not None:
+        return plan.linger
+    clock = controller.clock
+    is_virtual = isinstance(clock, VirtualClock) and not clock.is_real
+    return LINGER_SECONDS if is_virtual else REAL_LINGER_SECONDS
 
 
 class SyncDriver:

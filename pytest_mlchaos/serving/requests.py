@@ -73,6 +73,8 @@ class LoadPlan:
         patience: The seconds after which a client leaves, or None.
         retries: When a client tries again, or None.
         seed: A number for random times.
+        follows: True if calls of counted targets are followed to the end of ``linger``, because a
+            client has left. The golden load does so, too.
     """
 
     requests: Sequence[PreparedRequest]
@@ -87,6 +89,7 @@ class LoadPlan:
     patience: float | None = None
     retries: Retries | None = None
     seed: int = 0
+    follows: bool = False
 
 
 def counts_as_error(reply: Reply) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.clients import Client
 from ..core.replies import Reply
 from ..engine.attribution import Scope, as_part_of
-from ..engine.task_waits import line_of
+from ..engine.task_waits import line_of, name_of_task
 from ..errors import SimulatedCrash
 from .requests import Handling
 
@@ -24,6 +24,7 @@ class RequestInApp:
     """A request in flight. Its client may leave before the app's call ends."""
 
     __slots__ = (
+        "_ended",
         "_is_done",
         "_on_done",
         "call",
@@ -39,6 +40,7 @@ class RequestInApp:
         self.handling = handling
         self._on_done = on_done
         self._is_done = False
+        self._ended: list[tuple[str, float]] = []
         self.on_done: Callable[[], None] = lambda: None
         self.call: Call | None = None
         self.reply: Reply | None = None
@@ -57,6 +59,8 @@ class RequestInApp:
         """Note that the client has its answer, or has left. Free its place."""
         if not self._is_done:
             self._is_done = True
+            if self.reply is None and self.scope is not None:
+                self._follow_tasks(self.scope)
             if self.slots is not None:
                 self.slots.release()
             self._on_done(self)
@@ -83,6 +87,23 @@ class RequestInApp:
             self.handling.gave_up = True
             self.task.cancel()
 
+    def _follow_tasks(self, scope: Scope) -> None:
+        """Note when the tasks of the request end from now on, because its client has left."""
+        scope.on_task = lambda task: task.add_done_callback(self._task_ended)
+        for task in scope.running():
+            scope.on_task(task)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._ended.append((name_of_task(task), self.handling.now() - self.handling.arrival))
+
+    def work_left(self) -> dict[str, Any]:
+        """Return the tasks that the request has left behind: those that run, and when others ended."""
+        return {
+            "outlived_by": tuple(map(describe_task, self.running())),
+            "tasks_started": () if self.scope is None else tuple(self.scope.task_names),
+            "tasks_ended": tuple(self._ended),
+        }
+
     def end(self) -> dict[str, Any]:
         """Return when the app's call has ended, and which of its tasks go on."""
         ended = self.handling.now() - self.handling.arrival
@@ -92,6 +113,7 @@ class RequestInApp:
         return {
             "ended": ended,
             "outlived_by": tuple(map(describe_task, self.scope.running())),
+            "tasks_started": tuple(self.scope.task_names),
         }
 
     def forget(self) -> None:
@@ -172,10 +194,12 @@ class TaskSet:
         while self._open:
             await self._change()
 
-    async def linger(self, seconds: float, left: Iterable[RequestInApp]) -> None:
+    async def linger(
+        self, seconds: float, left: Iterable[RequestInApp], *, follows: bool = False
+    ) -> None:
         """Wait until all calls have ended, and the tasks that requests ``left`` behind.
 
-        Wait for at most this time.
+        Wait for at most this time, and if ``follows`` is true, for all of it.
         """
         end = asyncio.get_running_loop().time() + seconds
         while pending := {*self._tasks, *(task for one in left for task in one.running())}:
@@ -183,6 +207,8 @@ class TaskSet:
             if remaining <= 0:
                 return
             await asyncio.wait(pending, timeout=remaining)
+        if follows:
+            await asyncio.sleep(max(0.0, end - asyncio.get_running_loop().time()))
 
     def raise_first(self) -> None:
         """Raise the first error of a task, a simulated death before all others."""
@@ -218,7 +244,5 @@ class TaskSet:
 
 def describe_task(task: asyncio.Task[Any]) -> str:
     """Return a task's coroutine with the line where it waits."""
-    coroutine: Any = task.get_coro()
-    name = getattr(coroutine, "__qualname__", type(coroutine).__name__)
     line = line_of(task)
-    return f"{name}, in {line}" if line else name
+    return f"{name_of_task(task)}, in {line}" if line else name_of_task(task)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from .judgements.circuits import CircuitVerdicts
 from .judgements.correctness import CorrectnessVerdicts
 from .judgements.fallbacks import FallbackVerdicts
 from .judgements.isolation import IsolationVerdicts
 from .judgements.overload import OverloadVerdicts
 from .judgements.service_level import SloVerdicts
+from .judgements.work import WorkVerdicts
 
 __all__ = ["Load"]
 
@@ -17,5 +19,7 @@ class Load(
     IsolationVerdicts,
     CorrectnessVerdicts,
     OverloadVerdicts,
+    WorkVerdicts,
+    CircuitVerdicts,
 ):
     """The replies to one ``drive``, in the order of the requests."""

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from ...core.entries import Entry, RecoveryTime, Requests, Timing
 from ...core.journal import Strike
-from ...core.replies import Reply, Suspicion
+from ...core.replies import CallMade, Reply, Suspicion
 from ...core.results import CallsResult
+from ...core.sites import key_of
 from ...core.validation import format_value
 from ...errors import BadArgument
 from ..bounds import quantile, seconds
@@ -34,6 +35,7 @@ class LoadResult(CallsResult):
         *,
         strict: Callable[[], bool] = bool,
         judged: Callable[[str, bool], None] = lambda who, judges: None,
+        evidence: GoldenLoad | None = None,
     ) -> None:
         self.replies = tuple(replies)
         self._golden = golden
@@ -41,6 +43,7 @@ class LoadResult(CallsResult):
         """The begin and end of each strike while no request was in flight, also in start-up."""
         self._strict = strict
         self._judged = judged
+        self._evidence = evidence or GoldenLoad(self.replies, {})
 
     def _entries(self, number: int, is_virtual: bool) -> Iterator[Entry]:
         starts = tuple(round(reply.start, 4) for reply in self.replies)
@@ -101,7 +104,7 @@ class LoadResult(CallsResult):
     @functools.cached_property
     def _compared(self) -> GoldenReplies:
         """Return the golden load, for comparisons. A golden load is compared with itself."""
-        return GoldenReplies(self._golden or (lambda time: GoldenLoad(self.replies, {})))
+        return GoldenReplies(self._golden or (lambda time: self._evidence))
 
     @property
     def faults(self) -> tuple[Strike, ...]:
@@ -175,6 +178,21 @@ class LoadResult(CallsResult):
             if len(one.requests) > 1
         }
         return list(found.values())
+
+    def _calls_of(self, target: str, who: str) -> Sequence[CallMade]:
+        """Return the calls of a counted target. Raise ``BadArgument`` if it is not counted."""
+        if not isinstance(target, str) or key_of(target) not in self._evidence.calls:
+            raise BadArgument(
+                f"{who}: the target must be a text in the test function, so that its calls are "
+                f"recorded from the start, got {format_value(target)}"
+            )
+        key = key_of(target)
+        if not self._evidence.calls[key] and not self._compared.load.calls.get(key):
+            raise BadArgument(
+                f"{who}: the target must be called in the test's own process, got "
+                f"{format_value(target)}, which is never called, also not without faults"
+            )
+        return self._evidence.calls[key]
 
     def _is_judged(self, who: str, judges: bool, why: str = "") -> bool:
         """Return True if there is something to judge.
