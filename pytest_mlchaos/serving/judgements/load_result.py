@@ -166,7 +166,7 @@ class LoadResult(CallsResult):
     @property
     def _counted(self) -> list[Reply]:
         """Return the replies whose clients stayed. The others have no latency."""
-        return [reply for reply in self.replies if reply.left is None]
+        return [reply for reply in self.replies if not has_left(reply)]
 
     @functools.cached_property
     def _suspicions(self) -> list[Suspicion]:
