@@ -768,11 +768,10 @@ class Asgi2:
     [
         (3, "got 3 (int)"),
         ("module:app", "got str of 10 characters"),
-        (lambda environ, start_response: [], "takes two arguments as a WSGI app does"),
         (asgi2, "is an ASGI 2 app"),
         (Asgi2, "is an ASGI 2 app"),
-        (lambda: 3, "takes neither one argument nor three"),
-        (lambda a, b, c, d: 3, "takes neither one argument nor three"),
+        (lambda: 3, "takes neither one, two nor three arguments"),
+        (lambda a, b, c, d: 3, "takes neither one, two nor three arguments"),
     ],
 )
 def test_what_cannot_be_served_is_refused(serving, app, message):

@@ -464,7 +464,7 @@ def test_a_client_without_httpx_is_told_what_to_install(serving, monkeypatch):
     with (
         pytest.raises(
             MissingExtra,
-            match=r"mlchaos.serve of an ASGI app needs httpx.*'pytest-mlchaos\[serve\]'",
+            match=r"mlchaos.serve of an ASGI app.*needs httpx.*'pytest-mlchaos\[serve\]'",
         ),
         serving(App()),
     ):

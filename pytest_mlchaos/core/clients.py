@@ -90,3 +90,9 @@ class Client:
     ends: WorkerEnd | None = None
     remote: bool = False
     followers: list[Callable[[int], None]] = dataclasses.field(default_factory=list)
+
+    @property
+    def is_changed(self) -> bool:
+        """Return True if a fault has changed it, or follows it."""
+        changes = (self.leaves, self.reads, self.sends, self.ends)
+        return any(changes) or bool(self.followers)

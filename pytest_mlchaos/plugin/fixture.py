@@ -361,7 +361,7 @@ class Mlchaos:
                 )
             )
 
-    @check_arguments("mlchaos.serve", app=CALLABLE, lifespan=FLAG)
+    @check_arguments("mlchaos.serve", lifespan=FLAG)
     def serve(
         self,
         app: Callable[..., Any] | None = None,

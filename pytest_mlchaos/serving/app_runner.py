@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
-from ..core.privacy import data_text
 from ..engine import randomness
 from ..engine.attribution import in_no_scope
 from ..engine.controller import Controller
@@ -25,68 +23,18 @@ from ..runs.supervisor import refuse_marks, snapshot_value
 from ..runs.user_state import UserState
 from ..runs.workdirs import WorkDirs
 from .asgi import AsgiTarget
-from .coroutine_target import CoroutineTarget
+from .callables import BatchHandler, CoroutineTarget, FunctionTarget, StreamRequest
 from .golden_load import GoldenLoad
 from .http_requests import HOST, Requests
-from .load_generators import CURE, AsyncDriver, Driver, SyncDriver, linger_seconds
+from .kinds import kind_of
+from .load_generators import CURE, AsyncDriver, Driver, linger_seconds
 from .processes.command import ServerCommand
 from .processes.driver import ServerDriver
 from .requests import LoadPlan, PreparedRequest
+from .thread_driver import ThreadDriver
+from .wsgi import WsgiTarget
 
-__all__ = ["AppRunner", "kind_of"]
-
-Kind = Literal["asgi", "coroutine", "function", "process"]
-
-
-def kind_of(app: object) -> Kind:
-    """Return the kind of an app, by the number of its arguments.
-
-    Raise ``BadArgument`` for an object that cannot be served.
-    """
-    if isinstance(app, ServerCommand):
-        return "process"
-    expected = "mlchaos.serve: app must be an ASGI app, which takes (scope, receive, send), or a callable of one request"
-    if not callable(app):
-        raise BadArgument(f"{expected}, got {data_text(app)}")
-    takes = [count for count in (1, 2, 3) if _takes(app, count)]
-    if (_first_name(app) == "scope" and 1 in takes) or (
-        inspect.isclass(app) and _takes(app.__call__, 3)
-    ):
-        raise BadArgument(
-            f"{data_text(app)} is an ASGI 2 app, which is called with the scope alone. "
-            f"mlchaos.serve takes ASGI 3: (scope, receive, send)"
-        )
-    if 1 in takes:
-        # Of an object whose class defines it
-        call = getattr(type(app), "__call__", None)  # noqa: B004
-        return "coroutine" if any(map(inspect.iscoroutinefunction, (app, call))) else "function"
-    if 3 in takes:
-        return "asgi"
-    if 2 in takes:
-        raise BadArgument(
-            f"{expected}, got {data_text(app)}, which takes two arguments as a WSGI app does. Wrap "
-            f"it in a WSGI-to-ASGI adapter"
-        )
-    raise BadArgument(
-        f"{expected}, got {data_text(app)}, which takes neither one argument nor three"
-    )
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        return False
-    except ValueError:  # a C function without a signature
-        return count == 1
-    return True
-
-
-def _first_name(function: Callable[..., Any]) -> str | None:
-    try:
-        return next(iter(inspect.signature(function).parameters), None)
-    except (TypeError, ValueError):
-        return None
+__all__ = ["AppRunner"]
 
 
 class AppRunner:
@@ -107,19 +55,19 @@ class AppRunner:
         self._controller = controller
         refuse_marks(app, "mlchaos.serve")
         self._kind = kind_of(app)
-        if self._kind != "function":
+        if self._kind.protocol in ("asgi", "coroutine"):
             _refuse_running_loop()
         self._running = self._open = False
         self._plans: list[LoadPlan] = []
         self._golden: list[list[GoldenLoad]] = []
         with controller.without_faults():  # a call by the tool itself does not count as a visit
-            self._subject = _Subject(None if self._takes_http else app)
+            self._subject = _Subject(None if self._kind.takes_http else app, self._kind.adapt)
             self._random, self._process_state = randomness.capture_state(), ProcessState()
             self._disk, self._memory = WorkDirs(workdirs, scratch), UserState([app])
             self._scratch = scratch
             self._context, self._left = contextvars.copy_context(), self._memory.contents()
             url = app.url if isinstance(app, ServerCommand) else HOST
-            self._requests = Requests(url) if self._takes_http else None
+            self._requests = Requests(url) if self._kind.takes_http else None
         self._driver = self._made(app, lifespan, timeout)
         patches = controller.resources.enter_context(Patches())
         carry_scopes(patches)
@@ -148,18 +96,18 @@ class AppRunner:
             with self._controller.without_faults():
                 self._left = self._memory.contents()
 
-    @property
-    def _takes_http(self) -> bool:
-        return self._kind in ("asgi", "process")
-
     def _made(self, app: Any, lifespan: bool, timeout: float) -> Driver:
         controller, now = self._controller, self._controller.clock.now
-        if self._kind == "process":
+        subject, protocol = self._subject, self._kind.protocol
+        if protocol == "process":
             return ServerDriver(controller, app, timeout=timeout, scratch=self._scratch)
-        if self._kind == "function":
-            return SyncDriver(controller, self._subject, snapshot_value)
-        if self._kind == "coroutine":
-            return AsyncDriver(controller, CoroutineTarget(self._subject, snapshot_value, now))
+        if protocol == "wsgi":
+            return ThreadDriver(controller, WsgiTarget(app, now, controller.clock.sleep))
+        if protocol == "function":
+            target = FunctionTarget(subject, snapshot_value, now, subject.initialize)
+            return ThreadDriver(controller, target)
+        if protocol == "coroutine":
+            return AsyncDriver(controller, CoroutineTarget(subject, snapshot_value, now))
         return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
 
     def drive(self, requests: Sequence[Any], **how: Any) -> tuple[GoldenLoad, int]:
@@ -170,7 +118,7 @@ class AppRunner:
                 f"this service is over: {over}. Call drive() before that, or serve the app again"
             )
         first = sum(len(plan.requests) for plan in self._plans)
-        prepared = _PreparedInTurn(requests, self._prepared, keep=not self._takes_http)
+        prepared = _PreparedInTurn(requests, self._prepared, keep=not self._kind.takes_http)
         if how.get("until") is None:
             prepared.all()
         plan = LoadPlan(prepared, first, **how)
@@ -204,9 +152,9 @@ class AppRunner:
         )
 
     def _prepared(self, given: object) -> PreparedRequest:
-        return (
-            self._requests.prepare(given) if self._requests is not None else PreparedRequest(given)
-        )
+        if self._requests is not None:
+            return self._requests.prepare(given)
+        return (StreamRequest if self._kind.streams else PreparedRequest)(given)
 
     def golden(self, place: int, time: int = 0) -> GoldenLoad:
         """Return what one load shows without faults.
@@ -221,7 +169,7 @@ class AppRunner:
                 raise MlchaosError(
                     "the golden run of a service needs its trial. Use it in the body of the test"
                 )
-            if self._takes_http:
+            if self._kind.shuts_down:
                 self._shut_down()
             with self._controller.without_faults():
                 self._memory.adopt(self._left)
@@ -231,7 +179,7 @@ class AppRunner:
                 with self._controller.without_faults():
                     self._left = self._memory.contents()
                 # The app is over, so nothing else closes its loop.
-                if not self._running and not self._takes_http:
+                if not self._running and not self._kind.shuts_down:
                     self._free()
         return self._golden[time][place]
 
@@ -360,19 +308,28 @@ class _PreparedInTurn(Sequence[PreparedRequest]):
 
 
 class _Subject:
-    """A callable with a copy from its start. A golden run must not find the changes of the trial."""
+    """A callable with a copy from its start. A golden run must not find the changes of the trial.
 
-    def __init__(self, function: Callable[[Any], Any] | None) -> None:
-        self._function: Any = function
-        self._at_start = snapshot_value(function)
+    ``adapt`` makes the callable of one request of it.
+    """
+
+    def __init__(self, app: Any, adapt: Callable[[Any], Callable[[Any], Any]]) -> None:
+        self._adapt = adapt
+        self._function: Any = adapt(app)
+        self._at_start = snapshot_value(app)
 
     def __call__(self, payload: object) -> Any:
         return self._function(payload)
 
+    def initialize(self) -> None:
+        """Initialize a handler that needs it."""
+        if isinstance(self._function, BatchHandler):
+            self._function.start()
+
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
         """Use a fresh copy from the start."""
-        before, self._function = self._function, self._at_start
+        before, self._function = self._function, self._adapt(self._at_start)
         self._at_start = snapshot_value(self._at_start)
         try:
             yield

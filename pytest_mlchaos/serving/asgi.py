@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -14,7 +13,7 @@ from ..core.privacy import data_text, error_text
 from ..engine.user_code import is_users
 from ..errors import BadArgument, ServiceFailed
 from .exchange import Exchange
-from .http_requests import AsgiRequest, RequestParts
+from .http_requests import AsgiRequest, RequestParts, decode_body, http_headers
 from .http_requests import load_httpx as _httpx
 from .requests import Answer, PreparedRequest
 
@@ -115,27 +114,13 @@ class AsgiCall:
                 fields["late_error" if late else "error"] = error
         fields["status"] = status
         if exchange.headers:
-            fields["headers"] = _headers(tuple(map(tuple, exchange.headers)))
+            fields["headers"] = http_headers(tuple(map(tuple, exchange.headers)))
         if exchange.trailers:
-            fields["trailers"] = _headers(tuple(map(tuple, exchange.trailers)))
+            fields["trailers"] = http_headers(tuple(map(tuple, exchange.trailers)))
         if exchange.slowed:
             fields["slowed"] = True
-        _decode(fields)
+        decode_body(fields)
         return Answer(fields, exchange.finished, exchange.left, exchange.chunks, self.begun)
-
-
-@functools.lru_cache(maxsize=1024)
-def _headers(pairs: tuple[tuple[bytes, bytes], ...]) -> Any:
-    """Return ``httpx.Headers``. Most replies of an app have the same."""
-    return _httpx().Headers(pairs)
-
-
-def _decode(fields: dict[str, Any]) -> None:
-    """Decompress a body, as a client does."""
-    headers = fields.get("headers")
-    if headers is not None and "content-encoding" in headers and fields["content"]:
-        response = _httpx().Response(200, headers=headers, content=fields["content"])
-        fields["content"] = response.content
 
 
 class Lifespan:

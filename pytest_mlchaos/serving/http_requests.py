@@ -14,7 +14,15 @@ from ..core.validation import did_you_mean
 from ..errors import BadArgument, MissingExtra
 from .requests import PreparedRequest
 
-__all__ = ["HOST", "AsgiRequest", "RequestParts", "Requests", "load_httpx"]
+__all__ = [
+    "HOST",
+    "AsgiRequest",
+    "RequestParts",
+    "Requests",
+    "decode_body",
+    "http_headers",
+    "load_httpx",
+]
 
 HOST = "http://testserver"
 KEYWORDS = (
@@ -41,6 +49,20 @@ def load_httpx(what: str = "an ASGI app") -> Any:
     except ImportError:
         raise MissingExtra(f"mlchaos.serve of {what}", "httpx", "serve") from None
     return httpx
+
+
+@functools.lru_cache(maxsize=1024)
+def http_headers(pairs: tuple[tuple[bytes, bytes], ...]) -> Any:
+    """Return ``httpx.Headers``. Most replies of an app have the same."""
+    return load_httpx().Headers(pairs)
+
+
+def decode_body(fields: dict[str, Any]) -> None:
+    """Decompress a body, as a client does."""
+    headers = fields.get("headers")
+    if headers is not None and "content-encoding" in headers and fields["content"]:
+        response = load_httpx().Response(200, headers=headers, content=fields["content"])
+        fields["content"] = response.content
 
 
 class RequestParts:

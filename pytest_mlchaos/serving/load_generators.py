@@ -1,14 +1,11 @@
-"""Send requests to a served app: in an event loop, or in plain threads."""
+"""Send requests to a served app: in an event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
-import contextvars
 import dataclasses
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic  # the real one
 from typing import Any, Protocol
 
@@ -16,14 +13,14 @@ from ..core.clients import Client
 from ..core.clock import VirtualClock
 from ..core.interrupts import deferred
 from ..core.phases import raised
-from ..core.privacy import data_text, location_text
+from ..core.privacy import location_text
 from ..core.replies import Reply
 from ..core.sites import derive_seed
 from ..engine.attribution import branching, scope
 from ..engine.controller import Controller
 from ..engine.error_origin import describe_swallower
 from ..engine.task_waits import line_of
-from ..errors import BadArgument, CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
+from ..errors import CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
 from ..sites.serving import SITE
 from .patience import Patience
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
@@ -31,7 +28,7 @@ from .retries import Retries
 from .task_set import RequestInApp, TaskSet
 from .users import Places, UserRequest, check_progress, merge_attempts
 
-__all__ = ["CURE", "AsyncDriver", "AsyncTarget", "Driver", "SyncDriver", "linger_seconds"]
+__all__ = ["CURE", "AsyncDriver", "AsyncTarget", "Driver", "linger_seconds"]
 
 CURE = "mlchaos.serve does not restart a process. Put serve() and drive() into a function, and call it with mlchaos.run, which restarts it"
 
@@ -394,20 +391,6 @@ class AsyncDriver:
         return one.reply
 
 
-def _refuse_for_functions(plan: LoadPlan) -> None:
-    """Refuse what a plain function cannot do."""
-    if plan.patience is not None:
-        raise BadArgument(
-            "drive: patience= needs an ASGI app or a coroutine function, because a plain function "
-            "cannot be interrupted. Leave it out"
-        )
-    if plan.until is not None and (plan.concurrency or 1) > 1:
-        raise BadArgument(
-            "drive: duration= of a plain function needs rate=, or concurrency=1. Give number= for "
-            "several threads"
-        )
-
-
 def linger_seconds(controller: Controller, plan: LoadPlan) -> float:
     """Return how long a load waits for calls whose clients have left."""
     if plan.linger is not None:
@@ -415,134 +398,3 @@ def linger_seconds(controller: Controller, plan: LoadPlan) -> float:
     clock = controller.clock
     is_virtual = isinstance(clock, VirtualClock) and not clock.is_real
     return LINGER_SECONDS if is_virtual else REAL_LINGER_SECONDS
-
-
-class SyncDriver:
-    """Call a plain function in the test's thread, or in one thread per request in flight."""
-
-    def __init__(
-        self, controller: Controller, function: Callable[[Any], Any], keep: Callable[[Any], Any]
-    ) -> None:
-        self._controller = controller
-        self._function = function
-        self._keep = keep
-        self._patience = Patience(controller, self._give_up)
-        self._number = 0
-
-    def _give_up(self, reason: str) -> None:
-        raise NeverAnswered(f"the app hangs: {reason}\n  request {self._number}")
-
-    def start(self) -> None:
-        """Do nothing: there is nothing to start."""
-
-    def stop(self) -> None:
-        """Do nothing: there is nothing to stop."""
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to free."""
-
-    def drive(self, plan: LoadPlan) -> list[Reply]:
-        """Send requests one after the other, or from a pool of threads."""
-        _refuse_for_functions(plan)
-        start = self._controller.clock.now()
-        if (plan.concurrency or 1) == 1:
-            return list(self._in_turn(plan, start))
-        thinks = plan.thinks() if plan.thinks is not None else None
-        replies: list[concurrent.futures.Future[Reply]] = []
-        with concurrent.futures.ThreadPoolExecutor(plan.concurrency, "mlchaos-serve") as pool:
-            try:
-                for place in range(len(plan.requests)):
-                    arrival = self._arrival(plan, place, start)
-                    think = 0.0 if thinks is None else next(thinks)
-                    context = contextvars.copy_context()
-                    replies.append(
-                        pool.submit(context.run, self._handled, plan, place, start, arrival, think)
-                    )
-                return [reply.result() for reply in replies]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _in_turn(self, plan: LoadPlan, start: float) -> Iterator[Reply]:
-        clock = self._controller.clock
-        thinks = plan.thinks() if plan.thinks is not None else None
-        for place, _ in enumerate(plan.requests):
-            if place and thinks is not None:
-                clock.sleep(next(thinks))
-            if plan.until is not None:
-                passed = clock.now() - start
-                if passed >= plan.until:
-                    return
-                check_progress(plan, place, passed)
-            yield self._watched(plan, place, start)
-
-    def _watched(self, plan: LoadPlan, place: int, start: float) -> Reply:
-        clock, arrival = self._controller.clock, self._arrival(plan, place, start)
-        self._number = plan.first + place
-        self._patience.progress()
-        if not isinstance(clock, VirtualClock):
-            return self._handled(plan, place, start, arrival)
-        before, clock.on_sleep = clock.on_sleep, self._patience.waits
-        try:
-            return self._handled(plan, place, start, arrival)
-        finally:
-            clock.on_sleep = before
-
-    def _arrival(self, plan: LoadPlan, place: int, start: float) -> float | None:
-        if plan.arrivals is None:
-            return None
-        clock, arrival = self._controller.clock, start + plan.arrivals[place]
-        if arrival > clock.now():
-            clock.sleep(arrival - clock.now())
-        return arrival
-
-    def _handled(
-        self,
-        plan: LoadPlan,
-        place: int,
-        start: float,
-        arrival: float | None,
-        think: float = 0.0,
-    ) -> Reply:
-        request, number = plan.requests[place], plan.first + place
-        if arrival is None:
-            arrival = self._controller.clock.now()
-        handling = Handling(self._controller, plan, request, number, start, arrival)
-        replies = [self._reply(handling)]
-        while plan.retries is not None:
-            seed = derive_seed(plan.seed, number)
-            delay = plan.retries.delay(replies[-1], len(replies), seed)
-            if delay is None:
-                break
-            self._controller.clock.sleep(delay)
-            replies.append(self._reply(handling.again()))
-        if think:
-            self._controller.clock.sleep(think)
-        return merge_attempts(replies)
-
-    def _reply(self, handling: Handling) -> Reply:
-        with scope(request=handling.number) as struck:
-            try:
-                answer = self._answer(handling.request)
-            except SimulatedCrash as crash:
-                crash.cure = CURE
-                raise
-            except Exception as error:  # noqa: BLE001  # an error of the function is its reply
-                raised(error)
-                answer = Answer({"error": error})
-            self._controller.hear()
-            return handling.reply(answer, struck)
-
-    def _answer(self, request: PreparedRequest) -> Answer:
-        gate = self._controller.begin(SITE, request.payload, request.attributes)
-        with gate or contextlib.nullcontext():
-            if gate is not None:
-                gate.wait()
-            value = self._function(request.payload if gate is None else gate.payload)
-            if inspect.isawaitable(value):
-                raise BadArgument(
-                    f"mlchaos.serve: the callable returned {data_text(value)}, which must be "
-                    f"awaited. Serve the coroutine function itself"
-                )
-        finished = self._controller.clock.now()
-        return Answer({"value": self._keep(value)}, finished)

@@ -131,12 +131,10 @@ class RequestInApp:
         """Return the client, if a fault has changed it. Its strikes belong to this request."""
         if client is None:
             return None
-        behaviours = (client.leaves, client.reads, client.sends, client.ends)
-        for behaviour in behaviours:
+        for behaviour in (client.leaves, client.reads, client.sends, client.ends):
             if behaviour is not None:
                 behaviour.struck = self._certainly(behaviour.struck)
-        changed = any(behaviours) or client.followers
-        return client if changed else None
+        return client if client.is_changed else None
 
     def _certainly(self, struck: Callable[[], None]) -> Callable[[], None]:
         def record() -> None:
