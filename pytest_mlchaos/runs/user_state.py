@@ -12,6 +12,7 @@ import copy
 import enum
 import functools
 import itertools
+import operator
 import queue
 import random
 import sys
@@ -64,6 +65,7 @@ Instances of others, such as threads, loops and sockets, cannot be restored.
 """
 _CACHE: Any = type(functools.lru_cache(len))
 _COUNTERS = (itertools.count, itertools.cycle)
+_MOVING = frozenset((*_COUNTERS, random.Random))
 _ABSENT = object()
 _SEEN: dict[str, tuple[int, int, Project, list[Any]]] = {}
 """The modules that have been searched.
@@ -105,11 +107,11 @@ class UserState:
                 to_see.extend((held, kept.depth) for held in kept.reaches())
         self._at_start = self.contents()
 
-    def contents(self) -> list[Any]:
+    def contents(self) -> list[Content]:
         """Return the current content of all saved objects."""
         return [kept.content() for kept in self._kept]
 
-    def adopt(self, before: list[Any]) -> None:
+    def adopt(self, before: list[Content]) -> None:
         """Add the changes since ``before`` to the saved start. The test, or an import, made them."""
         for place, (kept, was) in enumerate(zip(self._kept, before, strict=True)):
             now = kept.content()
@@ -119,7 +121,7 @@ class UserState:
     @contextlib.contextmanager
     def following_imports(self) -> Iterator[None]:
         """Add changes during an import to the saved start, because an import runs once per process."""
-        before: list[Any] = []
+        before: list[Content] = []
 
         def begin() -> None:
             before[:] = self.contents()
@@ -127,19 +129,26 @@ class UserState:
         with watch_imports(begin, lambda: self.adopt(before)):
             yield
 
-    def restore(self, contents: list[Any] | None = None) -> None:
+    def restore(self, contents: list[Content] | None = None) -> None:
         """Restore the content from the start, or the given content."""
         copies: dict[int, Any] = {}
         wanted = zip(self._kept, self._at_start if contents is None else contents, strict=True)
         changed = [(kept, was) for kept, was in wanted if not _same(kept.content(), was)]
         for kept, was in changed:
             if isinstance(kept, _Items) and any(
-                isinstance(value, types.ModuleType) for _, value in [*was, *kept.content()]
+                isinstance(value, types.ModuleType) for value in (*was[1], *kept.content()[1])
             ):
                 continue  # This is a registry of imported modules, and imports are not reverted.
             with contextlib.suppress(AttributeError, TypeError):
                 # An attribute may be read-only by now.
-                kept.put_back([(key, _fresh(value, copies)) for key, value in was])
+                kept.put_back(
+                    [
+                        (key, _fresh(value, copies))
+                        for key, value in zip(
+                            was[0] or itertools.repeat(None), was[1], strict=False
+                        )
+                    ]
+                )
 
     @contextlib.contextmanager
     def as_at_the_start(self) -> Iterator[None]:
@@ -161,12 +170,16 @@ class _Names:
         self.names = names
 
 
+Content = tuple[tuple[Any, ...], tuple[Any, ...]]
+"""The keys and the values of an object. A list or a set has no keys."""
+
+
 class _Kept:
-    """Read and restore the content of an object, as pairs of a key and a value."""
+    """Read and restore the content of an object."""
 
     def __init__(
         self,
-        read: Callable[[], list[tuple[Any, Any]]],
+        read: Callable[[], Content],
         put_back: Callable[[list[tuple[Any, Any]]], None],
         depth: int,
     ) -> None:
@@ -174,14 +187,17 @@ class _Kept:
         self.put_back = put_back
         self.depth = depth
 
-    def content(self) -> list[tuple[Any, Any]]:
-        return [(key, _frozen(value)) for key, value in self._read()]
+    def content(self) -> Content:
+        keys, values = self._read()
+        # It is a hot path: most contents have no counter.
+        if _MOVING.isdisjoint(map(type, values)):
+            return keys, values
+        return keys, tuple(map(_frozen, values))
 
     def reaches(self) -> Iterator[Any]:
-        for key, value in self._read():
-            yield value
-            if type(key) is tuple:
-                yield key
+        keys, values = self._read()
+        yield from values
+        yield from (key for key in keys if type(key) is tuple)
 
 
 class _Items(_Kept):
@@ -197,7 +213,7 @@ class _Frozen:
 
 
 def _frozen(value: object) -> Any:
-    return _Frozen(value) if type(value) in _COUNTERS or type(value) is random.Random else value
+    return _Frozen(value) if type(value) in _MOVING else value
 
 
 def _fresh(value: Any, copies: dict[int, Any]) -> Any:
@@ -209,20 +225,21 @@ def _fresh(value: Any, copies: dict[int, Any]) -> Any:
     return copies.setdefault(id(value.value), copy.copy(value.state))
 
 
-def _same(one: list[tuple[Any, Any]], other: list[tuple[Any, Any]]) -> bool:
-    return len(one) == len(other) and all(
-        a is c and _is_same(b, d) for (a, b), (c, d) in zip(one, other, strict=True)
-    )
+def _same(one: Content, other: Content) -> bool:
+    if len(one[1]) != len(other[1]) or len(one[0]) != len(other[0]):
+        return False
+    if not all(map(operator.is_, one[0], other[0])):
+        return False
+    return all(map(operator.is_, one[1], other[1])) or all(map(_is_same, one[1], other[1]))
 
 
-def _with_changes(
-    start: list[tuple[Any, Any]], before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]
-) -> list[tuple[Any, Any]]:
+def _with_changes(start: Content, before: Content, now: Content) -> Content:
     """Return the start with the changes between ``before`` and ``now``."""
-    if not all(key is not None for key, _ in [*start, *before, *now]):
+    if not (start[0] or before[0] or now[0]):
         # Items without keys are those of a list.
-        return [*start, *now[len(before) :]] if _same(now[: len(before)], before) else now
-    found, old, new = dict(start), dict(before), dict(now)
+        kept = now[1][: len(before[1])]
+        return ((), (*start[1], *now[1][len(before[1]) :])) if _same(((), kept), before) else now
+    found, old, new = (dict(zip(*content, strict=True)) for content in (start, before, now))
     for key in old.keys() - new.keys():
         found.pop(key, None)
     found.update(
@@ -230,7 +247,7 @@ def _with_changes(
         for key, value in new.items()
         if key not in old or not _is_same(old[key], value)
     )
-    return list(found.items())
+    return tuple(found), tuple(found.values())
 
 
 def _is_same(one: object, other: object) -> bool:
@@ -270,13 +287,13 @@ def _keep(value: Any, depth: int) -> list[_Kept]:
     if cls is _CACHE:
         return [
             _Kept(
-                lambda: [(value.cache_info().misses, value.__wrapped__)],
+                lambda: ((value.cache_info().misses,), (value.__wrapped__,)),
                 lambda content: value.cache_clear(),
                 depth,
             )
         ]
     if parts := _parts(value):
-        return [_Kept(lambda: [(None, part) for part in parts], lambda content: None, depth)]
+        return [_Kept(lambda: ((), parts), lambda content: None, depth)]
     if isinstance(value, type):
         mine = _is_users_class(value) and not issubclass(value, enum.Enum)
         return (
@@ -300,11 +317,25 @@ def _keep(value: Any, depth: int) -> list[_Kept]:
 
 
 def _items(container: object, depth: int) -> _Kept:
-    return _Items(
-        functools.partial(_read_container, container),
-        functools.partial(_put_container, container),
-        depth,
+    kind = _kind(container)
+    read = (
+        _dict_reader(kind, container) if issubclass(kind, dict) else _list_reader(kind, container)
     )
+    return _Items(read, functools.partial(_put_container, container), depth)
+
+
+def _dict_reader(kind: Any, container: Any) -> Callable[[], Content]:
+    def read() -> Content:
+        # A copy, because other threads may change the dict between its keys and its values.
+        held = kind.copy(container) if kind is dict else dict(kind.items(container))
+        return tuple(held), tuple(held.values())
+
+    return read
+
+
+def _list_reader(kind: Any, container: Any) -> Callable[[], Content]:
+    iterate = kind.__iter__
+    return lambda: ((), tuple(iterate(container)))
 
 
 def _parts(value: object) -> tuple[Any, ...]:
@@ -377,31 +408,23 @@ def _search(modules: list[tuple[str, dict[str, Any]]], project: Project) -> set[
 # -- how each kind is read and put back ------------------------------------------------------------
 
 
-def _read_names(names: dict[str, Any]) -> list[tuple[Any, Any]]:
-    return [
-        (name, value)
-        for name, value in list(names.items())
+def _read_names(names: dict[str, Any]) -> Content:
+    found = {
+        name: value
+        for name, value in names.copy().items()
         if not name.startswith("__") and not issubclass(type(value), types.ModuleType)
-    ]
+    }
+    return tuple(found), tuple(found.values())
 
 
 def _put_names(names: dict[str, Any], content: list[tuple[Any, Any]]) -> None:
     held = dict(content)
-    for name, _ in _read_names(names):
+    for name in _read_names(names)[0]:
         if name not in held:
             del names[name]
     for name, value in content:
         if names.get(name, _ABSENT) is not value:
             names[name] = value
-
-
-def _read_container(container: object) -> list[tuple[Any, Any]]:
-    kind = _kind(container)
-    return (
-        list(kind.items(container))
-        if issubclass(kind, dict)
-        else [(None, value) for value in list(kind.__iter__(container))]
-    )
 
 
 def _put_container(container: Any, content: list[tuple[Any, Any]]) -> None:
@@ -423,13 +446,17 @@ def _kind(container: object) -> Any:
     )
 
 
-def _read_function(function: types.FunctionType) -> list[tuple[Any, Any]]:
-    cells = [(place, _cell(cell)) for place, cell in enumerate(function.__closure__ or ())]
-    defaults = [
-        (None, function.__defaults__ or ()),
-        (None, tuple((function.__kwdefaults__ or {}).values())),
-    ]
-    return [*cells, *vars(function).items(), *([pair for pair in defaults if pair[1]])]
+def _read_function(function: types.FunctionType) -> Content:
+    attributes, cells = vars(function), function.__closure__ or ()
+    values = (
+        *map(_cell, cells),
+        *attributes.values(),
+        function.__defaults__,
+        *(function.__kwdefaults__ or {}).values(),
+    )
+    keys = (*range(len(cells)), *attributes)
+    # Defaults cannot be restored, so they need no key of their own.
+    return (*keys, *itertools.repeat(None, len(values) - len(keys))), values
 
 
 def _cell(cell: types.CellType) -> Any:
@@ -454,16 +481,17 @@ def _put_function(function: types.FunctionType, content: list[tuple[Any, Any]]) 
             function.__closure__[key].cell_contents = value
 
 
-def _read_class(cls: type) -> list[tuple[Any, Any]]:
-    return [
-        (name, value)
-        for name, value in list(vars(cls).items())
+def _read_class(cls: type) -> Content:
+    found = {
+        name: value
+        for name, value in vars(cls).copy().items()
         if not name.startswith("__") and name != "_abc_impl"
-    ]
+    }
+    return tuple(found), tuple(found.values())
 
 
 def _put_class(cls: type, content: list[tuple[Any, Any]]) -> None:
-    held, now = dict(content), dict(_read_class(cls))
+    held, now = dict(content), dict(zip(*_read_class(cls), strict=True))
     for name in now:
         if name not in held:
             type.__delattr__(cls, name)
@@ -472,16 +500,14 @@ def _put_class(cls: type, content: list[tuple[Any, Any]]) -> None:
             type.__setattr__(cls, name, value)
 
 
-def _read_instance(value: object) -> list[tuple[Any, Any]]:
+def _read_instance(value: object) -> Content:
     attributes = _attributes(value)
-    return [
-        *attributes.items(),
-        *(
-            (slot, held)
-            for slot in _slots(type(value))
-            if (held := _slot(slot, value)) is not _ABSENT
-        ),
-    ]
+    keys, values = tuple(attributes), tuple(attributes.values())
+    if slots := _slots(type(value)):
+        held = [(slot, found) for slot in slots if (found := _slot(slot, value)) is not _ABSENT]
+        keys = (*keys, *(slot for slot, _ in held))
+        values = (*values, *(found for _, found in held))
+    return keys, values
 
 
 def _put_instance(value: object, content: list[tuple[Any, Any]]) -> None:
