@@ -353,7 +353,7 @@ class AsyncDriver:
         try:
             if controller.is_quiet(SITE):
                 controller.begin(SITE)
-                one.call = call = self._target.begin(request, None, None, one.client_done)
+                one.call = call = self._target.begin(request, None, None, one.client_left)
                 await call.run()
                 return call.answer()
             payload, attributes = request.payload, request.attributes
@@ -364,7 +364,7 @@ class AsyncDriver:
                     payload = gate.payload
                 changed = None if payload is request.payload else payload
                 client = one.attributed(attributes.get("client"))
-                one.call = call = self._target.begin(request, changed, client, one.client_done)
+                one.call = call = self._target.begin(request, changed, client, one.client_left)
                 await call.run()
                 return call.answer()
         except SimulatedCrash:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestInApp", "TaskSet", "describe_task"]
 
+NOTICE_SECONDS = 1.0
+"""The time after which the place of a client that has left is free in any case."""
+SETTLE_SECONDS = 0.001
+
 
 class RequestInApp:
     """A request in flight. Its client may leave before the app's call ends."""
@@ -26,6 +30,7 @@ class RequestInApp:
     __slots__ = (
         "_ended",
         "_is_done",
+        "_left",
         "_on_done",
         "call",
         "handling",
@@ -39,7 +44,7 @@ class RequestInApp:
     def __init__(self, handling: Handling, on_done: Callable[[RequestInApp], None]) -> None:
         self.handling = handling
         self._on_done = on_done
-        self._is_done = False
+        self._is_done = self._left = False
         self._ended: list[tuple[str, float]] = []
         self.on_done: Callable[[], None] = lambda: None
         self.call: Call | None = None
@@ -55,16 +60,26 @@ class RequestInApp:
             return self.reply.left is not None
         return self._is_done
 
-    def client_done(self) -> None:
-        """Note that the client has its answer, or has left. Free its place."""
+    def client_left(self) -> None:
+        """Note that the client has left. Its place is free when the app's call has ended.
+
+        The next client in its place would find an app that has not noticed yet.
+        """
         if not self._is_done:
-            self._is_done = True
+            self._left = True
             if self.reply is None and self.scope is not None:
                 self._follow_tasks(self.scope)
-            if self.slots is not None:
-                self.slots.release()
-            self._on_done(self)
-            self.on_done()
+            self._finish()
+            asyncio.get_running_loop().call_later(NOTICE_SECONDS, self._release)
+
+    def client_done(self) -> None:
+        """Note that the app's call has ended. Free the place of its client."""
+        self._finish()
+        if self._left:
+            # Generators that nothing refers to are closed first.
+            asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._release)
+        else:
+            self._release()
 
     @property
     def left(self) -> list[RequestInApp]:
@@ -103,6 +118,17 @@ class RequestInApp:
             "tasks_started": () if self.scope is None else tuple(self.scope.task_names),
             "tasks_ended": tuple(self._ended),
         }
+
+    def _finish(self) -> None:
+        if not self._is_done:
+            self._is_done = True
+            self._on_done(self)
+            self.on_done()
+
+    def _release(self) -> None:
+        slots, self.slots = self.slots, None
+        if slots is not None:
+            slots.release()
 
     def end(self) -> dict[str, Any]:
         """Return when the app's call has ended, and which of its tasks go on."""

@@ -50,8 +50,8 @@ def _behave(visit: Visit, **how: Leave | Pace) -> Client | None:
 class ClientDisconnect(ClientFault):
     """The client of a request disconnects before it has the whole response.
 
-    The client frees its place in the load, and the app's own call goes on until it ends. ``at``
-    counts requests. Judge what the app does with ``load.assert_work_stops(within="1s")``,
+    The app's own call goes on until it ends. In a closed loop, the next client comes then, or after
+    a second. ``at`` counts requests. Judge what the app does with ``load.assert_work_stops(within="1s")``,
     ``load.assert_no_leak()`` and ``load.assert_isolated()``.
 
     Args:
