@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from pytest_mlchaos.core.clients import Company
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.network import Exchange
 from pytest_mlchaos.testing import Case
@@ -135,6 +136,15 @@ CASES = {
         version,
         wrong=[weights],
         bad=[{"target": " "}, {"lag": 0}],
+    ),
+    "overload": Case(
+        create("overload", duration="1s"),
+        Company,
+        wrong=[object],
+        bad=[{"factor": 1}, {"duration": "0s"}],
+    ),
+    "retry_storm": Case(
+        create("retry_storm"), Company, wrong=[object], bad=[{"retries": 0}, {"after": "soon"}]
     ),
     "model_unavailable": Case(
         create("model_unavailable", **MODEL),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-__all__ = ["Client", "Leave", "Pace", "WorkerEnd"]
+__all__ = ["Client", "Company", "Leave", "Pace", "WorkerEnd"]
 
 How = Literal["send", "receive", "reset"]
 Moment = int | float | str
@@ -96,3 +96,18 @@ class Client:
         """Return True if a fault has changed it, or follows it."""
         changes = (self.leaves, self.reads, self.sends, self.ends)
         return any(changes) or bool(self.followers)
+
+@dataclasses.dataclass(slots=True)
+class Company:
+    """Further requests like one request, which no assertion judges.
+
+    Attributes:
+        copies: The number of requests that arrive together with it.
+        retries: The number of times that its client gives up and sends it again at once, before the
+            attempt that is judged.
+        after: The seconds after which the client gives up.
+    """
+
+    copies: int = 0
+    retries: int = 0
+    after: float = 0.0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic  # the real one
 from typing import Any, Protocol
 
-from ..core.clients import Client
+from ..core.clients import Client, Company
 from ..core.clock import VirtualClock
 from ..core.interrupts import deferred
 from ..core.phases import raised
@@ -22,6 +22,7 @@ from ..engine.error_origin import describe_swallower
 from ..engine.task_waits import line_of
 from ..errors import CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
 from ..sites.serving import SITE
+from .company import Beside
 from .patience import Patience
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
 from .retries import Retries
@@ -119,6 +120,7 @@ class AsyncDriver:
         self._runner: asyncio.Runner | None = None
         self._crash_arrived = False
         self._in_flight: dict[int, RequestInApp] = {}
+        self._beside: Beside | None = None
         self._patience = Patience(controller, self._give_up)
 
     def start(self) -> None:
@@ -202,6 +204,7 @@ class AsyncDriver:
         now, start = self._controller.clock.now, self._controller.clock.now()
         sent: list[RequestInApp | UserRequest] = []
         async with TaskSet() as tasks:
+            self._beside = Beside(self._target, tasks)
             try:
                 for place, request in enumerate(plan.requests):
                     arrival = None
@@ -356,13 +359,16 @@ class AsyncDriver:
                 one.call = call = self._target.begin(request, None, None, one.client_left)
                 await call.run()
                 return call.answer()
-            payload, attributes = request.payload, request.attributes
+            payload, company = request.payload, Company()
+            attributes = {**request.attributes, "company": company}
             gate = controller.begin(SITE, payload, attributes)
             with gate or contextlib.nullcontext():
                 if gate is not None:
                     await gate.wait_async()
                     payload = gate.payload
                 changed = None if payload is request.payload else payload
+                if self._beside is not None and (company.copies or company.retries):
+                    await self._beside.send(company, request, changed)
                 client = one.attributed(attributes.get("client"))
                 one.call = call = self._target.begin(request, changed, client, one.client_left)
                 await call.run()

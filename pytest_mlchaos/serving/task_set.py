@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -212,6 +213,14 @@ class TaskSet:
         self._open += 1
         self._tasks.add(task)
         task.add_done_callback(self._user_ended)
+
+    def start_beside(
+        self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context
+    ) -> None:
+        """Run the coroutine of a request whose reply does not count. It is part of no scope."""
+        task = asyncio.get_running_loop().create_task(coroutine, context=context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     async def clients_done(self) -> None:
         """Wait until each client has its answer or has left."""

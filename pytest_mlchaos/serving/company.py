@@ -1,0 +1,72 @@
+"""Send further requests beside one request: copies of it, or attempts that its client gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import copy
+from typing import TYPE_CHECKING, Any
+
+from ..core.clients import Company
+from .task_set import TaskSet
+
+if TYPE_CHECKING:
+    from .load_generators import AsyncTarget, Call
+    from .requests import PreparedRequest
+
+__all__ = ["Beside"]
+
+
+class Beside:
+    """The requests beside those of one load.
+
+    Args:
+        target: The app.
+        tasks: The tasks of the load.
+    """
+
+    def __init__(self, target: AsyncTarget, tasks: TaskSet) -> None:
+        self._target = target
+        self._tasks = tasks
+        self._context = contextvars.copy_context()  # outside of each request
+
+    async def send(self, company: Company, request: PreparedRequest, payload: Any) -> None:
+        """Send the copies of a request, and the attempts that its client gives up.
+
+        Args:
+            company: Their numbers.
+            request: The request.
+            payload: What a fault made of it, or None for the request itself.
+        """
+        for _ in range(company.copies):
+            self._start(request, payload)
+        for _ in range(company.retries):
+            call = self._start(request, payload)
+            await asyncio.sleep(company.after)
+            call.leave()
+
+    def _start(self, request: PreparedRequest, payload: Any) -> Call:
+        call = self._target.begin(request, _fresh(request, payload), None, _nothing)
+        self._tasks.start_beside(_run(call), self._context)
+        return call
+
+
+def _nothing() -> None:
+    """Do nothing when the client leaves: it has no place in the load."""
+
+
+def _fresh(request: PreparedRequest, payload: Any) -> Any:
+    """Return a copy of a callable's argument, because the app may change it."""
+    if payload is None and hasattr(request, "parts"):
+        return None  # the parts of a request over HTTP are never changed
+    value = request.payload if payload is None else payload
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001  # it cannot be copied
+        return value
+
+
+async def _run(call: Call) -> None:
+    with contextlib.suppress(Exception):  # no client gets this answer
+        await call.run()

@@ -1,0 +1,52 @@
+"""Apps that more load reveals, each with its sound twin."""
+
+import asyncio
+
+import pytest
+
+from pytest_mlchaos import chaos
+
+twins = pytest.mark.parametrize("sound", [True, False], ids=["sound", "unsound"])
+
+
+def serving_one_at_a_time(sound):
+    """Return a handler with one worker, which takes 20 ms for a request."""
+    worker, waiting = asyncio.Semaphore(1), []
+
+    async def app(value):
+        if sound and len(waiting) >= 3:
+            return "busy"
+        waiting.append(value)
+        try:
+            async with worker:
+                await asyncio.sleep(0.02)
+                return value
+        finally:
+            waiting.pop()
+
+    return app
+
+
+@twins
+@chaos.overload(factor=3, duration="2s")
+def test_overload(mlchaos, sound):
+    """A queue without a bound makes all wait."""
+    load = mlchaos.serve(serving_one_at_a_time(sound)).drive(range(24), rate=30)
+    load.assert_slo(max="150ms", error_rate=0)
+
+
+@twins
+@chaos.retry_storm
+def test_retry_storm(mlchaos, sound):
+    """An order that is sent again counts again."""
+    seen, total = {}, []
+
+    async def app(order):
+        if not (sound and order in seen):
+            seen[order] = True
+            total.append(1)
+        await asyncio.sleep(0.02)
+        return f"order {order} of {len(total)}"
+
+    load = mlchaos.serve(app).drive(range(6))
+    assert load.replies[-1].value == "order 5 of 6"
