@@ -97,6 +97,7 @@ class Client:
         changes = (self.leaves, self.reads, self.sends, self.ends)
         return any(changes) or bool(self.followers)
 
+
 @dataclasses.dataclass(slots=True)
 class Company:
     """Further requests like one request, which no assertion judges.
