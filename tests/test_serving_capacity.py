@@ -140,7 +140,7 @@ def test_a_caller_that_gives_up_leaves_the_queue_or_frees_its_worker(trial_of, m
 
 
 def test_a_plain_function_blocks_the_event_loop(trial_of, models):
-    """As in production: a second request waits, although a worker is free."""
+    """Let a second request wait, although a worker is free, as in production."""
 
     async def app(x):
         await asyncio.sleep(0)
@@ -179,7 +179,7 @@ def test_calls_in_threads_queue_too(trial_of, models):
 
 
 def test_a_slow_call_holds_its_worker(trial_of, models):
-    """So a fault in one call delays the calls behind it."""
+    """Delay the calls behind it."""
 
     async def app(x):
         return await models.predict(x)

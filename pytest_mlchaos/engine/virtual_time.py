@@ -300,7 +300,7 @@ def _jumping(
 
     @functools.wraps(original)
     def select(self: Any, timeout: float | None = None) -> Any:
-        if not clock.governs or (timeout is not None and timeout <= 0):
+        if (timeout is not None and timeout <= 0) or not clock.governs:
             return original(self, timeout)
         # One file may be registered: the pipe that wakes the loop.
         if package_of(sys._getframe(1)) == "asyncio" and len(self.get_map()) <= 1:

@@ -303,7 +303,12 @@ def not_finite_of(trained: Callable[[], Any]) -> Mapping[tuple[str, str], int]:
     return found
 
 
+_IMMUTABLE = frozenset({int, float, str, bytes, bool, type(None)})
+
+
 def snapshot_value(value: object) -> Any:
     """Return a copy of a value. Two runs may return the same object, and change it later."""
+    if type(value) in _IMMUTABLE:
+        return value
     (copy,), failures = deep_copy((value,))
     return value if failures else copy

@@ -36,8 +36,8 @@ class Traffic:
     """A load before it is sent.
 
     Attributes:
-        requests: The requests in order, as they were given. Of a closed loop with a duration, there
-            is no end.
+        requests: The requests in order, as they were given. A closed loop with a duration
+            has any number.
         arrivals: The seconds from the start of the load at which they arrive. None in a closed loop.
         until: The seconds after which a closed loop sends no more, or None.
         thinks: A function that yields how long each user waits after a reply, or None.
@@ -52,7 +52,7 @@ class Traffic:
 class Supply(Sequence[Any]):
     """The requests of a load, which are drawn when they are asked for.
 
-    ``number`` is None if there is no end.
+    ``number`` is None for any number.
     """
 
     def __init__(self, draw: Iterator[tuple[str, Any]], number: int | None) -> None:
@@ -101,7 +101,7 @@ def make_traffic(
     """Return the load that the arguments of ``drive`` describe.
 
     Raises:
-        BadArgument: They contradict each other, or there is no request.
+        BadArgument: They contradict each other, or give no request.
     """
     if number is None and duration is None and isinstance(requests, Iterator):
         requests = list(requests)
@@ -144,7 +144,7 @@ def make_traffic(
 
 
 def _first(supply: Supply) -> None:
-    """Raise an error if there is no request at all."""
+    """Raise an error if not a single request comes."""
     try:
         supply[0]
     except IndexError:
