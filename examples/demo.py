@@ -256,6 +256,16 @@ EXAMPLES = [
         "call.result 0 (request=0",
         "NoFallback: not the declared fallback",
     ),
+    Example(
+        "A canary controller that counts failed checks, and acts on them in one of its states: a "
+        "version that fails every other request goes live",
+        "canary",
+        "test_unsound_controller",
+        "test_sound_controller",
+        r"bad_deploy\(at=0\)",
+        "rollout.deploy 0 (kind=errors",
+        "NotRolledBack: v2 is worse, and was not rolled back",
+    ),
 ]
 
 

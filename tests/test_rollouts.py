@@ -569,7 +569,7 @@ def test_200_planted_deployments_are_judged_within_the_stated_rates(rollout):
     wrong = planted(rollout, 200, 1, 0.05)
     assert wrong["promoted"] <= 5
     assert wrong["rolled back"] <= 5
-    assert wrong["paused"] == 0
+    assert wrong["paused"] <= 10  # 20,000 requests do not decide each of them
 
 
 def test_the_default_test_holds_however_often_it_is_looked_at():
