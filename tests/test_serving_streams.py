@@ -8,6 +8,7 @@ import functools
 
 import pytest
 
+from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
@@ -15,6 +16,8 @@ from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.plugin.fixture import Mlchaos
 
 httpx = pytest.importorskip("httpx")
+faults.load()
+sites.load()
 START = {"type": "http.response.start", "status": 200}
 EVENTS = [(b"content-type", b"text/event-stream")]
 
@@ -23,8 +26,8 @@ EVENTS = [(b"content-type", b"text/event-stream")]
 def served(tmp_path):
     """Serve an app on a virtual clock, under these faults."""
 
-    def serve(app, *faults):
-        with trial(Schedule(faults), Patches(), clock="virtual") as controller:
+    def serve(app, *declared):
+        with trial(Schedule(declared), Patches(), clock="virtual") as controller:
             yield Mlchaos(tmp_path).serve(app), controller
 
     return contextlib.contextmanager(serve)
@@ -125,8 +128,8 @@ def test_a_handler_that_goes_on_is_waited_for_and_named(served):
         if scope["type"] == "http":
             await asyncio.sleep({"/short": 1, "/long": 1e6}[scope["path"]])
 
-    faults = [create("client_disconnect", after=0, at=[0, 1])]
-    with served(app, *faults) as (service, controller):
+    fault = create("client_disconnect", after=0, at=[0, 1])
+    with served(app, fault) as (service, controller):
         before = controller.clock.now()
         short, endless = service.drive(["/short", "/long"], concurrency=1).replies
         assert controller.clock.now() - before < 10
