@@ -54,6 +54,10 @@ Exception
         ├── PromotedBlind                             a version was promoted that served no request
         ├── MixedVersions                             versions or settings do not belong together
         ├── NotIsolated                               a fault changed a reply that it did not strike
+        ├── Unavailable                               too few requests got a good answer
+        ├── RequestLost                               a request got no good answer
+        ├── SessionLost                               a session went on with a different state
+        ├── SplitBrain                                two leaders accepted requests at once
         ├── SilentlyWrong                             a reply is wrong, and not an error
         ├── WorkGoesOn                                work goes on after its client has left
         ├── NotShed                                   an overloaded app does not refuse requests
@@ -232,6 +236,22 @@ class BatchDiffers(Verdict):
 class NoEmergencySave(Verdict):
     """A process got SIGTERM and did not save its state in time, or the restart did not resume
     from it."""
+
+
+class Unavailable(Verdict):
+    """Too few requests got a good answer."""
+
+
+class RequestLost(Verdict):
+    """A request got no good answer."""
+
+
+class SessionLost(Verdict):
+    """A session went on with a state that is not its own."""
+
+
+class SplitBrain(Verdict):
+    """Two leaders accepted requests at the same time."""
 
 
 class ServiceFailed(Verdict):

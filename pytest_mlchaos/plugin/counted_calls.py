@@ -11,7 +11,9 @@ from typing import Any
 
 __all__ = ["counted_targets"]
 
-ASSERTIONS = frozenset({"assert_calls", "assert_work_stops", "assert_circuit_opens"})
+ASSERTIONS = frozenset(
+    {"assert_amplification", "assert_calls", "assert_circuit_opens", "assert_work_stops"}
+)
 _TARGET = re.compile(r"[^\W\d][\w.]*[.:][^\W\d][\w.]*")
 
 
@@ -62,8 +64,7 @@ def _targets(code: types.CodeType, values: Mapping[str, Any]) -> Iterator[str]:
                 value = values.get(value) if isinstance(value, str) else None
             elif instruction.opname != "LOAD_CONST":
                 value = None
-            if isinstance(value, str) and _TARGET.fullmatch(value):
-                yield value
-                in_call = False
-            elif instruction.opname.startswith("CALL"):
+            texts = value if isinstance(value, (list, tuple)) else [value]
+            yield from (one for one in texts if isinstance(one, str) and _TARGET.fullmatch(one))
+            if instruction.opname.startswith("CALL"):
                 in_call = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .judgements.circuits import CircuitVerdicts
 from .judgements.correctness import CorrectnessVerdicts
+from .judgements.failover import FailoverVerdicts
 from .judgements.fallbacks import FallbackVerdicts
 from .judgements.isolation import IsolationVerdicts
 from .judgements.overload import OverloadVerdicts
@@ -21,5 +22,6 @@ class Load(
     OverloadVerdicts,
     WorkVerdicts,
     CircuitVerdicts,
+    FailoverVerdicts,
 ):
     """The replies to one ``drive``, in the order of the requests."""

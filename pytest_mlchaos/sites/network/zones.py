@@ -11,6 +11,7 @@ from typing import Any
 
 from ...core.network import NETWORK, Exchange
 from ...core.privacy import remember_text
+from ...core.sites import CALL
 from ...core.validation import TEXT, check_arguments, did_you_mean, format_value
 from ...engine.controller import Controller, current
 from ...engine.gate import pause
@@ -352,8 +353,15 @@ class _Call:
         pace = self.exchange.pace
         return 0.0 if pace is None else pace.delay_of(0)
 
+    def _count(self) -> None:
+        """Count a call that does not reach its function, if the test counts the calls."""
+        controller, target = self._network.controller, self.exchange.url
+        if self.exchange.failure and target in controller.counted:
+            controller.visit((CALL, target), ((), {}), {"target": target, "parameters": ()})
+
     def check(self) -> None:
         """Raise the error of a call that fails, or never return."""
+        self._count()
         if self.exchange.failure == "blackhole":
             self._network.outcome(self.exchange, None)
         self._raise(self.exchange.failure)
@@ -365,6 +373,7 @@ class _Call:
 
     async def check_async(self) -> None:
         """Do both in a coroutine, while other tasks run."""
+        self._count()
         if self.exchange.failure == "blackhole":
             await asyncio.get_running_loop().create_future()
         self._raise(self.exchange.failure)
