@@ -15,7 +15,7 @@ NAME = "test_it.py::test_it"
 
 
 def session(*recoveries):
-    """Return a session of one test that recovered so often."""
+    """Return a session of one test with these recoveries."""
     entries = [
         *recoveries,
         Requests(result=0, struck=(0,), starts=(0.0,), latencies=(0.1,)),

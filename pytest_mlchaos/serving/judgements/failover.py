@@ -81,13 +81,7 @@ class FailoverVerdicts(LoadResult):
             return []
         if not before_end:
             return [reply for reply in self._counted if reply.start >= ended]
-        begun = min(
-            [
-                *(one.start for one in self.replies if one.faults or one.suspicions),
-                *(start for start, _ in self._evidence.between),
-            ],
-            default=ended,
-        )
+        begun = min(start for start, _ in self._strike_times)
         return [
             reply
             for reply in self._counted
