@@ -118,7 +118,9 @@ def _gamma(mean: float, shape: float, what: str) -> tuple[float, Draw]:
 
 def _pareto(mean: float, shape: float, what: str) -> tuple[float, Draw]:
     if shape <= 1:
-        raise BadArgument(f"{what}: shape must be above 1, or there is no mean, got {shape:g}")
+        raise BadArgument(
+            f"{what}: shape must be above 1, because the mean is infinite, got {shape:g}"
+        )
     return mean, lambda rng: mean * (shape - 1) / shape * rng.paretovariate(shape)
 
 

@@ -87,7 +87,7 @@ def openapi(app: Any) -> Any:
             with it (JSON).
 
     Raises:
-        BadArgument: There is no schema, or it has no path.
+        BadArgument: The schema is missing, or has no path.
     """
     schema = _schema_of(app)
     if not isinstance(schema, dict) or not schema.get("paths"):
@@ -192,7 +192,7 @@ def replay(path: str | os.PathLike[str], *, speed: float = 1.0) -> Recorded:
         speed: 2 for arrivals in half the recorded time.
 
     Raises:
-        BadArgument: A line cannot be read, or there is no request. The message has its number.
+        BadArgument: A line cannot be read, and the message has its number. Or no line has a request.
 
     Fidelity: an access log has no bodies and whole seconds. Requests of the same second are spread
     over it evenly, in the order of the lines.

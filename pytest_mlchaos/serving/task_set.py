@@ -99,6 +99,8 @@ class RequestInApp:
         if self.call is not None:
             self.call.leave()
             self.handling.gave_up = self.call.has_left
+            if self.handling.gave_up:
+                self._release()  # its user does not wait for the app to notice
         elif self.task is not None:  # it waits for a place, or is on its way to the app
             self.handling.gave_up = True
             self.task.cancel()
