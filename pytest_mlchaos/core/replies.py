@@ -30,11 +30,11 @@ class Chunk(NamedTuple):
     Attributes:
         time: The seconds from the start of the request until the client had it, on the trial's
             clock.
-        data: Its bytes.
+        data: Its bytes. For a WebSocket its text or bytes, and for a generator its item.
     """
 
     time: float
-    data: bytes
+    data: Any
 
 
 class CallMade(NamedTuple):
@@ -79,10 +79,11 @@ class Reply:
     Attributes:
         number: The number of the request in this service, from 0.
         request: The request as it was given.
-        status: The status of an ASGI app's reply.
+        status: The status of the reply. 101 for a WebSocket that the app has accepted.
         headers: Its headers, without regard to case.
         content: Its body in bytes.
-        value: The value of a callable.
+        value: The value of a callable. The list of items of a generator, or of the messages that a
+            WebSocket has brought.
         error: The exception that was raised while the request was handled.
         late_error: The exception that a background task raised after a good reply. No client sees
             it.
@@ -97,6 +98,7 @@ class Reply:
             among the ``faults``, too.
         chunks: The chunks of the body of an ASGI app's reply, as they arrived.
         trailers: The trailers of the reply.
+        close_code: The code with which a WebSocket was closed: by the app, or else by its client.
         left: The seconds from the arrival until the client left, or None if it did not leave. Then
             the reply counts neither as an error nor in latencies. A client that lost its patience
             (``patience=`` of ``drive``) counts as an error, with this time as its latency.
@@ -132,6 +134,7 @@ class Reply:
     suspicions: tuple[Suspicion, ...] = ()
     chunks: tuple[Chunk, ...] = ()
     trailers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    close_code: int | None = None
     left: float | None = None
     slowed: bool = False
     ended: float | None = None
@@ -176,12 +179,19 @@ class Reply:
     def outcome(self) -> str:
         """Return the end of the request in words: ``status 500, KeyError: 'x'``."""
         status = f"status {self.status}" if self.status is not None else ""
+        if self.close_code is not None and self.left is None:
+            status += f", closed with {self.close_code}"
         if self.left is not None:
             return f"{status or 'no status'}, and the client left after {self.left:.3g} s"
         if self.error is None:
             return status or "a value"
         error = error_text(self.error)
         return f"{status}, {error}" if status else error
+
+    @property
+    def messages(self) -> tuple[Chunk, ...]:
+        """Return the messages that a WebSocket has brought, with their times."""
+        return self.chunks if self.status == 101 else ()
 
     @property
     def ttft(self) -> float | None:

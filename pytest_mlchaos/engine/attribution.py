@@ -32,6 +32,7 @@ __all__ = [
     "attribute_strike",
     "branching",
     "carry_scope",
+    "current_scope",
     "forget_scopes",
     "in_flight",
     "in_no_scope",
@@ -251,6 +252,11 @@ def branching(previous: Callable[..., Any] | None) -> Callable[..., asyncio.Task
         return task
 
     return factory
+
+
+def current_scope() -> Scope | None:
+    """Return the scope of the calling code, if it is certain."""
+    return _here()
 
 
 def _here() -> Scope | None:

@@ -67,7 +67,11 @@ class AppRunner:
             self._scratch = scratch
             self._context, self._left = contextvars.copy_context(), self._memory.contents()
             url = app.url if isinstance(app, ServerCommand) else HOST
-            self._requests = Requests(url) if self._kind.takes_http else None
+            self._requests = (
+                Requests(url, websockets=self._kind.protocol == "asgi")
+                if self._kind.takes_http
+                else None
+            )
         self._driver = self._made(app, lifespan, timeout)
         patches = controller.resources.enter_context(Patches())
         carry_scopes(patches)
@@ -108,7 +112,9 @@ class AppRunner:
             return ThreadDriver(controller, target)
         if protocol == "coroutine":
             return AsyncDriver(controller, CoroutineTarget(subject, snapshot_value, now))
-        return AsyncDriver(controller, AsgiTarget(app, now, lifespan=lifespan, timeout=timeout))
+        return AsyncDriver(
+            controller, AsgiTarget(app, controller.clock, lifespan=lifespan, timeout=timeout)
+        )
 
     def drive(self, requests: Sequence[Any], **how: Any) -> tuple[GoldenLoad, int]:
         """Return what one more load shows, and its index."""

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from ..core.clients import Client
+from ..core.clock import Clock
 from ..core.privacy import data_text, error_text
 from ..engine.user_code import is_users
 from ..errors import BadArgument, ServiceFailed
@@ -16,6 +17,7 @@ from .exchange import Exchange
 from .http_requests import AsgiRequest, RequestParts, decode_body, http_headers
 from .http_requests import load_httpx as _httpx
 from .requests import Answer, PreparedRequest
+from .websockets import WebSocketCall, WebSocketRequest, quiet_seconds
 
 __all__ = ["AsgiCall", "AsgiTarget", "Lifespan"]
 
@@ -30,12 +32,11 @@ CANCEL_GRACE_SECONDS = 1.0
 class AsgiTarget:
     """An ASGI app in an event loop: its lifespan and its replies."""
 
-    def __init__(
-        self, app: App, now: Callable[[], float], *, lifespan: bool, timeout: float
-    ) -> None:
+    def __init__(self, app: App, clock: Clock, *, lifespan: bool, timeout: float) -> None:
         _httpx()
         self._app = app
-        self._now = now
+        self._clock = clock
+        self._now = clock.now
         self._timeout = timeout
         self._uses_lifespan = lifespan
         self._lifespan: Lifespan | None = None
@@ -59,8 +60,19 @@ class AsgiTarget:
         payload: Any,
         client: Client | None,
         on_left: Callable[[], None],
-    ) -> AsgiCall:
+    ) -> AsgiCall | WebSocketCall:
         """Return the call of the app for one request, which has not begun."""
+        if isinstance(request, WebSocketRequest):
+            return WebSocketCall(
+                self._app,
+                request,
+                payload,
+                self._state,
+                self._now,
+                client,
+                on_left,
+                quiet=quiet_seconds(self._clock),
+            )
         assert isinstance(request, AsgiRequest)
         parts = request.parts if payload is None else RequestParts.of(payload)
         return AsgiCall(self._app, parts, self._state, self._now, client, on_left)

@@ -208,8 +208,8 @@ class _Common:
         return None
 
 
-def _kind(reply: Reply) -> tuple[int | None, type]:
-    return reply.status, type(reply.error)
+def _kind(reply: Reply) -> tuple[int | None, int | None, type]:
+    return reply.status, reply.close_code, type(reply.error)
 
 
 def _text(reply: Reply) -> Any:

@@ -13,6 +13,7 @@ from ..core.privacy import data_text
 from ..core.validation import did_you_mean
 from ..errors import BadArgument, MissingExtra
 from .requests import PreparedRequest
+from .websockets import WebSocketRequest, is_websocket, keywords_of
 
 __all__ = [
     "HOST",
@@ -180,9 +181,10 @@ class AsgiRequest(PreparedRequest):
 class Requests:
     """Convert a user's description of a request."""
 
-    def __init__(self, url: str = HOST) -> None:
+    def __init__(self, url: str = HOST, *, websockets: bool = False) -> None:
         self._httpx = load_httpx()
         self._url = url
+        self._takes_websockets = websockets
 
     @functools.cached_property
     def _client(self) -> Any:
@@ -195,12 +197,14 @@ class Requests:
         raw = self._client.build_request("GET", "/").headers.raw
         return [(name.lower(), value) for name, value in raw]
 
-    def prepare(self, given: object) -> AsgiRequest:
+    def prepare(self, given: object) -> AsgiRequest | WebSocketRequest:
         """Return the request to send.
 
         ``given`` is ``"/path"``, ``(method, path)``, ``(method, path, json)``, a mapping of httpx's
-        request keywords, or an ``httpx.Request``.
+        request keywords, an ``httpx.Request``, or a WebSocket: ``("WEBSOCKET", path, messages)``.
         """
+        if is_websocket(given):
+            return self._websocket(given)
         parts = self._plain(given)
         if parts is not None:
             return AsgiRequest(given, parts, url=self._url)
@@ -219,6 +223,17 @@ class Requests:
                 f"text as its content"
             )
         return AsgiRequest(given, None, request, self._url)
+
+    def _websocket(self, given: object) -> WebSocketRequest:
+        if not self._takes_websockets:
+            raise BadArgument(
+                f"a WebSocket needs an ASGI app in this process, got {data_text(given)}. Serve the "
+                f"app itself"
+            )
+        keywords = keywords_of(given)
+        handed_on = {name: keywords[name] for name in ("headers", "params") if name in keywords}
+        request = self._client.build_request("GET", keywords["websocket"], **handed_on)
+        return WebSocketRequest(given, RequestParts.of(request), keywords)
 
     def _plain(self, given: object) -> RequestParts | None:
         """Return the parts of a simple request, without httpx, which takes 100 µs."""

@@ -15,6 +15,10 @@ from .retries import Retries
 __all__ = ["Answer", "Handling", "LoadPlan", "PreparedRequest", "counts_as_error"]
 
 
+FAILURE_CODES = range(1011, 1015)
+"""The codes of a WebSocket for a server's own failure: an error, a restart, overload, a gateway."""
+
+
 class PreparedRequest:
     """A request as the user gave it, and as it passes the site."""
 
@@ -93,8 +97,11 @@ class LoadPlan:
 
 
 def counts_as_error(reply: Reply) -> bool:
-    """Return True for a status of 500 or more. An error that was raised always counts."""
-    return reply.status is not None and reply.status >= 500
+    """Return True for a status of 500 or more, or a WebSocket that the app closed as a failure.
+
+    An error that was raised always counts.
+    """
+    return (reply.status or 0) >= 500 or reply.close_code in FAILURE_CODES
 
 
 class Handling:
