@@ -33,6 +33,7 @@ def served(tmp_path):
 
 
 def said(text):
+    """Return a message of the app."""
     return {"type": "websocket.send", "text": text}
 
 
@@ -196,7 +197,7 @@ def test_an_app_that_never_answers_the_handshake_is_named(served):
         while True:
             await receive()
 
-    with served(app) as (service, _), pytest.raises(NeverAnswered, match="WEBSOCKET /ws.* in app"):
+    with served(app) as (service, _), pytest.raises(NeverAnswered, match=r"WEBSOCKET /ws.* in app"):
         service.drive([("WEBSOCKET", "/ws")])
 
 
