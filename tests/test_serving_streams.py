@@ -169,6 +169,14 @@ def test_a_slow_reader_makes_send_wait(served):
     assert quick.latency == pytest.approx(1, abs=0.1)
 
 
+def test_the_latency_of_a_slow_client_does_not_count(served):
+    """Judge what the app can do for the others."""
+    fault = create("slow_client", of="upload", rate="1B/s", at=0)
+    requests = [{"method": "POST", "url": "/", "content": bytes(100)}, "/"]
+    with served(Tokens(), fault) as (service, _):
+        service.drive(requests).assert_slo(max="2s")
+
+
 def test_a_slow_reader_of_a_short_response_is_not_noticed(served):
     """Do not count a strike."""
     fault = create("slow_client", of="download", rate="1KiB/s", at=0)

@@ -75,6 +75,11 @@ class ClientDisconnect(ClientFault):
     Example: ``@chaos.client_disconnect(how="receive", after=3, at=0)``
     """
 
+    member_of: ClassVar[Mapping[str, int]] = {"bad_day": 22}
+    tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        {"how": "receive", "after": 0},
+        {"how": "send", "after": 1},
+    )
     searchable = ("after",)
     positions: ClassVar[Mapping[str, tuple[Any, ...]]] = {"how": ("receive", "send")}
     how: Literal["receive", "send", "reset"] = "receive"

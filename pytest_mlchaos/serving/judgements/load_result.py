@@ -119,7 +119,7 @@ class LoadResult(CallsResult):
         """Return the nearest-rank ``q``-quantile (``0.99``) of all latencies, in seconds on the
         trial's clock.
 
-        Failed requests count. Requests whose client left do not.
+        Failed requests count. Requests whose client left, or was slow, do not.
         """
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
             raise BadArgument(
@@ -165,8 +165,15 @@ class LoadResult(CallsResult):
 
     @property
     def _counted(self) -> list[Reply]:
-        """Return the replies whose clients stayed. The others have no latency."""
-        return [reply for reply in self.replies if not has_left(reply)]
+        """Return the replies whose clients stayed, and took them at once.
+
+        The latencies of the others are up to the clients.
+        """
+        return [
+            reply
+            for reply in self.replies
+            if not has_left(reply) and not (reply.ok and reply.slowed)
+        ]
 
     @functools.cached_property
     def _suspicions(self) -> list[Suspicion]:

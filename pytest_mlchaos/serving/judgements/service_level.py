@@ -22,7 +22,7 @@ class SloVerdicts(LoadResult):
         """Raise ``SloMissed`` unless the load keeps within ``bounds``:
         ``load.assert_slo(p99="150ms", error_rate=0.01)``.
 
-        A request whose client left counts nowhere.
+        A request whose client left, or was slow, counts nowhere. If it fails, it counts.
 
         Args:
             confidence: Judge what these requests show about all requests, for example with the
@@ -47,8 +47,8 @@ class SloVerdicts(LoadResult):
         slo, counted = Bounds(bounds, confidence), self._counted
         if not counted:
             raise BadArgument(
-                f"assert_slo: the clients of all {len(self.replies)} requests left, so there is "
-                f"nothing to judge. Drive requests whose clients stay"
+                f"assert_slo: the clients of all {len(self.replies)} requests left or were slow, so "
+                f"there is nothing to judge. Drive requests whose clients stay"
             )
         raise_missed(judge_bounds(counted, slo), len(counted), self._worst(counted))
 
