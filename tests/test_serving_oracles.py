@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
+import socket
 import sys
 import types
 
@@ -16,6 +18,7 @@ from pytest_mlchaos.errors import (
     BadArgument,
     Inconclusive,
     NoFallback,
+    NotReleased,
     NotRowIndependent,
     NotShed,
     QueueGrows,
@@ -558,3 +561,106 @@ def test_a_shared_engine_must_stop_for_a_client_that_has_left(example):
     """
     outcome = example.with_file("engine.py", ENGINE).with_tests(tests).run(passed=1, failed=1)
     outcome.has("engine:Model.step was called", "times more while no request was in the app")
+
+
+# -- leaks -----------------------------------------------------------------------------------------
+
+
+class TokenServer:
+    """An app with two slots and a cache of running sequences. A client that leaves may leave these
+    behind: ``leaks`` names what.
+    """
+
+    def __init__(self, leaks):
+        self.leaks = leaks
+        self.slots = asyncio.Semaphore(2)
+        self.sequences, self.seen, self.served, self.running = {}, set(), 0, 0
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return
+        await self.slots.acquire()
+        self.seen.add(scope["path"])  # it warms up
+        key = object()
+        self.sequences[key], self.running = [], self.running + 1
+        wait = asyncio.get_running_loop().create_future()
+        watcher = asyncio.create_task(asyncio.wait([wait]))
+        sent = False
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(4):
+                await asyncio.sleep(0.01)
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+            sent = True
+        finally:
+            if sent or self.leaks != "slots":
+                self.slots.release()
+            if sent or self.leaks != "sequences":
+                self.sequences.pop(key)
+            if sent or self.leaks != "running":
+                self.running -= 1
+            if sent or self.leaks != "task":
+                watcher.cancel()
+            self.served += 1
+
+
+@pytest.mark.parametrize(
+    ("leaks", "message"),
+    [
+        ("slots", r"app.slots: 1 of 2 not released"),
+        ("sequences", r"app.sequences: entries 1 instead of 0"),
+        ("running", r"app.running: its value 1 instead of 0"),
+        ("task", r"1 task wait, which waits in"),
+        ("nothing", None),
+    ],
+)
+def test_what_a_client_that_left_leaves_behind_is_found(serving, leaks, message):
+    """Slots, entries, counts and tasks. What warms up, or only grows, does not leak."""
+    pytest.importorskip("httpx")
+    with serving(TokenServer(leaks), leaving(how="send", after=2)) as service:
+        load = service.drive(["/a", "/b", "/c"])
+        if message is None:
+            load.assert_no_leak()
+            return
+        with pytest.raises(NotReleased, match=message):
+            load.assert_no_leak()
+        load.assert_no_leak(ignore=leaks if leaks != "task" else "wait")
+
+
+def test_one_more_connection_may_be_one_that_was_opened_again(serving, store):
+    """One strike shows no growth, three do. The twin closes it."""
+    kept = []
+
+    def app_of(closes):
+        async def app(x):
+            try:
+                return await store.get(x)
+            except ConnectionError:
+                one = socket.socket()
+                kept.append(one)
+                if closes:
+                    one.close()
+                return None
+
+        return app
+
+    for at, closes, error in [
+        (1, False, Inconclusive),
+        ((1, 2, 3), False, NotReleased),
+        (1, True, None),
+    ]:
+        with serving(app_of(closes), failure(at=at)) as service:
+            load = service.drive(range(6))
+            with pytest.raises(error, match=r"[13] socket") if error else contextlib.nullcontext():
+                load.assert_no_leak()
+        while kept:
+            kept.pop().close()
+
+
+def test_a_leak_needs_a_strike_or_enough_requests(serving, store):
+    """Never a pass."""
+    with serving(without_fallback(store), failure(at=1)) as service:
+        service.drive([0, 1])
+        with pytest.raises(BadArgument, match="no fault struck while these 2 requests"):
+            service.drive([0, 1]).assert_no_leak()

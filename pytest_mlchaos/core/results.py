@@ -42,6 +42,7 @@ class HandedResult:
         quiet: The reason why no fault can strike in this test. Empty if a fault can strike, or need
             not.
         cure: How to fix that, as a sentence.
+        decides: True if no other trial can show more, and nothing else reports that no fault struck.
         struck: True if a fault struck inside the subject.
         passed: True if the subject passed a site that a declared fault is bound to.
         looked: True if the test has read a public attribute, or called an assertion.
@@ -57,6 +58,7 @@ class HandedResult:
     each: bool = False
     quiet: str = ""
     cure: str = "Declare a fault, for example @chaos.crash, or set @chaos.settings(allow_quiet=True) for a fault-free baseline"
+    decides: bool = False
     struck: bool = False
     passed: bool = False
     looked: bool = False

@@ -55,6 +55,8 @@ class SubjectState:
         supervised: The number of open attempts. A crash closes only contexts that were opened
             inside one.
         serves: True once the test serves an app. Then each later visit may belong to a request.
+        judges_leaks: False if the test has no assertion on what a load leaves behind.
+        decides: True if this trial alone decides the test: no search, and no --mlchaos-off.
         on_change: Functions that are called when the subject starts or stops running.
         broken: The first mistake of a fault or of the test.
     """
@@ -62,6 +64,8 @@ class SubjectState:
     inside = ""
     supervised = 0
     serves = False
+    judges_leaks = True
+    decides = False
     _quiet = 0  # the number of open golden runs
     on_change: list[Callable[[], None]]
     broken: MlchaosError | None

@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["counted_targets"]
+__all__ = ["counted_targets", "names_assertion"]
 
 ASSERTIONS = frozenset(
     {"assert_amplification", "assert_calls", "assert_circuit_opens", "assert_work_stops"}
@@ -24,10 +24,27 @@ def counted_targets(test: object, arguments: Mapping[str, Any]) -> list[str]:
         test: The test function. Functions of its module that it names are searched, too.
         arguments: The values of its parameters, for a target that is one of them.
     """
+    known, codes = _source(test)
+    found = {
+        target: None
+        for code in codes
+        if not ASSERTIONS.isdisjoint(code.co_names)
+        for target in _targets(code, {**known, **arguments})
+    }
+    return list(found)
+
+
+def names_assertion(test: object, name: str) -> bool:
+    """Return True if a test function, or a function of its module that it names, calls it."""
+    return any(name in (*code.co_names, *code.co_consts) for code in _source(test)[1])
+
+
+def _source(test: object) -> tuple[Mapping[str, Any], list[types.CodeType]]:
+    """Return the global names of a test function, and its code with that of the functions it names."""
     function: Any = inspect.unwrap(test) if callable(test) else None
     function = getattr(function, "__func__", function)
     if not isinstance(function, types.FunctionType):
-        return []
+        return {}, []
     known = function.__globals__
     functions = [function] + [
         held
@@ -35,14 +52,7 @@ def counted_targets(test: object, arguments: Mapping[str, Any]) -> list[str]:
         for name in code.co_names
         if isinstance(held := known.get(name), types.FunctionType) and held.__globals__ is known
     ]
-    found = {
-        target: None
-        for one in functions
-        for code in _codes(one.__code__)
-        if not ASSERTIONS.isdisjoint(code.co_names)
-        for target in _targets(code, {**known, **arguments})
-    }
-    return list(found)
+    return known, [code for one in functions for code in _codes(one.__code__)]
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

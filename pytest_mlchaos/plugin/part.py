@@ -46,6 +46,7 @@ class Part:
             self._what,
             self._each,
             quiet=controller.idle,
+            decides=controller.decides and (bool(controller.journal) or not controller.scheduled),
             struck=struck > 0,
             looked=self._looked,
             passed=any(count > self._visits[key] for key, count in self._visited().items()),

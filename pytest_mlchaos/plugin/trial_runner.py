@@ -36,7 +36,7 @@ from ..engine.trial import trial
 from ..engine.user_code import user_place
 from ..errors import HalfWritten, SilentlyDifferent, Vacuous
 from ..reports import text
-from .counted_calls import counted_targets
+from .counted_calls import counted_targets, names_assertion
 from .fault_coverage import measures_coverage
 from .pytest_internals import own_directories, set_up_again
 from .swallowed import describe_dropped
@@ -87,6 +87,7 @@ class Body:
         self._own = own_directories(item.config)
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         self._counted = counted_targets(item.function, parameters)
+        self._judges_leaks = names_assertion(item.function, "assert_no_leak")
         self._properties = len(item.user_properties)
         self.nodeid = as_typed(item)
         self.runs = 0
@@ -137,6 +138,8 @@ class Body:
                 self.controller = controller
                 controller.drawn, controller.idle = self.drawn, self.idle
                 controller.by_composite = self.by_composite
+                controller.judges_leaks = self._judges_leaks
+                controller.decides = self.judging and not self.drawn
                 made: list[errors.MlchaosError] = []
                 errors.made = made
                 with self._body_as_subject(controller):

@@ -25,6 +25,7 @@ from ..runs.workdirs import WorkDirs
 from .asgi import AsgiTarget
 from .callables import BatchHandler, CoroutineTarget, FunctionTarget, StreamRequest
 from .golden_load import GoldenLoad
+from .holdings import Watch
 from .http_requests import HOST, Requests
 from .kinds import kind_of
 from .load_generators import CURE, AsyncDriver, Driver, linger_seconds
@@ -55,6 +56,7 @@ class AppRunner:
         self._controller = controller
         refuse_marks(app, "mlchaos.serve")
         self._kind = kind_of(app)
+        self._app = app
         if self._kind.protocol in ("asgi", "coroutine"):
             _refuse_running_loop()
         self._running = self._open = False
@@ -149,13 +151,24 @@ class AppRunner:
         controller = self._controller
         visits, start = controller.passed(), controller.clock.now()
         calls = {key: len(times.made) for key, times in controller.call_times.items()}
+        watch = self._watch() if controller.judges_leaks else None
         replies = self._driver.drive(plan)
         return GoldenLoad(
             replies,
             {key: count - visits.get(key, 0) for key, count in controller.passed().items()},
             {key: controller.call_times[key].since(made, start) for key, made in calls.items()},
             linger_seconds(controller, plan),
+            holdings=None if watch is None else watch.end(),
         )
+
+    def _watch(self) -> Watch | None:
+        """Watch what the app holds during the next load, if it runs in this process."""
+        if self._kind.protocol == "process":
+            return None
+        if isinstance(self._driver, AsyncDriver):
+            self._driver.watch = watch = Watch(self._app, self._driver.loop)
+            return watch
+        return Watch(self._app, None)
 
     def _prepared(self, given: object) -> PreparedRequest:
         if self._requests is not None:

@@ -14,13 +14,47 @@ from ..core.sites import Key
 from ..errors import BadArgument, GoldenRunFailed
 from ..oracles.state import first_difference
 
-__all__ = ["GoldenLoad", "GoldenReplies"]
+__all__ = ["OWN_CALL", "Gauge", "GoldenLoad", "GoldenReplies", "Holdings"]
 
 By = Callable[[Reply], Any]
+OWN_CALL = "the app's own call"
+"""The name of the task that handles a request."""
 SHOWN_PARTS = 3
 """The number of unjudged parts that a message names."""
 _NONE: Any = object()
 _WORDS = re.compile(r"\w+|\W+")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gauge:
+    """A number that an app holds, before and after a load, and while it rested.
+
+    ``moved`` is true if it differed from the beginning while the app worked.
+    """
+
+    kind: str
+    before: int
+    after: int
+    rests: tuple[int, ...] = ()
+    moved: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Holdings:
+    """Hold what is new in an app after a load.
+
+    Attributes:
+        tasks: The number of new tasks that no timer will wake, by name.
+        places: The line at which one of them waits, by name.
+        resources: The threads, descriptors and child processes before each request that came while
+            the app rested, and after the last: their names, by identity.
+        gauges: The semaphores, locks and containers, by name.
+    """
+
+    tasks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    places: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    resources: Sequence[Mapping[str, str]] = ()
+    gauges: Mapping[str, Gauge] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +68,7 @@ class GoldenLoad:
         lingered: The seconds for which the load waited for calls whose clients had left.
         between: The strikes so far between requests: the beginning and the end of each, in seconds
             from the start of the load.
+        holdings: What the app holds after it, if the test judges leaks.
     """
 
     replies: Sequence[Reply]
@@ -41,6 +76,7 @@ class GoldenLoad:
     calls: Mapping[Key, Sequence[CallMade]] = dataclasses.field(default_factory=dict)
     lingered: float = 0.0
     between: Sequence[tuple[float, float]] = ()
+    holdings: Holdings | None = None
 
 
 class GoldenReplies:

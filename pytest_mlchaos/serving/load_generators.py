@@ -23,6 +23,7 @@ from ..engine.task_waits import line_of
 from ..errors import CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
 from ..sites.serving import SITE
 from .company import Beside
+from .holdings import Watch
 from .patience import Patience
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
 from .retries import Retries
@@ -122,6 +123,17 @@ class AsyncDriver:
         self._in_flight: dict[int, RequestInApp] = {}
         self._beside: Beside | None = None
         self._patience = Patience(controller, self._give_up)
+        self._patience.on_wait = self._look
+        self.watch: Watch | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """Return the event loop, if there is one."""
+        return None if self._runner is None else self._runner.get_loop()
+
+    def _look(self) -> None:
+        if self.watch is not None and self._in_flight:
+            self.watch.look(rests=False)
 
     def start(self) -> None:
         """Start the app up."""
@@ -218,6 +230,8 @@ class AsyncDriver:
                             if passed >= plan.until:
                                 break
                             check_progress(plan, place, passed)
+                    if self.watch is not None and tasks.is_empty:
+                        self.watch.look(rests=True)
                     number = plan.first + place
                     handling = self._handling(plan, request, number, start, arrival)
                     sent.append(self._sent(handling, slots, tasks))

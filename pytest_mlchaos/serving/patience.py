@@ -33,6 +33,7 @@ class Patience:
         self._give_up = give_up
         self._strikes = self._waits = 0
         self._since = math.nan
+        self.on_wait: Callable[[], None] = lambda: None
 
     def progress(self) -> None:
         """Note that a request has begun or ended."""
@@ -48,6 +49,7 @@ class Patience:
 
         def watched() -> None:
             if not inner._ready and not inner._stopping:
+                self.on_wait()
                 if any(not handle.cancelled() for handle in inner._scheduled):
                     self.waits()
                 elif len(inner._selector.get_map()) <= 1 and self._is_stuck(inner):

@@ -224,6 +224,11 @@ class TaskSet:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
+    @property
+    def is_empty(self) -> bool:
+        """Return True if no call is running."""
+        return all(task.done() for task in self._tasks)
+
     async def clients_done(self) -> None:
         """Wait until each client has its answer or has left."""
         while self._open:

@@ -7,6 +7,7 @@ from .judgements.correctness import CorrectnessVerdicts
 from .judgements.failover import FailoverVerdicts
 from .judgements.fallbacks import FallbackVerdicts
 from .judgements.isolation import IsolationVerdicts
+from .judgements.leaks import LeakVerdicts
 from .judgements.overload import OverloadVerdicts
 from .judgements.service_level import SloVerdicts
 from .judgements.work import WorkVerdicts
@@ -23,5 +24,6 @@ class Load(
     WorkVerdicts,
     CircuitVerdicts,
     FailoverVerdicts,
+    LeakVerdicts,
 ):
     """The replies to one ``drive``, in the order of the requests."""

@@ -220,7 +220,8 @@ class LoadResult(CallsResult):
         A search may still find it. A fault that never struck is reported after the trial.
         """
         self._judged(who, judges)
-        if not judges and (self._strict() or self._handed is None or self._handed.quiet):
+        handed = self._handed
+        if not judges and (self._strict() or handed is None or handed.quiet or handed.decides):
             raise BadArgument(f"{who}: {why}")
 
 
