@@ -585,6 +585,7 @@ class TokenServer:
         self.sequences[key], self.running = [], self.running + 1
         wait = asyncio.get_running_loop().create_future()
         watcher = asyncio.create_task(asyncio.wait([wait]))
+        self.seen.add(watcher)
         sent = False
         try:
             await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import types
 from collections import Counter
@@ -48,6 +49,10 @@ class Watch:
     def end(self) -> Holdings:
         """Return what has changed since the start."""
         tasks = _waiting_tasks(self._loop)
+        if tasks.keys() - self._tasks.keys():
+            del tasks
+            gc.collect()  # a task that nothing refers to is about to go
+            tasks = _waiting_tasks(self._loop)
         names = {name: Counter(found.values()) for name, found in _grouped(tasks).items()}
         grown = Counter(_names(tasks)) - Counter(_names(self._tasks))
         return Holdings(
