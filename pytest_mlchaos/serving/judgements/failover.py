@@ -44,7 +44,8 @@ class FailoverVerdicts(LoadResult):
 
         Raises:
             Unavailable: A share is smaller.
-            BadArgument: No request arrived in that time.
+            BadArgument: No request arrived in that time (if schedules are searched, in none of
+                them).
         """
         phases = {
             "at_least": ("in the whole load", self._counted),
@@ -58,7 +59,10 @@ class FailoverVerdicts(LoadResult):
                 continue
             _check_share(name, bound)
             words, replies = phases[name]
+            self._judged("assert_available", bool(replies))
             if not replies:
+                if not self._strict():  # a search tries late visits, too
+                    continue
                 raise BadArgument(
                     f"assert_available: {name}= needs a request {words}, and none arrived. Drive "
                     f"more requests, or give rate="
