@@ -73,8 +73,19 @@ CASES = {
         sticky=True,
         bad=[{"by": "0s"}, {"by": "soon"}],
     ),
-    "cpu_starved": Case(create("cpu_starved"), object, bad=[{"share": 0.0}, {"share": 1.5}]),
-    "host_oom": Case(
-        create("host_oom"), object, bad=[{"limit": "much"}, {"limit": "1GiB", "at": 3}]
+    "cpu_starved": Case(
+        create("cpu_starved"), object, bad=[{"share": 0.0}, {"share": 1.5}, {"heal_after": 0}]
     ),
+    "host_oom": Case(
+        create("host_oom"),
+        object,
+        bad=[
+            {"limit": "much"},
+            {"limit": "1GiB", "at": 3},
+            {"target": " "},
+            {"target": "json:loads", "site": "train.step"},
+            {"target": "json:loads", "limit": "1GiB", "at": None},
+        ],
+    ),
+    "host_oom of a call": Case(create("host_oom", target="json:loads"), lambda: ((), {})),
 }

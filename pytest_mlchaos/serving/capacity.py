@@ -22,6 +22,7 @@ from ..core.privacy import data_text, error_text, remember_text
 from ..core.sites import derive_seed
 from ..core.validation import COUNT, WHOLE, Rule, check_arguments, format_value, optional
 from ..engine.controller import Controller, current
+from ..engine.cpu_shares import declared_times, stretched
 from ..engine.gate import pause
 from ..engine.patching import Patches
 from ..engine.stand_ins import delegating
@@ -131,6 +132,7 @@ class Capacity:
         controller = self._controller
         controller.on_change.append(self._forget_golden)
         controller.resources.push(self._check_used)
+        controller.resources.enter_context(declared_times())
         patches = controller.resources.enter_context(Patches())
         replace(patches, self._target, self._wrap)
 
@@ -253,10 +255,11 @@ class Capacity:
 
     def _service_time(self, args: Any, kwargs: Any, rng: random.Random) -> float:
         try:
-            return self._time(self._owner, args, kwargs, rng)
+            seconds = self._time(self._owner, args, kwargs, rng)
         except BadArgument as error:
             self._controller.broken = self._controller.broken or error
             raise
+        return seconds if self._controller.in_golden_run else stretched(seconds)
 
     @contextlib.asynccontextmanager
     async def _held(self, args: Any, kwargs: Any, *, nests: bool = True) -> AsyncIterator[None]:

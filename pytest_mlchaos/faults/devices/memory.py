@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from ...core.faults import Fault, is_drawn, register
-from ...core.sites import Effect, Key, Visit
+from ...core.sites import CALL, Effect, Key, Visit
 from ...core.validation import check_share, format_value, parse_size, size_text
 from ...engine.error_origin import mark
 from ...errors import BadArgument
@@ -36,6 +36,8 @@ class HostOom(Fault):
 
     Args:
         site: Any site at which the error is raised.
+        target: A function whose call raises the error, as for ``call_failure``, instead of a site.
+            ``at`` then counts its calls.
         limit: The address space of the whole process (``"2GiB"``), by ``RLIMIT_AS``, instead of a
             visit. An allocation beyond it, in Python, NumPy or torch, fails for real. The limit is
             set in a process of the subject's own, so it needs ``isolation="process"``.
@@ -55,19 +57,27 @@ class HostOom(Fault):
 
     random = False
     site: str = "data.batch"  # type: ignore[misc]  # this fault has the site as a parameter
+    target: str | None = None
     limit: Any = None
 
     def check(self) -> None:
         """Check the parameters."""
+        if self.target is not None and not is_drawn(self.target):
+            if not self.target.strip():
+                raise BadArgument(
+                    f"host_oom: target must be 'pkg.mod:function', got {format_value(self.target)}"
+                )
+            if self.site != "data.batch":
+                raise BadArgument("host_oom: give one of site= and target=, got both")
         if self.limit is None or is_drawn(self.limit):
             return
         parse_size(self.limit, "host_oom: limit")
         if self.site != "data.batch" or any(
-            value is not None for value in (self.at, self.p, self.times, self.where)
+            value is not None for value in (self.at, self.p, self.times, self.where, self.target)
         ):
             raise BadArgument(
                 f"host_oom: limit={self.limit!r} holds for the whole process, so at=, p=, times=, "
-                f"where= and site= cannot be given too"
+                f"where=, site= and target= cannot be given too"
             )
 
     @property
@@ -83,6 +93,8 @@ class HostOom(Fault):
     @property
     def key(self) -> Key:
         """Count the visits of the site. A limit belongs to the host's memory instead."""
+        if self.target is not None:
+            return (CALL, self.target)
         return "host.memory" if self.continuous else self.site
 
     def activate(self, effect: Effect) -> AbstractContextManager[Any]:
@@ -91,9 +103,8 @@ class HostOom(Fault):
 
     def apply(self, visit: Visit) -> None:
         """Raise the error."""
-        visit.fail(
-            MemoryError(f"out of memory at {visit.site} {visit.index} (injected by mlchaos)")
-        )
+        where = visit.site if self.target is None else self.target
+        visit.fail(MemoryError(f"out of memory at {where} {visit.index} (injected by mlchaos)"))
 
 
 @contextlib.contextmanager

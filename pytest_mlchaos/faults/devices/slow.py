@@ -11,7 +11,9 @@ from typing import Any
 
 from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Key, Visit
-from ...core.validation import check_share, parse_duration
+from ...core.validation import check_share, parse_duration, parse_positive_duration
+from ...engine.controller import current_clock
+from ...engine.cpu_shares import are_declared, reduced_cpu
 from .phases import SITES_OF_PHASES, Phase
 
 __all__ = ["CpuStarved", "SlowCompute"]
@@ -69,20 +71,26 @@ class CpuStarved(Fault):
     """From this visit on, the process gets a share of one CPU: it runs on that CPU alone, and waits
     the rest of the time.
 
-    This lasts until the process ends, and meanwhile torch computes in one thread.
+    This lasts until the process ends, and meanwhile torch computes in one thread. If the test
+    declares service times by ``mlchaos.capacity``, those of the calls that begin meanwhile are
+    divided by the share, and nothing else waits.
 
     Args:
-        site: Any site. At each visit the process waits for (1/share - 1) times the CPU time that it
-            used since the last one.
+        site: Any site, for example ``"serve.request"``. Without service times, the process waits at
+            each visit for (1/share - 1) times the CPU time that it used since the last one.
         share: The share of the CPU, between 0 and 1.
+        heal_after: The time after which the CPU is free again: seconds on the clock of the trial,
+            or ``"30s"``. Without it, never.
 
     Imitates: a container with a small CPU quota, a host that is over-committed, data loading that
     competes with training for the CPU.
 
     Fidelity: a quota stops a process in the middle of its work, ten times a second. Here it waits
-    at the site, on the trial's clock, so timeouts in between do not fire. Child processes that run
+    at the site, on the trial's clock, so timeouts in between do not fire. Under ``mlchaos.serve``,
+    such a wait delays one request, so declare service times there. Child processes that run
     already keep their CPUs. If a process cannot be bound to a CPU (macOS, Windows), it only waits.
-    The duration of the wait depends on the machine. The number of strikes and their visits do not.
+    The duration of a wait without service times depends on the machine. The number of strikes and
+    their visits do not.
 
     Source: CFS bandwidth control, https://docs.kernel.org/scheduler/sched-bwc.html
 
@@ -93,15 +101,22 @@ class CpuStarved(Fault):
     keeps_observing = True
     site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     share: float = 0.1
+    heal_after: Any = None
 
     def check(self) -> None:
         """Check the parameters."""
         if not is_drawn(self.share):
             check_share(self.name, "share", self.share)
+        if self.heal_after is not None and not is_drawn(self.heal_after):
+            seconds = parse_positive_duration(self.heal_after, f"{self.name}: heal_after")
+            object.__setattr__(self, "heal_after", seconds)
 
     def observe(self, visit: Visit) -> None:
         """Wait for the CPU time that was used in excess since the last visit."""
-        if "since" in visit.memory:
+        until = visit.memory.get("until")
+        if until is not None and current_clock().now() >= until:
+            visit.memory.pop("since", None)
+        if "since" in visit.memory and not are_declared():
             now = _used()
             visit.sleep((now - visit.memory["since"]) * (1 / self.share - 1))
             visit.memory["since"] = now
@@ -109,8 +124,14 @@ class CpuStarved(Fault):
     def apply(self, visit: Visit) -> None:
         """Reduce the CPU from now on."""
         if "since" not in visit.memory:
+            clock = current_clock()
+            until = None if self.heal_after is None else clock.now() + self.heal_after
+            visit.memory["until"] = until
             visit.keep_until_exit(_on_one_cpu())
-            visit.sleep(_QUOTA_SLICE_SECONDS * (1 / self.share - 1))
+            visit.keep_until_exit(reduced_cpu(self.share, clock, until))
+            if not are_declared():
+                visit.sleep(_QUOTA_SLICE_SECONDS * (1 / self.share - 1))
+            visit.last(self.heal_after or 0.0)
         visit.memory["since"] = _used()
 
 
