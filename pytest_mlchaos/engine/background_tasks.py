@@ -6,6 +6,7 @@ A background task is part of no request: a batching worker, a refresher, a queue
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ OURS = str(Path(__file__).resolve().parents[1])
 """The folder of this package, whose tasks drive the app."""
 MAX_TURNS = 64
 """The number of turns of the event loop after which a task that never waits is given up."""
+STABLE_TURNS = 2
+"""The number of turns for which a task must wait for the same future.
+
+One that is about to wake could have something in its hands that only the event loop knows of.
+"""
 
 
 def background_tasks() -> list[asyncio.Task[Any]]:
@@ -68,24 +74,48 @@ def throw(
         thrown: It is called right before the exception takes effect.
         busy: True to wait until the task has continued, and waits again.
     """
-    _throw(task, error, thrown, _innermost(task) if busy else None, MAX_TURNS)
+    before = _innermost(task) if busy else None
+    _throw(_Thrown(task, error, thrown, before))
 
 
-def _throw(
-    task: asyncio.Task[Any],
-    error: BaseException,
-    thrown: Callable[[], None],
-    before: asyncio.Future[Any] | None,
-    turns: int,
-) -> None:
-    if task.done() or not turns:
+@dataclasses.dataclass(slots=True)
+class _Thrown:
+    """An exception on its way to a task."""
+
+    task: asyncio.Task[Any]
+    error: BaseException
+    thrown: Callable[[], None]
+    before: asyncio.Future[Any] | None
+    """The future that it waited for, and may not wait for now."""
+    seen: asyncio.Future[Any] | None = None
+    turns_seen: int = 0
+    turns: int = 0
+
+
+def _throw(one: _Thrown) -> None:
+    if one.task.done() or one.turns > MAX_TURNS:
         return
-    waits_on = _innermost(task)
-    if waits_on is None or waits_on is before:
-        task.get_loop().call_soon(_throw, task, error, thrown, before, turns - 1)
+    waits_on = _innermost(one.task)
+    if waits_on is one.before:
+        waits_on = None
+    one.turns_seen = one.turns_seen + 1 if waits_on is one.seen else 0
+    one.seen, one.turns = waits_on, one.turns + 1
+    if waits_on is None or one.turns_seen < STABLE_TURNS:
+        one.task.get_loop().call_soon(_throw, one)
         return
-    thrown()
-    waits_on.set_exception(error)
+    one.task.add_done_callback(_retrieve)
+    one.thrown()
+    waits_on.set_exception(one.error)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from logging the error when the task is deleted.
+
+    That can happen while pytest parses source code, and the log parses some too, which fails in
+    Python 3.11.
+    """
+    if not task.cancelled():
+        task.exception()
 
 
 def _innermost(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:

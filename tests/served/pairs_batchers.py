@@ -4,11 +4,9 @@ import asyncio
 import queue
 import threading
 
-import pytest
+from twins import twins
 
 from pytest_mlchaos import chaos
-
-twins = pytest.mark.parametrize("sound", [True, False], ids=["sound", "unsound"])
 
 
 class Batcher:
@@ -124,7 +122,6 @@ class Worker:
 
 
 @twins
-@chaos.settings(max_trials=4)
 @chaos.batcher_failure(target="pairs_batchers:predict")
 def test_batcher_failure_in_a_thread(mlchaos, sound):
     """The worker ends after an error."""

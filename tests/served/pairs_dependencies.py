@@ -3,11 +3,9 @@
 import asyncio
 import math
 
-import pytest
+from twins import twins
 
 from pytest_mlchaos import chaos
-
-twins = pytest.mark.parametrize("sound", [True, False], ids=["sound", "unsound"])
 
 
 def read_features(user):

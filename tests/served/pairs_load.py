@@ -2,11 +2,9 @@
 
 import asyncio
 
-import pytest
+from twins import twins
 
 from pytest_mlchaos import chaos
-
-twins = pytest.mark.parametrize("sound", [True, False], ids=["sound", "unsound"])
 
 
 def serving_one_at_a_time(sound):

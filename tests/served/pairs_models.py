@@ -2,11 +2,10 @@
 
 import asyncio
 
-import pytest
+from twins import sound_alone, twins, unsound_alone
 
 from pytest_mlchaos import chaos
 
-twins = pytest.mark.parametrize("sound", [True, False], ids=["sound", "unsound"])
 FALLBACK = {"score": None, "fallback": True}
 
 
@@ -243,14 +242,14 @@ def _reloading(reload):
 
 
 @chaos.hot_reload_failure(target="pairs_models:reload_at_once")
-@pytest.mark.parametrize("sound", [True], ids=["sound"])
+@sound_alone
 def test_hot_reload_failure_at_once(mlchaos, sound):
     """The new values are there, or the old ones."""
     mlchaos.serve(_reloading(reload_at_once)).drive(LOADS).assert_isolated()
 
 
 @chaos.hot_reload_failure(target="pairs_models:reload_in_place")
-@pytest.mark.parametrize("sound", [False], ids=["unsound"])
+@unsound_alone
 def test_hot_reload_failure_in_place(mlchaos, sound):
     """A reload that fails half-way leaves half a model."""
     mlchaos.serve(_reloading(reload_in_place)).drive(LOADS).assert_isolated()

@@ -4,11 +4,10 @@ import asyncio
 import json
 
 import httpx
-import pytest
+from twins import twins
 
 from pytest_mlchaos import chaos
 
-twins = pytest.mark.parametrize("sound", [True, False], ids=["sound", "unsound"])
 EVENTS = [b'data: {"token": "a%d"}\n\n' % number for number in range(4)]
 
 

@@ -3,11 +3,10 @@
 import asyncio
 import math
 
-import pytest
+from twins import twins
 
 from pytest_mlchaos import chaos
 
-twins = pytest.mark.parametrize("sound", [True, False], ids=["sound", "unsound"])
 ROWS = [{"features": [1.0, number / 8]} for number in range(8)]
 
 

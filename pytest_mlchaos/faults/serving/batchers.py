@@ -14,6 +14,8 @@ from ..calls import CallFailure, make_error
 
 __all__ = ["BatcherFailure"]
 LAYER = "Calls and services"
+IDLE_SECONDS = 1e-3
+"""The time for which a request waits, so that the task fails before it arrives."""
 
 
 @register
@@ -35,7 +37,7 @@ class BatcherFailure(CallFailure):
 
     Fidelity: the exception appears at an ``await`` of the task, also at one that could not fail by
     itself. A task that other code restarts is sound. Tasks that a request started count once that
-    request is over.
+    request is over. With ``"idle"``, the request reaches the app 1 ms later.
 
     Source: the documentation of asyncio, about tasks whose exceptions are never retrieved,
     https://docs.python.org/3/library/asyncio-dev.html#detect-never-retrieved-exceptions
@@ -84,6 +86,8 @@ class BatcherFailure(CallFailure):
                 f"request {visit.index}. For work in threads, give target="
             )
         visit.skip()
+        if self.moment == "idle":
+            visit.sleep(IDLE_SECONDS)
         for task in tasks:
             error = make_error(self.error, self.called, self.name)
             throw(task, error, _recorded(visit, error), busy=self.moment == "busy")

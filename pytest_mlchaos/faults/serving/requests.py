@@ -68,14 +68,24 @@ class _Malformed(Fault):
             return self._damaged(payload, visit)
         body = _body_of(payload)
         if body is None:
-            raise PayloadMismatch(
-                f"{self.name}: the request must have a body, got {payload.method} without one"
-            )
+            return self._with_query(payload, visit)
         if self.value is not None:
             return _with_body(payload, _encoded(self.value)), ()
         damaged, path = self._damaged(_decoded(body), visit)
         fresh = b"" if damaged in ({}, [], "") and not path else _encoded(damaged)
         return _with_body(payload, fresh), path
+
+    def _with_query(self, request: Any, visit: Visit) -> tuple[Any, tuple[Any, ...]]:
+        """Damage a parameter of the query."""
+        query = {name: _number_in(text) for name, text in request.url.params.multi_items()}
+        if not query or self.value is not None or self.kind == "deep":
+            raise PayloadMismatch(
+                f"{self.name}: the request must have a body or a query that fits, got "
+                f"{request.method} without one"
+            )
+        damaged, path = self._damaged(query, visit)
+        texts = {name: _text_of(value) for name, value in damaged.items()}
+        return _changed(request, url=request.url.copy_with(params=texts)), path
 
     def _damaged(self, value: Any, visit: Visit) -> tuple[Any, tuple[Any, ...]]:
         if self.value is not None:
@@ -97,7 +107,7 @@ def _damaged_by(
 
 @register
 class MalformedRequest(_Malformed):
-    """One request is malformed: its JSON body, or the argument of a callable.
+    """One request is malformed: its JSON body or query, or the argument of a callable.
 
     The struck request may be refused. A service must answer all others as before.
 
@@ -114,7 +124,8 @@ class MalformedRequest(_Malformed):
     Imitates: a client with a bug, an old client of a new API, a user who probes the limits.
 
     Fidelity: NaN is written as ``NaN``, as Python's ``json`` does. A body that is not JSON is
-    damaged as bytes. A request without a body is not struck. Headers stay, except for the length.
+    damaged as bytes. Of a request without a body, a parameter of the query is damaged. Without a
+    query either, it is not struck. Headers stay, except for the length.
 
     Source: RFC 8259, sections 6 and 8.2, https://www.rfc-editor.org/rfc/rfc8259
 
@@ -250,12 +261,33 @@ def _encoded(value: object) -> bytes:
     return value if isinstance(value, bytes) else dumps(value)
 
 
+def _number_in(text: str) -> Any:
+    """Return the number that a text is, or the text."""
+    try:
+        return int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        return text
+
+
+def _text_of(value: Any) -> str:
+    """Return a value as text of a query, which cannot hold half a surrogate pair."""
+    return "" if value is None else str(value).encode("utf-8", "ignore").decode()
+
+
 def _with_body(request: Any, body: bytes) -> Any:
     """Return a request with a different body."""
+    return _changed(request, content=body)
+
+
+def _changed(request: Any, url: Any = None, content: bytes | None = None) -> Any:
     import httpx
 
     left_out = (b"content-length", b"transfer-encoding")
     headers = [(name, held) for name, held in request.headers.raw if name.lower() not in left_out]
     return httpx.Request(
-        request.method, request.url, headers=headers, content=body, extensions=request.extensions
+        request.method,
+        request.url if url is None else url,
+        headers=headers,
+        content=content,
+        extensions=request.extensions,
     )

@@ -25,38 +25,105 @@ class NoWeights(Exception):
 
 
 class _Weight:
-    """Numbers of a model that can be read and written: an array, or one number."""
+    """Numbers of a model that can be changed."""
 
-    def __init__(self, value: Any, write: Callable[[Any], None] | None = None) -> None:
-        self._value, self._write = value, write
+    is_array = True
+    is_float = False
+    size = 1
 
-    @property
-    def is_array(self) -> bool:
-        """Return True for an array."""
-        return self._write is None
+    def clear(self, start: int) -> None:
+        """Set the numbers from a position on to zero."""
+        raise NotImplementedError
 
-    @property
-    def numbers(self) -> list[Any]:
-        """Return the numbers in order."""
-        if not self.is_array:
-            return [self._value]
-        flat = self._value.detach().reshape(-1) if is_tensor(self._value) else self._value.ravel()
-        return list(flat.tolist())
+    def fill(self, number: float) -> None:
+        """Set all numbers."""
+        raise NotImplementedError
 
-    def put(self, numbers: list[Any]) -> None:
-        """Write the numbers."""
-        if self._write is not None:
-            self._write(numbers[0])
-        elif is_tensor(self._value):
-            torch = sys.modules["torch"]
-            with torch.no_grad():
-                fresh = torch.tensor(numbers, dtype=self._value.dtype, device=self._value.device)
-                self._value.copy_(fresh.reshape(self._value.shape))
-        else:
-            import numpy as np
+    def mix(self, seed: int) -> None:
+        """Put the numbers into a different order. Negate them if they are all equal."""
+        raise NotImplementedError
 
-            fresh = np.asarray(numbers, dtype=self._value.dtype)
-            self._value[...] = fresh.reshape(self._value.shape)
+
+class _Array(_Weight):
+    """An array of NumPy."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self.is_float = value.dtype.kind == "f"
+        self.size = int(value.size)
+
+    def clear(self, start: int) -> None:
+        flat = self._value.ravel()
+        flat[start:] = 0
+        self._value[...] = flat.reshape(self._value.shape)
+
+    def fill(self, number: float) -> None:
+        self._value[...] = number
+
+    def mix(self, seed: int) -> None:
+        import numpy as np
+
+        flat = self._value.ravel()
+        if not flat.size or (flat == flat[0]).all():
+            self._value[...] = np.where(self._value == 0, 1, -self._value)
+            return
+        mixed = np.random.default_rng(seed).permutation(flat)
+        if (mixed == flat).all():
+            mixed = flat[::-1]
+        self._value[...] = mixed.reshape(self._value.shape)
+
+
+class _Tensor(_Weight):
+    """A tensor of torch."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value.detach()
+        self.is_float = bool(value.is_floating_point())
+        self.size = int(value.numel())
+
+    def clear(self, start: int) -> None:
+        flat = self._value.reshape(-1).clone()
+        flat[start:] = 0
+        self._value.copy_(flat.reshape(self._value.shape))
+
+    def fill(self, number: float) -> None:
+        self._value.fill_(number)
+
+    def mix(self, seed: int) -> None:
+        torch = sys.modules["torch"]
+        flat = self._value.reshape(-1)
+        if not flat.numel() or bool((flat == flat[0]).all()):
+            self._value.copy_(torch.where(self._value == 0, 1, -self._value))
+            return
+        drawn = torch.Generator().manual_seed(seed % 2**63)
+        mixed = flat[torch.randperm(flat.numel(), generator=drawn).to(flat.device)]
+        if bool((mixed == flat).all()):
+            mixed = flat.flip(0)
+        self._value.copy_(mixed.reshape(self._value.shape))
+
+
+class _Number(_Weight):
+    """A number in a container or an object."""
+
+    is_array = False
+
+    def __init__(self, value: Any, write: Callable[[Any], None]) -> None:
+        self.value, self._write = value, write
+        self.is_float = isinstance(value, float)
+
+    def clear(self, start: int) -> None:
+        if not start:
+            self._write(type(self.value)())
+
+    def fill(self, number: float) -> None:
+        self._write(number)
+
+    def mix(self, seed: int) -> None:
+        self._write(-self.value if self.value else type(self.value)(1))
+
+    def put(self, number: Any) -> None:
+        """Write a different number."""
+        self._write(number)
 
 
 def damaged_model(model: Any, kind: str, seed: int) -> Any:
@@ -76,7 +143,7 @@ def damaged_model(model: Any, kind: str, seed: int) -> Any:
     weights = _weights(copied)
     if not weights:
         raise NoWeights("it holds no arrays and no numbers")
-    _damage(weights, kind, random.Random(seed))
+    _damage(weights, kind, seed)
     return copied
 
 
@@ -85,9 +152,8 @@ def _weights(model: Any) -> list[_Weight]:
     found = list(_found(model, 0, set()))
     arrays = [one for one in found if one.is_array]
     if arrays:
-        return [one for one in arrays if any(isinstance(number, float) for number in one.numbers)]
-    floats = [one for one in found if isinstance(one.numbers[0], float)]
-    return floats or found
+        return [one for one in arrays if one.is_float]
+    return [one for one in found if one.is_float] or found
 
 
 def _found(value: Any, level: int, seen: set[int]) -> Iterator[_Weight]:
@@ -95,12 +161,13 @@ def _found(value: Any, level: int, seen: set[int]) -> Iterator[_Weight]:
         return
     seen.add(id(value))
     if is_array(value) or is_tensor(value):
-        yield from [_Weight(value)] if _can_change(value) else []
+        if _can_change(value):
+            yield _Tensor(value) if is_tensor(value) else _Array(value)
         return
-    for number, (name, one) in enumerate(_parts(value)):
+    for name, one in _parts(value):
         if isinstance(one, (int, float)) and not isinstance(one, bool):
-            if name != "training":
-                yield _Weight(one, functools.partial(_set, value, name, number))
+            if not isinstance(value, tuple):
+                yield _Number(one, functools.partial(_set, value, name))
         else:
             yield from _found(one, level + 1, seen)
 
@@ -127,38 +194,40 @@ def _parts(value: Any) -> list[tuple[Any, Any]]:
     return list(getattr(value, "__dict__", {}).items())
 
 
-def _set(owner: Any, name: Any, number: int, value: Any) -> None:
+def _set(owner: Any, name: Any, value: Any) -> None:
     if isinstance(owner, (MutableMapping, MutableSequence)):
         owner[name] = value
-    elif not isinstance(owner, tuple):
+    else:
         object.__setattr__(owner, name, value)
 
 
-def _damage(weights: list[_Weight], kind: str, rng: random.Random) -> None:
+def _damage(weights: list[_Weight], kind: str, seed: int) -> None:
     if kind == "nan":
-        weights[0].put([math.nan for _ in weights[0].numbers])
+        weights[0].fill(math.nan)
     elif kind == "half_loaded":
-        total = sum(len(one.numbers) for one in weights)
-        left = total // 2
+        left = sum(one.size for one in weights) // 2
         for one in weights:
-            numbers = one.numbers
-            kept = min(left, len(numbers))
+            kept = min(left, one.size)
             left -= kept
-            if kept < len(numbers):
-                one.put([*numbers[:kept], *(type(number)() for number in numbers[kept:])])
+            if kept < one.size:
+                one.clear(kept)
     else:
-        for one in weights:
-            one.put(_wrong(one.numbers, rng))
+        numbers = [one for one in weights if isinstance(one, _Number)]
+        if len({one.value for one in numbers}) > 1:
+            _mix_numbers(numbers, seed)
+        else:
+            for place, one in enumerate(weights):
+                one.mix(seed + place)
 
 
-def _wrong(numbers: list[Any], rng: random.Random) -> list[Any]:
-    """Return the numbers in a different order, or with a different sign if they are all equal."""
-    if len(set(numbers)) < 2:
-        return [-number if number else type(number)(1) for number in numbers]
-    mixed = list(numbers)
-    while mixed == numbers:
+def _mix_numbers(numbers: list[_Number], seed: int) -> None:
+    values = [one.value for one in numbers]
+    mixed = values.copy()
+    rng = random.Random(seed)
+    while mixed == values:
         rng.shuffle(mixed)
-    return mixed
+    for one, value in zip(numbers, mixed, strict=True):
+        one.put(value)
 
 
 def _damaged_function(function: Any, kind: str) -> Any:
