@@ -136,7 +136,8 @@ class ColdStart(CallDelay):
         model: The model, as for ``model_unavailable``.
         target: A function, as for ``call_failure``, instead of ``model``. With neither, the first
             requests are delayed before they reach the app.
-        delay: Seconds, or ``"30s"``.
+        delay: Seconds, or ``"30s"``. A warm-up in the start-up must end within ``timeout`` of
+            ``mlchaos.serve``, which is 10 s.
         calls: The number of calls that are slow.
 
     Imitates: weights that are loaded at first use, kernels that are compiled, an instance that is
@@ -151,7 +152,7 @@ class ColdStart(CallDelay):
     site = "serve.request"
     target: str | None = None  # type: ignore[assignment]  # this fault may omit the target
     model: str | None = None
-    delay: Any = 30.0
+    delay: Any = 5.0
     calls: int = 1
 
     def check(self) -> None:
