@@ -39,6 +39,7 @@ NOT_THE_PROGRAM = (
 
 HOOKS = """
 import json
+import sys
 import time
 import pytest
 
@@ -51,6 +52,17 @@ def pytest_runtest_call(item):
         return (yield)
     finally:
         spent[item.nodeid] = time.process_time() - start
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    # as if each program was a project of its own
+    own = item.module.__name__, item.module.__name__.removeprefix("test_")
+    names = [name for name in {modules!r} if name in sys.modules and name not in own]
+    hidden = [(name, sys.modules.pop(name)) for name in names]
+    try:
+        return (yield)
+    finally:
+        sys.modules.update(hidden)
 
 def pytest_runtest_logreport(report):
     if report.when == "call" or report.failed:
@@ -106,7 +118,8 @@ def judge(twins: Sequence[Twin], interpreter: Interpreter, timeout: float) -> di
             shutil.copy(helper, folder)
         for twin in twins:
             _write_test(twin, folder)
-        (folder / "conftest.py").write_text(HOOKS.format(results=str(results)))
+        modules = [f"{prefix}{twin.module}" for twin in twins for prefix in ("", "test_")]
+        (folder / "conftest.py").write_text(HOOKS.format(results=str(results), modules=modules))
         (folder / "pytest.ini").write_text("[pytest]\nfaulthandler_timeout = 120\n")
         output = _run(interpreter, folder, timeout)
         if not results.exists():
