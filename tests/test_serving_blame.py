@@ -972,3 +972,34 @@ def test_a_strike_in_start_up_has_a_time(virtual, tokens):
         load = serve().drive(["/"] * 9, rate=3)
         assert [reply.status for reply in load.replies if not reply.ok] == [503] * 3
         load.assert_recovered(within="2s", error_rate=0)
+
+
+def test_a_worker_that_caught_an_error_goes_on(virtual, model):
+    """It gives the error to the request, whose frames are freed. Its own are alive."""
+
+    class Worker:
+        def __init__(self):
+            self.queue = None
+
+        async def work(self):
+            while True:
+                text, future = await self.queue.get()
+                try:
+                    future.set_result(model.predict(text))
+                except ConnectionError as error:
+                    future.set_exception(error)
+
+        async def __call__(self, scope, receive, send):
+            if self.queue is None:
+                self.queue = asyncio.Queue()
+                self.task = asyncio.create_task(self.work())
+            future = asyncio.get_running_loop().create_future()
+            await self.queue.put((scope["path"], future))
+            body = str(await future).encode()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": body})
+
+    trials, serve = virtual(Worker(), failure(at=0))
+    with trials:
+        load = serve().drive(["/a", "/bb"])
+        assert [reply.status for reply in load.replies] == [500, 200]

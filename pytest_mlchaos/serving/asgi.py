@@ -14,6 +14,7 @@ from ..core.privacy import data_text, error_text
 from ..engine.user_code import is_users
 from ..errors import BadArgument, ServiceFailed
 from .exchange import Exchange
+from .frames import free_frames
 from .http_requests import AsgiRequest, RequestParts, decode_body, http_headers
 from .http_requests import load_httpx as _httpx
 from .requests import Answer, PreparedRequest
@@ -110,7 +111,7 @@ class AsgiCall:
             await self._exchange.run(self._app, self._scope)
         except Exception as error:  # noqa: BLE001  # any error of the app is part of its reply
             self._error = error
-            _free_frames(error)
+            free_frames(error)
 
     def answer(self) -> Answer:
         """Return the answer so far."""
@@ -134,18 +135,6 @@ class AsgiCall:
             fields["slowed"] = True
         decode_body(fields)
         return Answer(fields, exchange.finished, exchange.left, exchange.chunks, self.begun)
-
-
-def _free_frames(error: BaseException | None) -> None:
-    """Free what the frames of an error hold, as a server does after it has logged the error.
-
-    A generator that streamed a response is closed when nothing refers to it.
-    """
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 class Lifespan:
