@@ -8,6 +8,7 @@ import functools
 import random
 import socket
 import sys
+import time
 import types
 
 import pytest
@@ -18,6 +19,7 @@ from pytest_mlchaos.errors import (
     BadArgument,
     Inconclusive,
     NoFallback,
+    NotIsolated,
     NotReleased,
     NotRowIndependent,
     NotShed,
@@ -665,3 +667,88 @@ def test_a_leak_needs_a_strike_or_enough_requests(serving, store):
         service.drive([0, 1])
         with pytest.raises(BadArgument, match="no fault struck while these 2 requests"):
             service.drive([0, 1]).assert_no_leak()
+
+
+# -- companions and tenants ------------------------------------------------------------------------
+
+
+class Scored:
+    """An ASGI app with ``/score`` and ``/health``, which a failure of the store may harm."""
+
+    def __init__(self, store, bug):
+        self.store, self.bug = store, bug
+        self.failed = False
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return
+        status = 200
+        if scope["path"] == "/health":
+            status = 500 if self.failed else 200
+        else:
+            try:
+                await self.store.get(1)
+            except ConnectionError:
+                status = 503
+                if self.bug == "blocks":
+                    time.sleep(3)
+                self.failed = self.bug == "dies"
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.mark.parametrize(
+    ("bug", "message"),
+    [
+        ("dies", r"[1-9] of 8 companions\n  companion \d \(GET /\S+\): status 500 instead of"),
+        ("blocks", r"miss their bounds, over 8 replies:\n  max is 3 s"),
+        (None, None),
+    ],
+)
+def test_a_health_endpoint_must_survive_a_fault(serving, store, bug, message):
+    """Before, during and after the load, and in time."""
+    pytest.importorskip("httpx")
+    with serving(Scored(store, bug), failure(at=1)) as service:
+        load = service.drive(["/score"] * 6, companions=["/health"])
+        assert (len(load.replies), len(load.companions)) == (6, 8)
+        load.assert_slo(error_rate=0.17)
+        with pytest.raises(NotIsolated, match=message) if bug else contextlib.nullcontext():
+            load.assert_companions(max="100ms")
+        if bug == "dies":
+            with pytest.raises(NotIsolated, match="companion"):
+                load.assert_isolated()
+
+
+def test_companions_are_not_struck_and_do_not_count(serving, store):
+    """The fault counts the requests of the load alone. A load without companions is refused."""
+    with serving(store.get, create("latency_spike", delay=2, at=0)) as service:
+        load = service.drive([1, 2], companions=[7])
+        assert [len(reply.faults) for reply in (*load.replies, *load.companions)] == [1, *[0] * 5]
+        assert [reply.value for reply in load.companions] == [7] * 4
+        load.assert_companions(max="100ms")
+        with pytest.raises(BadArgument, match="the load has no companions"):
+            service.drive([1]).assert_companions()
+    with serving(len) as service, pytest.raises(BadArgument, match="companions= needs an app"):
+        service.drive(["a"], companions=["b"])
+
+
+def test_only_the_tenant_that_was_struck_may_suffer(serving, store):
+    """Its other requests are excused, those of others are not."""
+    down = set()
+
+    async def app(request):
+        tenant, shared = request
+        try:
+            await store.get(1)
+        except ConnectionError:
+            down.add("all" if shared else tenant)
+        return "fallback" if down & {tenant, "all"} else "score"
+
+    for shared in (False, True):
+        with serving(app, failure(at=1)) as service:
+            load = service.drive([(tenant, shared) for tenant in "abab"])
+            with pytest.raises(NotIsolated):
+                load.assert_isolated()
+            with pytest.raises(NotIsolated) if shared else contextlib.nullcontext():
+                load.assert_isolated(tenant=lambda reply: reply.request[0])
+        down.clear()

@@ -77,7 +77,7 @@ class Reply:
     """The reply to one request.
 
     Attributes:
-        number: The number of the request in this service, from 0.
+        number: The number of the request in this service, from 0. Companions have negative numbers.
         request: The request as it was given.
         status: The status of the reply. 101 for a WebSocket that the app has accepted.
         headers: Its headers, without regard to case.
@@ -150,7 +150,8 @@ class Reply:
         return f"<Reply to {self}: {self.outcome}, {self.latency:.3g} s>"
 
     def __str__(self) -> str:
-        return f"request {self.number}{f' ({location_text(self.name)})' if self.name else ''}"
+        one = f"request {self.number}" if self.number >= 0 else f"companion {-self.number}"
+        return f"{one}{f' ({location_text(self.name)})' if self.name else ''}"
 
     @property
     def text(self) -> str:

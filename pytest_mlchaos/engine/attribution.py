@@ -29,6 +29,7 @@ __all__ = [
     "Scope",
     "about",
     "as_part_of",
+    "aside",
     "attribute_strike",
     "branching",
     "carry_scope",
@@ -107,6 +108,17 @@ def scope(**details: object) -> Iterator[Scope]:
         if opened in _open:
             _open.remove(opened)
         _SCOPE.set(before)
+
+
+@contextlib.contextmanager
+def aside(**details: object) -> Iterator[Scope]:
+    """Attribute the strikes inside to a part of the trial that is sound by itself.
+
+    Strikes outside of all scopes are not attributed to it.
+    """
+    with scope(**details) as opened:
+        _open.remove(opened)
+        yield opened
 
 
 @contextlib.contextmanager

@@ -15,13 +15,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..core.replies import Reply
 from ..core.validation import (
     CALLABLE,
     COUNT,
+    ITERABLE,
     WHOLE,
     Rule,
     check_arguments,
@@ -77,6 +78,7 @@ class Service:
         returning=SHARE,
         seed=WHOLE,
         is_error=PREDICATE,
+        companions=ITERABLE,
     )
     def drive(
         self,
@@ -97,6 +99,7 @@ class Service:
         seed: int = 0,
         is_error: Callable[[Reply], object] = counts_as_error,
         linger: float | str | None = None,
+        companions: Iterable[Any] = (),
     ) -> Load:
         """Send the requests, and return a ``Load`` of their replies.
 
@@ -145,6 +148,10 @@ class Service:
                 or more are errors (a status of 4xx is an answer).
             linger: The time for which the load waits for calls whose clients have left: seconds or
                 ``"30s"``. Without it, 5 seconds of virtual time, or 1 second of real time.
+            companions: Clean requests, for example ``["/health", "/metrics"]``. Each is sent before
+                the load, in turn beside its requests, and after it. No fault strikes them as such.
+                They count neither in latencies nor as errors, and have no place in ``concurrency``.
+                ``assert_isolated`` and ``assert_companions`` judge them.
 
         Fidelity: requests enter the app in process, without sockets. Background tasks run before
         the next request of the same slot, though latency does not count them.
@@ -177,6 +184,7 @@ class Service:
             patience=_positive(patience, "patience"),
             retries=parse_retries(retries),
             seed=seed,
+            companions=tuple(companions),
         )
         golden = functools.partial(self._app_runner.golden, place)
         return self._hand_over(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -129,7 +130,9 @@ class AppRunner:
         prepared = _PreparedInTurn(requests, self._prepared, keep=not self._kind.takes_http)
         if how.get("until") is None:
             prepared.all()
-        plan = LoadPlan(prepared, first, **how)
+        given = how.pop("companions", ())
+        companions = [functools.partial(self._prepared_anew, one) for one in given]
+        plan = LoadPlan(prepared, first, companions=companions, **how)
         try:
             start = self._controller.clock.now()
             with self._controller.attempt(), self._at_work():
@@ -154,11 +157,12 @@ class AppRunner:
         watch = self._watch() if controller.judges_leaks else None
         replies = self._driver.drive(plan)
         return GoldenLoad(
-            replies,
+            [reply for reply in replies if reply.number >= 0],
             {key: count - visits.get(key, 0) for key, count in controller.passed().items()},
             {key: controller.call_times[key].since(made, start) for key, made in calls.items()},
             linger_seconds(controller, plan),
             holdings=None if watch is None else watch.end(),
+            companions=[reply for reply in replies if reply.number < 0],
         )
 
     def _watch(self) -> Watch | None:
@@ -169,6 +173,10 @@ class AppRunner:
             self._driver.watch = watch = Watch(self._app, self._driver.loop)
             return watch
         return Watch(self._app, None)
+
+    def _prepared_anew(self, given: object) -> PreparedRequest:
+        """Prepare a request that is sent several times."""
+        return self._prepared(given if self._kind.takes_http else snapshot_value(given))
 
     def _prepared(self, given: object) -> PreparedRequest:
         if self._requests is not None:

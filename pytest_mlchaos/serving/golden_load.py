@@ -69,6 +69,7 @@ class GoldenLoad:
         between: The strikes so far between requests: the beginning and the end of each, in seconds
             from the start of the load.
         holdings: What the app holds after it, if the test judges leaks.
+        companions: The replies to the clean requests before, during and after it.
     """
 
     replies: Sequence[Reply]
@@ -77,6 +78,7 @@ class GoldenLoad:
     lingered: float = 0.0
     between: Sequence[tuple[float, float]] = ()
     holdings: Holdings | None = None
+    companions: Sequence[Reply] = ()
 
 
 class GoldenReplies:

@@ -16,12 +16,13 @@ from ..core.phases import raised
 from ..core.privacy import location_text
 from ..core.replies import Reply
 from ..core.sites import derive_seed
-from ..engine.attribution import branching, scope
+from ..engine.attribution import aside, branching, scope
 from ..engine.controller import Controller
 from ..engine.error_origin import describe_swallower
 from ..engine.task_waits import line_of
 from ..errors import CrashSwallowed, MlchaosError, NeverAnswered, SimulatedCrash
 from ..sites.serving import SITE
+from .companions import Companions
 from .company import Beside
 from .holdings import Watch
 from .patience import Patience
@@ -217,7 +218,15 @@ class AsyncDriver:
         sent: list[RequestInApp | UserRequest] = []
         async with TaskSet() as tasks:
             self._beside = Beside(self._target, tasks)
+            companions = Companions(
+                plan.companions,
+                lambda request, number: self._attempt(
+                    self._handling(plan, request, number, start, None), None, tasks
+                ),
+                tasks.clients_done,
+            )
             try:
+                await companions.send_all()
                 for place, request in enumerate(plan.requests):
                     arrival = None
                     if plan.arrivals is not None:
@@ -235,15 +244,17 @@ class AsyncDriver:
                     number = plan.first + place
                     handling = self._handling(plan, request, number, start, arrival)
                     sent.append(self._sent(handling, slots, tasks))
+                    companions.accompany(place)
                 await tasks.clients_done()
                 left = [one for request in sent for one in request.left]
                 follows = bool(plan.follows or left) and bool(self._controller.call_times)
                 await tasks.linger(linger_seconds(self._controller, plan), left, follows=follows)
+                await companions.send_all()
             except asyncio.CancelledError:
                 tasks.raise_first()
                 raise
             tasks.raise_first()
-        return [self._merged_reply(request) for request in sent]
+        return [self._merged_reply(request) for request in (*sent, *companions.sent)]
 
     def _sent(
         self, handling: Handling, slots: Places | None, tasks: TaskSet
@@ -356,7 +367,9 @@ class AsyncDriver:
         self._patience.progress()
         self._controller.hear()  # strikes until now are not those of this request
         try:
-            with scope(request=one.handling.number) as struck:
+            with (scope if one.handling.number >= 0 else aside)(
+                request=one.handling.number
+            ) as struck:
                 one.scope = struck
                 answer = await self._answer(one)
                 self._controller.hear()
@@ -368,8 +381,9 @@ class AsyncDriver:
     async def _answer(self, one: RequestInApp) -> Answer:
         request, controller = one.handling.request, self._controller
         try:
-            if controller.is_quiet(SITE):
-                controller.begin(SITE)
+            if one.handling.number < 0 or controller.is_quiet(SITE):
+                if one.handling.number >= 0:
+                    controller.begin(SITE)
                 one.call = call = self._target.begin(request, None, None, one.client_left)
                 await call.run()
                 return call.answer()

@@ -71,6 +71,7 @@ class LoadPlan:
         concurrency: The number of requests in flight, or of users.
         is_error: A predicate on the reply.
         linger: The seconds for which calls go on whose clients have left, or None.
+        companions: A function for each clean request that accompanies the load.
         group: A function that returns the class of a request, by its index.
         until: The seconds after which a closed loop sends no more, or None.
         thinks: A function that yields how long a user waits before the next request, or None.
@@ -87,6 +88,7 @@ class LoadPlan:
     concurrency: int | None
     is_error: Callable[[Reply], object]
     linger: float | None = None
+    companions: Sequence[Callable[[], PreparedRequest]] = ()
     group: Callable[[int], str] | None = None
     until: float | None = None
     thinks: Callable[[], Iterator[float]] | None = None
@@ -156,7 +158,7 @@ class Handling:
             more["left"] = end - arrival
         if answer.remote:
             more = {"remote": True, **{name: more[name] for name in more if name == "left"}}
-        if self.plan.group is not None:
+        if self.plan.group is not None and self.number >= 0:
             more["group"] = self.plan.group(self.number - self.plan.first)
         chunks = tuple(answer.chunks)
         if chunks and answer.begun > arrival:

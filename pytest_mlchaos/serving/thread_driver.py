@@ -27,6 +27,11 @@ __all__ = ["ThreadDriver"]
 
 def _refuse_for_functions(plan: LoadPlan) -> None:
     """Refuse what a plain function cannot do."""
+    if plan.companions:
+        raise BadArgument(
+            "drive: companions= needs an app that runs in an event loop or in a server process. "
+            "Leave it out"
+        )
     if plan.patience is not None:
         raise BadArgument(
             "drive: patience= needs an ASGI app or a coroutine function, because a plain function "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ...core.replies import Reply, Suspicion
 from ...core.validation import TOLERANCE, check_arguments, format_value, parse_duration
 from ...errors import BadArgument, Inconclusive, NotIsolated
+from ..bounds import Bounds, seconds
+from ..golden_load import GoldenLoad, GoldenReplies
 from .fallbacks import matches_fallback
 from .load_result import ABSENT, LoadResult, first_few, has_left
+from .service_level import judge_bounds
 
 __all__ = ["IsolationVerdicts"]
 
@@ -28,6 +32,7 @@ class IsolationVerdicts(LoadResult):
         atol: float = 0.0,
         or_fallback: Any = ABSENT,
         within: Any = None,
+        tenant: Callable[[Reply], Any] | None = None,
     ) -> None:
         """Raise ``NotIsolated`` if the faults changed a reply that they did not strike.
 
@@ -35,7 +40,8 @@ class IsolationVerdicts(LoadResult):
         exception, and body (JSON is compared entry by entry) or value. Headers, and what two golden
         loads do not have in common (times, request ids), are not compared. A strike in code that
         works for several requests (a batching worker) may have hit any request in flight: as many
-        of these may differ as there were strikes.
+        of these may differ as there were strikes. Companions of the load must be answered as in the
+        golden run, too.
 
         Args:
             by: A function of the reply that returns the value to compare. ``"batch"``: a batch
@@ -47,6 +53,8 @@ class IsolationVerdicts(LoadResult):
                 the reply.
             within: Allow the fallback only for requests that arrived at most this long (seconds, or
                 ``"30s"``) after the last fault.
+            tenant: A function of the reply that returns its tenant. Only tenants are judged of whose
+                requests no fault struck any.
 
         Raises:
             NotIsolated: A reply differs.
@@ -66,6 +74,12 @@ class IsolationVerdicts(LoadResult):
             for place, reply in enumerate(self.replies)
             if not reply.faults and not has_left(reply)
         ]
+        if tenant is not None:
+            struck = [tenant(reply) for reply in self.replies if reply.faults]
+            bystanders = [
+                place for place in bystanders if tenant(self.replies[place]) not in struck
+            ]
+        self._check_companions()
         if not bystanders:
             self._is_judged(
                 "assert_isolated",
@@ -87,6 +101,62 @@ class IsolationVerdicts(LoadResult):
                 f"what matters with by="
             )
         _Isolation(self, bystanders, wrong, shared=by == "batch", fallback=excused.declared).judge()
+
+    @property
+    def companions(self) -> tuple[Reply, ...]:
+        """Return the replies to the companions, in the order in which they were sent."""
+        return tuple(self._evidence.companions)
+
+    def assert_companions(self, **bounds: object) -> None:
+        """Raise ``NotIsolated`` unless the companions of the load are answered well.
+
+        Their replies before, during and after the faults must equal those of the golden run.
+
+        Args:
+            **bounds: Bounds on their latencies and errors, as for ``assert_slo``.
+
+        Raises:
+            NotIsolated: A companion is answered differently, late, or with an error.
+            BadArgument: The load has no companions: ``drive(companions=["/health"])``.
+        """
+        if not self.companions:
+            raise BadArgument(
+                "assert_companions: the load has no companions. Give some: "
+                'drive(..., companions=["/health"])'
+            )
+        self._compare_under_faults("assert_companions")
+        struck = any(
+            reply.faults or reply.suspicions for reply in (*self.replies, *self.companions)
+        )
+        self._is_judged("assert_companions", struck or bool(self._between))
+        self._check_companions()
+        missed = judge_bounds(self.companions, Bounds(bounds)).missed if bounds else []
+        if missed:
+            slowest = max(self.companions, key=lambda reply: reply.latency)
+            head = f"the companions miss their bounds, over {len(self.companions)} replies:"
+            shown = f"slowest: {slowest}, {slowest.outcome}, {seconds(slowest.latency)}"
+            raise NotIsolated("\n  ".join([head, *missed, shown]))
+
+    def _check_companions(self) -> None:
+        """Raise ``NotIsolated`` if a fault changed a companion that it did not strike."""
+        if not self.companions or self._golden is None:
+            return
+        wrong = []
+        for place, reply in enumerate(self.companions):
+            difference = None if reply.faults else self._accompanied.difference(place, reply)
+            if difference:
+                wrong.append(f"{reply}: {difference}")
+        if wrong:
+            head = (
+                f"different from the golden run: {len(wrong)} of {len(self.companions)} companions"
+            )
+            raise NotIsolated("\n  ".join([head, *first_few(wrong)]))
+
+    @functools.cached_property
+    def _accompanied(self) -> GoldenReplies:
+        golden = self._golden
+        assert golden is not None
+        return GoldenReplies(lambda time: GoldenLoad(golden(time).companions, {}))
 
 
 class _Excused:
