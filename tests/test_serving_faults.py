@@ -44,7 +44,7 @@ def judge(example, *options):
 def test_each_fault_reveals_its_unsound_app(example, monkeypatch):
     """With no visit given, and the twin passes in the first trials."""
     monkeypatch.setenv("SOUND_TRIALS", "2")
-    judge(example, "-k", "not thread")
+    judge(example, "-k", "not thread and not existing")
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_malformed_body_arrives(serving, fault, arrives):
 
 
 def test_malformed_query_arrives(serving):
-    """Of a request without a body."""
+    """Change the query of a request without a body."""
     with serving(echo, create("malformed_request", kind="nan", at=0)) as service:
         assert service.drive(["/?x=1.5&y=z"]).replies[0].content == b"x=nan&y=z|"
 
@@ -194,7 +194,7 @@ def test_model_that_does_not_exist_is_refused(models, model, says):
 
 
 def test_weights_are_damaged_in_a_copy():
-    """Of arrays, of numbers, and of a function's results. Others are refused."""
+    """Damage arrays, numbers, and a function's results. Refuse others."""
     np = pytest.importorskip("numpy")
     model = types.SimpleNamespace(weights=np.arange(4.0), classes=np.arange(2), rate=0.5)
     assert damaged_model(model, "half_loaded", 1).weights.tolist() == [0, 1, 0, 0]

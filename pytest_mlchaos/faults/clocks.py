@@ -7,8 +7,8 @@ import functools
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from ..core.clock import VirtualClock
 from ..core.faults import Fault, is_drawn, register
@@ -33,7 +33,8 @@ class ClockJump(Fault):
     ``time.monotonic`` and ``perf_counter`` go on as before.
 
     Args:
-        site: Any site.
+        site: Any site. If it is not given, a search tries the steps of an optimizer and the
+            requests to a service.
         by: The length of the jump: seconds, ``"1h"`` ahead, or ``"-5m"`` back.
 
     Imitates: NTP that steps a clock that was wrong, a virtual machine that was suspended, a leap
@@ -48,6 +49,7 @@ class ClockJump(Fault):
     """
 
     random = False
+    positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"site": ("train.step", "serve.request")}
     site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     by: Any = 3600.0
 
