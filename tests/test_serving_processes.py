@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument, PayloadMismatch, ServiceFailed
 from pytest_mlchaos.plugin.fixture import Mlchaos
+from tests.serving import is_alive
 
 httpx = pytest.importorskip("httpx")
 faults.load()
@@ -107,14 +107,6 @@ def serving(tmp_path, monkeypatch):
 
     yield served
     sys.modules.pop("shelf", None)
-
-
-def is_alive(pid):
-    """True if the process runs."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def failure(at):
