@@ -144,7 +144,10 @@ class VirtualClock:
     @property
     def governs(self) -> bool:
         """Return True if the time of the calling thread is virtual."""
-        return not self.is_real and self.is_mine
+        if self._real_since is not None:
+            return False
+        ident = threading.get_ident()
+        return ident == self._thread or ident in self.members
 
     def passed(self) -> float:
         """Return the seconds since the clock was made."""
@@ -155,7 +158,10 @@ class VirtualClock:
 
     def now(self) -> float:
         """Return the seconds, as ``time.monotonic`` does."""
-        return self._start + self.passed()
+        if self._real_since is not None:
+            return self._start + self.passed()
+        self._passed += TICK_SECONDS  # an event loop reads the time very often
+        return self._start + self._passed
 
     def skip(self, seconds: float) -> None:
         """Let time jump. If an alarm is set for an earlier moment, call it on the way."""

@@ -396,9 +396,16 @@ class Controller(SubjectState):
             self._on_crash.remove(freeze)
 
     def is_quiet(self, key: Key) -> bool:
-        """Return True if no fault looks at any further visit of this key."""
+        """Return True if no fault looks at the next visit of this key.
+
+        If other processes count, too, then at no further visit.
+        """
         counter = self._counters.get(key)
-        return counter is not None and counter.next_due == NO_VISIT
+        if counter is None:
+            return False
+        return counter.next_due == NO_VISIT or (
+            self.forks is None and counter.passed < counter.next_due
+        )
 
     def is_due_later(self, key: Key) -> bool:
         """Return True if a fault is due at a later visit of this key."""

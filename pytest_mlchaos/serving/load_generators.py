@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from time import monotonic  # the real one
 from typing import Any, Protocol
 
 from ..core.clients import Client, Company
@@ -187,14 +186,10 @@ class AsyncDriver:
         loop.set_task_factory(branching(loop.get_task_factory()))
         self._patience.watch(loop)
         if isinstance(loop, asyncio.BaseEventLoop):
-            # The loop reads the time five times for each request.
-            loop.time = self._now  # type: ignore[method-assign]
+            # The loop reads the time five times for each request. This is what the patched
+            # ``time.monotonic`` returns.
+            loop.time = self._controller.clock.now  # type: ignore[method-assign]
         return loop
-
-    def _now(self) -> float:
-        """Return the time of the loop, as the patched ``time.monotonic`` does."""
-        clock = self._controller.clock
-        return clock.now() if isinstance(clock, VirtualClock) else monotonic()
 
     def _places(self) -> list[str]:
         """Describe the requests in flight, and where they wait."""
