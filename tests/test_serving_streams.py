@@ -169,6 +169,36 @@ def test_a_slow_reader_makes_send_wait(served):
     assert quick.latency == pytest.approx(1, abs=0.1)
 
 
+def test_a_task_that_a_library_starts_for_itself_is_left_out(served):
+    """Keep those that run user code, also through a library."""
+    library = compile(
+        "import asyncio\n"
+        "async def watch():\n"
+        "    await asyncio.sleep(1e6)\n"
+        "async def run(items):\n"
+        "    async for item in items: pass\n",
+        asyncio.__file__,
+        "exec",
+    )
+    names = {}
+    exec(library, names)
+    kept = []
+
+    async def items():
+        yield await asyncio.sleep(1e6)
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            kept.extend(map(asyncio.create_task, (names["watch"](), names["run"](items()))))
+            await asyncio.sleep(0)
+            await send(START)
+            await send({"type": "http.response.body"})
+
+    with served(app) as (service, _):
+        (reply,) = service.drive(["/"]).replies
+    assert [text.partition(",")[0] for text in reply.outlived_by] == ["run"]
+
+
 def test_the_latency_of_a_slow_client_does_not_count(served):
     """Judge what the app can do for the others."""
     fault = create("slow_client", of="upload", rate="1B/s", at=0)

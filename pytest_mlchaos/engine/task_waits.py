@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import sys
+import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .user_code import is_users
 
-__all__ = ["line_of", "name_of_task", "waits_for"]
+__all__ = ["line_of", "name_of_task", "runs_user_code", "waits_for"]
 
+_STEPS_OF_GENERATORS = frozenset({"async_generator_asend", "async_generator_athrow"})
 _SEARCH_DEPTH = 2
 """The depth at which a task group's attributes hold the task that opened it."""
 
@@ -103,9 +106,34 @@ def name_of_task(task: asyncio.Task[Any]) -> str:
 
 def line_of(task: asyncio.Task[Any]) -> str:
     """Return the innermost ``await`` of a suspended task, in user code if possible."""
-    frames = []
+    frames = _frames(task.get_coro())
+    own = [frame for frame in frames if is_users(frame.f_code.co_filename)]
+    found = (own or frames)[-1:]
+    return "".join(
+        f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" for frame in found
+    )
+
+
+def runs_user_code(task: asyncio.Task[Any]) -> bool:
+    """Return True if a task is in user code, or has begun there.
+
+    A library may start a task for itself at the first request, for example one that watches for
+    the end of the server.
+    """
     coroutine: Any = task.get_coro()
+    code = getattr(coroutine, "cr_code", None)
+    files = [frame.f_code.co_filename for frame in _frames(coroutine)]
+    return any(map(is_users, [*files, *([] if code is None else [code.co_filename])]))
+
+
+def _frames(coroutine: Any) -> list[types.FrameType]:
+    """Return the frames of a suspended coroutine, the outermost first."""
+    frames: list[types.FrameType] = []
     while coroutine is not None:
+        if type(coroutine).__name__ in _STEPS_OF_GENERATORS:
+            # It shows its generator only to the garbage collector.
+            held = gc.get_referents(coroutine)
+            coroutine = next((one for one in held if inspect.isasyncgen(one)), None)
         frame = next(
             (
                 getattr(coroutine, name)
@@ -125,8 +153,4 @@ def line_of(task: asyncio.Task[Any]) -> str:
             ),
             None,
         )
-    own = [frame for frame in frames if is_users(frame.f_code.co_filename)]
-    found = (own or frames)[-1:]
-    return "".join(
-        f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" for frame in found
-    )
+    return frames

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.clients import Client
 from ..core.replies import Reply
 from ..engine.attribution import Scope, as_part_of
-from ..engine.task_waits import line_of, name_of_task
+from ..engine.task_waits import line_of, name_of_task, runs_user_code
 from ..errors import SimulatedCrash
 from .requests import Handling
 
@@ -107,9 +107,13 @@ class RequestInApp:
 
     def _follow_tasks(self, scope: Scope) -> None:
         """Note when the tasks of the request end from now on, because its client has left."""
-        scope.on_task = lambda task: task.add_done_callback(self._task_ended)
+        scope.on_task = self._follow_task
         for task in scope.running():
-            scope.on_task(task)
+            self._follow_task(task)
+
+    def _follow_task(self, task: asyncio.Task[Any]) -> None:
+        if runs_user_code(task):
+            task.add_done_callback(self._task_ended)
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         self._ended.append((name_of_task(task), self.handling.now() - self.handling.arrival))
@@ -141,7 +145,7 @@ class RequestInApp:
             return {"ended": ended}
         return {
             "ended": ended,
-            "outlived_by": tuple(map(describe_task, self.scope.running())),
+            "outlived_by": tuple(map(describe_task, self.running())),
             "tasks_started": tuple(self.scope.task_names),
         }
 
@@ -153,8 +157,8 @@ class RequestInApp:
             self.scope = None
 
     def running(self) -> list[asyncio.Task[Any]]:
-        """Return the tasks that the request has started and that have not ended."""
-        return [] if self.scope is None else self.scope.running()
+        """Return the tasks in user code that the request has started and that have not ended."""
+        return [] if self.scope is None else list(filter(runs_user_code, self.scope.running()))
 
     def attributed(self, client: Client | None) -> Client | None:
         """Return the client, if a fault has changed it. Its strikes belong to this request."""
