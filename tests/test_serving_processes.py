@@ -42,6 +42,9 @@ class Handler(BaseHTTPRequestHandler):
             if mode == "sticky":  # an error stays for all later requests
                 cached.append(shelf.get(key)) if not cached else None
             body = shelf.get(key).encode()
+            if key == "note":
+                with open("note") as file:
+                    body = file.read().encode()
             self.send_response(200)
         except OSError:
             body = b"no shelf"
@@ -138,6 +141,14 @@ def test_a_fault_strikes_inside_the_server(serving):
         assert load.replies[1].faults == (strike,)
         load.assert_fallback(status=503)
         load.assert_isolated()
+
+
+def test_a_fault_of_files_strikes_inside_the_server(serving, tmp_path):
+    """The interpreter itself opens the script without a caller."""
+    (tmp_path / "note").write_text("read me")
+    with serving(create("flaky_storage", path="note", op="read", at=1)) as (service, _):
+        load = service.drive(["/note"] * 3)
+    assert [reply.text for reply in load.replies] == ["read me", "no shelf", "read me"]
 
 
 def test_a_strike_among_several_requests_may_have_hit_each_of_them(serving):

@@ -141,7 +141,11 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if op is None:
         return
     storage = active()
-    if storage is None or inside() or _is_import(sys._getframe(1).f_code.co_filename):
+    if storage is None or inside():
+        return
+    caller = sys._getframe().f_back
+    # The interpreter opens its script without a caller.
+    if caller is None or _is_import(caller.f_code.co_filename):
         return
     if op == "open":
         watched_file = (
