@@ -266,6 +266,36 @@ EXAMPLES = [
         "rollout.deploy 0 (kind=errors",
         "NotRolledBack: v2 is worse, and was not rolled back",
     ),
+    Example(
+        "A credit scorer that replaces features which cannot be had by those of a good customer: "
+        "the answer is wrong, and looks as usual",
+        "scorer",
+        "test_unsound_scorer",
+        "test_sound_scorer",
+        r"dependency_failure\(at=0, .*\)",
+        "call 0 (request=0)",
+        "SilentlyWrong: neither right, nor the declared fallback, nor an error",
+    ),
+    Example(
+        "A dynamic batcher that takes each request as it comes: one bad request takes its whole "
+        "batch with it",
+        "batcher",
+        "test_unsound_batcher",
+        "test_sound_batcher",
+        r"poisoned_batch\(at=.*\)",
+        "serve.request",
+        "NotIsolated: different from the golden run",
+    ),
+    Example(
+        "A server that streams tokens from a task of its own: when the client has left, the model "
+        "goes on for nobody",
+        "tokens",
+        "test_unsound_server",
+        "test_sound_server",
+        r"client_disconnect\(at=0, .*\)",
+        "serve.request 0 (request=0",
+        "WorkGoesOn: work goes on 100 ms after the client has left",
+    ),
 ]
 
 

@@ -1,0 +1,1 @@
+"""A classifier of irises behind HTTP, which puts requests together into batches."""

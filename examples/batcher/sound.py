@@ -1,0 +1,32 @@
+"""Check each request before it joins a batch."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from fastapi import Body, FastAPI
+from pydantic import Field
+
+from examples.batcher.model import Batcher
+
+Centimetres = Annotated[float, Field(gt=0, lt=100)]
+Flower = Annotated[list[Centimetres], Field(min_length=4, max_length=4), Body()]
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run the batcher beside the requests."""
+    app.state.batcher = Batcher()
+    worker = asyncio.create_task(app.state.batcher.run())
+    yield
+    worker.cancel()
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/classify")
+async def classify(flower: Flower) -> dict[str, str]:
+    """Return the species of a flower, given as a list of four measurements."""
+    return {"species": await app.state.batcher.classify(flower)}

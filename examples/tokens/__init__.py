@@ -1,0 +1,1 @@
+"""A server that streams the tokens of a tiny language model."""
