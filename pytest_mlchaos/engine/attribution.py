@@ -37,9 +37,9 @@ __all__ = [
     "forget_scopes",
     "in_flight",
     "in_no_scope",
-    "is_of_request",
     "latest_end",
     "scope",
+    "tasks_of_scopes",
 ]
 
 _SCOPE: ContextVar[Scope | Branch | None] = ContextVar("mlchaos_scope", default=None)
@@ -154,9 +154,9 @@ def in_flight() -> int:
     return len(_open)
 
 
-def is_of_request(task: asyncio.Task[Any]) -> bool:
-    """Return True if a task is that of an open scope, or was started in one."""
-    return any(task is one.task or task in one.running() for one in _open)
+def tasks_of_scopes() -> set[asyncio.Task[Any] | None]:
+    """Return the tasks of the open scopes, and those that were started in them."""
+    return {one.task for one in _open}.union(*(one.running() for one in _open))
 
 
 def about() -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .attribution import is_of_request
+from .attribution import tasks_of_scopes
 from .task_waits import waits_for
 
 __all__ = ["background_tasks", "throw"]
@@ -36,11 +36,8 @@ def background_tasks() -> list[asyncio.Task[Any]]:
         running = asyncio.get_running_loop()
     except RuntimeError:
         return []
-    found = [
-        task
-        for task in asyncio.all_tasks(running)
-        if task is not asyncio.current_task() and not _is_ours(task) and not is_of_request(task)
-    ]
+    others = asyncio.all_tasks(running) - tasks_of_scopes() - {asyncio.current_task()}
+    found = [task for task in others if not _is_ours(task)]
     outermost = [
         task for task in found if not any(one is not task and waits_for(one, task) for one in found)
     ]

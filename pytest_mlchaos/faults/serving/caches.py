@@ -98,7 +98,6 @@ class StaleCache(Fault):
 
     site = RESULT
     random = False
-    keeps_observing = True
     target: str
     lag: int = 1
 

@@ -255,7 +255,6 @@ class _EarlierModel(_LoadedModel):
     """A fault that returns a model which the loader has returned before."""
 
     random = False
-    keeps_observing = True
 
     def observe(self, visit: Visit) -> None:
         """Keep the models that were loaded, the last one of each call."""
@@ -386,7 +385,7 @@ class HotReloadFailure(CallFailure):
     service between two versions.
 
     Fidelity: ``when="half"`` needs a function in Python. It fails before a line of the function
-    itself, not of those that it calls.
+    itself, not of those that it calls. Meanwhile coverage does not see the lines of this function.
 
     Example: @chaos.hot_reload_failure(target="json:loads", when="after", at=0)
     """
