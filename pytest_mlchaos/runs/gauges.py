@@ -47,7 +47,9 @@ def find_gauges(app: Any) -> dict[str, GaugeReader]:
     """Return what the user's modules and the app reach, by name."""
     found: dict[str, GaugeReader] = {}
     seen: set[int] = set()
-    to_see: collections.deque[tuple[str, Any, int]] = collections.deque([("app", app, 0)])
+    # A method or a handler of the user's may be wrapped in an object of ours.
+    roots = [app, *getattr(app, "__dict__", {}).values()] if _is_ours(app) else [app]
+    to_see = collections.deque[tuple[str, Any, int]](("app", root, 0) for root in roots)
     for module in user_modules():
         for name, value in list(vars(module).items()):
             if not name.startswith("__"):
@@ -133,6 +135,10 @@ def _is_followed(cls: type) -> bool:
     return package not in TOOLS and (
         package not in sys.stdlib_module_names or issubclass(cls, types.SimpleNamespace)
     )
+
+
+def _is_ours(value: object) -> bool:
+    return type(value).__module__.partition(".")[0] in TOOLS
 
 
 def _is_users_instance(value: object) -> bool:

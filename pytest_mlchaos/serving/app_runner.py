@@ -169,10 +169,11 @@ class AppRunner:
         """Watch what the app holds during the next load, if it runs in this process."""
         if self._kind.protocol == "process":
             return None
+        app = self._app if self._kind.takes_http else self._subject.function
         if isinstance(self._driver, AsyncDriver):
-            self._driver.watch = watch = Watch(self._app, self._driver.loop)
+            self._driver.watch = watch = Watch(app, self._driver.loop)
             return watch
-        return Watch(self._app, None)
+        return Watch(app, None)
 
     def _prepared_anew(self, given: object) -> PreparedRequest:
         """Prepare a request that is sent several times."""
@@ -347,6 +348,11 @@ class _Subject:
 
     def __call__(self, payload: object) -> Any:
         return self._function(payload)
+
+    @property
+    def function(self) -> Any:
+        """Return the callable that answers now."""
+        return self._function
 
     def initialize(self) -> None:
         """Initialize a handler that needs it."""

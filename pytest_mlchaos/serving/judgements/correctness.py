@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...core.replies import Reply
 from ...core.validation import TOLERANCE, check_arguments
 from ...errors import Inconclusive, SilentlyWrong
+from ...oracles.drift import assert_no_drift as compare
 from .fallbacks import LOWEST_ERROR, matches_fallback
 from .load_result import ABSENT, LoadResult, first_few, has_left
 
@@ -65,6 +66,51 @@ class CorrectnessVerdicts(LoadResult):
                 f"assert_no_silent_wrong: nothing could be judged\n  {self._compared.remark}\n  "
                 f"compare what matters with by="
             )
+
+    def assert_no_drift(
+        self,
+        *,
+        by: Callable[[Reply], Any] | None = None,
+        method: str | None = None,
+        alpha: float = 0.05,
+        threshold: float | None = None,
+    ) -> None:
+        """Raise ``Drifted`` if the predictions have a different distribution than without faults.
+
+        The replies without an error are compared with those of the golden run, by
+        ``pytest_mlchaos.assert_no_drift``. Single replies may differ, for example by a fallback.
+
+        Args:
+            by: A function of the reply that returns a number, a category, or a dict of them by
+                name. Without it, the value of a callable, or the JSON document.
+            method: See ``pytest_mlchaos.assert_no_drift``.
+            alpha: See ``pytest_mlchaos.assert_no_drift``.
+            threshold: See ``pytest_mlchaos.assert_no_drift``.
+
+        Raises:
+            Drifted: The distributions differ.
+            BadArgument: No fault struck, or the predictions are not numbers or categories.
+        """
+        self._compare_under_faults("assert_no_drift")
+        struck = any(reply.faults or reply.suspicions for reply in self.replies)
+        if not self._is_judged("assert_no_drift", struck or bool(self._between)):
+            return
+        read = by or (lambda reply: reply.value if reply.status is None else reply.json)
+        reference, current = (
+            _columns([read(reply) for reply in replies if not _is_error(reply)])
+            for replies in (self._compared.load.replies, self._counted)
+        )
+        compare(reference, current, method=method, alpha=alpha, threshold=threshold)
+
+
+def _columns(values: list[Any]) -> Any:
+    """Return a list of dicts as a dict of lists, if all have the same names."""
+    first = values[0] if values else None
+    if not isinstance(first, Mapping) or any(
+        not isinstance(one, Mapping) or one.keys() != first.keys() for one in values
+    ):
+        return values
+    return {name: [one[name] for one in values] for name in first}
 
 
 def _is_error(reply: Reply) -> bool:

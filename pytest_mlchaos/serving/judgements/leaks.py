@@ -24,8 +24,8 @@ class LeakVerdicts(LoadResult):
     def assert_no_leak(self, *, ignore: str | Collection[str] = ()) -> None:
         """Raise ``NotReleased`` if the app holds more after the load than it needs.
 
-        These leak: a semaphore, lock or limiter that is not released. An entry of a container, or a
-        count, that the golden run always removes before the next request. A task that waits for
+        These leak: a semaphore, lock or limiter that is not released. An entry of a container that
+        the golden run always removes before the next request. A task that waits for
         something that no timer brings, and that the golden run does not leave. A thread, a socket or
         a file that stays open with each request that a fault strikes. What grows with each request
         in the golden run leaks, too. A cache or a pool that warms up does not.
@@ -36,8 +36,8 @@ class LeakVerdicts(LoadResult):
 
         Raises:
             NotReleased: Something leaks. The message names it, and where it stands.
-            Inconclusive: There is one more, which may be a connection that is opened again. Or a
-                call still runs.
+            Inconclusive: There is one more of something that may be needed: a connection that is
+                opened again, an entry for a later attempt, a number. Or a call still runs.
             BadArgument: No fault struck, and there are too few requests.
 
         Fidelity: memory of C code and of other processes is not seen, nor what only a running
@@ -60,7 +60,10 @@ class LeakVerdicts(LoadResult):
             f"no fault struck while these {len(self.replies)} requests were handled, and fewer than "
             f"{FEWEST} show no growth. Drive more requests",
         )
-        leaked = [*self._gauges(held, golden), *self._for_each_request(held, golden)]
+        leaked, doubtful = list(self._for_each_request(held, golden)), list[str]()
+        for grown, line in self._gauges(held, golden):
+            is_certain = grown is None or (left and grown > 0) or grown >= struck > 1
+            (leaked if is_certain else doubtful).append(line)
         extra = dict(_more(held, golden.holdings))
         running = sum(reply.ended is None and not reply.remote for reply in left)
         stuck = extra.pop(OWN_CALL, 0)
@@ -69,7 +72,7 @@ class LeakVerdicts(LoadResult):
         certain = {name for name in extra if left}
         certain |= {name for name, number in extra.items() if number >= struck > 1}
         leaked += [_waiting(name, extra[name], held) for name in extra if name in certain]
-        doubtful = [_waiting(name, extra[name], held) for name in extra if name not in certain]
+        doubtful += [_waiting(name, extra[name], held) for name in extra if name not in certain]
         for is_certain, line in self._resources_of(held):
             (leaked if is_certain else doubtful).append(line)
         leaked, doubtful = (
@@ -84,12 +87,16 @@ class LeakVerdicts(LoadResult):
         if leaked:
             raise NotReleased("\n  ".join(["not released after the load:", *first_few(leaked)]))
         if doubtful:
-            head = "assert_no_leak: one strike has left something, which may be needed:"
+            head = "assert_no_leak: something is left that may be needed:"
             way_out = "let the fault strike more often to see if it grows, or give ignore="
             raise Inconclusive("\n  ".join([head, *first_few(doubtful), way_out]))
 
-    def _gauges(self, held: Holdings, golden: GoldenLoad) -> Iterator[str]:
-        """Describe the semaphores and containers that leak."""
+    def _gauges(self, held: Holdings, golden: GoldenLoad) -> Iterator[tuple[int | None, str]]:
+        """Yield the semaphores and containers that leak.
+
+        Each has the number of entries, or None if it is certain to leak: an app may keep an entry
+        to try again later, but no slot.
+        """
         assert golden.holdings is not None
         for name, gauge in held.gauges.items():
             usual = golden.holdings.gauges.get(name)
@@ -97,16 +104,14 @@ class LeakVerdicts(LoadResult):
                 continue
             more = gauge.after - usual.after
             if gauge.kind == "slots" and more < 0 and gauge.after < gauge.before:
-                yield (
-                    f"{name}: {-more} of {gauge.before} not released"
-                    if gauge.before > 1
-                    else f"{name}: not released"
-                )
+                which = f"{-more} of {gauge.before} " if gauge.before > 1 else ""
+                yield None, f"{name}: {which}not released"
             elif gauge.kind != "slots" and more > 0 and _always_returns(usual):
                 what = "entries" if gauge.kind == "size" else "its value"
                 yield (
+                    more if gauge.kind == "size" else -more,
                     f"{name}: {what} {gauge.after} instead of {gauge.before}, to which it returns "
-                    f"after each request of the golden run"
+                    f"after each request of the golden run",
                 )
 
     def _for_each_request(self, held: Holdings, golden: GoldenLoad) -> Iterator[str]:
