@@ -117,6 +117,15 @@ class VirtualClock:
         """A function that lets time pass for one of several threads."""
         self.wait_with_others: Callable[[Any, float | None, Callable[[], bool]], bool] | None = None
         """A function that lets one of several threads wait for a lock: see ``ThreadWaits.wait``."""
+        self.takes_turns = False
+        """True if only one of several threads runs at a time, so that their order is always the
+        same."""
+        self.draw_turn: Callable[[], int] | None = None
+        """A function that returns the order of a piece of work that is about to be given away."""
+        self.take_turn: Callable[[int], None] | None = None
+        """A function that lets the calling thread wait for its turn."""
+        self.on_stuck: Callable[[], None] | None = None
+        """A function that is called if no thread can ever go on. It may raise."""
         self._passed = 0.0
         self.wall_shift = 0.0
         """The seconds by which the displayed time of day is shifted."""
@@ -148,6 +157,15 @@ class VirtualClock:
             return False
         ident = threading.get_ident()
         return ident == self._thread or ident in self.members
+
+    @contextlib.contextmanager
+    def taking_turns(self, on_stuck: Callable[[], None]) -> Iterator[None]:
+        """Let one of several threads run at a time. Call ``on_stuck()`` if none can go on."""
+        before, self.takes_turns, self.on_stuck = (self.takes_turns, self.on_stuck), True, on_stuck
+        try:
+            yield
+        finally:
+            self.takes_turns, self.on_stuck = before
 
     def passed(self) -> float:
         """Return the seconds since the clock was made."""

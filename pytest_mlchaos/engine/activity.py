@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Container
 from pathlib import Path
 from time import sleep  # the real one
@@ -20,6 +21,7 @@ with contextlib.suppress(ImportError):  # not on Windows
     from time import clock_gettime_ns, pthread_getcpuclockid
 
 __all__ = [
+    "ABANDONED",
     "TOOLS",
     "TOOL_PROCESSES",
     "WAITING",
@@ -35,6 +37,7 @@ __all__ = [
     "package_of",
     "processor_time",
     "runs_a_program",
+    "threads_in_user_code",
     "unknown_work",
     "waking_reason",
     "working_thread",
@@ -74,6 +77,8 @@ WAKE_UP_SECONDS = 0.001
 """The seconds that a thread needs to wake up after it has received work."""
 TOOL_PROCESSES: set[int] = set()
 """Child processes of the plugin itself."""
+ABANDONED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Threads of earlier trials that are blocked for ever."""
 WORLDS: set[int] = set()
 """Worlds whose ranks run now.
 
@@ -227,6 +232,25 @@ def list_threads() -> list[threading.Thread]:
     return [*list(threading._active.values()), *list(threading._limbo.values())]  # type: ignore[attr-defined]
 
 
+def threads_in_user_code() -> dict[threading.Thread, str]:
+    """Return the threads that have user code on their stack, each with its innermost line."""
+    frames = sys._current_frames()
+    lines = {
+        thread: _innermost_line(frames.get(thread.ident or 0))
+        for thread in list_threads()
+        if not _is_of_tool(thread)
+    }
+    return {thread: line for thread, line in lines.items() if line}
+
+
+def _innermost_line(frame: types.FrameType | None) -> str:
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    return f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})"
+
+
 def is_single_threaded() -> bool:
     """Return True if only the main thread runs the code under test, without child processes."""
     others = (
@@ -297,6 +321,8 @@ def _is_idle(thread: threading.Thread) -> bool:
 
 
 def _is_of_tool(thread: threading.Thread) -> bool:
+    if thread in ABANDONED:
+        return True
     target = getattr(thread, "_target", None)
     package = str(getattr(getattr(target, "__func__", target), "__module__", "")).partition(".")[0]
     return thread.name.startswith("mlchaos") or package in TOOLS

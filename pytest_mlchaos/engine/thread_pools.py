@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import concurrent.futures
+import concurrent.futures.thread
 import functools
 import multiprocessing.pool
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from .activity import ABANDONED
 from .attribution import carry_scope
 from .patching import Patches
+from .virtual_time import installed_clock
 from .zones import carry_place
 
-__all__ = ["carry_scopes", "have_work"]
+__all__ = ["abandon", "carry_scopes", "have_work"]
 
 _given: weakref.WeakSet[Any] = weakref.WeakSet()
 """The futures and results of submitted work."""
@@ -57,3 +61,30 @@ def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
         return given
 
     return submitting
+
+
+def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function for a different thread, which waits there for its turn.
+
+    Under load, pieces of work begin in the order in which they were given away.
+    """
+    clock = installed_clock()
+    if clock is None or not (clock.takes_turns and clock.governs) or clock.draw_turn is None:
+        return function
+    order, take_turn = clock.draw_turn(), clock.take_turn
+
+    def starting(*args: object, **kwargs: object) -> Any:
+        if take_turn is not None:
+            take_turn(order)
+        return function(*args, **kwargs)
+
+    return starting
+
+
+def abandon(threads: Iterable[threading.Thread]) -> None:
+    """Leave threads that are blocked for ever, so that the process can end without them."""
+    for thread in threads:
+        ABANDONED.add(thread)
+        concurrent.futures.thread._threads_queues.pop(thread, None)  # type: ignore[attr-defined]
+        lock = getattr(thread, "_tstate_lock", None)
+        getattr(threading, "_shutdown_locks", set()).discard(lock)

@@ -7,6 +7,10 @@ Of equal deadlines, that of the thread that started first comes first.
 
 If a thread is neither in such a wait nor known to be blocked, it works. The others then wait in
 real time.
+
+While a service is under load, threads take turns: a thread that starts, that is woken or that gets
+work waits until all others wait. The order is that in which threads started and work was given
+away, so it is always the same.
 """
 
 from __future__ import annotations
@@ -14,12 +18,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import signal
 import sys
 import threading
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator
-from time import monotonic  # by name, so that a virtual clock does not reach it
+from time import monotonic, sleep  # by name, so that a virtual clock does not reach them
 from typing import Any
 
 from ..core.clock import VirtualClock
@@ -48,6 +53,16 @@ any time.
 """
 WAIT_PATIENCE_SECONDS = 0.5
 """The same while others wait for it. Meanwhile time passes as in reality."""
+TURN_PATIENCE_SECONDS = 0.1
+"""How long a thread may wait outside virtual time (for a socket, say), before turns are given up.
+
+It may wait for a thread whose turn has not come.
+"""
+TURN_WORK_SECONDS = 2.0
+"""The processor time for which a thread may work before turns are given up."""
+STUCK_LOOKS = 5
+"""How often no thread must be able to go on before they count as stuck."""
+LONGEST_STUCK_LOOK_SECONDS = 0.05
 LEAST_LOOKS = 10
 """How often other work must be found before it counts."""
 LONGEST_PATIENCE_SECONDS = 10.0
@@ -89,6 +104,7 @@ class _Wait:
     is_woken: Callable[[], bool]
     wake: Callable[[], object]
     sleeps: bool
+    is_turn: bool = False
     expired: bool = False
 
 
@@ -112,11 +128,14 @@ class ThreadWaits:
         self._worked: dict[threading.Thread, int] = {}
         # What the last looks found: the reason, since when, and how often.
         self._found = ("", 0.0, 0)
+        self._turns_given_up = False
+        self._stuck = 0  # the number of looks that found no thread that can go on
 
     def install(self, patches: Patches) -> None:
         """Take in threads that the test starts, until the patches are undone."""
         patches.on_undo(self._close)
         self._clock.sleep_with_others, self._clock.wait_with_others = self.sleep, self.wait
+        self._clock.draw_turn, self._clock.take_turn = self._draw_turn, self._take_turn
         thread: Any = threading.Thread
         for name, wrap in (
             ("start", self._starting),
@@ -164,12 +183,30 @@ class ThreadWaits:
             member.ident = threading.get_ident()
             self._tasks.add(threading.get_native_id())
             self._clock.members.add(member.ident)
+            if self._takes_turns:
+                self._run_in_turn(member)
             try:
                 return original(thread)
             finally:
                 self._ended(member)
 
         return bootstrap
+
+    def _run_in_turn(self, member: _Member) -> None:
+        """Let a thread wait for its turn before its own code, but after it counts as started."""
+        thread: Any = member.thread
+        run = thread.run
+        own = vars(thread).get("run")
+
+        def run_in_turn() -> None:
+            if own is None:
+                del thread.run
+            else:
+                thread.run = own
+            self._take_turn(member.order)
+            run()
+
+        thread.run = run_in_turn
 
     def _ended(self, member: _Member) -> None:
         with self._lock:
@@ -217,12 +254,19 @@ class ThreadWaits:
     ) -> bool:
         wait = self._made(seconds, is_woken, lambda: _release(lock), sleeps=sleeps)
         with self._noted(wait):
-            for look in self._looks(wait):
-                if lock.acquire(True, -1 if look is None else look):
-                    with self._lock:
-                        return not wait.expired
-            with self._lock:  # the deadline has passed, if it was not woken at the same moment
-                return bool(lock.acquire(False)) and not wait.expired
+            woken = self._acquired(lock, wait)
+            if woken and not sleeps:
+                self._wait_for_turn(wait.order)
+            return woken
+
+    def _acquired(self, lock: Any, wait: _Wait) -> bool:
+        """Return True if the lock was released, and False if the deadline has passed."""
+        for look in self._looks(wait):
+            if lock.acquire(True, -1 if look is None else look):
+                with self._lock:
+                    return not wait.expired
+        with self._lock:  # the deadline has passed, if it was not woken at the same moment
+            return bool(lock.acquire(False)) and not wait.expired
 
     def select(self, poll: Callable[[float | None], Any], seconds: float | None, loop: Any) -> Any:
         """Wait until a selector has events, or the seconds are over. Return the events."""
@@ -231,9 +275,77 @@ class ThreadWaits:
         with self._noted(wait):
             for look in self._looks(wait):
                 ready = poll(look)
+                if ready and not wait.expired and self._takes_turns:
+                    self._wait_for_turn(wait.order)
+                    return poll(0) or ready
                 if ready or wait.expired:
                     return ready
             return poll(0)
+
+    # -- turns -------------------------------------------------------------------------------------
+
+    @property
+    def _takes_turns(self) -> bool:
+        clock = self._clock
+        return clock.takes_turns and clock.governs and not (self._turns_given_up or self._closed)
+
+    def _draw_turn(self) -> int:
+        """Return the order of a piece of work that is about to be given to some thread."""
+        with self._lock:
+            self._started += 1
+            return self._started
+
+    def _take_turn(self, order: int) -> None:
+        """Wait until all other threads wait. Work with a lower order comes first.
+
+        From here on, the thread has this order.
+        """
+        if self._takes_turns:
+            member = self._members.get(threading.current_thread())
+            if member is not None:
+                member.order = order
+            with self._noted(self._turn(order, _taken_lock())):
+                self._wait_for_turn(order)
+
+    def _wait_for_turn(self, order: int) -> None:
+        """Replace the wait of the calling thread by one for its turn."""
+        if self._takes_turns and self.others:
+            lock = _taken_lock()
+            # One assignment, so that no thread finds this one without a wait.
+            self._waits[threading.get_ident()] = turn = self._turn(order, lock)
+            self._acquired(lock, turn)
+
+    def _turn(self, order: int, lock: Any) -> _Wait:
+        return _Wait(order, -math.inf, bool, lambda: _release(lock), sleeps=True, is_turn=True)
+
+    def _gives_up_turns(self, work: _Work, since: float) -> bool:
+        """Return True if the turn may never come, because some thread waits outside."""
+        with self._lock:
+            in_call = work.thread is None or is_in_call(work.thread)
+            limit = TURN_PATIENCE_SECONDS if in_call else TURN_WORK_SECONDS
+            too_long = monotonic() - since > LONGEST_PATIENCE_SECONDS
+            self._turns_given_up |= self._work_of(work) > limit or too_long
+            return self._turns_given_up
+
+    def _look_if_stuck(self) -> None:
+        """Report threads that can never go on. Only the main thread can raise an error of it."""
+        report = self._clock.on_stuck
+        if report is not None and self._stuck >= STUCK_LOOKS:
+            self._stuck = 0
+            report()
+
+    def report_if_alone(self) -> None:
+        """Report the calling thread as stuck if it waits without an end, and nothing can wake it."""
+        report = self._clock.on_stuck
+        if report is None:
+            return
+        for _ in range(STUCK_LOOKS):
+            if not self.may_jump():
+                return
+            sleep(FIRST_LOOK_SECONDS)
+        report()
+
+    # -- waits, continued --------------------------------------------------------------------------
 
     def _made(
         self,
@@ -284,9 +396,19 @@ class ThreadWaits:
                 yield 0  # it takes what woke it
                 return
             if wait.deadline is None:
-                yield None
+                if self._clock.on_stuck is None or threading.get_ident() != self._main:
+                    yield None
+                    continue
+                self._look_if_stuck()
+                yield look
+                look = min(2 * look, LONGEST_STUCK_LOOK_SECONDS)
                 continue
-            if work is not None and self._passes_for_real(wait, work, max(began, self._jumped)):
+            if wait.is_turn:
+                if self._turns_given_up or (
+                    work is not None and self._gives_up_turns(work, max(began, self._jumped))
+                ):
+                    return
+            elif work is not None and self._passes_for_real(wait, work, max(began, self._jumped)):
                 return
             yield look
             look = min(2 * look, LONGEST_LOOK_SECONDS)
@@ -302,7 +424,7 @@ class ThreadWaits:
             if worked > patience or now - since > LONGEST_PATIENCE_SECONDS:
                 self._clock.become_real(work.reason)
                 return False
-            if wait.sleeps:
+            if wait.sleeps or self._takes_turns:
                 return False
             self._clock.skip(max(0.0, now - self._mark))
             self._mark = now
@@ -337,6 +459,7 @@ class ThreadWaits:
                 return None
             work = self._work()
             if work is not None:
+                self._stuck = 0
                 return work
             due = min(
                 (wait for wait in list(self._waits.values()) if wait.deadline is not None),
@@ -344,7 +467,9 @@ class ThreadWaits:
                 default=None,
             )
             if due is None or due.deadline is None:
+                self._stuck += threading.get_ident() == self._main
                 return None
+            self._stuck = 0
             self._clock.skip_to(due.deadline)
             due.expired = True
             due.wake()

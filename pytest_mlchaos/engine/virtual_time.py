@@ -358,6 +358,7 @@ def _condition_wait(
         if waits.others:
             return _wait_with_others(self, timeout, waits)
         if timeout is None:
+            waits.report_if_alone()
             return original(self)
         if waits.may_jump():
             clock.skip(timeout)

@@ -24,7 +24,7 @@ from ..sites.serving import SITE
 from .companions import Companions
 from .company import Beside
 from .holdings import Watch
-from .patience import Patience
+from .patience import STUCK, Patience, describe_threads, in_turns
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
 from .retries import Retries
 from .task_set import RequestInApp, TaskSet
@@ -151,7 +151,8 @@ class AsyncDriver:
 
     def drive(self, plan: LoadPlan) -> list[Reply]:
         """Send each request in a task of its own."""
-        replies: list[Reply] = self._run(self._driven(plan), "between two requests")
+        with in_turns(self._controller.clock, self._report_stuck):
+            replies: list[Reply] = self._run(self._driven(plan), "between two requests")
         return replies
 
     def _run(self, coroutine: Any, doing: str) -> Any:
@@ -205,6 +206,15 @@ class AsyncDriver:
     def _give_up(self, reason: str) -> None:
         if self._in_flight:
             raise NeverAnswered("\n  ".join([f"the app hangs: {reason}", *self._places()]))
+
+    def _report_stuck(self) -> None:
+        if not self._in_flight:
+            return
+        loop: Any = None if self._runner is None else self._runner.get_loop()
+        if loop is not None:  # its threads would never end
+            loop._default_executor = None
+        lines = [*self._places(), *describe_threads({})]
+        raise NeverAnswered("\n  ".join([f"the app hangs: {STUCK}", *lines]))
 
     async def _driven(self, plan: LoadPlan) -> list[Reply]:
         thinks = None if plan.thinks is None else plan.thinks()

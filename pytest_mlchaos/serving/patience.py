@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from time import sleep  # the real one
 from typing import Any
 
-from ..engine.activity import may_bring_something
+from ..core.clock import Clock, VirtualClock
+from ..engine.activity import may_bring_something, threads_in_user_code
 from ..engine.attribution import latest_end
 from ..engine.controller import Controller
-from ..engine.thread_pools import have_work
+from ..engine.thread_pools import abandon, have_work
 
-__all__ = ["Patience"]
+__all__ = ["STUCK", "Patience", "describe_threads", "in_turns"]
 
 STUCK_SECONDS = 600.0
 """Virtual seconds without a finished request, a strike or a delay after which an app is stuck."""
 MIN_POLLING_WAITS = 10_000
 """The number of waits in that time that make a polling loop. A few long waits do not."""
+STUCK = "nothing is scheduled, and all of its threads wait for each other"
 STUCK_LOOKS = 5
 """The number of checks before an app counts as stuck. A thread may be about to wake it."""
 LOOK_INTERVAL_SECONDS = 0.002
 """Real seconds between two checks whether anything can wake the app."""
+
+
+@contextlib.contextmanager
+def in_turns(clock: Clock, on_stuck: Callable[[], None]) -> Iterator[None]:
+    """Let one of the app's threads run at a time, on a virtual clock.
+
+    ``on_stuck()`` is called if none can go on, and must raise.
+    """
+    if not isinstance(clock, VirtualClock):
+        yield
+        return
+    with clock.taking_turns(on_stuck):
+        yield
+
+
+def describe_threads(requests: Mapping[int, str]) -> list[str]:
+    """Return the lines in which threads are stuck. The process may end without these threads.
+
+    Args:
+        requests: The requests in flight, by the identifiers of their threads.
+    """
+    stuck = threads_in_user_code()
+    if threading.main_thread().ident not in requests:
+        stuck.pop(threading.main_thread(), None)
+    abandon(thread for thread in stuck if thread is not threading.main_thread())
+    return [
+        f"{requests.get(thread.ident or 0) or f'the thread {thread.name}'} waits in {line}"
+        for thread, line in stuck.items()
+    ]
 
 
 class Patience:

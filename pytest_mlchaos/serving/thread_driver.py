@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import contextvars
+import threading
 from _thread import allocate_lock
 from collections.abc import Iterator
 
@@ -18,7 +19,7 @@ from ..errors import BadArgument, NeverAnswered, SimulatedCrash
 from ..sites.serving import SITE
 from .callables import SyncTarget
 from .load_generators import CURE
-from .patience import Patience
+from .patience import STUCK, Patience, describe_threads, in_turns
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
 from .users import check_progress, merge_attempts
 
@@ -52,9 +53,16 @@ class ThreadDriver:
         self._target = target
         self._patience = Patience(controller, self._give_up)
         self._number = 0
+        self._in_flight: dict[int, int] = {}
+        """The thread of each request in flight."""
 
     def _give_up(self, reason: str) -> None:
         raise NeverAnswered(f"the app hangs: {reason}\n  request {self._number}")
+
+    def _report_stuck(self) -> None:
+        requests = {ident: f"request {number}" for number, ident in self._in_flight.items()}
+        lines = describe_threads(requests)
+        raise NeverAnswered("\n  ".join([f"the app hangs: {STUCK}", *lines]))
 
     def start(self) -> None:
         """Start the app."""
@@ -69,24 +77,31 @@ class ThreadDriver:
     def drive(self, plan: LoadPlan) -> list[Reply]:
         """Send requests one after the other, or from a pool of threads."""
         _refuse_for_functions(plan)
+        with in_turns(self._controller.clock, self._report_stuck):
+            return self._driven(plan)
+
+    def _driven(self, plan: LoadPlan) -> list[Reply]:
         start = self._controller.clock.now()
         if (plan.concurrency or 1) == 1:
             return list(self._in_turn(plan, start))
         thinks = plan.thinks() if plan.thinks is not None else None
         replies: list[concurrent.futures.Future[Reply]] = []
-        with concurrent.futures.ThreadPoolExecutor(plan.concurrency, "request") as pool:
-            try:
-                for place in range(len(plan.requests)):
-                    arrival = self._arrival(plan, place, start)
-                    think = 0.0 if thinks is None else next(thinks)
-                    context = contextvars.copy_context()
-                    replies.append(
-                        pool.submit(context.run, self._handled, plan, place, start, arrival, think)
-                    )
-                return [self._waited_for(reply) for reply in replies]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        is_stuck = False
+        pool = concurrent.futures.ThreadPoolExecutor(plan.concurrency, "request")
+        try:
+            for place in range(len(plan.requests)):
+                arrival = self._arrival(plan, place, start)
+                think = 0.0 if thinks is None else next(thinks)
+                context = contextvars.copy_context()
+                replies.append(
+                    pool.submit(context.run, self._handled, plan, place, start, arrival, think)
+                )
+            return [self._waited_for(reply) for reply in replies]
+        except NeverAnswered:
+            is_stuck = True
+            raise
+        finally:
+            pool.shutdown(wait=not is_stuck, cancel_futures=True)
 
     def _in_turn(self, plan: LoadPlan, start: float) -> Iterator[Reply]:
         clock = self._controller.clock
@@ -156,6 +171,7 @@ class ThreadDriver:
         return merge_attempts(replies)
 
     def _reply(self, handling: Handling) -> Reply:
+        self._in_flight[handling.number] = threading.get_ident()
         with scope(request=handling.number) as struck:
             try:
                 answer = self._answer(handling.request)
@@ -165,6 +181,8 @@ class ThreadDriver:
             except Exception as error:  # noqa: BLE001  # an error of the function is its reply
                 raised(error)
                 answer = Answer({"error": error})
+            finally:
+                self._in_flight.pop(handling.number, None)
             self._controller.hear()
             return handling.reply(answer, struck, ended=handling.now() - handling.arrival)
 
