@@ -363,6 +363,8 @@ def _rests(frame: types.FrameType) -> bool:
     """
     if frame.f_code.co_name in _SELECTS:
         return _is_idle_loop(frame)
+    if _waits_for_thread(frame):
+        return True
     if package_of(frame) not in WAITING or frame.f_code.co_name not in _RESTS or _is_woken(frame):
         return False
     outer: types.FrameType | None = frame
@@ -371,6 +373,17 @@ def _rests(frame: types.FrameType) -> bool:
             return False
         outer = outer.f_back
     return True
+
+
+def _waits_for_thread(frame: types.FrameType) -> bool:
+    """Return True in a wait without an end that a thread began in an earlier trial.
+
+    Only a thread that notifies it can wake it.
+    """
+    if package_of(frame) != _PACKAGE_NAME or frame.f_code.co_name != "_acquired":
+        return False
+    lock, wait = frame.f_locals.get("lock"), frame.f_locals.get("wait")
+    return lock is not None and lock.locked() and getattr(wait, "deadline", 0) is None
 
 
 def _is_idle_loop(frame: types.FrameType | None) -> bool:
@@ -409,6 +422,8 @@ def _waits(thread: threading.Thread, frame: types.FrameType) -> bool:
     some work, so they are idle only if their stack holds nothing but the standard library or a
     tool.
     """
+    if _waits_for_thread(frame):
+        return True
     waits = package_of(frame) in WAITING and frame.f_code.co_name in _WAITS
     packages = set()
     outer: types.FrameType | None = frame
