@@ -341,16 +341,27 @@ def test_a_delay_in_a_thread_takes_no_real_time(served):
     assert [round(reply.latency) for reply in replies] == [3600] * 8
 
 
-def locked_twice(number):
+lock, stop = threading.Lock(), threading.Event()
+
+
+@pytest.fixture
+def blocked():
+    """Let the threads end that a test has blocked."""
+    stop.clear()
+    with lock:
+        yield
+    stop.set()
+
+
+def locked_out(number):
     """Never answer."""
-    lock = threading.Lock()
-    lock.acquire()
-    lock.acquire()
+    with lock:
+        pass
 
 
 def never_woken(number):
     """Never answer."""
-    threading.Event().wait()
+    stop.wait()
 
 
 async def never_woken_in_thread(number):
@@ -364,11 +375,11 @@ async def never_woken_in_thread(number):
     [
         (never_woken, 1, "request 0 waits in never_woken"),
         (never_woken, 2, "request 1 waits in never_woken"),
-        (locked_twice, 2, "request 1 waits in locked_twice"),
+        (locked_out, 2, "request 1 waits in locked_out"),
         (never_woken_in_thread, 1, "waits in never_woken ("),
     ],
 )
-def test_a_deadlock_in_a_thread_is_told_with_its_line(served, app, concurrency, line):
+def test_a_deadlock_in_a_thread_is_told_with_its_line(served, blocked, app, concurrency, line):
     """At once. The next trial is not disturbed by the thread."""
     with served(app) as (service, _), pytest.raises(NeverAnswered) as caught:
         service.drive([1, 2], concurrency=concurrency)
