@@ -371,13 +371,6 @@ class Controller(SubjectState):
         """Record how many restarts a run of this trial allows."""
         self.restarts = times if self.restarts is None else min(times, self.restarts)
 
-    def judged(self, oracle: str, judges: bool) -> None:
-        """Record that an oracle was called.
-
-        ``judges`` is True if a fault had struck its subject.
-        """
-        self.judgements[oracle] = self.judgements.get(oracle, False) or judges
-
     def failed(self, site: str) -> None:
         """Record that a counted operation did not happen."""
         if site in self._counters:

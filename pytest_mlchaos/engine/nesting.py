@@ -59,6 +59,7 @@ class SubjectState:
         decides: True if this trial alone decides the test: no search, and no --mlchaos-off.
         on_change: Functions that are called when the subject starts or stops running.
         broken: The first mistake of a fault or of the test.
+        judgements: The oracles that were called, each with True if it had something to judge.
     """
 
     inside = ""
@@ -69,6 +70,7 @@ class SubjectState:
     _quiet = 0  # the number of open golden runs
     on_change: list[Callable[[], None]]
     broken: MlchaosError | None
+    judgements: dict[str, bool]
 
     @property
     def is_running(self) -> bool:
@@ -86,6 +88,13 @@ class SubjectState:
     def in_set_up(self) -> bool:
         """Return True while the test's own body runs, outside of any subject."""
         return not self.inside and not self.supervised and not self.serves
+
+    def judged(self, oracle: str, judges: bool) -> None:
+        """Record that an oracle was called.
+
+        ``judges`` is True if a fault had struck its subject.
+        """
+        self.judgements[oracle] = self.judgements.get(oracle, False) or judges
 
     def changed(self) -> None:
         """Announce that the subject has started or stopped running."""
