@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import json
 import math
@@ -85,6 +86,25 @@ def test_malformed_kinds_change_one_part(kind):
     assert json.dumps(DOCUMENT) == before
     assert dumps(damaged) != dumps(DOCUMENT)
     assert kind == "empty" or path
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """An item of a batch."""
+
+    row: dict
+    answer: object
+
+
+def test_malformed_dataclass_is_a_copy():
+    """What is not damaged is the same object."""
+    item = Item({"x": 1.5}, object())
+    damaged, path = malformed(item, "nan", seed=3)
+    assert path == ("row", "x")
+    assert math.isnan(damaged.row["x"])
+    assert damaged.answer is item.answer
+    assert item.row == {"x": 1.5}
+    assert malformed(item, "missing_field", 3, field="row")[0].row is None
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ class PoisonedBatch(_Malformed):
     Imitates: one request with NaN or a wrong type that a batcher puts together with good ones.
 
     Fidelity: a batch of one item is not struck with ``target``, because nothing shares it. Items
-    that are objects of your own classes are not damaged.
+    of your own classes are damaged if they are dataclasses or models of pydantic. A field of these
+    that is missing is None.
 
     Example: @chaos.poisoned_batch(target="json:loads", kind="wrong_type", at=0)
     """

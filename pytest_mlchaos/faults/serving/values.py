@@ -1,10 +1,13 @@
 """Damage one field of a value: a request's body, an item of a batch, or an answer.
 
-Values are those of JSON, bytes, tuples, and arrays of NumPy or torch.
+Values are those of JSON, bytes, tuples, dataclasses, models of pydantic, and arrays of NumPy or
+torch.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import math
 import random
@@ -32,6 +35,8 @@ MalformedKind: TypeAlias = Literal[
 KINDS: tuple[str, ...] = get_args(MalformedKind)
 AnswerKind: TypeAlias = Literal["wrong_type", "nan", "truncated", "swapped", "empty"]
 ANSWER_KINDS: tuple[str, ...] = get_args(AnswerKind)
+MAX_LEVELS = 16
+"""The depth to which parts are damaged. Objects may refer to each other."""
 HUGE_TEXT = 1 << 20
 HUGE_LIST = 10_000
 HUGE_INTEGER = 10**30
@@ -90,12 +95,27 @@ def dumps(value: object) -> bytes:
 def _nodes(value: Any, path: Path = ()) -> Iterator[Node]:
     """Yield all parts of a value with their paths, itself first."""
     yield path, value
+    if len(path) >= MAX_LEVELS:
+        return
     if isinstance(value, Mapping):
         for key, one in value.items():
             yield from _nodes(one, (*path, key))
     elif type(value) in (list, tuple) or _is_named_tuple(value):
         for place, one in enumerate(value):
             yield from _nodes(one, (*path, place))
+    else:
+        for name in _field_names(value):
+            yield from _nodes(getattr(value, name, None), (*path, name))
+
+
+def _field_names(value: Any) -> list[str]:
+    """Return the fields of a dataclass or of a model of pydantic, and none for other objects."""
+    if isinstance(value, type):
+        return []
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value)]
+    fields = getattr(type(value), "model_fields", None)
+    return list(fields) if isinstance(fields, dict) and hasattr(value, "model_copy") else []
 
 
 def _is_named_tuple(value: object) -> bool:
@@ -114,6 +134,12 @@ def _replaced(value: Any, path: Path, damaged: Any) -> Any:
         else:
             items[step] = _replaced(value[step], tuple(rest), damaged)
         return items
+    if _field_names(value):
+        fresh = copy.copy(value)
+        gone = damaged is _REMOVED and not rest
+        part = None if gone else _replaced(getattr(value, step), tuple(rest), damaged)
+        object.__setattr__(fresh, step, part)
+        return fresh
     sequence = list(value)
     if damaged is _REMOVED and not rest:
         del sequence[step]
@@ -140,8 +166,8 @@ def _missing(path: Path, node: Any, whole: Any) -> Any:
         return _UNFIT
     parent = whole
     for step in path[:-1]:
-        parent = parent[step]
-    if isinstance(parent, Mapping):
+        parent = getattr(parent, step) if _field_names(parent) else parent[step]
+    if isinstance(parent, Mapping) or _field_names(parent):
         return _REMOVED
     # A vector that is too short. An item of a list of records is not a field.
     is_last = type(parent) is list and path[-1] == len(parent) - 1
