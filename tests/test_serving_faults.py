@@ -310,6 +310,30 @@ def test_an_app_without_background_tasks_is_refused(serving):
 # -- load ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("visit", [0, 1])
+def test_strike_in_a_copy_of_a_request_is_not_that_of_the_request(tmp_path, monkeypatch, visit):
+    """Also if no other request is in flight."""
+    module = types.ModuleType("a_dependency")
+    module.get = lambda: 1
+    monkeypatch.setitem(sys.modules, "a_dependency", module)
+
+    async def app(value):
+        return module.get()
+
+    faults = [
+        create("overload", factor=2, at=0),
+        create("dependency_failure", target="a_dependency:get", at=visit),
+    ]
+    with trial(Schedule(faults), Patches(), clock="virtual") as controller:
+        (reply,) = Mlchaos(tmp_path).serve(app).drive([1]).replies
+        assert [strike.fault.partition("(")[0] for strike in controller.journal] == [
+            "overload",
+            "dependency_failure",
+        ]
+    assert (reply.error is None) == (visit == 1)
+    assert len(reply.faults) == (1 if visit else 2)
+
+
 def test_overload_and_retry_storm_reach_the_app_alone(tmp_path):
     """The load has one reply for each request, and the app has seen more."""
     seen, left = [], []

@@ -39,6 +39,7 @@ __all__ = [
     "in_no_scope",
     "latest_end",
     "scope",
+    "scope_beside",
     "tasks_of_scopes",
 ]
 
@@ -88,6 +89,8 @@ class Branch:
 
 _open: list[Scope] = []
 """The open scopes, in the order in which they were opened."""
+_beside: list[Scope] = []
+"""The open scopes whose strikes belong to no reply."""
 _outside: list[list[tuple[float, float]]] = []
 """Lists of strikes while no scope was open."""
 
@@ -122,6 +125,23 @@ def aside(**details: object) -> Iterator[Scope]:
 
 
 @contextlib.contextmanager
+def scope_beside(**details: object) -> Iterator[None]:
+    """Attribute the strikes inside to no part of the trial, for example to a request whose reply
+    does not count.
+    """
+    opened = Scope(details, _current_task(), threading.get_ident())
+    before = _SCOPE.get()
+    _SCOPE.set(opened)
+    _beside.append(opened)
+    try:
+        yield
+    finally:
+        if opened in _beside:
+            _beside.remove(opened)
+        _SCOPE.set(before)
+
+
+@contextlib.contextmanager
 def as_part_of(opened: Scope) -> Iterator[None]:
     """Attribute strikes inside to a scope, also in a callback of a timer."""
     before = _CERTAIN.set(opened)
@@ -145,6 +165,7 @@ def in_no_scope() -> Iterator[list[tuple[float, float]]]:
 def forget_scopes() -> None:
     """Close all scopes between two tests, because an interruption may have left some open."""
     _open.clear()
+    _beside.clear()
     _outside.clear()
     _SCOPE.set(None)
 
@@ -156,7 +177,8 @@ def in_flight() -> int:
 
 def tasks_of_scopes() -> set[asyncio.Task[Any] | None]:
     """Return the tasks of the open scopes, and those that were started in them."""
-    return {one.task for one in _open}.union(*(one.running() for one in _open))
+    scopes = [*_open, *_beside]
+    return {one.task for one in scopes}.union(*(one.running() for one in scopes))
 
 
 def about() -> Mapping[str, Any]:

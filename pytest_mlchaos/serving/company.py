@@ -9,6 +9,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from ..core.clients import Company
+from ..engine.attribution import scope_beside
 from .task_set import TaskSet
 
 if TYPE_CHECKING:
@@ -31,24 +32,27 @@ class Beside:
         self._tasks = tasks
         self._context = contextvars.copy_context()  # outside of each request
 
-    async def send(self, company: Company, request: PreparedRequest, payload: Any) -> None:
+    async def send(
+        self, company: Company, request: PreparedRequest, payload: Any, number: int
+    ) -> None:
         """Send the copies of a request, and the attempts that its client gives up.
 
         Args:
             company: Their numbers.
             request: The request.
             payload: What a fault made of it, or None for the request itself.
+            number: The number of the request.
         """
         for _ in range(company.copies):
-            self._start(request, payload)
+            self._start(request, payload, number)
         for _ in range(company.retries):
-            call = self._start(request, payload)
+            call = self._start(request, payload, number)
             await asyncio.sleep(company.after)
             call.leave()
 
-    def _start(self, request: PreparedRequest, payload: Any) -> Call:
+    def _start(self, request: PreparedRequest, payload: Any, number: int) -> Call:
         call = self._target.begin(request, _fresh(request, payload), None, _nothing)
-        self._tasks.start_beside(_run(call), self._context)
+        self._tasks.start_beside(_run(call, number), self._context)
         return call
 
 
@@ -67,6 +71,7 @@ def _fresh(request: PreparedRequest, payload: Any) -> Any:
         return value
 
 
-async def _run(call: Call) -> None:
-    with contextlib.suppress(Exception):  # no client gets this answer
+async def _run(call: Call, number: int) -> None:
+    # No client gets this answer, nor its error.
+    with scope_beside(beside_request=number), contextlib.suppress(Exception):
         await call.run()

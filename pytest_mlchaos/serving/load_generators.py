@@ -401,7 +401,7 @@ class AsyncDriver:
                     payload = gate.payload
                 changed = None if payload is request.payload else payload
                 if self._beside is not None and (company.copies or company.retries):
-                    await self._beside.send(company, request, changed)
+                    await self._beside.send(company, request, changed, one.handling.number)
                 client = one.attributed(attributes.get("client"))
                 one.call = call = self._target.begin(request, changed, client, one.client_left)
                 await call.run()
