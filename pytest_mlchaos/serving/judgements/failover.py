@@ -53,7 +53,7 @@ class FailoverVerdicts(LoadResult):
             "after": ("after the fault", self._arrived(before_end=False)),
         }
         wanted = {"at_least": at_least, "during": during, "after": after}
-        low = []
+        low: dict[str, str] = {}
         for name, bound in wanted.items():
             if bound is None:
                 continue
@@ -68,14 +68,16 @@ class FailoverVerdicts(LoadResult):
                     f"more requests, or give rate="
                 )
             if _share(replies) < bound:
-                low.append(f"{words} it is {_share_text(replies)}, expected at least {bound:.4g}")
+                low[name] = f"{words} it is {_share_text(replies)}, expected at least {bound:.4g}"
         if not low:
             return
         known = [
-            f"{words}: {_share_text(replies)}" for words, replies in phases.values() if replies
+            f"{words}: {_share_text(replies)}"
+            for name, (words, replies) in phases.items()
+            if replies and name not in low
         ]
         failed = [f"{one}: {one.outcome}" for one in self._counted if not one.ok]
-        lines = [*low, *(known if len(low) < len(known) else []), *first_few(failed)]
+        lines = [*low.values(), *known, *first_few(failed)]
         raise Unavailable("\n  ".join(["the service was not available enough:", *lines]))
 
     def _arrived(self, *, before_end: bool) -> list[Reply]:
