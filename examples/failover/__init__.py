@@ -1,0 +1,1 @@
+"""A balancer over two zones, whose predictions are billed."""
