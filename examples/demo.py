@@ -236,6 +236,16 @@ EXAMPLES = [
         "run",
     ),
     Example(
+        "A balancer over two zones: one goes away with the answers that were under way, and the "
+        "requests that are repeated are billed twice",
+        "failover",
+        "test_unsound_balancer",
+        "test_sound_balancer",
+        r"zone_outage\(at=1, zone='eu', heal_after=0.5\)",
+        "network 1",
+        "NotExactlyOnce: not exactly once: the effects of 1 of 40 requests",
+    ),
+    Example(
         "A nightly job with a cache: a file that came late on the first night is missing from the "
         "totals of all nights after it",
         "incremental",
