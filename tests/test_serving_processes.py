@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+import textwrap
+import threading
+import time
 
 import pytest
 
@@ -296,6 +299,35 @@ def test_a_port_in_use_is_refused(serving):
             serving(command=command, url=f"http://127.0.0.1:{port}"),
         ):
             pass
+
+
+@pytest.mark.slow
+def test_a_different_server_at_its_port_is_not_taken_for_it(serving, tmp_path):
+    """It may take the free port while the server starts."""
+    code = """
+    import pathlib, time
+    pathlib.Path("started").touch()
+    time.sleep(1)
+    raise SystemExit(3)
+    """
+    (tmp_path / "late.py").write_text(textwrap.dedent(code))
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+
+        def listen():
+            while not (tmp_path / "started").exists():
+                time.sleep(0.01)
+            held.listen()
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        with (
+            pytest.raises(ServiceFailed, match="ended with exit code 3"),
+            serving(command=[sys.executable, "late.py"], url=f"http://127.0.0.1:{port}"),
+        ):
+            pass
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from pathlib import Path
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...processes.process_tree import parents
 
-__all__ = ["holder_of", "processes_below"]
+__all__ = ["holder_of", "listens", "processes_below"]
 
+LISTEN = "0A"
 TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
@@ -23,21 +24,31 @@ def processes_below(root: int) -> list[int]:
     return sorted(below - {root})
 
 
+def listens(port: int, processes: Iterable[int]) -> bool:
+    """Return True if one of these processes listens on the port."""
+    with within(INTERNAL_OPERATION):
+        names = {f"socket:[{inode}]" for local, _, inode in _sockets(state=LISTEN) if local == port}
+        return any(_has(pid, name) for pid in processes for name in names)
+
+
 def holder_of(client: int, server: int, processes: Iterable[int]) -> int | None:
     """Return the process that has accepted the connection between two ports, or None.
 
     If several share it, as after a fork, return the last one: workers are below their master.
     """
     with within(INTERNAL_OPERATION):
-        inode = next(_inodes(client, server), None)
+        ports = server, client
+        # The inode is 0 until a process has accepted the connection.
+        inodes = (inode for *found, inode in _sockets() if (*found,) == ports and inode != "0")
+        inode = next(inodes, None)
         if inode is None:
             return None
         holders = [pid for pid in processes if _has(pid, f"socket:[{inode}]")]
     return holders[-1] if holders else None
 
 
-def _inodes(client: int, server: int) -> Iterator[str]:
-    """Yield the inode of the server's end. It is 0 until a process has accepted it."""
+def _sockets(state: str | None = None) -> Iterator[tuple[int, int, str]]:
+    """Yield the local port, the remote port and the inode of each TCP socket."""
     for table in TABLES:
         try:
             lines = Path(table).read_text().splitlines()[1:]
@@ -45,10 +56,9 @@ def _inodes(client: int, server: int) -> Iterator[str]:
             continue
         for line in lines:
             fields = line.split()
-            local, remote, inode = fields[1], fields[2], fields[9]
-            ports = int(local.rpartition(":")[2], 16), int(remote.rpartition(":")[2], 16)
-            if ports == (server, client) and inode != "0":
-                yield inode
+            if state is None or fields[3] == state:
+                local, remote = (int(one.rpartition(":")[2], 16) for one in fields[1:3])
+                yield local, remote, fields[9]
 
 
 def _has(pid: int, name: str) -> bool:

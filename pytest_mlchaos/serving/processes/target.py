@@ -23,12 +23,17 @@ from ..http_requests import load_httpx
 from ..requests import Answer, PreparedRequest
 from .call import ServerCall
 from .command import OWNER, ServerCommand, accepts_connections
-from .connections import holder_of, processes_below
+from .connections import holder_of, listens, processes_below
 from .server import ServerProcess
 
 __all__ = ["ServerTarget"]
 
 POLL_SECONDS = 0.01
+FOREIGN_SECONDS = 2.0
+"""Real seconds to wait for the server, if a process that it has not started opens its port first.
+
+That is a server that took the free port. Or it is one that a daemon runs, for example a container.
+"""
 ASK_SECONDS = 0.1
 """Real seconds between two requests to a server that is not ready."""
 
@@ -88,8 +93,13 @@ class ServerTarget:
     async def _ready(self, process: ServerProcess) -> None:
         loop = asyncio.get_running_loop()
         until, heard = loop.time() + self._timeout, ""
+        opened: float | None = None
         while process.is_running:
             if accepts_connections(self._command.host, self._command.port):
+                opened = opened or loop.time()
+                if not self._is_own(process) and loop.time() - opened < FOREIGN_SECONDS:
+                    await asyncio.sleep(POLL_SECONDS)
+                    continue
                 heard = await self._refusal()
                 if not heard:
                     return
@@ -100,6 +110,12 @@ class ServerTarget:
                 )
             await asyncio.sleep(ASK_SECONDS if heard else POLL_SECONDS)
         raise ServiceFailed(f"the server failed at start-up: {process.ending()}")
+
+    def _is_own(self, process: ServerProcess) -> bool:
+        """Return False if the port belongs to a process that this server has not started."""
+        return not sys.platform.startswith("linux") or listens(
+            self._command.port, processes_below(process.keeper_pid)
+        )
 
     async def _refusal(self) -> str:
         """Return why the server is not ready, or an empty text."""
