@@ -432,6 +432,23 @@ def test_work_that_goes_on_for_nobody_is_found(serving, how, in_task, message):
         service.drive(["/"] * 3).assert_work_stops(within="100ms")
 
 
+def test_work_for_a_client_without_patience_is_judged_without_faults(serving):
+    """Each client leaves, in the golden run as well."""
+    pytest.importorskip("httpx")
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await asyncio.sleep(3)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"late"})
+
+    with serving(app) as service:
+        load = service.drive(["/"] * 3, patience="1s")
+        load.assert_work_stops(within="2500ms")
+        with pytest.raises(WorkGoesOn, match="its call went on for 2 s"):
+            load.assert_work_stops()
+
+
 def test_work_is_not_judged_if_no_client_left(serving):
     """Never a pass."""
     with pytest.raises(BadArgument, match="no client left before it had its reply"):
@@ -671,6 +688,35 @@ def test_one_more_connection_may_be_one_that_was_opened_again(serving, store):
                 load.assert_no_leak()
         while kept:
             kept.pop().close()
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_wsgi_app_that_keeps_an_entry_is_found(serving, sound):
+    """What it holds is looked at while it sleeps."""
+    pytest.importorskip("httpx")
+    running = {}
+
+    def app(environ, start_response):
+        def body():
+            key = object()
+            running[key] = True
+            try:
+                for _ in range(5):
+                    time.sleep(0.01)
+                    yield b"x"
+                running.pop(key)
+            finally:
+                if sound:
+                    running.pop(key, None)
+
+        start_response("200 OK", [("content-type", "text/plain")])
+        return body()
+
+    with serving(app, leaving(after=2)) as service:
+        load = service.drive(["/"] * 3)
+        expected = pytest.raises(NotReleased, match=r"app.running: entries 1 instead of 0")
+        with contextlib.nullcontext() if sound else expected:
+            load.assert_no_leak()
 
 
 def test_an_entry_that_a_failure_leaves_may_be_for_a_later_attempt(serving, store):

@@ -170,10 +170,11 @@ class AppRunner:
         if self._kind.protocol == "process":
             return None
         app = self._app if self._kind.takes_http else self._subject.function
-        if isinstance(self._driver, AsyncDriver):
-            self._driver.watch = watch = Watch(app, self._driver.loop)
-            return watch
-        return Watch(app, None)
+        driver = self._driver
+        watch = Watch(app, driver.loop if isinstance(driver, AsyncDriver) else None)
+        if isinstance(driver, (AsyncDriver, ThreadDriver)):
+            driver.watch = watch
+        return watch
 
     def _prepared_anew(self, given: object) -> PreparedRequest:
         """Prepare a request that is sent several times."""

@@ -18,6 +18,7 @@ from ..engine.controller import Controller
 from ..errors import BadArgument, NeverAnswered, SimulatedCrash
 from ..sites.serving import SITE
 from .callables import SyncTarget
+from .holdings import Watch
 from .load_generators import CURE
 from .patience import STUCK, Patience, describe_threads, in_turns
 from .requests import Answer, Handling, LoadPlan, PreparedRequest
@@ -53,8 +54,15 @@ class ThreadDriver:
         self._target = target
         self._patience = Patience(controller, self._give_up)
         self._number = 0
+        self.watch: Watch | None = None
         self._in_flight: dict[int, int] = {}
         """The thread of each request in flight."""
+
+    def _waits(self) -> None:
+        """Note that the app is about to wait."""
+        if self.watch is not None:
+            self.watch.look(rests=False)
+        self._patience.waits()
 
     def _give_up(self, reason: str) -> None:
         raise NeverAnswered(f"the app hangs: {reason}\n  request {self._number}")
@@ -114,6 +122,8 @@ class ThreadDriver:
                 if passed >= plan.until:
                     return
                 check_progress(plan, place, passed)
+            if self.watch is not None:
+                self.watch.look(rests=True)
             yield self._watched(plan, place, start)
 
     def _waited_for(self, reply: concurrent.futures.Future[Reply]) -> Reply:
@@ -132,7 +142,7 @@ class ThreadDriver:
         self._patience.progress()
         if not isinstance(clock, VirtualClock):
             return self._handled(plan, place, start, arrival)
-        before, clock.on_sleep = clock.on_sleep, self._patience.waits
+        before, clock.on_sleep = clock.on_sleep, self._waits
         try:
             return self._handled(plan, place, start, arrival)
         finally:

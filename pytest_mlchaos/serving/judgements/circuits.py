@@ -44,7 +44,7 @@ class CircuitVerdicts(LoadResult):
         grace = None if within is None else parse_duration(within, "within")
         made = self._calls_of(target, "assert_circuit_opens")
         self._compare_under_faults("assert_circuit_opens")
-        golden = self._compared.load.calls.get(key_of(target), ())
+        golden = self._golden_load.calls.get(key_of(target), ())
         callers = {call.request for call in golden}
         if None in callers or None in {call.request for call in made}:
             raise Inconclusive(

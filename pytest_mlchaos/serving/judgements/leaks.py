@@ -45,7 +45,7 @@ class LeakVerdicts(LoadResult):
         another. So are containers, unless they are empty at rest.
         """
         ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-        held, golden = self._evidence.holdings, self._compared.load
+        held, golden = self._evidence.holdings, self._golden_load
         if held is None or golden.holdings is None:
             raise BadArgument(
                 "assert_no_leak: the app must run in the test's own process, and the assertion must "

@@ -81,13 +81,15 @@ class WorkVerdicts(LoadResult):
 
     @property
     def _golden_replies(self) -> Sequence[Reply]:
-        return self._compared.load.replies
+        return self._golden_load.replies
 
     def _own_work(self, reply: Reply, limit: float) -> str:
         """Describe the app's own call, if it goes on for too long. Return "" if it does not."""
         assert reply.left is not None
-        golden = self._compared.reply(self.replies.index(reply))
-        tail = 0.0 if golden.ended is None else max(0.0, golden.ended - golden.latency)
+        golden = self._golden_load.replies[self.replies.index(reply)]
+        tail = 0.0
+        if golden.left is None and golden.ended is not None:
+            tail = max(0.0, golden.ended - golden.latency)
         if reply.ended is None:
             waited = self._evidence.lingered
             return (
@@ -147,7 +149,7 @@ class WorkVerdicts(LoadResult):
             if late:
                 last = seconds(late[-1].time - _moment(reply))
                 lines.append(f"{reply}: {of} was called {len(late)} times more, until {last} later")
-        golden = self._compared.load.calls.get(key_of(of), ())
+        golden = self._golden_load.calls.get(key_of(of), ())
         if any(call.request is None and is_idle(self._golden_replies, call) for call in golden):
             return lines  # a worker that also runs while there is nothing to do
         idle = [
