@@ -462,7 +462,7 @@ class NoRollback:
         (models(), [], {}, "traffic must not be empty"),
         (models(), 7, {}, "traffic must be a list"),
         (models(), REQUESTS, {"strategy": "canari"}, "did you mean 'canary'"),
-        (models(), REQUESTS, {"steps": [2]}, "steps must be shares"),
+        (models(), REQUESTS, {"steps": [200]}, "steps must be shares"),
         (models(), REQUESTS, {"metrics": "quality"}, "need labels="),
         (models(), REQUESTS, {"request": 7}, "unknown option 'request'"),
         (models(), REQUESTS, {"labels": [1]}, "labels must have one for each of the 50"),

@@ -24,7 +24,7 @@ __all__ = [
     "VersionSkew",
 ]
 LAYER = "Deployments"
-COUNTS = frozenset({"requests", "errors", "users", "wrong", "slow"})
+COUNTS = frozenset({"requests", "total", "errors", "failures", "users", "wrong", "slow"})
 """The metrics that are counts, not rates."""
 
 

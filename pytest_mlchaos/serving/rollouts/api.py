@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from .analysis import score_of
 from .driver import RunningRollout
 from .flow import Flow
 from .options import Options, Traffic
+from .platforms import Platform
 from .records import Trace
 from .subjects import (
     DEFAULT_VERSIONS,
@@ -42,6 +44,8 @@ from .versions import Models, is_model
 __all__ = ["roll_out"]
 
 SERVER_ERROR = 500
+HINDSIGHT_REQUESTS = 3000
+"""The largest number of requests that decide, after the rollout, if a version was worse."""
 NUMBERS: Mapping[str, Any] = {
     "margin": 0.05,
     "false_rollbacks": 0.05,
@@ -85,12 +89,9 @@ def roll_out(
     chosen = Options.checked(labels=labels is not None, **options, **given.numbers)
     requests = Traffic(traffic, None if _is_golden(labels) else labels, given.user)
     subject, source, is_program = as_controller(controller)
-    if is_program:
-        raise BadArgument(
-            "mlchaos.rollout: controller must be an object with deploy(version), split(weights), "
-            "promote() and rollback(), got a function of one argument. Give a function of "
-            "(version, request), or one whose argument is named version"
-        )
+    program = subject if is_program else None
+    if program is not None:
+        subject, source = None, ("dict", _models_of(versions))
     models = Models(chaos, *_names(subject, source, versions))
     models.features = given.features or {}
     memory = UserState([controller])
@@ -106,17 +107,22 @@ def roll_out(
             requests,
             chosen,
             trace,
-            label=_label(labels, requests, models),
+            label=_label(labels, requests),
             score=score_of(given.score),
             is_error=given.is_error or _fails,
             config=given.config,
         )
         try:
             with chaos.attempt(), _Patient(chaos, trace):
-                Flow(rollout, Shape(rollout.subject), chosen, analyse).run()
+                flow = Flow(rollout, Shape(rollout.subject), chosen, analyse)
+                if program is None:
+                    flow.run()
+                else:
+                    flow.drive_by(program, Platform(rollout, chosen))
+            trace.strikes = tuple(chaos.journal)[struck:]
+            _look_again(chaos, rollout, trace)
         finally:
             rollout.close()
-        trace.strikes = tuple(chaos.journal)[struck:]
         trace.evidence = rollout.comparison.verdict()
         trace.excess = rollout.comparison.excess(trace.evidence[1])
         trace.config_drifted = rollout.find_drift(rollout.weights.get(models.new) == 1)
@@ -151,6 +157,23 @@ class _Given:
                 )
         numbers = {name: more.get(name, default) for name, default in NUMBERS.items()}
         return cls(**{name: more[name] for name in own if name in more}, numbers=numbers)
+
+
+def _models_of(versions: Any) -> Mapping[str, Any]:
+    if isinstance(versions, Mapping) and all(map(is_model, versions.values())):
+        return versions
+    raise BadArgument(
+        "mlchaos.rollout: a controller that is a function of a platform needs models. Give "
+        "versions={'v1': model, 'v2': model}"
+    )
+
+
+def _look_again(chaos: Controller, rollout: RunningRollout, trace: Trace) -> None:
+    """Find out if a version that was not promoted is worse, unless a fault says so."""
+    if trace.strikes or rollout.weights.get(rollout.new) == 1:
+        return
+    with chaos.without_faults():
+        rollout.look_again(HINDSIGHT_REQUESTS)
 
 
 def _forget(memory: UserState, left: list[Any]) -> None:
@@ -210,12 +233,17 @@ def _prepared(
     shape = Shape(subject)
     mapped = isinstance(versions, MutableMapping) and any(map(is_model, versions.values()))
     holders = find_holders(subject, (models.old, models.new)) if given is None else []
-    if mapped and not any(one is versions for one in holders):
+    if given is None and mapped and not any(one is versions for one in holders):
         holders.append(versions)
     for holder in holders:
         models.watch(holder, subject)
     if given is None and shape.path is not None:
         serve, routes = _path(shape), shape.version_argument is None
+        unknown = not models.is_known(models.old) and not models.is_known(models.new)
+        if not routes and unknown:
+            for version in (models.old, models.new):
+                models.learn(version, functools.partial(_by_version, serve, models, version))
+            serve = None
     elif given is None and not models.known:
         raise BadArgument(
             "mlchaos.rollout: the controller must have a method that answers requests, such as "
@@ -234,10 +262,20 @@ def _prepared(
         config=config if config is not None else find_config(subject),
         **measures,
     )
+    if measures["label"] == "golden" and not rollout.can_ask:
+        raise BadArgument(
+            "mlchaos.rollout: labels='golden' needs models that take the request, or a method "
+            "predict(request, version), got a controller that routes by itself"
+        )
     if given is not None:
         _load(chaos, given, models, models.old)
     rollout.install()
     return rollout
+
+
+def _by_version(serve: Callable[..., Any], models: Models, version: str, request: Any) -> Any:
+    """Let the controller answer with a version. Its models are inside, so faults act around it."""
+    return serve(request, models.user, version)
 
 
 def _path(shape: Shape) -> Callable[[Any, Any, str], Any]:
@@ -280,12 +318,8 @@ def _load(chaos: Controller, given: Any, models: Models, version: str) -> None:
     models.learn(version, model)
 
 
-def _label(labels: Any, traffic: Traffic, models: Models) -> Callable[[int, Any], Any] | None:
-    if labels is None:
-        return None
-    if _is_golden(labels):
-        return lambda number, request: models.ask_undisturbed(models.old, request)
-    return traffic.label
+def _label(labels: Any, traffic: Traffic) -> Any:
+    return labels if labels is None or _is_golden(labels) else traffic.label
 
 
 def _fails(value: Any) -> bool:

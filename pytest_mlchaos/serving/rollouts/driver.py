@@ -9,8 +9,8 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, Literal
 
 from ...core.clock import VirtualClock
 from ...core.rollouts import OPERATIONS, Damage, Operation
@@ -24,6 +24,7 @@ from .analysis import Comparison
 from .metrics import Metrics, Tally, make_metrics
 from .options import Options, Traffic
 from .records import Answer, Call, Phase, Trace
+from .subjects import find_holders
 from .versions import Models, worse_value
 
 __all__ = ["RunningRollout"]
@@ -46,7 +47,8 @@ class RunningRollout:
         routes: True if the controller routes by itself.
         own_registry: True if the controller loads versions itself.
         config: The controller's configuration.
-        labelled: A function that returns the right answer, or None.
+        label: A function that returns the right answer, ``"golden"`` for the old version's, or
+            None.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class RunningRollout:
         routes: bool,
         own_registry: bool,
         config: MutableMapping[str, Any] | None,
-        label: Callable[[int, Any], Any] | None,
+        label: Callable[[int, Any], Any] | Literal["golden"] | None,
         score: Callable[[Any, Any], float],
         is_error: Callable[[Any], object],
     ) -> None:
@@ -76,6 +78,8 @@ class RunningRollout:
         self.window: dict[str, Tally] = {}
         self.comparison = Comparison(options)
         self.mistake: BadArgument | None = None
+        self.tell: Callable[..., None] | None = None
+        """A function that receives each answer."""
         self._serve, self._routes = serve, routes
         self._own_registry = own_registry
         self._label, self._score, self._is_error = label, score, is_error
@@ -86,7 +90,7 @@ class RunningRollout:
         self._depth = 0
         self._methods = {name: getattr(subject, name) for name in OPERATIONS}
         self._start = chaos.clock.now()
-        self._runner: asyncio.Runner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._undo: list[Callable[[], None]] = []
 
     # -- time and loops ----------------------------------------------------------------------------
@@ -100,13 +104,14 @@ class RunningRollout:
         """Return a value, after it was awaited if need be."""
         if not inspect.isawaitable(value):
             return value
-        if self._runner is None:
-            self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        if self._loop is None:
+            _refuse_running_loop(value)
+            self._loop = asyncio.new_event_loop()
 
         async def awaited() -> Any:
             return await value
 
-        return self._runner.run(awaited())
+        return self._loop.run_until_complete(awaited())
 
     def _pass_time(self) -> None:
         clock, seconds = self.chaos.clock, 1 / self.options.rate
@@ -117,9 +122,9 @@ class RunningRollout:
         """Restore the controller's methods, and close the loop."""
         while self._undo:
             self._undo.pop()()
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.close()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            _end_loop(loop)
 
     # -- traffic -----------------------------------------------------------------------------------
 
@@ -158,7 +163,8 @@ class RunningRollout:
         answer = Answer(number, self.time, user, version, self.phase)
         models = self.models
         models.request, models.number, models.features_used = request, number, None
-        models.called.clear()
+        models.user = user
+        models.called = []
         start = self.chaos.clock.now()
         value = None
         self._depth += 1
@@ -175,18 +181,41 @@ class RunningRollout:
             self._by = by
         seconds = self.chaos.clock.now() - start
         self._attribute(answer, value)
-        if self._label is not None and not answer.failed:
-            answer.wrong = 1 - self._score(value, self._label(number, request))
-        limit = self.options.latency
-        answer.slow = limit is not None and seconds > limit
         answer.features = models.features_used
         self.skewed += answer.features not in (None, answer.version)
+        calls = models.called or [(answer.version or self.old, not answer.failed, seconds)]
+        models.called = []
+        if not answer.failed:
+            answer.wrong = self._wrong(number, request, value)
+        limit = self.options.latency
+        answer.slow = limit is not None and seconds > limit
         if answer.version == self.old and not answer.failed and len(models.pool) < POOL:
             models.pool.append(value)
         self.trace.answers.append(answer)
-        self._note(answer, seconds)
+        self._note(answer, calls, seconds)
+        if self.tell is not None:
+            self.tell(answer, request=request, value=value, seconds=seconds)
         if self.mirrors and self.phase == "during":
             self._mirror(number, request)
+
+    def _wrong(self, number: int, request: Any, value: Any) -> float:
+        """Return how wrong an answer is, from 0 to 1."""
+        if self._label is None:
+            return 0.0
+        if self._label == "golden":
+            return 1 - self._score(value, self.finish(self._ask_for(self.old, request)))
+        return 1 - self._score(value, self._label(number, request))
+
+    @property
+    def can_ask(self) -> bool:
+        """Return True if the plugin can choose the version that answers."""
+        return self._serve is None or not self._routes
+
+    def _ask_for(self, version: str, request: Any) -> Any:
+        """Let a version answer that the plugin chooses."""
+        if self._serve is None:
+            return self.models.ask(version, request)
+        return self._serve(request, self.models.user, version)
 
     def _ask(self, request: Any, user: Any, version: str) -> Any:
         if self._serve is not None:
@@ -216,9 +245,10 @@ class RunningRollout:
         elif 0 < self.weights.get(self.new, 0.0) < 1:
             answer.version = None
 
-    def _note(self, answer: Answer, seconds: float) -> None:
+    def _note(
+        self, answer: Answer, calls: Sequence[tuple[str, bool, float]], seconds: float
+    ) -> None:
         """Count an answer in the metrics. Calls that failed behind a fallback count, too."""
-        calls = self.models.called or [(answer.version or self.old, not answer.failed, seconds)]
         for version, ok, took in calls:
             final = version == answer.version
             failed = not ok or (final and answer.failed)
@@ -234,21 +264,39 @@ class RunningRollout:
         tally.add(error=failed, wrong=wrong, slow=slow, latency=seconds, user=user)
         self.comparison.add(version == self.new, failed=failed, wrong=wrong, slow=slow)
 
+    def look_again(self, number: int) -> None:
+        """Ask the new version more requests, until the default test has a verdict.
+
+        No user sees the answers, and no fault strikes.
+        """
+        if not self.can_ask or not self.models.known:
+            return
+        for count in range(number):
+            if count % self.options.per_check == 0 and (
+                self.comparison.verdict()[0] != "inconclusive"
+            ):
+                return
+            request = self.traffic.request(count)
+            self.models.request, self.models.number = request, count
+            self._measure_unseen(self.old, count, request)
+            self._measure_unseen(self.new, count, request)
+
     def _mirror(self, number: int, request: Any) -> None:
         """Let the new version answer, too, without a user who sees it."""
-        if not self.models.is_known(self.new):
-            return
-        self.trace.mirrored += 1
-        self.models.called.clear()
+        if self.can_ask and self.models.is_known(self.new):
+            self.trace.mirrored += 1
+            self._measure_unseen(self.new, number, request)
+
+    def _measure_unseen(self, version: str, number: int, request: Any) -> None:
+        self.models.called = []
         start, failed, wrong = self.chaos.clock.now(), False, 0.0
         try:
-            value = self.finish(self.models.ask(self.new, request))
+            value = self.finish(self._ask_for(version, request))
             failed = bool(self._is_error(value))
-            if self._label is not None and not failed:
-                wrong = 1 - self._score(value, self._label(number, request))
+            wrong = 0.0 if failed else self._wrong(number, request, value)
         except Exception:  # noqa: BLE001  # an error is an answer, too
             failed = True
-        self._count(self.new, failed, wrong, self.chaos.clock.now() - start, None)
+        self._count(version, failed, wrong, self.chaos.clock.now() - start, None)
 
     def metrics(self, **more: Any) -> Metrics:
         """Return the metrics since the last analysis, as faults leave them."""
@@ -444,6 +492,9 @@ class RunningRollout:
             self.phase = "during"
             models.damages = []
             models.ready_at = -math.inf
+        if name == "deploy":
+            self._look_for_models()
+        self._check_reach(operation)
         self.trace.damages += operation.damages
         models.damages += operation.damages
         for damage in operation.damages:
@@ -451,6 +502,23 @@ class RunningRollout:
                 models.ready_at = self.chaos.clock.now() + damage.seconds
             elif damage.effect == "config" and self._config is not None and damage.key is not None:
                 self._drift(self._config, damage.key, damage.value)
+
+    def _look_for_models(self) -> None:
+        """Watch the models that a deployment has loaded."""
+        for holder in find_holders(self.subject, (self.old, self.new)):
+            self.models.watch(holder, self.subject)
+
+    def _check_reach(self, operation: Operation) -> None:
+        """Raise if a fault cannot take effect, because the models are not known."""
+        effects = ("worse", "not_ready", "partial", "skew")
+        for damage in operation.damages:
+            if damage.effect in effects and not self.models.is_known(self.new):
+                self.mistake = BadArgument(
+                    f"mlchaos.rollout: {damage.fault} cannot strike, because the controller's models "
+                    f"are unknown. Keep them in a dict by version in one of its attributes, or give "
+                    f"this dict as versions="
+                )
+                raise self.mistake
 
     def _drift(self, config: MutableMapping[str, Any], key: str, value: Any) -> None:
         config[key] = worse_value(config[key], [], 0) if value is None else value
@@ -471,6 +539,30 @@ class RunningRollout:
             for key in keys
             if self._config.get(key, absent) != self._config_before.get(key, absent)
         )
+
+
+def _refuse_running_loop(value: Any) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if inspect.iscoroutine(value):
+        value.close()
+    raise BadArgument(
+        "mlchaos.rollout runs its own event loop for async controllers, so it needs a plain test: "
+        "def test_...(), not async def"
+    )
+
+
+def _end_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel the tasks that the controller left, and close the loop."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def _now(damage: Damage) -> Damage:

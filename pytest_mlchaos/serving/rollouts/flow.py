@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import BadArgument
+from ...core.privacy import error_text
+from ...errors import BadArgument, GoldenRunFailed
 from .driver import RunningRollout
 from .metrics import Metrics
 from .options import Options
-from .records import Call, Check
+from .records import Answer, Call, Check
 from .sequential import Verdict
 from .subjects import Hook, Shape, read_verdict
 
@@ -17,6 +20,10 @@ __all__ = ["Flow"]
 
 TRIES = 3
 """How often the plugin calls a method of the controller that fails under a fault."""
+MIRRORING = ("blue_green", "shadow")
+"""The strategies that mirror requests to the new version while its share is 0."""
+MAX_WINDOW = 3200
+"""The largest number of requests for one analysis."""
 SETTLE = 50
 """The number of requests after which the plugin looks which version answers."""
 
@@ -43,19 +50,25 @@ class Flow:
         self._verdicts = analyse is not None or (shape.hook is not None and shape.returns_verdicts)
         self._acts = not self._verdicts and bool(self._own & {"promote", "rollback"})
         self._by_default = not self._verdicts and not self._acts
-        rollout.trace.hooked = self._hook is not None and not self._by_default
+        hooked = self._hook is not None and self._hook.takes_metrics and not self._by_default
+        rollout.trace.hooked = hooked
+        rollout.tell = None if shape.recorder is None else functools.partial(_tell, shape.recorder)
         rollout.trace.decides = "the default analysis" if self._by_default else "the controller"
-        self._step = 0
+        self._step = self._last_step = 0
 
     def run(self) -> None:
         """Roll the new version out, and look what is left of it."""
         rollout, options = self._rollout, self._options
         rollout.send(min(options.per_check, max(1, rollout.left // 10)))
+        self._check_baseline()
         if not self._deployed():
             self._settle()
             return
-        for step, weight in enumerate(options.steps):
-            self._step = step
+        steps = options.steps
+        if not rollout.can_ask and any(steps):  # it routes, so nothing can be mirrored
+            steps = tuple(weight for weight in steps if weight)
+        for step, weight in enumerate(steps):
+            self._step, self._last_step = step, len(steps) - 1
             self._set_weight(weight)
             verdict = self._checked()
             if self._is_decided or (self._acts and self._has_tried("rollback")):
@@ -70,7 +83,33 @@ class Flow:
                 self._promote()
         self._settle()
 
+    def drive_by(self, program: Callable[[Any], Any], platform: Any) -> None:
+        """Let a program of the user's roll the new version out."""
+        rollout = self._rollout
+        rollout.send(min(self._options.per_check, max(1, rollout.left // 10)))
+        self._check_baseline()
+        rollout.trace.decides, rollout.trace.hooked = "the controller", True
+        try:
+            with rollout.by_controller():
+                rollout.finish(program(platform))
+        except Exception:
+            rollout.check()
+            if not rollout.struck:
+                raise
+        rollout.check()
+        self._last_look()
+
     # -- the parts ---------------------------------------------------------------------------------
+
+    def _check_baseline(self) -> None:
+        """Refuse traffic that the old version cannot answer."""
+        answers = self._rollout.trace.answers
+        if all(one.failed for one in answers) and not self._rollout.struck:
+            error = next((one.error for one in answers if one.error is not None), None)
+            raise GoldenRunFailed(
+                f"mlchaos.rollout: {self._rollout.old} fails for each of {len(answers)} requests "
+                f"before the deployment{'' if error is None else f': {error_text(error)}'}"
+            ) from error
 
     @property
     def _is_decided(self) -> bool:
@@ -92,7 +131,7 @@ class Flow:
 
     def _set_weight(self, weight: float) -> None:
         rollout = self._rollout
-        rollout.mirrors = weight == 0
+        rollout.mirrors = weight == 0 and self._options.strategy in MIRRORING
         current = rollout.weights.get(rollout.new, 0.0)
         if self._is_decided or ("split" in self._own and self._acts and current > 0):
             return
@@ -105,15 +144,15 @@ class Flow:
         """Analyse until this step is over."""
         rollout, options = self._rollout, self._options
         verdict: Verdict | None = None
-        last_step = self._step == len(options.steps) - 1
+        last_step = self._step == self._last_step
         waits = last_step and self._acts and "promote" in self._own
         most = options.checks + options.patience
-        number = 0
+        number, size = 0, options.per_check
         blind = 0  # analyses without data, in a row
         while rollout.left > 0 and (
             blind <= options.patience if self._by_default else number < most
         ):
-            rollout.send(options.per_check)
+            rollout.send(size)
             if self._is_decided:
                 break
             number += 1
@@ -124,7 +163,12 @@ class Flow:
             if self._by_default:
                 if verdict == "pass":
                     break
-            elif verdict != "inconclusive" and number >= (most if waits else options.checks):
+            elif verdict == "inconclusive":
+                if not blind:  # the analysis may need more requests
+                    size = min(2 * size, MAX_WINDOW)
+            elif verdict == "pass" and size > options.per_check:
+                break
+            elif number >= (most if waits else options.checks):
                 break
         if verdict is None:
             unread = rollout.left <= 0 and number == 0
@@ -188,6 +232,7 @@ class Flow:
         """Send requests. Return True if all get answers of this version, as far as that is known."""
         rollout = self._rollout
         first = len(rollout.trace.answers)
+        rollout.spare += max(0, number - rollout.left)
         rollout.send(number)
         sent = rollout.trace.answers[first:]
         return all(
@@ -202,11 +247,13 @@ class Flow:
         rollout, options = self._rollout, self._options
         rollout.mirrors = False
         reacts = self._hook is not None and not self._by_default
-        for _ in range(options.checks if reacts and self._is_decided else 0):
+        worse = any(one.effect == "worse" for one in rollout.trace.damages)
+        sizes = [options.per_check] * options.checks
+        if worse:  # the analysis may need more requests
+            sizes += [2 * options.per_check, 4 * options.per_check, 8 * options.per_check]
+        for size in sizes if reacts and self._is_decided else ():
             promoted = rollout.weights.get(rollout.new) == 1
-            if rollout.left < options.per_check:
-                break
-            if self._answers_with(rollout.old, options.per_check):
+            if rollout.left < size or self._answers_with(rollout.old, size):
                 break
             verdict = self._analysed("promoted" if promoted else "rolled back")
             if verdict == "fail":
@@ -216,8 +263,31 @@ class Flow:
     def _last_look(self) -> None:
         """Send a few more requests, also beyond the limit, to see what answers now."""
         rollout = self._rollout
-        rollout.spare = SETTLE
+        rollout.spare += max(0, SETTLE - rollout.left)
         rollout.send(SETTLE)
+
+
+def _tell(recorder: Callable[..., Any], answer: Answer, **more: Any) -> None:
+    """Hand an answer to the controller, by the names of the arguments that it takes."""
+    value, seconds = more["value"], more["seconds"]
+    known = {
+        "version": answer.version,
+        "model_version": answer.version,
+        "ok": not answer.failed,
+        "success": not answer.failed,
+        "failed": answer.failed,
+        "is_error": answer.failed,
+        "error": answer.error,
+        "latency": seconds,
+        "seconds": seconds,
+        "request": more["request"],
+        "user": answer.user,
+        "status": "error" if answer.failed else "ok",
+    }
+    known |= dict.fromkeys(("response", "reply", "result", "answer", "value"), value)
+    recorder(
+        **{name: known[name] for name in inspect.signature(recorder).parameters if name in known}
+    )
 
 
 def _is_nan(metrics: Metrics) -> bool:

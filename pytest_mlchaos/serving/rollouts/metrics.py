@@ -53,6 +53,10 @@ class Tally:
 
         answered = number - self.errors
         found = Metrics(
+            total=number,
+            failures=self.errors,
+            failure_rate=share(self.errors),
+            availability=share(number - self.errors),
             requests=number,
             errors=self.errors,
             error_rate=share(self.errors),

@@ -102,6 +102,8 @@ def _steps(strategy: str, given: Any) -> tuple[float, ...]:
     if index(given):
         return tuple((place + 1) / given for place in range(given))
     found = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
+    if found and all(is_real(one) for one in found) and max(found) > 1:
+        found = tuple(one / 100 for one in found)  # percentages
     if not found or not all(is_real(one) and 0 <= one <= 1 for one in found):
         raise BadArgument(
             f"mlchaos.rollout: steps must be shares of the new version from 0 to 1, such as "

@@ -6,7 +6,7 @@ import dis
 import enum
 import inspect
 import types
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from ...core.privacy import data_text
@@ -25,6 +25,7 @@ __all__ = [
     "as_controller",
     "find_config",
     "find_holders",
+    "find_recorder",
     "find_versions",
     "read_verdict",
 ]
@@ -45,6 +46,10 @@ HOOKS = (
     "step",
 )
 """The methods that receive the metrics of an analysis."""
+RECORDERS = ("record", "observe", "report", "on_request", "on_result", "on_response", "on_reply")
+"""The methods that may receive each answer, by the names of their arguments."""
+OF_AN_ANSWER = {"ok", "success", "error", "failed", "latency", "request", "response", "reply"}
+OF_AN_ANSWER |= {"result", "answer", "user", "is_error", "seconds"}
 PATHS = ("handle", "predict", "serve", "answer", "score", "__call__")
 """The methods by which a controller answers a request itself."""
 VERSION_NAMES = ("version", "model_version", "v", "name")
@@ -154,6 +159,7 @@ class Shape:
 
     Attributes:
         hook: The method that receives metrics, or None.
+        recorder: The method that receives each answer, or None.
         returns_verdicts: True if that method returns a value.
         path: The method by which it answers requests, or None.
         path_takes: The names of that method's arguments.
@@ -161,7 +167,9 @@ class Shape:
     """
 
     def __init__(self, controller: Any) -> None:
-        self.hook_name = _first_method(controller, HOOKS)
+        self.recorder = find_recorder(controller)
+        given = getattr(self.recorder, "__name__", None)
+        self.hook_name = _first_method(controller, [one for one in HOOKS if one != given])
         self.path_name = _first_method(controller, PATHS)
         self.hook = getattr(controller, self.hook_name) if self.hook_name else None
         self.path = getattr(controller, self.path_name) if self.path_name else None
@@ -232,8 +240,24 @@ def _own_calls(cls: type) -> frozenset[str]:
     return frozenset(found)
 
 
+def find_recorder(controller: Any) -> Callable[..., Any] | None:
+    """Return the method by which a controller receives each answer, if it has one."""
+    for name in RECORDERS:
+        method = getattr(controller, name, None)
+        if callable(method):
+            taken = set(_all_names(method))
+            if taken & OF_AN_ANSWER and "metrics" not in taken:
+                return method  # type: ignore[no-any-return]
+    return None
+
+
 class Hook:
     """Call an analysis with the metrics, in whatever way it takes them."""
+
+    @property
+    def takes_metrics(self) -> bool:
+        """Return True if the analysis receives anything."""
+        return self._parameters is None or bool(self._parameters)
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -316,17 +340,28 @@ def read_verdict(value: Any) -> Verdict | None:
 
 def find_holders(controller: Any, names: tuple[str, str]) -> list[MutableMapping[str, Any]]:
     """Return the dicts of models by version in a controller's attributes."""
-    return [
-        value
-        for value in list(getattr(controller, "__dict__", {}).values())
-        if isinstance(value, MutableMapping)
-        and all(name in value and is_model(value[name]) for name in names)
-    ]
+    found: list[MutableMapping[str, Any]] = []
+    for value in _reachable(controller):
+        if (
+            isinstance(value, MutableMapping)
+            and any(name in value and is_model(value[name]) for name in names)
+            and not any(one is value for one in found)
+        ):
+            found.append(value)
+    return found
+
+
+def _reachable(controller: Any) -> Iterator[Any]:
+    """Yield what a controller's attributes hold, and the attributes of those objects."""
+    for value in list(getattr(controller, "__dict__", {}).values()):
+        yield value
+        if not isinstance(value, (type, types.ModuleType, types.FunctionType)):
+            yield from list(getattr(value, "__dict__", {}).values())
 
 
 def find_versions(controller: Any) -> list[str]:
     """Return the versions of the models in a controller's attributes, in their order."""
-    for value in list(getattr(controller, "__dict__", {}).values()):
+    for value in _reachable(controller):
         if (
             isinstance(value, Mapping)
             and len(value) >= len(DEFAULT_VERSIONS)

@@ -167,8 +167,10 @@ class Rollout(Result):
         A fault or the test may say so. Without that, the default test on all answers decides. None
         if these are too few.
         """
-        if any(one.effect == "worse" for one in self._trace.damages):
-            return True
+        damages = [one for one in self._trace.damages if one.effect == "worse"]
+        if damages:  # one below the margin is neither worse nor good
+            is_small = all(one.share < self._trace.margin for one in damages)
+            return None if is_small else True
         if self._trace.is_worse is not None:
             return self._trace.is_worse
         verdict, _ = self._trace.evidence

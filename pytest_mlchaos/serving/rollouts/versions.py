@@ -48,6 +48,7 @@ class Models:
         self.damages: list[Damage] = []
         self.ready_at = -math.inf
         self.request: Any = None
+        self.user: Any = None
         self.number = 0
         self.called: list[tuple[str, bool, float]] = []
         """The calls for the current request: version, success, and seconds."""
@@ -57,6 +58,8 @@ class Models:
         """Some answers, from which wrong ones are taken."""
         self._real: dict[str, Callable[..., Any]] = {}
         self._undo: list[Callable[[], None]] = []
+        self._wrapped: list[tuple[str, Any, Any]] = []
+        """The models that are watched: the version, the model, and what is in its place."""
 
     @property
     def known(self) -> bool:
@@ -78,10 +81,6 @@ class Models:
     def ask(self, version: str, request: Any) -> Any:
         """Let a version answer a request."""
         return self._answer(version, (request,), {})
-
-    def ask_undisturbed(self, version: str, request: Any) -> Any:
-        """Let a version answer a request, without faults and notes."""
-        return self._real[version](self._with_features(version, version, request))
 
     def _with_features(self, version: str, of: str, request: Any) -> Any:
         make = self.features.get(of) or self.features.get(version)
@@ -167,26 +166,41 @@ class Models:
         for version, model in list(holder.items()):
             if version not in (self.old, self.new) or not is_model(model):
                 continue
-            self._real.setdefault(version, answering(model))
-            watched = self._watched(version, model)
+            if any(
+                name == version and (model is one or model is watched)
+                for name, one, watched in self._wrapped
+            ):
+                continue
+            shared = any(model is one for _, one, _ in self._wrapped)
+            self._real.setdefault(version, self._raw(model))
+            watched = self._watched(version, model, shared=shared)
+            self._wrapped.append((version, model, watched))
             if watched is not model:
                 holder[version] = watched
-                self._undo.append(functools.partial(holder.__setitem__, version, model))
+                self._undo.append(functools.partial(_put_back, holder, watched, model))
             for other in elsewhere:
                 for name, value in list(getattr(other, "__dict__", {}).items()):
-                    if value is model and watched is not model:
+                    if value is model and watched is not model and not shared:
                         setattr(other, name, watched)
 
-    def _watched(self, version: str, model: Any) -> Any:
+    def _raw(self, model: Any) -> Callable[..., Any]:
+        """Return the function of a model that answers, also if it is watched for a version."""
+        real = answering(model)
+        return getattr(real, "__wrapped__", real) if self._is_ours(real) else real
+
+    def _is_ours(self, function: Any) -> bool:
+        return getattr(function, "_mlchaos_watched", None) is self
+
+    def _watched(self, version: str, model: Any, *, shared: bool) -> Any:
         """Return a model whose calls are noted: the very same object, if possible."""
         if inspect.isroutine(model) or isinstance(model, functools.partial):
             return self._wrapper(version, model)
         name = next(one for one in ANSWER_METHODS if callable(getattr(model, one, None)))
-        if name != "__call__" and hasattr(model, "__dict__"):
+        if name != "__call__" and hasattr(model, "__dict__") and not shared:
             vars(model)[name] = self._wrapper(version, getattr(model, name))
             self._undo.append(lambda: vars(model).pop(name, None))
             return model
-        return _Proxy(model, self._wrapper(version, answering(model)))
+        return _Proxy(model, name, self._wrapper(version, self._raw(model)))
 
     def _wrapper(self, version: str, real: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(real)
@@ -199,8 +213,11 @@ class Models:
             async def awaited(*args: Any, **kwargs: Any) -> Any:
                 return await self._answer(version, args, kwargs)
 
-            return awaited
-        return watched
+            found: Any = awaited
+        else:
+            found = watched
+        found._mlchaos_watched = self
+        return found  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Restore the models that were replaced."""
@@ -208,11 +225,17 @@ class Models:
             self._undo.pop()()
 
 
-class _Proxy:
-    """A callable object whose calls are noted."""
+def _put_back(holder: MutableMapping[str, Any], watched: Any, model: Any) -> None:
+    for name, value in list(holder.items()):
+        if value is watched:  # under whatever name the controller keeps it now
+            holder[name] = model
 
-    def __init__(self, model: Any, call: Callable[..., Any]) -> None:
-        self.__dict__.update(_model=model, _call=call)
+
+class _Proxy:
+    """A stand-in for a model, whose calls are noted."""
+
+    def __init__(self, model: Any, name: str, call: Callable[..., Any]) -> None:
+        self.__dict__.update({"_model": model, "_call": call, name: call})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._call(*args, **kwargs)
