@@ -17,6 +17,7 @@ from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import (
     BadArgument,
+    GoldenRunFailed,
     Inconclusive,
     MixedVersions,
     NeverAnswered,
@@ -310,6 +311,123 @@ def test_users_keep_their_version(rollout):
             seen.setdefault(answer.user, set()).add(answer.version)
     assert all(len(versions) == 1 for versions in seen.values())
     assert {*map(tuple, seen.values())} == {("v1",), ("v2",)}
+
+
+class Recording(Routing):
+    """Receives each answer, and has no use for metrics."""
+
+    seen = ()
+
+    def record(self, version, ok):
+        """Keep the last answers of the new version."""
+        if version == "v2":
+            self.seen = (*self.seen[-49:], ok)
+
+    def tick(self):
+        """Roll back if too many of them failed."""
+        if len(self.seen) > 9 and sum(self.seen) < 0.9 * len(self.seen):
+            self.rollback()
+
+
+class NeedsMany(Plain):
+    """Waits for 100 requests of the new version, and compares with the old one."""
+
+    def analyse(self, stable, canary):
+        """Pause with fewer."""
+        if canary["requests"] < 100:
+            return None
+        return canary["error_rate"] <= stable["error_rate"] + 0.05
+
+
+class Slotted:
+    """Cannot be wrapped. Both versions share a model."""
+
+    __slots__ = ("models",)
+
+    def __init__(self):
+        self.models = dict.fromkeys(("v1", "v2"), str)
+
+    def predict(self, request, version):
+        """Answer with a version."""
+        return self.models[version](request)
+
+    deploy = split = promote = rollback = lambda self, *given: None
+
+
+def program(platform):
+    """Drives a platform."""
+    platform.deploy("v2")
+    for share in (0.1, 0.5):
+        platform.split(share)
+        for _ in range(3):
+            time.sleep(60)
+            if platform.metrics()["error_rate"] > 0.1:
+                platform.rollback()
+                return
+    platform.promote()
+
+
+@pytest.mark.parametrize("controller", [Recording, NeedsMany, Slotted, program])
+def test_other_kinds_of_controllers(rollout, controller):
+    """They see failures by their own means, and each in its own way."""
+    make = (lambda: program) if controller is program else controller
+    versions = models() if controller is program else None
+    bad = rollout(make(), REQUESTS, fault("bad_deploy"), versions=versions)
+    bad.assert_safe()
+    bad.assert_caught()
+    good = rollout(make(), REQUESTS, versions=versions)
+    good.assert_safe()
+    good.assert_promoted()
+
+
+def test_a_program_that_asks_forever_is_ended(rollout):
+    """After the last request there are no metrics."""
+
+    def forever(platform):
+        platform.deploy()
+        while True:
+            platform.metrics()
+
+    with pytest.raises(NeverAnswered, match="which are all"):
+        rollout(forever, versions=models(), requests=500)
+
+
+def test_faults_of_unknown_models_are_refused(rollout):
+    """A fault that cannot take effect must not count."""
+
+    class Hidden(Plain):
+        def __init__(self):
+            super().__init__()
+            self.models = None
+
+        def handle(self, request):
+            return request
+
+    with pytest.raises(Inconclusive, match="it is unknown which version answered"):
+        rollout(Hidden()).assert_safe()
+    with pytest.raises(BadArgument, match=r"bad_deploy cannot strike.*models are unknown"):
+        rollout(Hidden(), REQUESTS, fault("bad_deploy"))
+
+
+def test_a_rollback_for_noise_is_a_false_one(rollout):
+    """More requests after the rollout show that the version is not worse."""
+    draw = random.Random(0)
+
+    def noisy(request):
+        if draw.random() < 0.05:
+            raise ValueError(request)
+        return request
+
+    both = {"v1": noisy, "v2": noisy}
+    result = rollout(both, analyse=lambda metrics: not metrics["errors"])
+    with pytest.raises(NotPromoted, match="v2 is not worse"):
+        result.assert_safe()
+
+
+def test_an_old_version_that_always_fails_is_refused(rollout):
+    """No rollout can be judged by it."""
+    with pytest.raises(GoldenRunFailed, match="v1 fails for each of 100 requests"):
+        rollout({"v1": len, "v2": len})
 
 
 # -- nothing to measure ----------------------------------------------------------------------------

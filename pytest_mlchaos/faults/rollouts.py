@@ -24,6 +24,8 @@ __all__ = [
     "VersionSkew",
 ]
 LAYER = "Deployments"
+SEARCHED_ANALYSES = 2
+"""A search lets the metrics go missing at one of the first analyses."""
 COUNTS = frozenset({"requests", "total", "errors", "failures", "users", "wrong", "slow"})
 """The metrics that are counts, not rates."""
 
@@ -90,10 +92,16 @@ class BadDeploy(Fault):
                 f"{format_value(self.slice)}"
             )
 
+    def possible(self, visit: Visit) -> bool:
+        """Return False for a kind that a search chose and the rollout does not compare."""
+        operation = visit.payload
+        chosen = "kind" in self._searched and isinstance(operation, Operation)
+        return not chosen or self.kind in operation.watched
+
     def apply(self, visit: Visit) -> Any:
         """Make the version worse, in a way that the rollout compares."""
         operation = _operation(self, visit)
-        if "kind" in self._searched and self.kind not in operation.watched:
+        if not self.possible(visit):
             visit.skip()
             return None
         visit.note(kind=self.kind, by=self.by)
@@ -359,6 +367,10 @@ class MetricsMissing(Fault):
     def is_consecutive(self) -> bool:
         """Return True: analyses from one on are struck."""
         return isinstance(self.at, tuple) and len(self.at) == 1
+
+    def possible(self, visit: Visit) -> bool:
+        """Return True for the first analyses. Missing ones after them are seldom decisive."""
+        return visit.index < SEARCHED_ANALYSES
 
     def apply(self, visit: Visit) -> Any:
         """Remove the metrics of the new version."""

@@ -459,7 +459,8 @@ class Mlchaos:
                 answers by that. If it has ``analyse(metrics)``, this decides: by the verdict that
                 it returns, or by its own calls of the four methods. Also: a dict of models by
                 version, a function of ``(version, request)``, a function of ``version`` that loads
-                a model, or the dotted name of such a function.
+                a model, the dotted name of such a function, or a function of a platform with these
+                methods and ``metrics()``.
             traffic: A list of requests, which is sent again and again, or a function of the
                 request's number.
             versions: The models by version, the old one first, or the names of both.

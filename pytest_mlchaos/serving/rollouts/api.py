@@ -324,6 +324,8 @@ def _label(labels: Any, traffic: Traffic) -> Any:
 
 def _fails(value: Any) -> bool:
     """Return True for an answer with a status of 500 or more."""
+    if value is None or type(value) in (int, float, bool, str, list):
+        return False
     status = (
         value.get("status", value.get("status_code"))
         if isinstance(value, Mapping)

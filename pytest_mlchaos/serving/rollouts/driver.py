@@ -76,6 +76,7 @@ class RunningRollout:
         self.mirrors = False
         self.spare = self.skewed = 0
         self.window: dict[str, Tally] = {}
+        self._baseline = Tally()
         self.comparison = Comparison(options)
         self.mistake: BadArgument | None = None
         self.tell: Callable[..., None] | None = None
@@ -102,7 +103,7 @@ class RunningRollout:
 
     def finish(self, value: Any) -> Any:
         """Return a value, after it was awaited if need be."""
-        if not inspect.isawaitable(value):
+        if not hasattr(type(value), "__await__"):
             return value
         if self._loop is None:
             _refuse_running_loop(value)
@@ -135,6 +136,7 @@ class RunningRollout:
 
     def send(self, number: int) -> int:
         """Send requests, and return how many were sent. The metrics start afresh."""
+        self._baseline = self.window.get(self.old) or self._baseline
         self.window, self.skewed = {}, 0
         for count in range(number):
             if self.left <= 0:
@@ -299,11 +301,16 @@ class RunningRollout:
         self._count(version, failed, wrong, self.chaos.clock.now() - start, None)
 
     def metrics(self, **more: Any) -> Metrics:
-        """Return the metrics since the last analysis, as faults leave them."""
+        """Return the metrics since the last analysis, as faults leave them.
+
+        The old version keeps its last ones while it gets no requests.
+        """
+        self._baseline = self.window.get(self.old) or self._baseline
         found = make_metrics(
             self.old,
             self.new,
             self.window,
+            self._baseline,
             quality=self._label is not None,
             weight=float(self.weights.get(self.new, 0.0)),
             seconds=self.time,

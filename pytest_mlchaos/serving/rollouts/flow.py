@@ -166,9 +166,9 @@ class Flow:
             elif verdict == "inconclusive":
                 if not blind:  # the analysis may need more requests
                     size = min(2 * size, MAX_WINDOW)
-            elif verdict == "pass" and size > options.per_check:
-                break
-            elif number >= (most if waits else options.checks):
+            elif (verdict == "pass" and size > options.per_check) or number >= (
+                most if waits else options.checks
+            ):
                 break
         if verdict is None:
             unread = rollout.left <= 0 and number == 0

@@ -75,7 +75,13 @@ class Tally:
 
 
 def make_metrics(
-    old: str, new: str, window: Mapping[str, Tally], *, quality: bool, **more: Any
+    old: str,
+    new: str,
+    window: Mapping[str, Tally],
+    baseline: Tally,
+    *,
+    quality: bool,
+    **more: Any,
 ) -> Metrics:
     """Return the metrics of one analysis.
 
@@ -85,10 +91,11 @@ def make_metrics(
         old: The version that serves all users at the start.
         new: The version that is rolled out.
         window: The answers of each version since the last analysis.
+        baseline: The last answers of the old version.
         quality: True if answers can be compared with labels.
         **more: More values.
     """
-    stable = window.get(old, Tally()).metrics(quality=quality)
+    stable = baseline.metrics(quality=quality)
     candidate = window.get(new, Tally()).metrics(quality=quality)
     shares = {name: tally.requests for name, tally in window.items() if tally.requests}
     found = Metrics(candidate)

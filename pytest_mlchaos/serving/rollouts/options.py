@@ -24,6 +24,8 @@ STEPS: Mapping[str, tuple[float, ...]] = {
 }
 """The shares of the new version, by strategy. Requests are mirrored to it while its share is 0."""
 USER_FIELDS = ("user", "user_id", "session", "session_id", "customer", "customer_id", "client")
+PLAIN = frozenset({int, float, str, bytes, list, tuple})
+"""Types of requests that name no user."""
 DEFAULT_RATE = 10.0
 MAX_REQUESTS = 20_000
 
@@ -188,14 +190,12 @@ class Traffic:
         """Return the user that sends a request. Without users, each request is one."""
         if callable(self._user):
             return self._user(request)
+        if type(request) in PLAIN:
+            return number
         names = (self._user,) if isinstance(self._user, str) else USER_FIELDS
-        for name in names:
-            if isinstance(request, Mapping):
-                if name in request:
-                    return request[name]
-            elif hasattr(request, name):
-                return getattr(request, name)
-        return number
+        if isinstance(request, Mapping):
+            return next((request[name] for name in names if name in request), number)
+        return next((getattr(request, name) for name in names if hasattr(request, name)), number)
 
     def label(self, number: int, request: Any) -> Any:
         """Return the right answer to a request."""

@@ -394,6 +394,15 @@ class Rollout(Result):
         if not self._saw_traffic and self.outcome == "paused":
             return  # an analysis without data must pause
         if worse is None or (self.outcome == "paused" and self._trace.evidence[0] != "pass"):
+            unknown = sum(one.version is None for one in self.answers)
+            if unknown > self.served:
+                raise Inconclusive(
+                    self._report(
+                        f"it is unknown which version answered {unknown} of {len(self.answers)} "
+                        f"requests. Give the dict of models as versions=, or let each answer name "
+                        f"its version, as in {{'version': 'v2'}}"
+                    )
+                )
             raise Inconclusive(
                 self._report(
                     f"{self.new} answered {self.served} requests, too few to tell if it is worse. "

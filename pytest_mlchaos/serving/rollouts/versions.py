@@ -111,7 +111,7 @@ class Models:
         except Exception:
             self.called.append((version, False, clock.now() - start))
             raise
-        if inspect.isawaitable(value):
+        if hasattr(type(value), "__await__"):
             return self._finish_async(version, value, worse, start)
         return self._finish(version, value, worse, start)
 
