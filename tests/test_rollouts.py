@@ -181,6 +181,8 @@ def test_a_worse_version_is_rolled_back(rollout, cls):
     assert result.metric == "errors"
     assert 0 < result.harmed_users <= result.harmed < 100
     assert 0 < result.mttr < 300
+    noted = [one for one in result._entries(0, is_virtual=True) if one.kind == "recovery_time"]
+    assert [one.seconds for one in noted] == [round(result.mttr, 4)]
 
 
 def test_a_version_that_is_promoted_all_the_same_fails(rollout):

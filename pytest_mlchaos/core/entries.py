@@ -352,14 +352,15 @@ class Requests(Entry):
 @_kind("recovery_time")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryTime(Entry):
-    """A load or a pipeline had the time to recover from its faults.
+    """A load, a pipeline or a rollout had the time to recover from its faults.
 
     The time is that of the virtual clock. On the real clock it is in a ``timing`` entry.
 
     Attributes:
         result: The number of its result in the trial.
         seconds: The seconds from the end of the last fault to the first request from which on all
-            succeed, or to the first right output. None if there was none.
+            succeed, or to the first right output. Of a rollout, those from the first bad answer of
+            a worse version to its last one. None if it did not recover.
     """
 
     result: int

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ...core.entries import Entry, Requests
+from ...core.entries import Entry, RecoveryTime, Requests, Timing
 from ...core.journal import Strike
 from ...core.results import Result
 from ...core.validation import WHOLE, check_arguments, format_seconds, optional, parse_duration
@@ -53,6 +53,13 @@ class Rollout(Result):
             result=number,
             failed=tuple(one.number for one in self._trace.answers if one.failed),
         )
+        if not self._harmed or not self.is_worse:
+            return
+        took = None if self.mttr is None else round(self.mttr, 4)
+        if is_virtual:
+            yield RecoveryTime(result=number, seconds=took)
+        elif took is not None:
+            yield Timing(of="recovery", number=number, seconds=took)
 
     def _about(self) -> str:
         harm = f"{self.harmed_users} users harmed, {len(self.faults)} faults"
