@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .attribution import tasks_of_scopes
-from .task_waits import waits_for
+from .task_waits import runs_user_code, waits_for
 
 __all__ = ["background_tasks", "throw"]
 
@@ -41,7 +41,8 @@ def background_tasks() -> list[asyncio.Task[Any]]:
     outermost = [
         task for task in found if not any(one is not task and waits_for(one, task) for one in found)
     ]
-    return sorted(outermost, key=_number)
+    # Those of libraries, for example of a client's pool, are not the app's own work.
+    return sorted(filter(runs_user_code, outermost), key=_number)
 
 
 def _number(task: asyncio.Task[Any]) -> tuple[int, str]:

@@ -22,8 +22,8 @@ IDLE_SECONDS = 1e-3
 class BatcherFailure(CallFailure):
     """A background task of the app gets an exception: a batching worker, a queue's consumer.
 
-    Background tasks are those of the event loop that no request in flight has started. All of them
-    get the exception, at the place where they wait.
+    Background tasks are those of the event loop that run code of yours, and that no request in
+    flight has started. All of them get the exception, at the place where they wait.
 
     Args:
         moment: ``"idle"``: when a request arrives, before it reaches the app. ``"busy"``: when the
