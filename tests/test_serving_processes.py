@@ -45,6 +45,8 @@ class Handler(BaseHTTPRequestHandler):
             if mode == "sticky":  # an error stays for all later requests
                 cached.append(shelf.get(key)) if not cached else None
             body = shelf.get(key).encode()
+            if key == "slow":
+                time.sleep(0.5)
             if key == "note":
                 with open("note") as file:
                     body = file.read().encode()
@@ -234,6 +236,16 @@ def test_the_worker_that_has_a_request_dies(serving, mode, later):
     assert struck.faults == (strike,)
     assert isinstance(struck.error, httpx.TransportError)
     assert last.status == later
+
+
+def test_the_death_of_a_worker_hits_all_its_requests(serving):
+    """A worker with several threads has several requests."""
+    death = create("worker_death", of="server", at=2)
+    with serving(death, mode="workers") as (service, _):
+        load = service.drive(["/slow", "/slow", "/slow", "/b"], concurrency=3)
+        assert [bool(reply.faults) for reply in load.replies] == [True, True, True, False]
+        assert [reply.ok for reply in load.replies] == [False, False, False, True]
+        load.assert_isolated()
 
 
 def test_a_worker_death_needs_a_server_process(tmp_path):

@@ -39,8 +39,9 @@ class ServerCall:
         now: The trial's clock.
         client: How the client behaves, or None for one that waits for its answer.
         on_left: A function to call when the client leaves.
-        process_of: A function that returns the process of the server that has the connection, by
-            the client's port.
+        process_of: A function that returns the process of the server that has this connection, or
+            None.
+        ends_with: A function that returns a function to call after this process has died.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class ServerCall:
         now: Callable[[], float],
         client: Client | None = None,
         on_left: Callable[[], None] = lambda: None,
-        process_of: Callable[[int], int | None] = lambda port: None,
+        process_of: Callable[[ServerCall], int | None] = lambda call: None,
+        ends_with: Callable[[ServerCall, int], Callable[[], None]] = lambda call, pid: lambda: None,
     ) -> None:
         import h11
         import httpx
@@ -63,6 +65,7 @@ class ServerCall:
         self._client = client or Client()
         self._on_left = on_left
         self._process_of = process_of
+        self._ends_with = ends_with
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BYTES)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -78,6 +81,12 @@ class ServerCall:
         self._error: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
         self.begun = now()
+
+    @property
+    def port(self) -> int | None:
+        """Return the client's own port, while the connection is open."""
+        name = None if self._writer is None else self._writer.get_extra_info("sockname")
+        return None if name is None else int(name[1])
 
     @property
     def has_left(self) -> bool:
@@ -188,19 +197,20 @@ class ServerCall:
         """Kill the process that has the request, before it answers."""
         writer = self._writer
         assert writer is not None
-        port = int(writer.get_extra_info("sockname")[1])
         pid, until = None, self._now() + ACCEPT_SECONDS
         while pid is None and self._now() < until:
-            pid = self._process_of(port)
+            pid = self._process_of(self)
             if pid is None:
                 await asyncio.sleep(ACCEPT_POLL_SECONDS)
         if end.seconds or pid is None:
             writer.write(self._held)
             await asyncio.sleep(end.seconds)
         if pid is not None:
+            also_hit = self._ends_with(self, pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, end.signal)
             end.struck()
+            also_hit()
 
     async def _upload_slowly(self, body: bytes, pace: Pace) -> None:
         if body:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ...core.clients import Client
+from ...engine.attribution import Scope, current_scope
 from ...engine.controller import Controller
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.start_hook import armed_processes, write_hook
@@ -51,6 +53,7 @@ class ServerTarget:
         self._scratch = scratch
         self._folder: Path | None = None
         self._last = ""
+        self._in_flight: dict[ServerCall, Scope | None] = {}
         self.process: ServerProcess | None = None
 
     # -- from start to end -------------------------------------------------------------------------
@@ -217,15 +220,41 @@ class ServerTarget:
             client,
             on_left,
             self._process_of,
+            self._ends_with,
         )
         return _Heard(self, call)
 
-    def _process_of(self, client: int) -> int | None:
-        """Return the process of the server that has the connection of this client's port."""
-        process = self.process
-        if process is None:
+    @contextlib.contextmanager
+    def in_flight(self, call: ServerCall) -> Iterator[None]:
+        """Note that a request is in flight inside."""
+        self._in_flight[call] = current_scope()
+        try:
+            yield
+        finally:
+            del self._in_flight[call]
+
+    def _process_of(self, call: ServerCall) -> int | None:
+        """Return the process of the server that has the connection of this call."""
+        process, port = self.process, call.port
+        if process is None or port is None:
             return None
-        return holder_of(client, self._command.port, processes_below(process.keeper_pid))
+        return holder_of(port, self._command.port, processes_below(process.keeper_pid))
+
+    def _ends_with(self, call: ServerCall, pid: int) -> Callable[[], None]:
+        """Return a function that attributes the death of a process to all requests that it has."""
+        own = self._in_flight.get(call)
+        hit = [
+            scope
+            for other, scope in self._in_flight.items()
+            if scope is not None and scope is not own and self._process_of(other) == pid
+        ]
+
+        def also_hit() -> None:
+            for scope in hit:
+                scope.strikes += [] if own is None else own.strikes[-1:]
+                scope.ended = self._controller.clock.now()
+
+        return also_hit
 
     def explain(self, error: BaseException) -> None:
         """Say with an error if the server does not run."""
@@ -256,7 +285,8 @@ class _Heard:
         return self._call.has_left
 
     async def run(self) -> None:
-        await self._call.run()
+        with self._target.in_flight(self._call):
+            await self._call.run()
         self._target.hear()
 
     def answer(self) -> Answer:
