@@ -88,7 +88,7 @@ def test_the_environment_passes_the_validator_of_the_standard_library(served):
 
 
 def test_a_stream_keeps_the_time_of_each_token(served):
-    """Of a generator, whose close() is called."""
+    """The app is a generator, whose close() is called."""
     app = Tokens()
     with served(app) as (service, _):
         (reply,) = service.drive(["/"]).replies
@@ -149,6 +149,7 @@ def test_write_raises_if_the_client_has_left(served, how, error):
         ("/between", 200, "between"),
         ("/nothing", 500, "without a call of start_response"),
         ("/text", 500, "must yield bytes, got str"),
+        ("/none", 500, "must return an iterable of bytes, got None"),
         ("/twice", 500, "a second time"),
         ("/status", 500, "must give a status such as"),
     ],
@@ -171,7 +172,7 @@ def test_errors_of_an_app_are_its_reply(served, path, status, error):
             start_response("200 OK", [])
         if path == "/after":
             raise ValueError("after")
-        return ["text"] if path == "/text" else parts()
+        return {"/text": ["text"], "/none": None}.get(path, parts())
 
     with served(app) as (service, _):
         (reply,) = service.drive([path]).replies

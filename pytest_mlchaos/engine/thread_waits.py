@@ -54,7 +54,7 @@ any time.
 WAIT_PATIENCE_SECONDS = 0.5
 """The same while others wait for it. Meanwhile time passes as in reality."""
 TURN_PATIENCE_SECONDS = 0.1
-"""How long a thread may wait outside virtual time (for a socket, say), before turns are given up.
+"""How long a thread may wait outside virtual time (for a socket) before turns are given up.
 
 It may wait for a thread whose turn has not come.
 """

@@ -386,8 +386,10 @@ class Mlchaos:
         same requests over sockets. All its processes are ended with the test's body.
 
         Args:
-            app: An ASGI app, called with ``(scope, receive, send)`` (needs httpx), or a callable of
-                one request, plain or async.
+            app: An ASGI app, called with ``(scope, receive, send)``, or a WSGI app, called with
+                ``(environ, start_response)`` (both need httpx). Or a callable of one request: a
+                function, a coroutine function or a generator, plain or async. Or an object with
+                ``predict(request)`` or ``handle(data, context)``.
             command: Instead of ``app``, the command that starts a server (needs httpx), for example
                 ``["uvicorn", "app:app", "--port", "{port}"]``. A free port replaces ``{port}``.
             url: The URL of that server, ``"http://127.0.0.1:{port}"``.

@@ -2,8 +2,10 @@
 
 1. ``app_runner.py`` starts the app (``asgi.py`` implements the protocol), saves the state at its
    start, and shuts it down.
+   ``kinds.py`` decides what it is: ASGI, WSGI (``wsgi.py``), a callable or a model
+   (``callables.py``).
 2. ``drive`` passes the requests (``requests.py``) to ``load_generators.py``, which sends them in
-   the app's event loop or in plain threads.
+   the app's event loop, or to ``thread_driver.py``.
 3. ``traffic.py`` decides beforehand which requests arrive when (``arrivals.py``, ``sources.py``),
    and ``users.py`` what their clients do: they think, lose patience, and try again.
 4. ``patience.py`` ends a load that can never be answered.
@@ -104,15 +106,18 @@ class Service:
         """Send the requests, and return a ``Load`` of their replies.
 
         An error that a request raises in the app is its reply's error, and the load goes on. A
-        plain function is called in the test's own thread, one request after another. With
-        ``concurrency`` above 1 it is called in this many threads, whose order differs from run to
-        run.
+        plain function or a WSGI app is called in the test's own thread, one request after another.
+        With ``concurrency`` above 1 it is called in this many threads. On the virtual clock one of
+        them runs at a time, in an order that is always the same.
 
         Args:
             requests: A list of requests, a strategy of Hypothesis (``mlchaos.openapi(app)`` is
-                one), or recorded traffic (``mlchaos.replay(path)``). A request to an ASGI app is
-                ``"/path"``, ``(method, path)``, ``(method, path, json)``, a dict of httpx's request
-                keywords or an ``httpx.Request``. For a callable: its one argument.
+                one), or recorded traffic (``mlchaos.replay(path)``). A request to an ASGI or
+                WSGI app is ``"/path"``, ``(method, path)``, ``(method, path, json)``, a dict of
+                httpx's request keywords or an ``httpx.Request``. A WebSocket is
+                ``("WEBSOCKET", path, messages)`` or ``{"websocket": path, "send": messages}``, with
+                ``receive`` (close after this number of messages), ``pause``, ``close`` (the code),
+                ``subprotocols``, ``headers``, ``params``. For a callable: its one argument.
             rate: Requests a second, on the trial's clock: an open loop. They arrive by the
                 ``pattern``, even if earlier ones are not done. Without it, the next request is sent
                 when one is done: a closed loop.

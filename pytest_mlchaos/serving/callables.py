@@ -113,7 +113,7 @@ class BatchHandler:
 
 
 class HandlerContext:
-    """What a server of models passes to a handler."""
+    """Describe the server to a handler, as a server of models does."""
 
     def __init__(self) -> None:
         self.model_name = "model"

@@ -178,7 +178,7 @@ class AsyncDriver:
             # The frames of the loop do not help.
             raise error.with_traceback(None) from error.__cause__
         except BaseException as error:  # for example, the test's time is over
-            in_flight = ", ".join(self._places())
+            in_flight = ", ".join([*self._places(), *self._stuck_threads()])
             error.add_note(f"in flight: {in_flight}" if in_flight else f"the app was {doing}")
             raise
 
@@ -208,13 +208,17 @@ class AsyncDriver:
             raise NeverAnswered("\n  ".join([f"the app hangs: {reason}", *self._places()]))
 
     def _report_stuck(self) -> None:
-        if not self._in_flight:
-            return
-        loop: Any = None if self._runner is None else self._runner.get_loop()
-        if loop is not None:  # its threads would never end
+        if self._in_flight:
+            lines = [*self._places(), *self._stuck_threads()]
+            raise NeverAnswered("\n  ".join([f"the app hangs: {STUCK}", *lines]))
+
+    def _stuck_threads(self) -> list[str]:
+        """Return the lines of threads that are stuck. The loop does not wait for them."""
+        lines = describe_threads({}) if self._in_flight else []
+        if lines and self._runner is not None:
+            loop: Any = self._runner.get_loop()
             loop._default_executor = None
-        lines = [*self._places(), *describe_threads({})]
-        raise NeverAnswered("\n  ".join([f"the app hangs: {STUCK}", *lines]))
+        return lines
 
     async def _driven(self, plan: LoadPlan) -> list[Reply]:
         thinks = None if plan.thinks is None else plan.thinks()

@@ -68,9 +68,11 @@ class ThreadDriver:
         raise NeverAnswered(f"the app hangs: {reason}\n  request {self._number}")
 
     def _report_stuck(self) -> None:
+        raise NeverAnswered("\n  ".join([f"the app hangs: {STUCK}", *self._lines()]))
+
+    def _lines(self) -> list[str]:
         requests = {ident: f"request {number}" for number, ident in self._in_flight.items()}
-        lines = describe_threads(requests)
-        raise NeverAnswered("\n  ".join([f"the app hangs: {STUCK}", *lines]))
+        return describe_threads(requests)
 
     def start(self) -> None:
         """Start the app."""
@@ -107,6 +109,13 @@ class ThreadDriver:
             return [self._waited_for(reply) for reply in replies]
         except NeverAnswered:
             is_stuck = True
+            raise
+        except SimulatedCrash:
+            raise
+        except BaseException as error:  # for example, the test's time is over
+            is_stuck = not isinstance(error, Exception)
+            if is_stuck and (lines := self._lines()):
+                error.add_note(f"in flight: {', '.join(lines)}")
             raise
         finally:
             pool.shutdown(wait=not is_stuck, cancel_futures=True)

@@ -84,6 +84,8 @@ class WsgiCall:
     def _respond(self) -> None:
         response = self._response
         iterable = self._app(self._environ, response.start)
+        if isinstance(iterable, str) or not isinstance(iterable, Iterable):
+            raise _refused(f"the app must return an iterable of bytes, got {data_text(iterable)}")
         try:
             for data in iterable:
                 response.take(data)
