@@ -31,6 +31,8 @@ __all__ = [
 LAYER = "Models in a service"
 MODEL = "model.call"
 """The site of the calls of a model."""
+SHORT = 3
+"""As many visits or fewer are kept as a tuple, as in the normal form of ``at``."""
 MAX_MODELS = 64
 """The number of loaded models that are kept, to return one of them later."""
 
@@ -163,7 +165,8 @@ class ColdStart(CallDelay):
             raise BadArgument(f"{self.name}: calls must be 1 or more, got {self.calls}")
         super().check()
         if self.at is None and self.p is None and not is_drawn(self.calls):
-            object.__setattr__(self, "at", tuple(range(self.calls)))
+            first = range(self.calls)
+            object.__setattr__(self, "at", first if self.calls > SHORT else tuple(first))
 
     @property
     def key(self) -> Key:
