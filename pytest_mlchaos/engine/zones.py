@@ -34,7 +34,7 @@ class ZoneMap:
 
     Attributes:
         names: The names of the zones.
-        home: The zone of code that is no member, or an empty text.
+        home: The zone of code outside of members, or an empty text.
         urls: Patterns of addresses, each with its zone.
     """
 

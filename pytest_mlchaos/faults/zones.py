@@ -85,7 +85,7 @@ class ZoneOutage(LastingOutage):
 
     Fidelity: the servers keep running, so their data is the same afterwards. Code of the zone that
     runs already goes on, and its answer is lost at its end, not at once. Connections without a
-    proxy, and calls of functions that are no members, belong to no zone.
+    proxy, and calls of functions that are not members, belong to no zone.
 
     Source: AWS post-event summaries, https://aws.amazon.com/premiumsupport/technology/pes/
 

@@ -39,7 +39,7 @@ class Zones(Mapping[str, tuple[Any, ...]]):
     def __init__(self, members: Mapping[str, tuple[Any, ...]], home: str) -> None:
         self._members = dict(members)
         self.home = home
-        """The zone of code that is no member, or an empty text."""
+        """The zone of code outside of members, or an empty text."""
 
     def __getitem__(self, zone: str) -> tuple[Any, ...]:
         try:
@@ -71,7 +71,7 @@ def zones(members: Mapping[str, Sequence[Any]], *, home: str = "") -> Zones:
             (``"app:Replica.predict"``, ``"app:store"``), functions, bound methods, objects and
             classes (their public methods and ``__call__``), and addresses of servers or
             proxies (``"http://127.0.0.1:9000"``, or a pattern).
-        home: The zone of code that is no member, such as the balancer. Without it, this code
+        home: The zone of code outside of members, such as the balancer. Without it, this code
             is in no zone, and a partition does not cut it off.
 
     Returns:
