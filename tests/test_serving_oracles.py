@@ -312,10 +312,11 @@ def test_an_app_that_lets_requests_wait_does_not_shed_load(serving):
     """Its twin refuses what it cannot serve."""
     pytest.importorskip("httpx")
     with serving(served_by(2)) as service:
-        load = service.drive(["/"] * 60, rate=40)
-        with pytest.raises(
-            NotShed, match=r"none of 60 requests was refused\n  the latency .* grew"
-        ):
+        few, load = service.drive(["/"] * 24, rate=40), service.drive(["/"] * 100, rate=80)
+        for judge in (few.assert_sheds_load, few.assert_bounded_queue):
+            with pytest.raises(Inconclusive, match="which may be chance"):
+                judge()
+        with pytest.raises(NotShed, match=r"none of 100 requests was refused\n  the number of"):
             load.assert_sheds_load()
         with pytest.raises(QueueGrows, match="in the app grew from quarter to quarter"):
             load.assert_bounded_queue()
@@ -349,7 +350,7 @@ def test_an_app_that_is_not_overloaded_shows_no_shedding():
     load = Load([reply(number, latency=0.1, start=number) for number in range(20)])
     load.assert_bounded_queue()
     load.assert_bounded_queue(at_most=1)
-    with pytest.raises(BadArgument, match="the app was not overloaded"):
+    with pytest.raises(BadArgument, match="so it was not overloaded"):
         load.assert_sheds_load()
     with pytest.raises(BadArgument, match="1 requests show no trend"):
         Load([reply(0)]).assert_bounded_queue()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...core.replies import Reply
 from ...core.validation import WHOLE, check_arguments, format_value, optional, parse_duration
-from ...errors import BadArgument, NotShed, QueueGrows
+from ...errors import BadArgument, Inconclusive, NotShed, QueueGrows
 from ..bounds import Bounds, seconds
 from .load_result import LoadResult, first_few
 from .service_level import judge_bounds
@@ -21,11 +23,13 @@ FEWEST = 20
 """Fewer requests than this show no trend."""
 ROUNDING = 1e-3
 """Seconds by which two times may differ that are the same moment. A loop's turns take a little."""
-LINEAR = (1.5, 1.3, 1.2)
-"""The least growth from one quarter of the load to the next that is growth without bound.
+LINEAR, SLOW = (1.5, 1.3, 1.2), (1.1, 1.1, 1.1)
+"""The least growth from one quarter of the load to the next that looks like growth without bound.
 
 Under a constant overload, the medians of the quarters are as 1 to 3 to 5 to 7.
 """
+SURE = 3.0
+"""By chance, a queue whose servers just keep up grows by less than this many standard deviations."""
 
 
 class OverloadVerdicts(LoadResult):
@@ -41,7 +45,7 @@ class OverloadVerdicts(LoadResult):
         """Raise ``NotShed`` unless the app refuses what it cannot serve, early, and serves the rest.
 
         Some requests must be refused. No refusal may take longer than the slowest reply that is not
-        one, and the latencies of the others may not grow with each request.
+        one, and there may not be ever more requests in the app.
 
         Args:
             refused: The statuses that refuse a request. If a callable is served, an exception
@@ -51,6 +55,7 @@ class OverloadVerdicts(LoadResult):
 
         Raises:
             NotShed: The app refuses nothing, refuses late, or serves too slowly.
+            Inconclusive: A growth may be chance.
             BadArgument: The app was not overloaded in this load.
         """
         statuses = {refused} if isinstance(refused, int) else set(refused)
@@ -58,19 +63,24 @@ class OverloadVerdicts(LoadResult):
         slo = Bounds(bounds) if bounds else None
         turned_away = [reply for reply in self._counted if _is_refusal(reply, statuses)]
         served = [reply for reply in self._counted if not _is_refusal(reply, statuses)]
-        growth = _growth([reply.latency for reply in _by_arrival(served)])
-        if not turned_away and not growth:
+        growth = _growth(self.replies)
+        if not turned_away and growth.text and not growth.is_sure:
+            raise Inconclusive(
+                f"assert_sheds_load: no request was refused, and {growth.text}, which may be chance. "
+                f"Drive more requests"
+            )
+        if not turned_away and not growth.text:
             self._need(
                 "assert_sheds_load",
                 False,
-                "no request was refused, and latencies did not grow, so the app was not overloaded. "
+                "no request was refused, and not ever more of them were in the app, so it was not overloaded. "
                 "Drive more requests at a higher rate=",
             )
             return
         self._judged("assert_sheds_load", True)
         wrong = _late(turned_away, served, limit)
-        if growth:
-            wrong.append(f"the latency of requests that were not refused grew {growth}")
+        if growth.is_sure:
+            wrong.append(growth.text)
         if slo is not None and served:
             wrong += judge_bounds(served, slo).missed
         if not turned_away:
@@ -90,6 +100,7 @@ class OverloadVerdicts(LoadResult):
 
         Raises:
             QueueGrows: More requests were in the app, or ever more.
+            Inconclusive: A growth may be chance.
             BadArgument: There are too few requests to show a trend.
 
         Fidelity: requests that wait for a place of ``drive(concurrency=...)`` count as in the app.
@@ -109,9 +120,14 @@ class OverloadVerdicts(LoadResult):
                 f"assert_bounded_queue: {len(waiting)} requests show no trend. Drive {FEWEST} or "
                 f"more, or give at_most="
             )
-        growth = _growth([float(number) for _, number in waiting], time=False)
-        if growth and at_most is None:
-            raise QueueGrows(f"the number of requests in the app grew {growth}")
+        growth = _growth(self.replies)
+        if at_most is None and growth.is_sure:
+            raise QueueGrows(growth.text)
+        if at_most is None and growth.text:
+            raise Inconclusive(
+                f"assert_bounded_queue: {growth.text}, which may be chance. Drive more requests, or "
+                f"give at_most="
+            )
         return None
 
 
@@ -168,17 +184,38 @@ def _end(reply: Reply) -> float:
     return reply.start + over
 
 
-def _growth(values: Sequence[float], *, time: bool = True) -> str:
-    """Describe a growth from quarter to quarter that a constant overload causes, or return ""."""
-    if len(values) < FEWEST:
-        return ""
-    size = len(values) / 4
+class _Growth(NamedTuple):
+    """A growth of the number of requests in the app, in words, and if it cannot be chance."""
+
+    text: str = ""
+    is_sure: bool = False
+
+
+def _growth(replies: Sequence[Reply]) -> _Growth:
+    """Compare the number of requests in the app between the quarters of the load.
+
+    The queue of servers that just keep up is a random walk: after n arrivals at random, its standard
+    deviation is about the root of 2n.
+    """
+    numbers = [number for _, number in _in_flight(replies)]
+    if len(numbers) < FEWEST:
+        return _Growth()
+    size = len(numbers) / 4
     medians = [
-        statistics.median(values[round(place * size) : round((place + 1) * size)])
+        statistics.median(numbers[round(place * size) : round((place + 1) * size)])
         for place in range(4)
     ]
-    pairs = zip(medians, medians[1:], LINEAR, strict=False)
-    if not all(after > factor * before for before, after, factor in pairs):
-        return ""
-    shown = [seconds(one) if time else f"{one:g}" for one in medians]
-    return f"from quarter to quarter of the load: {', '.join(shown[:3])} and {shown[3]} (medians)"
+    steps = list(itertools.pairwise(medians))
+    slow, linear = (
+        all(after > factor * before for (before, after), factor in zip(steps, least, strict=True))
+        for least in (SLOW, LINEAR)
+    )
+    is_sure = slow and medians[3] - medians[0] > SURE * math.sqrt(2 * len(numbers))
+    if not is_sure and not linear:
+        return _Growth()
+    shown = f"{', '.join(f'{one:g}' for one in medians[:3])} and {medians[3]:g}"
+    return _Growth(
+        f"the number of requests in the app grew from quarter to quarter of the load: {shown} "
+        f"(medians)",
+        is_sure,
+    )
