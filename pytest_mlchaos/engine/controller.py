@@ -101,6 +101,7 @@ class Controller(SubjectState):
     drawn = False  # True if a search drew the schedule, and False if the test declares it
     # True once the test serves an app. Then each later visit may belong to a request.
     serves = False
+    starts_servers = False  # True once the test starts a server process
     by_composite = False  # True if a composite fault declares the schedule
     attempts = 0  # the number of attempts so far
     _strikes_before = 0  # the number of strikes before the last attempt

@@ -54,6 +54,7 @@ class SubjectState:
         inside: The entry point whose subject is running. Empty in the test's own body.
         supervised: The number of open attempts. A crash closes only contexts that were opened
             inside one.
+        starts_servers: True once the test starts a server process. A trial then takes seconds.
         serves: True once the test serves an app. Then each later visit may belong to a request.
         judges_leaks: False if the test has no assertion on what a load leaves behind.
         decides: True if this trial alone decides the test: no search, and no --mlchaos-off.
@@ -65,6 +66,7 @@ class SubjectState:
     inside = ""
     supervised = 0
     serves = False
+    starts_servers = False
     judges_leaks = True
     decides = False
     _quiet = 0  # the number of open golden runs

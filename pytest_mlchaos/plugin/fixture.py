@@ -419,6 +419,7 @@ class Mlchaos:
         subject = served_subject(app, command, url=url, ready=ready, env=env, cwd=cwd)
         take_subject(subject)
         controller.serves = True
+        controller.starts_servers |= command is not None
         workdirs = self._workdirs()
         part = Part(controller, "service.drive")
         served = AppRunner(

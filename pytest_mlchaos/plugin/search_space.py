@@ -14,8 +14,9 @@ from ..engine.counters import ScheduledFault
 from ..search.space import Probe, Space, without_superseded
 from .marks import DeclaredFault
 
-__all__ = ["space_of", "suited_settings"]
+__all__ = ["bounded_settings", "space_of", "suited_settings"]
 
+SERVERS_BUDGET_SECONDS = 60.0
 RUNS = ("mlchaos.run", "world.run")
 SAME_STATE = ("assert_recovered", "assert_same_effective_batch")
 """Assertions that a run fails if it leaves out damaged data."""
@@ -68,6 +69,16 @@ def suited_settings(settings: Settings, declared: Sequence[DeclaredFault]) -> Se
     if settings.budget is None and None not in budgets:
         changes["budget"] = max(filter(None, budgets))
     return dataclasses.replace(settings, **changes)
+
+
+def bounded_settings(settings: Settings, controller: Controller) -> Settings:
+    """Return the settings of a search after the trial without faults.
+
+    A test that starts server processes takes seconds for each trial, so its search has a budget.
+    """
+    if controller.starts_servers and settings.budget is None:
+        return dataclasses.replace(settings, budget=SERVERS_BUDGET_SECONDS)
+    return settings
 
 
 def _targets(scheduled: ScheduledFault, controller: Controller) -> tuple[int, ...]:

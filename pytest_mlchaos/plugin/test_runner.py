@@ -41,7 +41,7 @@ from .never_struck import (
     struck_in_part,
     unused_state,
 )
-from .search_space import space_of, suited_settings
+from .search_space import bounded_settings, space_of, suited_settings
 from .test_entry import end_of_test, message_of
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
 
@@ -298,6 +298,8 @@ class Trials:
         self._body.drawn = True
         settings = suited_settings(settings, declared)
         space, passed = self._probed(declared, settings)
+        assert self._body.controller is not None
+        settings = bounded_settings(settings, self._body.controller)
         struck: set[int | None] = set()
         found = explore(
             space,

@@ -23,6 +23,12 @@ __all__ = ["RequestInApp", "TaskSet", "describe_task"]
 NOTICE_SECONDS = 1.0
 """The time after which the place of a client that has left is free in any case."""
 SETTLE_SECONDS = 0.001
+"""The time after the end of a call whose client has left.
+
+Generators that nothing refers to are closed in it.
+"""
+REMOTE_SETTLE_SECONDS = 0.2
+"""The same for a server process. It gets the news from its socket."""
 
 
 class RequestInApp:
@@ -77,8 +83,9 @@ class RequestInApp:
         """Note that the app's call has ended. Free the place of its client."""
         self._finish()
         if self._left:
-            # Generators that nothing refers to are closed first.
-            asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._release)
+            remote = self.reply is not None and self.reply.remote
+            seconds = REMOTE_SETTLE_SECONDS if remote else SETTLE_SECONDS
+            asyncio.get_running_loop().call_later(seconds, self._release)
         else:
             self._release()
 
