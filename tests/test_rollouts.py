@@ -383,7 +383,7 @@ def test_other_kinds_of_controllers(rollout, controller):
 
 
 def test_a_program_that_asks_forever_is_ended(rollout):
-    """After the last request there are no metrics."""
+    """It ends with the last request."""
 
     def forever(platform):
         platform.deploy()
