@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .runs.traces import Divergence as Divergence
     from .runs.verdicts import Run as Run
     from .serving.api import Service as Service
+    from .serving.capacity import Capacity as Capacity
     from .serving.rollouts.verdicts import Rollout as Rollout
     from .serving.slo import assert_slo as assert_slo
     from .serving.verdicts import Load as Load
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Capacity": "serving.capacity:Capacity",
     "Controller": "engine.controller:Controller",
     "CrashOutcome": "crashes.model:CrashOutcome",
     "CrashReport": "crashes.report:CrashReport",

@@ -217,7 +217,9 @@ def attribute_strike(
             here.ended_elsewhere = max(ended, here.ended_elsewhere or ended)
         return
     in_flight = list(_open)
-    suspicion = Suspicion(strike, tuple(one.details.get("request", 0) for one in in_flight), key)
+    # A request that its client has sent again may be there twice.
+    numbers = dict.fromkeys(one.details.get("request", 0) for one in in_flight)
+    suspicion = Suspicion(strike, tuple(numbers), key)
     if not in_flight:
         for strikes in _outside:
             strikes.append((begun, ended))
