@@ -80,6 +80,7 @@ class Client:
         ends: The death of the process that has the request, or None. Only a server that is a
             process has one.
         remote: True if the server is a process of its own.
+        has_pace: True if it can send and read slowly.
         followers: Functions that are called with the number of chunks of the response's body, when
             the response is complete.
     """
@@ -89,6 +90,7 @@ class Client:
     sends: Pace | None = None
     ends: WorkerEnd | None = None
     remote: bool = False
+    has_pace: bool = True
     followers: list[Callable[[int], None]] = dataclasses.field(default_factory=list)
 
     @property

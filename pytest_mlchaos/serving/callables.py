@@ -171,7 +171,7 @@ class StreamRequest(PreparedRequest):
     @property
     def attributes(self) -> dict[str, Any]:
         """Return the client."""
-        return {"client": Client()}
+        return {"client": Client(has_pace=False)}
 
 
 class Stream:

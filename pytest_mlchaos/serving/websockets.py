@@ -75,7 +75,7 @@ class WebSocketRequest(PreparedRequest):
     def attributes(self) -> dict[str, Any]:
         """Return the method, the path and the client."""
         method, _, path = self.name.partition(" ")
-        return {"method": method, "path": path, "client": Client()}
+        return {"method": method, "path": path, "client": Client(has_pace=False)}
 
 
 def quiet_seconds(clock: Clock) -> float:
@@ -103,7 +103,7 @@ def keywords_of(given: Any) -> dict[str, Any]:
         raise BadArgument(f"send of a WebSocket must be a list of messages, got {data_text(sent)}")
     keywords["send"] = list(sent)
     for message in keywords["send"]:
-        _message(message)
+        _check_message(message)
     _check_number(keywords, "receive", 1, 10**9, "a number of messages, 1 or more")
     _check_number(keywords, "close", 1000, 4999, "a close code from 1000 to 4999")
     return keywords
@@ -115,18 +115,33 @@ def _check_number(keywords: Mapping[str, Any], name: str, low: int, high: int, r
         raise BadArgument(f"{name} of a WebSocket must be {rule}, got {format_value(value)}")
 
 
+def _check_message(value: Any) -> None:
+    try:
+        _message(value)
+    except (TypeError, ValueError, RecursionError):
+        raise BadArgument(
+            f"a message of a WebSocket must be text, bytes or JSON, got {data_text(value)}"
+        ) from None
+
+
 def _message(value: Any) -> dict[str, Any]:
     """Return what ``receive`` gives for a client's message: text, bytes, or JSON as text."""
     if isinstance(value, (bytes, bytearray)):
         return {"type": "websocket.receive", "bytes": bytes(value), "text": None}
     if not isinstance(value, str):
-        try:
-            value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        except (TypeError, ValueError):
-            raise BadArgument(
-                f"a message of a WebSocket must be text, bytes or JSON, got {data_text(value)}"
-            ) from None
+        value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return {"type": "websocket.receive", "text": value, "bytes": None}
+
+
+def _damaged_message(value: Any) -> dict[str, Any]:
+    """Do the same for what a fault may have made of a message, such as 2,000 nested lists."""
+    try:
+        return _message(value)
+    except (TypeError, ValueError, RecursionError):
+        depth = 0
+        while isinstance(value, list) and value:
+            value, depth = value[0], depth + 1
+        return _message("[" * depth + "]" * depth)
 
 
 class WebSocketCall:
@@ -149,6 +164,8 @@ class WebSocketCall:
         self._app = app
         self._scope = _scope(request, state, client)
         script = request.script if payload is None else payload
+        if not isinstance(script, (list, tuple)):  # a fault has replaced the list
+            script = [script]
         self._connection = Connection(request, script, now, client, on_left, quiet)
         self._error: Exception | None = None
         self.begun = now()
@@ -381,7 +398,7 @@ class Connection:
         for value in self._messages:
             self._sent += 1
             self._active = self._now()
-            return _message(value)
+            return _damaged_message(value)
         await self._until_closed()
         return None
 

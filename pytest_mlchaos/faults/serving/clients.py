@@ -25,7 +25,7 @@ class ClientFault(Fault):
     random = False
 
     def possible(self, visit: Visit) -> bool:
-        """Return True for a request that has a client: a callable's has none."""
+        """Return True for a request that has a client: that of a plain function has none."""
         return _client(visit) is not None
 
 
@@ -67,8 +67,8 @@ class ClientDisconnect(ClientFault):
 
     Imitates: a user who closes the page, a proxy or a balancer that times out.
 
-    Fidelity: no socket is involved, so a server's own buffers are not simulated. An app behind a
-    plain callable has no client.
+    Fidelity: no socket is involved, so a server's own buffers are not simulated. A plain function
+    has no client, but a generator and a WebSocket have one.
 
     Source: https://asgi.readthedocs.io/en/latest/specs/www.html#disconnect-receive-event
 
@@ -146,7 +146,8 @@ class SlowClient(ClientFault):
 
     Imitates: a mobile client, a stalled tab, a slow-loris attack on one connection.
 
-    Fidelity: the buffers of the system's sockets are not simulated. They are larger.
+    Fidelity: the buffers of the system's sockets are not simulated. They are larger. Clients of
+    WebSockets and generators are never slow.
 
     Example: ``@chaos.slow_client(of="upload", rate="1KiB/s", at=0)``
     """
@@ -164,10 +165,15 @@ class SlowClient(ClientFault):
         if not is_drawn(self.pause):
             object.__setattr__(self, "pause", parse_duration(self.pause, f"{self.name}: pause"))
 
+    def possible(self, visit: Visit) -> bool:
+        """Return True for an HTTP request."""
+        client = _client(visit)
+        return client is not None and client.has_pace
+
     def apply(self, visit: Visit) -> Client | None:
         """Slow the client down."""
         visit.skip()
-        if _client(visit) is None:
+        if not self.possible(visit):
             return None
         visit.note(of=self.of)
         pace = Pace(self.rate, self.pause, visit.record_injection)
