@@ -2,7 +2,7 @@
 
 The test of each is in its ``expected.toml``. Faults are declared without ``at=``, and settings are the defaults.
 An unsound service must fail by an error that ``expected.toml`` names. A sound one must pass.
-Those that start real servers run with ``--slow``, or if they are named. The exit code is 1 if one is judged wrong.
+Slow ones run with ``--slow``, or if they are named. The exit code is 1 if one is judged wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Verdict", "judge", "problem"]
 
 if __name__ == "__main__":
     parser = arguments(__doc__, ROOT / "corpus" / "serve")
-    parser.add_argument("--slow", action="store_true", help="those with real servers, too")
+    parser.add_argument("--slow", action="store_true", help="slow ones, too")
     options = parser.parse_args()
 
     def wanted():

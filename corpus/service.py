@@ -40,7 +40,7 @@ class Service(Twin):
     fails: tuple[str, ...] = ()
     """The errors of which an unsound program must raise one."""
     slow: bool = False
-    """The pair starts real servers."""
+    """The pair takes many seconds, for example because it starts real servers."""
 
     def test(self) -> str:
         """Return the source of its test."""

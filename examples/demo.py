@@ -298,7 +298,7 @@ EXAMPLES = [
     ),
     Example(
         "A server that streams tokens from a task of its own: when the client has left, the model "
-        "goes on for nobody",
+        "works on in vain",
         "tokens",
         "test_unsound_server",
         "test_sound_server",

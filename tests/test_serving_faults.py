@@ -19,6 +19,7 @@ from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import PayloadMismatch, TargetNotFound
+from pytest_mlchaos.faults.serving.half_way import count_lines
 from pytest_mlchaos.faults.serving.values import DEPTH, KINDS, dumps, malformed
 from pytest_mlchaos.faults.serving.weights import NoWeights, damaged_model
 from pytest_mlchaos.plugin.fixture import Mlchaos
@@ -255,6 +256,23 @@ def test_reload_fails_half_way_in_a_coroutine(monkeypatch):
         assert controller.is_injected(found[0])
     assert module.done == [1, 2]
     assert sys.gettrace() is before
+
+
+def test_the_lines_of_a_reload_are_measured_for_its_own_variant():
+    """The visit holds those of the next variant, when the lines run."""
+
+    def reload():
+        first = 1
+        second = 2
+        return first + second
+
+    visit = types.SimpleNamespace(attributes={"code": reload.__code__}, measures={})
+    own = visit.measures
+    with count_lines(visit):
+        visit.measures = {}
+        reload()
+    assert own == {"line": 3}
+    assert visit.measures == {}
 
 
 # -- background tasks ------------------------------------------------------------------------------

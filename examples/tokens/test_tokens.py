@@ -8,7 +8,7 @@ PROMPTS = [f"/generate/{token}" for token in range(3)]
 
 @chaos.client_disconnect
 def test_unsound_server(mlchaos):
-    """It generates the whole text for nobody."""
+    """It generates the whole text in vain."""
     load = mlchaos.serve(unsound.app).drive(PROMPTS)
     load.assert_work_stops(within="100ms")
 
