@@ -275,24 +275,40 @@ def test_what_a_server_leaves_is_ended(serving, tmp_path):
     ("mode", "words", "last"),
     [
         ("fails", r"failed at start-up: it ended with exit code 3", "no weights at /models/7"),
-        ("silent", r"did not answer within 0.5 s .* its port \d+ is not open", "still loading"),
+        ("silent", r"did not answer within 2 s .* its port \d+ is not open", "still loading"),
     ],
 )
 def test_a_server_that_does_not_start_is_told_with_its_last_lines(serving, mode, words, last):
     """In bounded time."""
     with (
         pytest.raises(ServiceFailed, match=words) as caught,
-        serving(mode=mode, timeout=0.5 if mode == "silent" else 10),
+        serving(mode=mode, timeout=2 if mode == "silent" else 10),
     ):
         pass
     assert last in caught.value.__notes__[0]
 
 
+def test_a_server_is_ready_when_its_path_answers(serving):
+    """An open port is not enough then."""
+    with serving(ready="/a") as (service, _):
+        assert service.drive(["/b"]).replies[0].ok
+
+
+@pytest.mark.slow
+def test_a_server_whose_path_answers_with_an_error_is_not_ready(serving):
+    """The message has the status."""
+    with (
+        pytest.raises(ServiceFailed, match=r"within 5 s .*: GET /a was answered with 503"),
+        serving(failure(at=EVERY), ready="/a", timeout="5s"),
+    ):
+        pass
+
+
 def test_a_server_that_ignores_sigterm_is_killed(serving):
     """After the time limit, and the test hears of it."""
     with (
-        pytest.raises(ServiceFailed, match=r"did not end within 0\.5 s of SIGTERM"),
-        serving(mode="stubborn", timeout="0.5s") as (service, _),
+        pytest.raises(ServiceFailed, match=r"did not end within 3 s of SIGTERM"),
+        serving(mode="stubborn", timeout="3s") as (service, _),
     ):
         pid = int(service.drive(["/pid"]).replies[0].text)
         assert is_alive(pid)

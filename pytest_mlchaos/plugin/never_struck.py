@@ -12,6 +12,7 @@ from ..core.sites import CRASH_STATE, SITES, name_of
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
 from ..reports import text
+from ..serving.processes.command import REAL_TIME
 
 __all__ = ["absent", "elsewhere", "in_set_up", "remarks", "struck_in_part", "unused_state"]
 
@@ -60,6 +61,8 @@ def elsewhere(faults: Sequence[Fault], controller: Controller) -> str:
             "multiprocessing.get_context('fork'), "
             "or num_workers=0 to load in this process"
         )
+    if reason == REAL_TIME:
+        return _in_server(faults)
     if "process" in reason and any(fault.ends_process for fault in faults):
         return (
             f"{reason}: a fault that ends the process does not strike in a process that the "
@@ -69,6 +72,19 @@ def elsewhere(faults: Sequence[Fault], controller: Controller) -> str:
     if "subprocess" in reason:
         return f"{reason}: its visits are not seen"
     return "\n".join(map(_other_kinds, faults)).strip()
+
+
+def _in_server(faults: Sequence[Fault]) -> str:
+    """Return why a fault may not have struck in a server process."""
+    if any(fault.ends_process for fault in faults):
+        return (
+            f"{REAL_TIME}: a fault that ends the process does not strike there. Use "
+            f"@chaos.worker_death(of='server'), or service.kill() and service.restart()"
+        )
+    return (
+        f"{REAL_TIME}: a target is reached in the modules that it imports, not in the script that "
+        f"runs as __main__, and only if its processes run sitecustomize"
+    )
 
 
 def _other_kinds(fault: Fault) -> str:

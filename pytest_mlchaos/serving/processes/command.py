@@ -23,10 +23,12 @@ from ...core.validation import (
 )
 from ...errors import BadArgument
 
-__all__ = ["ServerCommand", "accepts_connections", "make_command", "served_subject"]
+__all__ = ["REAL_TIME", "ServerCommand", "accepts_connections", "make_command", "served_subject"]
 
 OWNER = "mlchaos.serve"
 PORT = "{port}"
+REAL_TIME = "the server is a process of its own"
+"""Why the trial's clock is real."""
 LOOPBACK = ("localhost", "::1")
 CONNECT_TIMEOUT_SECONDS = 2.0
 COMMAND = Rule(

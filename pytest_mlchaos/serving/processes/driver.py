@@ -7,12 +7,10 @@ from typing import Any
 
 from ...engine.controller import Controller
 from ..load_generators import AsyncDriver
-from .command import ServerCommand
+from .command import REAL_TIME, ServerCommand
 from .target import ServerTarget
 
 __all__ = ["ServerDriver"]
-
-REAL_TIME = "the server is a process of its own"
 
 
 class ServerDriver(AsyncDriver):
