@@ -98,7 +98,7 @@ class Item:
 
 
 def test_malformed_dataclass_is_a_copy():
-    """What is not damaged is the same object."""
+    """Keep the same object where nothing is damaged."""
     item = Item({"x": 1.5}, object())
     damaged, path = malformed(item, "nan", seed=3)
     assert path == ("row", "x")
