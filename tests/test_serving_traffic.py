@@ -216,6 +216,7 @@ def test_retries_wait_longer_each_time():
     ("value", "said"),
     [
         (-1, "retries must be a number of retries, a dict"),
+        (10**6, "retries must be below 1000"),
         ({"number": 2, "backof": 1}, "did you mean 'backoff'"),
         ({"backoff": 1}, r"retries\['number'\] must be a number"),
         ({"number": 2, "jitter": 2}, r"retries\['jitter'\] must be from 0 to 1"),

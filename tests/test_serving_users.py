@@ -229,6 +229,14 @@ def test_a_client_gives_up_after_its_retries(trial_of):
     assert (type(reply.error), reply.attempts, len(made[2])) == (ConnectionError, 3, 3)
 
 
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_policy_that_never_ends_is_told(trial_of, kind):
+    """Although each attempt ends."""
+    made = failing_first(10**9)
+    with trial_of() as mlchaos, pytest.raises(BadArgument, match="retries must end, but request 0"):
+        mlchaos.serve(made[kind]).drive([7], retries=lambda reply, attempts: "1s")
+
+
 def test_a_client_that_loses_patience_tries_again_while_its_first_call_goes_on(trial_of):
     """Impatient users multiply the load."""
     app = SlowApp()

@@ -15,6 +15,8 @@ from ..errors import BadArgument
 __all__ = ["Retries", "parse_retries"]
 
 TOO_MANY_REQUESTS = 429
+MAX_ATTEMPTS = 1000
+"""The number of attempts of one request after which a policy counts as one that never ends."""
 Policy = Callable[[Reply, int], Any]
 
 
@@ -54,11 +56,19 @@ class Retries:
             reply: The reply to the last attempt.
             attempts: The number of attempts so far.
             seed: A number for the jitter, the same for all attempts of one request.
+
+        Raises:
+            BadArgument: The policy asks for more and more attempts.
         """
         if self.policy is not None:
             given = self.policy(reply, attempts)
             if given is None or given is False:
                 return None
+            if attempts >= MAX_ATTEMPTS:
+                raise BadArgument(
+                    f"drive: retries must end, but {reply} was sent {attempts} times, and the "
+                    f"policy asks for more. Return None after a number of attempts"
+                )
             return parse_duration(given, "drive: the result of retries")
         if attempts > self.number or not self.when(reply):
             return None
@@ -86,7 +96,7 @@ def parse_retries(value: Any) -> Retries | None:
         return value
     number = index(value)
     if number is not None:
-        return Retries(number)
+        return Retries(_bounded(number))
     if callable(value):
         return Retries(0, policy=value)
     if not isinstance(value, Mapping):
@@ -96,6 +106,12 @@ def parse_retries(value: Any) -> Retries | None:
             f"attempts, got {format_value(value)}"
         )
     return _from_mapping(value)
+
+
+def _bounded(number: int) -> int:
+    if number >= MAX_ATTEMPTS:
+        raise BadArgument(f"drive: retries must be below {MAX_ATTEMPTS}, got {number}")
+    return number
 
 
 def _from_mapping(given: Mapping[Any, Any]) -> Retries:
@@ -112,7 +128,7 @@ def _from_mapping(given: Mapping[Any, Any]) -> Retries:
             f"drive: retries['number'] must be a number of retries, got "
             f"{format_value(given.get('number'))}"
         )
-    values: dict[str, Any] = {**given, "number": number}
+    values: dict[str, Any] = {**given, "number": _bounded(number)}
     for name in ("backoff", "max"):
         if name in values:
             values[name] = parse_duration(values[name], f"drive: retries[{name!r}]")

@@ -202,7 +202,9 @@ class Network:
         """Return what happens to an exchange that begins."""
         place = here()
         caller = zone_map().home if place is None else place.zone
-        before = exchange = dataclasses.replace(exchange, caller=caller)
+        if exchange.caller != caller:
+            exchange = dataclasses.replace(exchange, caller=caller)
+        before = exchange
         begun = self._begun
         elsewhere = bool(begun) and not any(one.covers(exchange) for one in begun)
         facts = {
