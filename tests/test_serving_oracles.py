@@ -693,7 +693,7 @@ def test_one_more_connection_may_be_one_that_was_opened_again(serving, store):
 
 @pytest.mark.parametrize("sound", [True, False])
 def test_a_wsgi_app_that_keeps_an_entry_is_found(serving, sound):
-    """What it holds is looked at while it sleeps."""
+    """Its containers are read while it sleeps."""
     pytest.importorskip("httpx")
     running = {}
 
