@@ -16,12 +16,12 @@ faults.load()
 sites.load()
 
 
-def armed(tmp_path, *declared, seed=0):
-    """A trial with these faults, in which ``tmp_path`` is the test's own directory.
+def armed(tmp_path, *declared, seed=0, own=None):
+    """A trial with these faults, in which the parent of ``tmp_path`` is the test's own directory.
 
-    Its parent has the folders of all tests before, and only so many folders are watched.
+    Its folders are those of all tests before, and only so many folders are watched for native code.
     """
-    return trial(Schedule(declared, seed), Patches(), own=[tmp_path])
+    return trial(Schedule(declared, seed), Patches(), own=[own or tmp_path.parent])
 
 
 def watching(tmp_path):

@@ -150,7 +150,8 @@ def test_a_real_limit_stops_a_writer_at_its_byte(tmp_path, capfd):
         with pa.OSFile(str(tmp_path / name), "wb") as file:
             file.write(bytes(200))
 
-    with armed(tmp_path, create("disk_full", real=True, after=100, at=1)) as controller:
+    fault = create("disk_full", real=True, after=100, at=1)
+    with armed(tmp_path, fault, own=tmp_path) as controller:
         write("first")
         with pytest.raises(OSError, match="File too large") as caught:
             write("second")

@@ -181,7 +181,7 @@ class SlowClient(ClientFault):
 
 
 def _bytes_a_second(value: object, owner: str) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**63:
         return float(value)
     if isinstance(value, str):
         return float(parse_size(value.strip().removesuffix("/s"), f"{owner}: rate"))

@@ -74,7 +74,11 @@ class StreamCut(Fault):
         if self.after is None or is_drawn(self.after):
             return
         if self.target is None:
-            CutConnection(after=self.after)
+            try:
+                CutConnection(after=self.after)
+            except BadArgument as error:
+                text = str(error).replace(CutConnection.name, self.name, 1)
+                raise BadArgument(text) from None
         elif index(self.after) is None:
             raise BadArgument(
                 f"{self.name}: after must be a number of items, 0 or more, got "
