@@ -32,7 +32,7 @@ TRANSFORMERS = ("transformers", "accelerate")
 KINDS = ("scikit-learn", "optuna")
 """Further packages of the projects in ``examples/kinds``."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
-SERVE = ("httpx>=0.27", "fastapi", "schemathesis>=4")
+SERVE = ("httpx>=0.27", "fastapi", "uvicorn", "gunicorn", "flask", "schemathesis>=4")
 REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")
 EXPORTS = (
     "opentelemetry-sdk>=1.27",
