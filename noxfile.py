@@ -55,7 +55,7 @@ CLIENTS = ("requests", "aiohttp", "tenacity", "backoff", "stamina", "redis", "ps
 SERVING = (
     *("starlette", "pydantic", "uvicorn", "flask", "a2wsgi", "litserve", "bentoml", "gradio"),
     *("sse-starlette", "slowapi", "prometheus_client", "pybreaker", "cachetools", "fakeredis"),
-    *("transformers", "openai", "sqlalchemy"),
+    *("transformers", "openai"),
 )
 """Servers, and libraries beside them. Ray Serve is not among them, because its download is large."""
 PEERS = ("ckpt-chaos==0.1.8", "pytest-torch==1.1.1")
