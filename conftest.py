@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import zlib
 from concurrent.futures import thread as pools
 
 import pytest
@@ -25,10 +26,22 @@ def pytest_ignore_collect(collection_path, config):
     return "needs torch" in collection_path.read_text().partition("\n")[0] or None
 
 
+def pytest_addoption(parser):
+    """Let CI run a part of the slow tests each day."""
+    parser.addoption(
+        "--part", metavar="K/N", help="of the tests, run those of part K of N (K from 0)"
+    )
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave slow tests to ``-m slow``, unless a test is named; skip what needs a real GPU if there
     is none.
     """
+    if config.getoption("--part"):
+        part, parts = map(int, config.getoption("--part").split("/"))
+        others = [item for item in items if zlib.crc32(item.nodeid.encode()) % parts != part]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
     if not config.option.markexpr and not any("::" in argument for argument in config.args):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
