@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
-import queue
 import threading
 import time
 from pathlib import Path
@@ -274,32 +272,6 @@ async def in_thread(number):
     return await asyncio.to_thread(scored, number)
 
 
-class Batcher:
-    """Answer in the thread of a batching worker."""
-
-    def __init__(self):
-        self._waiting = queue.Queue()
-        self._thread = None
-
-    def __call__(self, number):
-        """Wait for the worker."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True)
-            self._thread.start()
-        answer = concurrent.futures.Future()
-        self._waiting.put((number, answer))
-        return answer.result(timeout=30)
-
-    def _work(self):
-        while True:
-            batch = [self._waiting.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < 4:
-                    batch.append(self._waiting.get(timeout=0.02))
-            for number, answer in batch:
-                answer.set_result(scored(number))
-
-
 def endpoint():
     """Return an app with a plain function as its endpoint."""
     fastapi = pytest.importorskip("fastapi")
@@ -309,9 +281,7 @@ def endpoint():
 
 
 @needs_proc
-@pytest.mark.parametrize(
-    "make", [lambda: scored, lambda: in_executor, lambda: in_thread, Batcher, endpoint]
-)
+@pytest.mark.parametrize("make", [lambda: scored, lambda: in_executor, lambda: in_thread, endpoint])
 def test_threads_of_a_load_are_the_same_each_time(served, make):
     """Their visits, strikes and latencies, at no real time."""
     fault = create("call_failure", target="tests.test_serving_callables:predict", p=0.3)

@@ -120,10 +120,8 @@ class VirtualClock:
         self.takes_turns = False
         """True if only one of several threads runs at a time, so that their order is always the
         same."""
-        self.draw_turn: Callable[[], int] | None = None
-        """A function that returns the order of a piece of work that is about to be given away."""
-        self.take_turn: Callable[[int], None] | None = None
-        """A function that lets the calling thread wait for its turn."""
+        self.join_in: Callable[[], None] | None = None
+        """A function that takes in the calling thread, which is older than the trial."""
         self.on_stuck: Callable[[], None] | None = None
         """A function that is called if no thread can ever go on. It may raise."""
         self._passed = 0.0

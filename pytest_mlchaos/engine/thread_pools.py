@@ -50,12 +50,9 @@ def have_work() -> bool:
 def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(submit)
     def submitting(self: object, function: object, /, *args: object, **kwargs: object) -> Any:
-        given = submit(
-            self,
-            carry_scope(carry_place(function)) if callable(function) else function,
-            *args,
-            **kwargs,
-        )
+        if callable(function):
+            function = _in_turn(carry_scope(carry_place(function)))
+        given = submit(self, function, *args, **kwargs)
         if hasattr(given, "done") or hasattr(given, "ready"):  # not an iterator
             _given.add(given)
         return given
@@ -63,19 +60,18 @@ def _carrying(submit: Callable[..., Any]) -> Callable[..., Any]:
     return submitting
 
 
-def in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function for a different thread, which waits there for its turn.
+def _in_turn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function for a thread of a pool, which may be older than the trial.
 
-    Under load, pieces of work begin in the order in which they were given away.
+    Under load, such a thread joins the others, and waits for its turn.
     """
     clock = installed_clock()
-    if clock is None or not (clock.takes_turns and clock.governs) or clock.draw_turn is None:
+    if clock is None or not (clock.takes_turns and clock.governs):
         return function
-    order, take_turn = clock.draw_turn(), clock.take_turn
 
     def starting(*args: object, **kwargs: object) -> Any:
-        if take_turn is not None:
-            take_turn(order)
+        if clock.join_in is not None and not clock.is_mine:
+            clock.join_in()
         return function(*args, **kwargs)
 
     return starting

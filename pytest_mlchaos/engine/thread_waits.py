@@ -135,7 +135,7 @@ class ThreadWaits:
         """Take in threads that the test starts, until the patches are undone."""
         patches.on_undo(self._close)
         self._clock.sleep_with_others, self._clock.wait_with_others = self.sleep, self.wait
-        self._clock.draw_turn, self._clock.take_turn = self._draw_turn, self._take_turn
+        self._clock.join_in = self._join_in
         thread: Any = threading.Thread
         for name, wrap in (
             ("start", self._starting),
@@ -289,23 +289,23 @@ class ThreadWaits:
         clock = self._clock
         return clock.takes_turns and clock.governs and not (self._turns_given_up or self._closed)
 
-    def _draw_turn(self) -> int:
-        """Return the order of a piece of work that is about to be given to some thread."""
-        with self._lock:
-            self._started += 1
-            return self._started
-
     def _take_turn(self, order: int) -> None:
-        """Wait until all other threads wait. Work with a lower order comes first.
-
-        From here on, the thread has this order.
-        """
+        """Wait until all other threads wait. A lower order comes first."""
         if self._takes_turns:
-            member = self._members.get(threading.current_thread())
-            if member is not None:
-                member.order = order
             with self._noted(self._turn(order, _taken_lock())):
                 self._wait_for_turn(order)
+
+    def _join_in(self) -> None:
+        """Take in a thread of a pool that an earlier trial has started, because it has work now."""
+        thread, clock = threading.current_thread(), self._clock
+        if not clock.takes_turns or clock.is_real or self._closed:
+            return
+        with self._lock:
+            self._started += 1
+            self._members[thread] = member = _Member(self._started, thread, threading.get_ident())
+        self._tasks.add(threading.get_native_id())
+        clock.members.add(threading.get_ident())
+        self._take_turn(member.order)
 
     def _wait_for_turn(self, order: int) -> None:
         """Replace the wait of the calling thread by one for its turn."""
@@ -321,8 +321,10 @@ class ThreadWaits:
     def _gives_up_turns(self, work: _Work, since: float) -> bool:
         """Return True if the turn may never come, because some thread waits outside."""
         with self._lock:
-            in_call = work.thread is None or is_in_call(work.thread)
-            limit = TURN_PATIENCE_SECONDS if in_call else TURN_WORK_SECONDS
+            if work.thread is None:  # for example the threads of a library, which may spin
+                limit = WAIT_PATIENCE_SECONDS
+            else:
+                limit = TURN_PATIENCE_SECONDS if is_in_call(work.thread) else TURN_WORK_SECONDS
             too_long = monotonic() - since > LONGEST_PATIENCE_SECONDS
             self._turns_given_up |= self._work_of(work) > limit or too_long
             return self._turns_given_up

@@ -108,7 +108,7 @@ class Service:
         An error that a request raises in the app is its reply's error, and the load goes on. A
         plain function or a WSGI app is called in the test's own thread, one request after another.
         With ``concurrency`` above 1 it is called in this many threads. On the virtual clock one of
-        them runs at a time, in an order that is always the same.
+        them runs at a time.
 
         Args:
             requests: A list of requests, a strategy of Hypothesis (``mlchaos.openapi(app)`` is
