@@ -8,9 +8,8 @@ Of equal deadlines, that of the thread that started first comes first.
 If a thread is neither in such a wait nor known to be blocked, it works. The others then wait in
 real time.
 
-While a service is under load, threads take turns: a thread that starts, that is woken or that gets
-work waits until all others wait. The order is that in which threads started and work was given
-away, so it is always the same.
+While a service is under load, threads take turns: a thread that starts or is woken waits until all
+others wait. The order is that in which threads started.
 """
 
 from __future__ import annotations
