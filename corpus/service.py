@@ -56,8 +56,10 @@ class Service(Twin):
         """Return in words why the error or the reported schedule is not the expected one."""
         if error not in self.fails:
             return f"it failed by {error}, expected {' or '.join(self.fails)}"
+        if not faults:
+            return "its test fails without any fault"
         declared = {fault.partition("(")[0] for fault in self.faults}
-        if faults and not declared & set(faults) and "bad_day" not in declared:
+        if not declared & set(faults) and "bad_day" not in declared:
             return f"the schedule has {', '.join(faults)}, which its test does not declare"
         return ""
 

@@ -85,6 +85,11 @@ def test_a_service_says_why_and_knows_no_plugin(name):
             Verdict("failed", text=REPORT.format("SloMissed", "call_failure")),
             "by SloMissed, expected NotIsolated",
         ),
+        (
+            "half-loaded",
+            Verdict("failed", text="E   pytest_mlchaos.errors.NotIsolated: 3 of 8 replies"),
+            "fails without any fault",
+        ),
         ("half-loaded", Verdict("failed", text=REPORT.format("NotIsolated", "call_failure")), ""),
         ("loaded-before-use", Verdict("passed"), ""),
         ("loaded-before-use", Verdict("failed"), "it is sound, but its test failed"),

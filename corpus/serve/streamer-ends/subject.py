@@ -15,7 +15,8 @@ model = GPT2LMHeadModel(
 
 class Letters:
     def decode(self, tokens, **options):
-        return "".join(chr(97 + int(token) % 26) for token in tokens) + "\n"
+        letters = torch.as_tensor(tokens).flatten().tolist()
+        return "".join(chr(97 + token % 26) for token in letters)
 
 
 def prepared(prompt):
