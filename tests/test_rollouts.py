@@ -714,3 +714,61 @@ def test_the_default_test_says_nothing_without_observations():
     assert compare(Sample(500, 5), Sample(500, 250), **how) == "fail"
     assert compare(Sample(5000, 50), Sample(5000, 50), **how) == "pass"
     assert compare(Sample(), Sample(500, 250), **how) == "inconclusive"
+
+
+class Featured:
+    """A controller that makes features by itself. Unsound if its rollback forgets them."""
+
+    def __init__(self, forgets):
+        self.forgets, self.used = forgets, None
+        self.models = models()
+
+    def deploy(self, version):
+        self.used = None
+
+    def split(self, weights):
+        """Let each version have its own features."""
+
+    def promote(self):
+        self.used = "v2"
+
+    def rollback(self):
+        self.used = "v2" if self.forgets else "v1"
+
+    def make(self, version, x):
+        return x if version == "v1" else 3 * x
+
+    def handle(self, request, version):
+        return self.models[version](self.make(self.used or version, request))
+
+
+class Transformed(Featured):
+    """The same, with a dict of functions by version in an attribute that says so."""
+
+    def __init__(self, forgets):
+        super().__init__(forgets)
+        self.features = {"v1": lambda x: x, "v2": lambda x: 3 * x}
+
+    def make(self, version, x):
+        return self.features[version](x)
+
+
+class Noisy(Featured):
+    """The same, with answers that always differ."""
+
+    def handle(self, request, version):
+        return super().handle(request, version) + random.random()
+
+
+@pytest.mark.parametrize("kind", [Featured, Transformed])
+def test_a_rollback_that_forgets_the_features_is_found(rollout, kind):
+    """Compare the answers of the old version, or the features that it gets."""
+    bad = create("bad_deploy", at=0)
+    rollout(kind(forgets=False), REQUESTS, bad).assert_safe()
+    with pytest.raises(MixedVersions, match="features"):
+        rollout(kind(forgets=True), REQUESTS, bad).assert_safe()
+
+
+def test_answers_that_always_differ_are_not_compared(rollout):
+    """Blame no controller whose model is random."""
+    rollout(Noisy(forgets=False), REQUESTS, create("bad_deploy", at=0)).assert_safe()

@@ -36,6 +36,7 @@ from .subjects import (
     Shape,
     as_controller,
     find_config,
+    find_features,
     find_holders,
     find_versions,
 )
@@ -119,7 +120,8 @@ def roll_out(
                     flow.run()
                 else:
                     flow.drive_by(program, Platform(rollout, chosen))
-            trace.strikes = tuple(chaos.journal)[struck:]
+                trace.strikes = tuple(chaos.journal)[struck:]
+                flow.samples.compare(trace)
             _look_again(chaos, rollout, trace)
         finally:
             rollout.close()
@@ -237,6 +239,9 @@ def _prepared(
         holders.append(versions)
     for holder in holders:
         models.watch(holder, subject)
+    features = find_features(subject, (models.old, models.new)) if given is None else None
+    if features is not None and not models.features:
+        models.watch_features(features)
     if given is None and shape.path is not None:
         serve, routes = _path(shape), shape.version_argument is None
         unknown = not models.is_known(models.old) and not models.is_known(models.new)

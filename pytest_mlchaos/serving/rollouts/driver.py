@@ -164,9 +164,7 @@ class RunningRollout:
         version = self._route(user)
         answer = Answer(number, self.time, user, version, self.phase)
         models = self.models
-        models.request, models.number, models.features_used = request, number, None
-        models.user = user
-        models.called = []
+        models.expect(number, request, user)
         start = self.chaos.clock.now()
         value = None
         self._depth += 1
@@ -207,6 +205,18 @@ class RunningRollout:
         if self._label == "golden":
             return 1 - self._score(value, self.finish(self._ask_for(self.old, request)))
         return 1 - self._score(value, self._label(number, request))
+
+    @property
+    def answers_itself(self) -> bool:
+        """Return True if the controller answers requests by its own code."""
+        return self._serve is not None
+
+    def answer_again(self, number: int) -> Any:
+        """Return the answer to a request by its number, which no user sees and nothing counts."""
+        request = self.traffic.request(number)
+        user = self.traffic.user(number, request)
+        self.models.expect(number, request, user)
+        return self._ask(request, user, self._route(user))
 
     @property
     def can_ask(self) -> bool:
@@ -279,7 +289,7 @@ class RunningRollout:
             ):
                 return
             request = self.traffic.request(count)
-            self.models.request, self.models.number = request, count
+            self.models.expect(count, request)
             self._measure_unseen(self.old, count, request)
             self._measure_unseen(self.new, count, request)
 
@@ -406,7 +416,7 @@ class RunningRollout:
             new=self.new,
             weights=weights,
             watched=self.options.watched,
-            has_features=bool(self.models.features),
+            has_features=self.models.has_features,
             config=tuple(map(str, self._config or ())),
         )
         results: list[Any] = []

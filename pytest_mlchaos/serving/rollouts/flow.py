@@ -13,6 +13,7 @@ from .driver import RunningRollout
 from .metrics import Metrics
 from .options import Options
 from .records import Answer, Call, Check
+from .samples import Samples
 from .sequential import Verdict
 from .subjects import Hook, Shape, read_verdict
 
@@ -54,13 +55,13 @@ class Flow:
         rollout.trace.hooked = hooked
         rollout.tell = None if shape.recorder is None else functools.partial(_tell, shape.recorder)
         rollout.trace.decides = "the default analysis" if self._by_default else "the controller"
+        self.samples = Samples(rollout)
         self._step = self._last_step = 0
 
     def run(self) -> None:
         """Roll the new version out, and look what is left of it."""
         rollout, options = self._rollout, self._options
-        rollout.send(min(options.per_check, max(1, rollout.left // 10)))
-        self._check_baseline()
+        self._begin()
         if not self._deployed():
             self._settle()
             return
@@ -86,8 +87,7 @@ class Flow:
     def drive_by(self, program: Callable[[Any], Any], platform: Any) -> None:
         """Let a program of the user's roll the new version out."""
         rollout = self._rollout
-        rollout.send(min(self._options.per_check, max(1, rollout.left // 10)))
-        self._check_baseline()
+        self._begin()
         rollout.trace.decides, rollout.trace.hooked = "the controller", True
         try:
             with rollout.by_controller():
@@ -100,6 +100,14 @@ class Flow:
         self._last_look()
 
     # -- the parts ---------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Let the old version answer the first requests."""
+        rollout = self._rollout
+        self.samples.take()
+        rollout.send(min(self._options.per_check, max(1, rollout.left // 10)))
+        self._check_baseline()
+        self.samples.take()
 
     def _check_baseline(self) -> None:
         """Refuse traffic that the old version cannot answer."""

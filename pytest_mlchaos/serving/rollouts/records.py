@@ -120,6 +120,8 @@ class Trace:
         excess: By how much more often the new version fails by this metric.
         evident_at: The number of requests after which the default test failed the new version.
         is_worse: True or False if the test says so, or None.
+        compared: The number of requests that were asked again after a rollback.
+        changed: Those whose answer differs from the one before the deployment.
     """
 
     old: str
@@ -138,4 +140,6 @@ class Trace:
     excess: float = 0.0
     margin: float = 0.05
     evident_at: int = 0
+    compared: int = 0
+    changed: tuple[int, ...] = ()
     is_worse: bool | None = None

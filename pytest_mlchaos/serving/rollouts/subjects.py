@@ -24,6 +24,7 @@ __all__ = [
     "Shape",
     "as_controller",
     "find_config",
+    "find_features",
     "find_holders",
     "find_recorder",
     "find_versions",
@@ -53,6 +54,8 @@ OF_AN_ANSWER |= {"result", "answer", "user", "is_error", "seconds"}
 PATHS = ("handle", "predict", "serve", "answer", "score", "__call__")
 """The methods by which a controller answers a request itself."""
 VERSION_NAMES = ("version", "model_version", "v", "name")
+FEATURE_WORDS = ("feat", "transform", "preprocess", "encoder")
+"""Parts of the names of attributes that hold functions by version that are no models."""
 CONFIGS = ("config", "configuration", "settings")
 EXPECTED = (
     "a controller with deploy(version), split(weights), promote() and rollback(), a dict of models "
@@ -338,12 +341,29 @@ def read_verdict(value: Any) -> Verdict | None:
     )
 
 
+def find_features(controller: Any, names: tuple[str, str]) -> MutableMapping[str, Any] | None:
+    """Return the dict of functions that make features by version, in a controller's attributes."""
+    for name, value in _reachable(controller):
+        if (
+            _makes_features(name)
+            and isinstance(value, MutableMapping)
+            and all(inspect.isroutine(value.get(one)) for one in names)
+        ):
+            return value
+    return None
+
+
+def _makes_features(attribute: str) -> bool:
+    return any(word in attribute.lower() for word in FEATURE_WORDS)
+
+
 def find_holders(controller: Any, names: tuple[str, str]) -> list[MutableMapping[str, Any]]:
     """Return the dicts of models by version in a controller's attributes."""
     found: list[MutableMapping[str, Any]] = []
-    for value in _reachable(controller):
+    for attribute, value in _reachable(controller):
         if (
             isinstance(value, MutableMapping)
+            and not _makes_features(attribute)
             and any(name in value and is_model(value[name]) for name in names)
             and not any(one is value for one in found)
         ):
@@ -351,19 +371,20 @@ def find_holders(controller: Any, names: tuple[str, str]) -> list[MutableMapping
     return found
 
 
-def _reachable(controller: Any) -> Iterator[Any]:
-    """Yield what a controller's attributes hold, and the attributes of those objects."""
-    for value in list(getattr(controller, "__dict__", {}).values()):
-        yield value
+def _reachable(controller: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a controller's attributes and their names, and the attributes of those objects."""
+    for name, value in list(getattr(controller, "__dict__", {}).items()):
+        yield name, value
         if not isinstance(value, (type, types.ModuleType, types.FunctionType)):
-            yield from list(getattr(value, "__dict__", {}).values())
+            yield from list(getattr(value, "__dict__", {}).items())
 
 
 def find_versions(controller: Any) -> list[str]:
     """Return the versions of the models in a controller's attributes, in their order."""
-    for value in _reachable(controller):
+    for name, value in _reachable(controller):
         if (
             isinstance(value, Mapping)
+            and not _makes_features(name)
             and len(value) >= len(DEFAULT_VERSIONS)
             and all(isinstance(name, str) and is_model(one) for name, one in value.items())
         ):

@@ -446,9 +446,21 @@ class Rollout(Result):
             )
         if self._trace.config_drifted:
             wrong.append(f"the configuration differs: {', '.join(self._trace.config_drifted)}")
+        wrong += self._changed_text(wrong)
         if wrong:
             head = f"versions do not belong together after the rollout ended as {self.outcome}"
             raise MixedVersions(self._report("\n  ".join([f"{head}:", *wrong])))
+
+    def _changed_text(self, explained: Sequence[str]) -> list[str]:
+        """Say that the old version answers otherwise than before the deployment."""
+        changed = self._trace.changed
+        if not changed or explained or self.outcome != "rolled back":
+            return []
+        return [
+            f"{self.old} answers {len(changed)} of {self._trace.compared} requests otherwise than "
+            f"before the deployment, such as request {changed[0]}. The rollback left something of "
+            f"{self.new}, such as its features"
+        ]
 
     def _report(self, head: str) -> str:
         """Return a failure's text: what broke, and the story of the rollout."""

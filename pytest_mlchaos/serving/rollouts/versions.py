@@ -12,7 +12,7 @@ from ...core.rollouts import Damage
 from ...core.sites import derive_seed
 from ...engine.controller import Controller
 
-__all__ = ["ANSWER_METHODS", "Models", "answering", "is_model", "worse_value"]
+__all__ = ["ANSWER_METHODS", "Models", "answering", "is_model", "same_value", "worse_value"]
 
 ANSWER_METHODS = ("predict", "handle", "answer", "serve", "score", "__call__")
 """The methods by which an object may answer a request, the most usual ones first."""
@@ -53,13 +53,30 @@ class Models:
         self.called: list[tuple[str, bool, float]] = []
         """The calls for the current request: version, success, and seconds."""
         self.features: Mapping[str, Callable[[Any], Any]] = {}
-        self.features_used: str | None = None
+        self._features_called: set[str] = set()
         self.pool: list[Any] = []
         """Some answers, from which wrong ones are taken."""
         self._real: dict[str, Callable[..., Any]] = {}
+        self._kept_features: Mapping[str, Callable[..., Any]] = {}
+        """The controller's own features by version, before they were watched."""
         self._undo: list[Callable[[], None]] = []
         self._wrapped: list[tuple[str, Any, Any]] = []
         """The models that are watched: the version, the model, and what is in its place."""
+
+    def expect(self, number: int, request: Any, user: Any = None) -> None:
+        """Get ready for the next request."""
+        self.number, self.request, self.user = number, request, user
+        self.called, self._features_called = [], set()
+
+    @property
+    def features_used(self) -> str | None:
+        """Return the version of the features for the current request, if it is one."""
+        return next(iter(self._features_called)) if len(self._features_called) == 1 else None
+
+    @property
+    def has_features(self) -> bool:
+        """Return True if the features of both versions are known."""
+        return bool(self.features or self._kept_features)
 
     @property
     def known(self) -> bool:
@@ -86,22 +103,28 @@ class Models:
         make = self.features.get(of) or self.features.get(version)
         return request if make is None else make(request)
 
-    def _answer(self, version: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _answer(
+        self,
+        version: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        own: Callable[..., Any] | None = None,
+    ) -> Any:
         if version == self.new:
             for damage in self.active("partial"):
                 if self._hit(damage):
-                    version = self.old
+                    version, own = self.old, None
         if self.features and args:
             skewed = next(self.active("skew"), None) is not None
             of = version
             if skewed:
                 of = self.old if version == self.new else self.new
-            self.features_used = of
+            self._features_called.add(of)
             args = (self._with_features(version, of, args[0]), *args[1:])
         clock = self._controller.clock
         start = clock.now()
         worse = self._worse(version)
-        real = self._real[version]
+        real = own or self._real[version]
         try:
             self._fail_if(version, worse)
             for damage in worse:
@@ -183,6 +206,31 @@ class Models:
                     if value is model and watched is not model and not shared:
                         setattr(other, name, watched)
 
+    def watch_features(self, holder: MutableMapping[str, Any]) -> None:
+        """Note which version of the features is made, by functions in a dict by version."""
+        reals = {one: holder[one] for one in (self.old, self.new)}
+        if self._is_ours(reals[self.old]) or reals[self.old] is reals[self.new]:
+            return
+        self._kept_features = reals
+        for version, real in reals.items():
+            holder[version] = found = self._feature_wrapper(version, real)
+            self._undo.append(functools.partial(_put_back, holder, found, real))
+
+    def _feature_wrapper(self, version: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(real)
+        def made(*args: Any, **kwargs: Any) -> Any:
+            of, function = version, real
+            if next(self.active("skew"), None) is not None:
+                of = self.old if version == self.new else self.new
+                function = self._kept_features[of]
+            before = set(self._features_called)
+            value = function(*args, **kwargs)
+            self._features_called = before | {of}  # one version may use the other
+            return value
+
+        made._mlchaos_watched = self  # type: ignore[attr-defined]
+        return made
+
     def _raw(self, model: Any) -> Callable[..., Any]:
         """Return the function of a model that answers, also if it is watched for a version."""
         real = answering(model)
@@ -205,13 +253,13 @@ class Models:
     def _wrapper(self, version: str, real: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(real)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            return self._answer(version, args, kwargs)
+            return self._answer(version, args, kwargs, real)
 
         if inspect.iscoroutinefunction(real):
 
             @functools.wraps(real)
             async def awaited(*args: Any, **kwargs: Any) -> Any:
-                return await self._answer(version, args, kwargs)
+                return await self._answer(version, args, kwargs, real)
 
             found: Any = awaited
         else:
@@ -257,7 +305,7 @@ def worse_value(value: Any, pool: list[Any], number: int) -> Any:
     """Return a wrong value in place of a right one: a different answer if one is known."""
     for place in range(len(pool)):
         other = pool[(number + place) % len(pool)]
-        if type(other) is type(value) and not _same(other, value):
+        if type(other) is type(value) and not same_value(other, value):
             return other
     if isinstance(value, bool):
         return not value
@@ -281,6 +329,7 @@ def _worse_mapping(value: Mapping[str, Any], number: int) -> Any:
     return {}
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_value(one: Any, other: Any) -> bool:
+    """Return True if two answers are equal, also if they hold arrays."""
     same = one == other
     return bool(same.all()) if hasattr(same, "all") else bool(same)
