@@ -55,7 +55,7 @@ PATHS = ("handle", "predict", "serve", "answer", "score", "__call__")
 """The methods by which a controller answers a request itself."""
 VERSION_NAMES = ("version", "model_version", "v", "name")
 FEATURE_WORDS = ("feat", "transform", "preprocess", "encoder")
-"""Parts of the names of attributes that hold functions by version that are no models."""
+"""Parts of the names of attributes that hold functions by version that are not models."""
 CONFIGS = ("config", "configuration", "settings")
 EXPECTED = (
     "a controller with deploy(version), split(weights), promote() and rollback(), a dict of models "

@@ -452,12 +452,12 @@ class Rollout(Result):
             raise MixedVersions(self._report("\n  ".join([f"{head}:", *wrong])))
 
     def _changed_text(self, explained: Sequence[str]) -> list[str]:
-        """Say that the old version answers otherwise than before the deployment."""
+        """Say that the old version answers differently from before the deployment."""
         changed = self._trace.changed
         if not changed or explained or self.outcome != "rolled back":
             return []
         return [
-            f"{self.old} answers {len(changed)} of {self._trace.compared} requests otherwise than "
+            f"{self.old} answers {len(changed)} of {self._trace.compared} requests differently from "
             f"before the deployment, such as request {changed[0]}. The rollback left something of "
             f"{self.new}, such as its features"
         ]
