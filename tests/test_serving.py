@@ -649,6 +649,28 @@ def test_an_slo_recovers_in_time_or_not(serving, store):
             load.assert_recovered(within="1m", error_rate=0)
 
 
+@pytest.mark.parametrize("sound", [True, False])
+def test_without_bounds_a_service_recovers_to_its_golden_run(serving, store, sound):
+    """An app that answers with its fallback for ever does not."""
+    down = []
+
+    async def app(x):
+        try:
+            return "fallback" if down else await store.get(x)
+        except ConnectionError:
+            if not sound:
+                down.append(x)
+            return "fallback"
+
+    with serving(app, failure("get", at=2)) as service:
+        load = service.drive(range(6), rate=20)
+        different = pytest.raises(NotRecovered, match="different from the golden run 50 ms after")
+        with contextlib.nullcontext() if sound else different:
+            load.assert_recovered(within="50ms")
+        with pytest.raises(BadArgument, match="one bound or more"):
+            load.assert_recovered(within="50ms", like_golden=False)
+
+
 def test_a_delay_that_was_given_up_is_over(serving, store):
     """The time to recover counts from the moment at which the app stopped waiting."""
 

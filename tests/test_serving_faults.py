@@ -377,3 +377,48 @@ def test_overload_and_retry_storm_reach_the_app_alone(tmp_path):
         assert [seen.count(value) for value in range(7)] == counts
         assert not any(reply.outlived_by for reply in load.replies)
     assert len(left) == 10
+
+
+def test_an_overload_lets_the_app_refuse_requests_of_the_load(tmp_path):
+    """Some copies come before their original, so an app that refuses the second has shed load."""
+    busy = []
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        refuses = bool(busy)
+        busy.append(scope)
+        await send({"type": "http.response.start", "status": 503 if refuses else 200})
+        await asyncio.sleep(0 if refuses else 0.5)
+        await send({"type": "http.response.body"})
+        busy.pop()
+
+    pytest.importorskip("httpx")
+    with trial(Schedule((create("overload", at=0),)), Patches(), clock="virtual"):
+        load = Mlchaos(tmp_path).serve(app).drive(["/"] * 6, rate=1)
+        load.assert_sheds_load()
+    assert [reply.status for reply in load.replies] == [200, 503, 503] * 2
+
+
+def test_a_stale_model_may_be_that_of_the_start_up(tmp_path, monkeypatch):
+    """What a fault has seen lasts as long as the app, not as long as a load."""
+    module = types.ModuleType("a_registry")
+    module.load = lambda version: {"version": version}
+    monkeypatch.setitem(sys.modules, "a_registry", module)
+
+    class Handler:
+        def initialize(self, context):
+            self.model = module.load("v1")
+
+        def handle(self, data, context):
+            if data[0]["body"] == "reload":
+                self.model = module.load("v2")
+            return [self.model["version"]]
+
+    fault = create("stale_model", target="a_registry:load", at=1)
+    with trial(Schedule((fault,)), Patches(), clock="virtual"):
+        service = Mlchaos(tmp_path).serve(Handler())
+        assert service.drive(["ask"]).replies[0].value == "v1"
+        load = service.drive(["reload", "ask"])
+        assert [reply.value for reply in load.replies] == ["v1", "v1"]
+        assert [reply.value for reply in load.golden.replies] == ["v2", "v2"]

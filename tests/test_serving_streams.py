@@ -13,6 +13,7 @@ from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
+from pytest_mlchaos.errors import NeverAnswered
 from pytest_mlchaos.plugin.fixture import Mlchaos
 
 httpx = pytest.importorskip("httpx")
@@ -296,3 +297,22 @@ def test_a_bare_disconnect_finds_a_slot_that_leaks(example):
             load = mlchaos.serve(App(sound), lifespan=False).drive(["/"] * 4)
             load.assert_isolated()
     """).run(passed=1, failed=1).has("NeverAnswered", "client_disconnect(", "reproduce:")
+
+
+def test_a_stream_that_hangs_is_named_with_its_own_line(served):
+    """A framework streams in a task of its own, and its call waits for that task."""
+    responses = pytest.importorskip("starlette.responses")
+
+    async def tokens():
+        yield "a"
+        await asyncio.get_running_loop().create_future()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await responses.StreamingResponse(tokens())(scope, receive, send)
+
+    with (
+        pytest.raises(NeverAnswered, match=r"waits in tokens \(.*test_serving_streams.py:\d+\)"),
+        served(app) as (service, _),
+    ):
+        service.drive(["/"])

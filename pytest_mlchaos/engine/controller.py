@@ -407,8 +407,11 @@ class Controller(SubjectState):
         return counter is not None and not self._closed and counter.next_due < NO_VISIT
 
     @uninterruptible
-    def attempt(self) -> Iterator[None]:
-        """Mark the code inside as the process that a crash ends. The test around it survives."""
+    def attempt(self, *, goes_on: bool = False) -> Iterator[None]:
+        """Mark the code inside as the process that a crash ends. The test around it survives.
+
+        With ``goes_on``, the process lives on after the code, as a service does between two loads.
+        """
         self.supervised += 1
         self.attempts += 1
         self._strikes_before = len(self.journal)
@@ -418,7 +421,8 @@ class Controller(SubjectState):
         finally:
             self.supervised -= 1
             self.changed()
-            self.end_process()
+            if not goes_on or self.crash is not None:
+                self.end_process()
 
     @uninterruptible
     def without_faults(self) -> Iterator[None]:

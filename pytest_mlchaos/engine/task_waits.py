@@ -104,10 +104,16 @@ def name_of_task(task: asyncio.Task[Any]) -> str:
     return str(getattr(coroutine, "__qualname__", type(coroutine).__name__))
 
 
-def line_of(task: asyncio.Task[Any]) -> str:
-    """Return the innermost ``await`` of a suspended task, in user code if possible."""
+def line_of(task: asyncio.Task[Any], others: Iterable[asyncio.Task[Any]] = ()) -> str:
+    """Return the innermost ``await`` of a suspended task, in user code if possible.
+
+    If it waits for one of the ``others`` that is in user code, return the line of that one.
+    """
     frames = _frames(task.get_coro())
-    own = [frame for frame in frames if is_users(frame.f_code.co_filename)]
+    own = _of_user(frames)
+    for other in others:
+        if other is not task and not other.done() and waits_for(task, other):
+            own = _of_user(_frames(other.get_coro())) or own
     found = (own or frames)[-1:]
     return "".join(
         f"{frame.f_code.co_name} ({frame.f_code.co_filename}:{frame.f_lineno})" for frame in found
@@ -124,6 +130,10 @@ def runs_user_code(task: asyncio.Task[Any]) -> bool:
     code = getattr(coroutine, "cr_code", None)
     files = [frame.f_code.co_filename for frame in _frames(coroutine)]
     return any(map(is_users, [*files, *([] if code is None else [code.co_filename])]))
+
+
+def _of_user(frames: list[types.FrameType]) -> list[types.FrameType]:
+    return [frame for frame in frames if is_users(frame.f_code.co_filename)]
 
 
 def _frames(coroutine: Any) -> list[types.FrameType]:

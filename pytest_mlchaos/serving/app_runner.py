@@ -85,7 +85,7 @@ class AppRunner:
         self._open = True
         if not controller.supervised:  # a run has begun already, and serves inside
             controller.resources.enter_context(subject_runs(controller, self._disk.roots))()
-        with controller.attempt(), self._at_work():
+        with controller.attempt(goes_on=True), self._at_work():
             self._driver.start()
         self._running = True
 
@@ -135,7 +135,7 @@ class AppRunner:
         plan = LoadPlan(prepared, first, companions=companions, **how)
         try:
             start = self._controller.clock.now()
-            with self._controller.attempt(), self._at_work():
+            with self._controller.attempt(goes_on=True), self._at_work():
                 played = self._play(plan)
         except BaseException as error:
             if self._controller.crash is not None:
@@ -200,6 +200,7 @@ class AppRunner:
                 )
             if self._kind.shuts_down:
                 self._shut_down()
+            self._end_process()
             with self._controller.without_faults():
                 self._memory.adopt(self._left)
             try:
@@ -260,8 +261,14 @@ class AppRunner:
                 self._driver.stop()
 
     def _free(self) -> None:
+        self._end_process()
         with self._controller.without_faults():
             self._driver.close()
+
+    def _end_process(self) -> None:
+        """End what faults have opened in the app. A run around it has a process of its own."""
+        if not self._controller.supervised:
+            self._controller.end_process()
 
     def _die(self) -> None:
         """Simulate the death of the process: it does not shut down, but its resources are freed."""

@@ -45,6 +45,8 @@ class Beside:
         """
         for _ in range(company.copies):
             self._start(request, payload, number)
+        if company.copies and number % (company.copies + 1):
+            await asyncio.sleep(0)  # the copies come first, so the app may refuse the original
         for _ in range(company.retries):
             call = self._start(request, payload, number)
             await asyncio.sleep(company.after)

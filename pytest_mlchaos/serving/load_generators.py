@@ -196,7 +196,8 @@ class AsyncDriver:
         """Describe the requests in flight, and where they wait."""
         places = []
         for number, one in self._in_flight.items():
-            line = line_of(one.task) if one.task is not None else ""
+            task = one.task
+            line = line_of(task, asyncio.all_tasks(task.get_loop())) if task is not None else ""
             places.append(
                 f"request {number} {location_text(one.handling.request.name)}".strip()
                 + (f", which waits in {line}" if line else "")

@@ -86,9 +86,9 @@ class Overload(LoadFault):
 
     Imitates: a campaign, a crawler, a neighbour that fails over to this service.
 
-    Fidelity: the copies arrive at the same moment as their original, and ask for the same. Give the
-    app a capacity with ``mlchaos.capacity``, because computing takes no time on the virtual clock.
-    A plain function gets one request after another, so it is not struck.
+    Fidelity: the copies arrive at the same moment as their original, mostly just before it, and ask
+    for the same. Give the app a capacity with ``mlchaos.capacity``, because computing takes no time
+    on the virtual clock. A plain function gets one request after another, so it is not struck.
 
     Example: @chaos.overload(factor=3, at=0)
     """
