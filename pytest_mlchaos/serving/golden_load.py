@@ -29,7 +29,8 @@ _WORDS = re.compile(r"\w+|\W+")
 class Gauge:
     """A number that an app holds, before and after a load, and while it rested.
 
-    ``moved`` is true if it differed from the beginning while the app worked.
+    ``moved`` is true if it differed from the beginning while the app worked. ``steps`` are some of
+    these differences.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Gauge:
     after: int
     rests: tuple[int, ...] = ()
     moved: bool = False
+    steps: frozenset[int] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ __all__ = ["Watch"]
 _PACKAGE = str(Path(__file__).parents[1])
 MOST_LOOKS = 200
 """The largest number of looks while the app works, and of those while it rests."""
+MOST_STEPS = 2
+"""Two different steps of a number show that it does not count requests."""
 
 
 class Watch:
@@ -71,6 +73,7 @@ class _Readings:
         self._before = before
         self._rests = [before]
         self._moved = False
+        self._steps = set[int]()
 
     def add(self, *, rests: bool) -> None:
         value = self._reader.read()
@@ -78,10 +81,13 @@ class _Readings:
             self._rests.append(value)
         elif value != self._before:
             self._moved = True
+            if len(self._steps) < MOST_STEPS:
+                self._steps.add(value - self._before)
 
     def end(self) -> Gauge:
         after = self._reader.read()
-        return Gauge(self._reader.kind, self._before, after, (*self._rests, after), self._moved)
+        rests, steps = (*self._rests, after), frozenset(self._steps)
+        return Gauge(self._reader.kind, self._before, after, rests, self._moved, steps)
 
 
 def _resources() -> dict[str, str]:

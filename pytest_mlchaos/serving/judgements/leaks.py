@@ -14,8 +14,11 @@ __all__ = ["LeakVerdicts"]
 
 FEWEST = 5
 """Fewer requests than this do not show that something grows with each request."""
-FEWEST_RESTS = 3
-"""Fewer moments of rest do not show that a number always returns to where it was."""
+FEWEST_RESTS = {"size": 3, "number": 4}
+"""Fewer moments of rest do not show that a size or number always returns to where it was.
+
+Two of them are before the first request, and one is after the last.
+"""
 
 
 class LeakVerdicts(LoadResult):
@@ -24,11 +27,12 @@ class LeakVerdicts(LoadResult):
     def assert_no_leak(self, *, ignore: str | Collection[str] = ()) -> None:
         """Raise ``NotReleased`` if the app holds more after the load than it needs.
 
-        These leak: a semaphore, lock or limiter that is not released. An entry of a container that
-        the golden run always removes before the next request. A task that waits for
-        something that no timer brings, and that the golden run does not leave. A thread, a socket or
-        a file that stays open with each request that a fault strikes. What grows with each request
-        in the golden run leaks, too. A cache or a pool that warms up does not.
+        These leak: a semaphore, lock or limiter that is not released, and a number that counts free
+        slots or requests. An entry of a container that the golden run always removes before the
+        next request. A task that waits for something that no timer brings, and that the golden run
+        does not leave. A thread, a socket or a file that stays open with each request that a fault
+        strikes. What grows with each request in the golden run leaks, too. A cache or a pool that
+        warms up does not.
 
         Args:
             ignore: Names of tasks, of kinds (``"thread"``, ``"socket"``) or of values
@@ -42,7 +46,8 @@ class LeakVerdicts(LoadResult):
 
         Fidelity: memory of C code and of other processes is not seen, nor what only a running
         function reaches. Threads, sockets and files are judged in loads of one request after
-        another. So are containers, unless they are empty at rest.
+        another. So are numbers, and containers that are not empty at rest. A number must move
+        while the app waits.
         """
         ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         held, golden = self._evidence.holdings, self._golden_load
@@ -106,10 +111,12 @@ class LeakVerdicts(LoadResult):
             if gauge.kind == "slots" and more < 0 and gauge.after < gauge.before:
                 which = f"{-more} of {gauge.before} " if gauge.before > 1 else ""
                 yield None, f"{name}: {which}not released"
-            elif gauge.kind != "slots" and more > 0 and _always_returns(usual):
+                continue
+            grown = _growth(gauge.kind, more, usual)
+            if grown is not None and _always_returns(usual):
                 what = "entries" if gauge.kind == "size" else "its value"
                 yield (
-                    more if gauge.kind == "size" else -more,
+                    grown,
                     f"{name}: {what} {gauge.after} instead of {gauge.before}, to which it returns "
                     f"after each request of the golden run",
                 )
@@ -146,13 +153,29 @@ class LeakVerdicts(LoadResult):
                 yield False, f"{len(with_strike)} {name}, since {self.replies[with_strike[0]]}"
 
 
+def _growth(kind: str, more: int, usual: Gauge) -> int | None:
+    """Return the number of entries, or of requests that a number counts. None is no growth.
+
+    A number counts the requests in the app, or the free slots, if each request of the golden run
+    has moved it by the same step. 0 says that something else is left.
+    """
+    if kind == "size":
+        return more if more > 0 else None
+    if kind != "number" or not more:
+        return None
+    (step, *others) = usual.steps or {0}
+    if others or not step:
+        return 0 if more > 0 else None
+    return more // step if more % step == 0 and more // step > 0 else None
+
+
 def _always_returns(gauge: Gauge) -> bool:
     """Return True if a number changes while the app works, and is always back when it rests."""
     is_empty = gauge.kind == "size" and gauge.before == 0
     return (
         gauge.moved
         and set(gauge.rests) == {gauge.before}
-        and (is_empty or len(gauge.rests) >= FEWEST_RESTS)
+        and (is_empty or len(gauge.rests) >= FEWEST_RESTS[gauge.kind])
     )
 
 
