@@ -18,7 +18,7 @@ from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
-from pytest_mlchaos.errors import PayloadMismatch, TargetNotFound
+from pytest_mlchaos.errors import NotShed, PayloadMismatch, TargetNotFound
 from pytest_mlchaos.faults.serving.half_way import count_lines
 from pytest_mlchaos.faults.serving.values import DEPTH, KINDS, dumps, malformed
 from pytest_mlchaos.faults.serving.weights import NoWeights, damaged_model
@@ -422,3 +422,37 @@ def test_a_stale_model_may_be_that_of_the_start_up(tmp_path, monkeypatch):
         load = service.drive(["reload", "ask"])
         assert [reply.value for reply in load.replies] == ["v1", "v1"]
         assert [reply.value for reply in load.golden.replies] == ["v2", "v2"]
+
+
+@pytest.mark.parametrize("most", [8, None], ids=["refuses", "never refuses"])
+@pytest.mark.parametrize("patience", [None, "2s"])
+def test_shedding_is_judged_in_the_time_of_the_overload(tmp_path, monkeypatch, most, patience):
+    """The load as a whole shows it no longer, because the queue drains in time."""
+    module = types.ModuleType("a_model")
+    module.inside = 0
+
+    async def predict(value):
+        return value
+
+    module.predict = predict
+    monkeypatch.setitem(sys.modules, "a_model", module)
+
+    async def app(value):
+        if most is not None and module.inside >= most:
+            raise ConnectionRefusedError("busy")
+        module.inside += 1
+        try:
+            return await module.predict(value)
+        finally:
+            module.inside -= 1
+
+    fault = create("overload", factor=3, at=0)
+    with trial(Schedule((fault,)), Patches(), clock="virtual"):
+        mlchaos = Mlchaos(tmp_path)
+        mlchaos.capacity("a_model:predict", workers=2, service_time="50ms")
+        load = mlchaos.serve(app).drive([1], rate=20, duration="25s", patience=patience)
+        if most is not None:
+            load.assert_sheds_load()
+        else:
+            with pytest.raises(NotShed, match="of 500 requests was refused"):
+                load.assert_sheds_load()

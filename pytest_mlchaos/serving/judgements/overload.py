@@ -44,8 +44,9 @@ class OverloadVerdicts(LoadResult):
     ) -> None:
         """Raise ``NotShed`` unless the app refuses what it cannot serve, early, and serves the rest.
 
-        Some requests must be refused. No refusal may take longer than the slowest reply that is not
-        one, and there may not be ever more requests in the app.
+        Some requests must be refused, not kept until their clients lose patience. No refusal may
+        take longer than the slowest reply that is not one, and there may not be ever more requests
+        in the app, nor in the part of the load that ``overload`` strikes.
 
         Args:
             refused: The statuses that refuse a request. If a callable is served, an exception
@@ -63,13 +64,17 @@ class OverloadVerdicts(LoadResult):
         slo = Bounds(bounds) if bounds else None
         turned_away = [reply for reply in self._counted if _is_refusal(reply, statuses)]
         served = [reply for reply in self._counted if not _is_refusal(reply, statuses)]
+        impatient = [reply for reply in served if not reply.ok and reply.left is not None]
         growth = _growth(self.replies)
-        if not turned_away and growth.text and not growth.is_sure:
+        if not turned_away and not growth.is_sure:
+            during = _growth_during_overload(self.replies)
+            growth = during if during.text else growth
+        if not turned_away and not impatient and growth.text and not growth.is_sure:
             raise Inconclusive(
                 f"assert_sheds_load: no request was refused, and {growth.text}, which may be chance. "
                 f"Drive more requests"
             )
-        if not turned_away and not growth.text:
+        if not turned_away and not impatient and not growth.text:
             self._need(
                 "assert_sheds_load",
                 False,
@@ -84,7 +89,8 @@ class OverloadVerdicts(LoadResult):
         if slo is not None and served:
             wrong += judge_bounds(served, slo).missed
         if not turned_away:
-            wrong.insert(0, f"none of {len(served)} requests was refused")
+            lost = f", and {len(impatient)} clients lost their patience" if impatient else ""
+            wrong.insert(0, f"none of {len(served)} requests was refused{lost}")
         if wrong:
             raise NotShed("\n  ".join(["the app does not shed load:", *wrong]))
 
@@ -191,13 +197,27 @@ class _Growth(NamedTuple):
     is_sure: bool = False
 
 
-def _growth(replies: Sequence[Reply]) -> _Growth:
+def _growth_during_overload(replies: Sequence[Reply]) -> _Growth:
+    """Compare the quarters of the part of the load in which copies of requests arrived, too."""
+    copies = {
+        reply.number: strike.details["copies"]
+        for reply in replies
+        for strike in reply.faults
+        if "copies" in strike.details
+    }
+    struck = [reply for reply in replies if reply.number in copies]
+    return _growth(struck, 1 + statistics.mean(copies.values())) if struck else _Growth()
+
+
+def _growth(replies: Sequence[Reply], each: float = 1.0) -> _Growth:
     """Compare the number of requests in the app between the quarters of the load.
+
+    Each reply stands for ``each`` requests that arrived together.
 
     The queue of servers that just keep up is a random walk: after n arrivals at random, its standard
     deviation is about the root of 2n.
     """
-    numbers = [number for _, number in _in_flight(replies)]
+    numbers = [each * number for _, number in _in_flight(replies)]
     if len(numbers) < FEWEST:
         return _Growth()
     size = len(numbers) / 4
@@ -210,12 +230,13 @@ def _growth(replies: Sequence[Reply]) -> _Growth:
         all(after > factor * before for (before, after), factor in zip(steps, least, strict=True))
         for least in (SLOW, LINEAR)
     )
-    is_sure = slow and medians[3] - medians[0] > SURE * math.sqrt(2 * len(numbers))
+    is_sure = slow and medians[3] - medians[0] > SURE * math.sqrt(2 * each * len(numbers))
     if not is_sure and not linear:
         return _Growth()
+    where = "load" if each == 1 else "overload"
     shown = f"{', '.join(f'{one:g}' for one in medians[:3])} and {medians[3]:g}"
     return _Growth(
-        f"the number of requests in the app grew from quarter to quarter of the load: {shown} "
+        f"the number of requests in the app grew from quarter to quarter of the {where}: {shown} "
         f"(medians)",
         is_sure,
     )
