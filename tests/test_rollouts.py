@@ -772,3 +772,31 @@ def test_a_rollback_that_forgets_the_features_is_found(rollout, kind):
 def test_answers_that_always_differ_are_not_compared(rollout):
     """Blame no controller whose model is random."""
     rollout(Noisy(forgets=False), REQUESTS, create("bad_deploy", at=0)).assert_safe()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("labels", 5), ("analyse", 3), ("config", 3), ("features", [1]), ("score", 1), ("user", 4)],
+)
+def test_options_of_a_wrong_type_are_refused(rollout, name, value):
+    """In one line, that names the option."""
+    with pytest.raises(BadArgument, match=f"mlchaos.rollout: {name} must be"):
+        rollout(models(), REQUESTS, **{name: value})
+
+
+def test_damage_that_nothing_measures_is_inconclusive(rollout):
+    """Without labels, nothing can catch wrong answers."""
+    result = rollout(models(), REQUESTS, create("bad_deploy", at=0, kind="quality"))
+    with pytest.raises(Inconclusive, match="labels="):
+        result.assert_safe()
+
+
+def test_an_async_controller_that_waits_for_nothing_is_told_at_once(rollout):
+    """No time limit has to pass."""
+
+    class Hangs(Plain):
+        async def split(self, weights):
+            await asyncio.Event().wait()
+
+    with pytest.raises(NeverAnswered, match="the controller hangs: nothing is scheduled"):
+        rollout(Hangs(), REQUESTS)

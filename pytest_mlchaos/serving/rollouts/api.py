@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, MutableMapping
@@ -87,6 +88,10 @@ def roll_out(
         more: The options that are seldom used, unchecked.
     """
     given = _Given.of(more)
+    if analyse is not None and not callable(analyse):
+        raise BadArgument(
+            f"mlchaos.rollout: analyse must be a function of the metrics, got {data_text(analyse)}"
+        )
     chosen = Options.checked(labels=labels is not None, **options, **given.numbers)
     requests = Traffic(traffic, None if _is_golden(labels) else labels, given.user)
     subject, source, is_program = as_controller(controller)
@@ -114,7 +119,9 @@ def roll_out(
             config=given.config,
         )
         try:
-            with chaos.attempt(), _Patient(chaos, trace):
+            patient = _Patient(chaos, trace)
+            rollout.on_loop = patient.watch
+            with chaos.attempt(), patient:
                 flow = Flow(rollout, Shape(rollout.subject), chosen, analyse)
                 if program is None:
                     flow.run()
@@ -157,8 +164,28 @@ class _Given:
                     f"mlchaos.rollout got an unknown option {name!r}{did_you_mean(name, known)}. It "
                     f"also takes {', '.join(known)}"
                 )
+        _check_given(more)
         numbers = {name: more.get(name, default) for name, default in NUMBERS.items()}
         return cls(**{name: more[name] for name in own if name in more}, numbers=numbers)
+
+
+def _check_given(more: Mapping[str, Any]) -> None:
+    """Raise ``BadArgument`` for an option that cannot be used as what it should be."""
+    rules: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+        ("score", callable, "a function of two answers"),
+        ("is_error", callable, "a function of an answer"),
+        ("user", lambda one: callable(one) or isinstance(one, str), "a field, or a function"),
+        ("config", lambda one: isinstance(one, MutableMapping), "a dict"),
+        (
+            "features",
+            lambda one: isinstance(one, Mapping) and all(map(callable, one.values())),
+            "a dict of functions of the request by version",
+        ),
+    )
+    for name, fits, rule in rules:
+        value = more.get(name)
+        if value is not None and not fits(value):
+            raise BadArgument(f"mlchaos.rollout: {name} must be {rule}, got {data_text(value)}")
 
 
 def _models_of(versions: Any) -> Mapping[str, Any]:
@@ -347,6 +374,10 @@ class _Patient:
         self._patience = Patience(chaos, self._give_up)
         self._before: Any = None
         self._calls = 0
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Notice if the loop of an async controller waits for nothing."""
+        self._patience.watch(loop)
 
     def _give_up(self, reason: str) -> None:
         raise NeverAnswered(f"the controller hangs: {reason}")

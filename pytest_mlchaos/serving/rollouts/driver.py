@@ -81,6 +81,7 @@ class RunningRollout:
         self.mistake: BadArgument | None = None
         self.tell: Callable[..., None] | None = None
         """A function that receives each answer."""
+        self.on_loop: Callable[[asyncio.AbstractEventLoop], None] = lambda loop: None
         self._serve, self._routes = serve, routes
         self._own_registry = own_registry
         self._label, self._score, self._is_error = label, score, is_error
@@ -108,6 +109,7 @@ class RunningRollout:
         if self._loop is None:
             _refuse_running_loop(value)
             self._loop = asyncio.new_event_loop()
+            self.on_loop(self._loop)
 
         async def awaited() -> Any:
             return await value

@@ -163,6 +163,12 @@ class Traffic:
                 raise BadArgument(
                     "mlchaos.rollout: traffic must not be empty. Give one request or more"
                 )
+        fits = labels is None or callable(labels) or hasattr(labels, "__getitem__")
+        if not fits or isinstance(labels, str):
+            raise BadArgument(
+                f"mlchaos.rollout: labels must be a list, a function of the request, or 'golden', "
+                f"got {format_value(labels)}"
+            )
         listed = isinstance(labels, Sequence) and not isinstance(labels, str)
         if listed and self._function is None and len(labels) != len(self._listed):
             raise BadArgument(

@@ -391,6 +391,14 @@ class Rollout(Result):
         if self.outcome == "paused" and self._was_blind:
             return
         if self._serves_new or self.promoted:
+            if not self._harmed and self._trace.is_worse is None:
+                raise Inconclusive(
+                    self._report(
+                        f"{who}: none of the {self.served} answers of {self.new} was seen to be "
+                        f"worse, so nothing could catch it. Send more requests, or measure what is "
+                        f"worse, by labels= or latency="
+                    )
+                )
             raise NotRolledBack(
                 self._report(f"{self.new} is worse, and was not rolled back: {self._ending}")
             )
