@@ -456,3 +456,41 @@ def test_shedding_is_judged_in_the_time_of_the_overload(tmp_path, monkeypatch, m
         else:
             with pytest.raises(NotShed, match="of 500 requests was refused"):
                 load.assert_sheds_load()
+
+
+LOADS_AT_START = """
+    import pytest
+
+    def load():
+        return abs
+
+    class App:
+        def __init__(self, sound):
+            self.sound = sound
+
+        def initialize(self, context):
+            self.model = load()
+
+        def handle(self, data, context):
+            if data[0]["body"] == -1:
+                if not self.sound:
+                    self.model = None
+                self.model = load()
+            return [self.model(data[0]["body"])]
+
+    @pytest.mark.parametrize("sound", [True, False])
+    @chaos.model_load_failure(target="test_it:load")
+    def test_reload(mlchaos, sound):
+        mlchaos.serve(App(sound)).drive([1, -1, 2]).assert_isolated()
+
+    @chaos.model_load_failure(target="test_it:load")
+    def test_start(mlchaos):
+        mlchaos.serve(App(True)).drive([1, 2]).assert_isolated()
+"""
+
+
+def test_a_search_lets_an_app_refuse_to_start_without_its_model(example):
+    """It judges the other loads. If there is none, the refusal is the result."""
+    example.with_tests(LOADS_AT_START).run(passed=1, failed=2).has(
+        "NotIsolated", "at=1, target", "ServiceFailed", "failed at start-up"
+    )

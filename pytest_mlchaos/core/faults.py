@@ -195,6 +195,8 @@ class Fault:
     """
     keeps_observing: ClassVar[bool] = False
     """True if it also observes visits after its last strike, while its memory is not empty."""
+    may_prevent_start: ClassVar[bool] = False
+    """True if an app that refuses to start under this fault is sound, so a search tries on."""
     compared: ClassVar[bool] = False
     """True to compare payloads before and after a strike of a built-in fault.
 

@@ -408,10 +408,7 @@ class Controller(SubjectState):
 
     @uninterruptible
     def attempt(self, *, goes_on: bool = False) -> Iterator[None]:
-        """Mark the code inside as the process that a crash ends. The test around it survives.
-
-        With ``goes_on``, the process lives on after the code, as a service does between two loads.
-        """
+        """Mark the code as the process that a crash ends. With ``goes_on``, it outlives the code."""
         self.supervised += 1
         self.attempts += 1
         self._strikes_before = len(self.journal)

@@ -21,7 +21,15 @@ from ..core.sites import Key
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
 from ..engine.patching import Patches
-from ..errors import BadArgument, FaultError, GaveUp, NeverStruck, NotReproducible, Vacuous
+from ..errors import (
+    BadArgument,
+    FaultError,
+    GaveUp,
+    NeverStruck,
+    NotReproducible,
+    ServiceFailed,
+    Vacuous,
+)
 from ..reports import text
 from ..search.space import Space, variants
 from .fault_coverage import points_declared
@@ -312,7 +320,7 @@ class Trials:
         self.untried = found.untried
         if not found.failures:
             if self._void is not None and not self._judged:
-                raise self._void  # the run could not survive any schedule
+                raise self._void  # nothing survived any schedule
             if not settings.allow_quiet:
                 self._check_struck(declared, struck, passed)
                 self._check_judged(found.trials)
@@ -421,7 +429,7 @@ class Trials:
                 return None
             if not is_failure(error):
                 raise
-            if _asked_too_much(error, schedule, space):
+            if _asked_too_much(error, schedule, space) or self._prevented_start(error, schedule):
                 self._void = error
                 return None
             return cause_of(error)
@@ -440,6 +448,16 @@ class Trials:
                 for oracle, judges in self._body.controller.judgements.items():
                     self._judgements[oracle] = self._judgements.get(oracle, False) or judges
         return None
+
+    def _prevented_start(self, error: BaseException, schedule: Schedule) -> bool:
+        """Return True if an app refused to start, as a sound one may under these faults."""
+        controller = self._body.controller
+        return (
+            isinstance(error, ServiceFailed)
+            and controller is not None
+            and controller.is_injected(error.__cause__)
+            and all(fault.may_prevent_start for fault in schedule.faults)
+        )
 
     def _check_judged(self, trials: int) -> None:
         idle = [oracle for oracle, judges in self._judgements.items() if not judges]

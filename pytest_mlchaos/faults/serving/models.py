@@ -187,11 +187,13 @@ class ModelLoadFailure(CallFailure):
     memory for the model.
 
     Fidelity: an app that refuses to start is sound. ``mlchaos.serve`` then raises
-    ``ServiceFailed``. Choose a later load with ``at`` to test a reload.
+    ``ServiceFailed``. A search leaves this out, if other loads can fail. Choose a later load with
+    ``at`` to test a reload alone.
 
     Example: @chaos.model_load_failure(target="json:loads", at=0)
     """
 
+    may_prevent_start = True
     error: Any = "OSError"
 
 
