@@ -117,6 +117,7 @@ def test_the_script_needs_no_other_file(project, tmp_path):
     assert "not repeated, expected RuntimeError but found no error" in ran.stdout
 
 
+@pytest.mark.slow
 def test_folders_of_tests_that_pass_now_are_removed(project):
     """A bundle shows the last session."""
     project.run("--mlchaos-bundle=bundle", fresh=True, failed=2)
@@ -127,6 +128,7 @@ def test_folders_of_tests_that_pass_now_are_removed(project):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_lost_work_is_repeated_too(project):
     """A state that recovers with too much work done again is the one to paste."""
     pytest.importorskip("torch")
@@ -182,6 +184,7 @@ def test_folders_have_different_plain_names(one, other):
         assert not set(name) & set("/\\:[] ")
 
 
+@pytest.mark.slow
 def test_what_a_script_lacks_is_said(project, tmp_path):
     """Data files, and modules that cannot be read."""
     project.run("--mlchaos-journal=j.jsonl", fresh=True, failed=2)

@@ -394,6 +394,7 @@ def test_a_retry_loop_with_ten_minutes_of_back_off_takes_milliseconds():
     assert len(controller.journal) == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [["-p", "no:xdist"], ["-n", "2"]])
 def test_the_report_says_why_the_clock_was_real(example, mode):
     """And the last line counts such tests."""

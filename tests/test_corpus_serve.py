@@ -118,6 +118,7 @@ def test_read_refuses_what_cannot_be_judged(tmp_path, line, said):
         read(tmp_path)
 
 
+@pytest.mark.slow
 def test_judge_finds_the_unsound_twins_alone():
     """A quick pair."""
     pytest.importorskip("httpx")

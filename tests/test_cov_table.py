@@ -118,6 +118,7 @@ def test_table_is_right_on_a_known_project(project, more):
     outcome.has("note: coverage.py does not measure this session. Run pytest with --cov")
 
 
+@pytest.mark.slow
 def test_session_fails_under_a_percentage(project):
     """The exit code is that of failed tests, and a line says why."""
     outcome = project.run("--mlchaos-cov-fail-under=28.6", passed=5)

@@ -113,6 +113,7 @@ def test_contexts_are_read_and_restored(monkeypatch, static):
     assert measurement.data.asked == [name, None]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("pytest_cov") is None, reason="needs pytest-cov")
 def test_a_failing_measurement_does_not_fail_the_test(example):
     """The summary says that recovery code was not followed."""

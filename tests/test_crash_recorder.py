@@ -804,6 +804,7 @@ class Counting:
         return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pieces", "size"), [(100, 1 << 20), (2000, 100), (1000, 5000)])
 def test_what_a_growing_file_costs(pieces, size, tmp_path, monkeypatch, by):
     """A file that grows piece by piece is kept once, and read twice (compared: a few times),

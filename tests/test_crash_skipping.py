@@ -122,6 +122,7 @@ def test_states_that_no_run_can_tell_apart_are_run_once(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_exhaustive_runs_each_state(project):
     """No outcome follows from another one, and the report says nothing of that."""
     project("""
@@ -133,6 +134,7 @@ def test_exhaustive_runs_each_state(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_a_check_that_ends_differently_runs_all_states(project, isolation):
     """The size of a file that is asked for by C is not seen. The checks show that it matters."""
@@ -178,6 +180,7 @@ def test_without_events_nothing_follows(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_parallel_workers_skip_the_same_states(project):
     """States that differ in one file go to one worker."""
     pytest.importorskip("cloudpickle")
@@ -206,6 +209,7 @@ def test_a_job_that_saves_its_directory_is_run_by_one_worker(project):
 # -- runs that end early ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_runs_end_early_but_one_of_each_checkpoint(project, isolation):
     """Those that go on, the first and the last among them, show that nothing unseen is lost."""
@@ -227,6 +231,7 @@ def test_runs_end_early_but_one_of_each_checkpoint(project, isolation):
     ).run(passed=1, fresh=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["Job(keeps=False)", "Job(keeps=False, late=20)"])
 def test_what_no_digest_sees_is_found_by_the_runs_that_go_on(project, job):
     """A number that is lost changes only the end: the returned value, or a late learning rate."""
@@ -249,6 +254,7 @@ def test_what_no_digest_sees_is_found_by_the_runs_that_go_on(project, job):
     ).run(passed=1, fresh=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "handler",
     ["raise RuntimeError('training failed')", "return None", "return Job()(workdir)"],

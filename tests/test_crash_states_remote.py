@@ -209,6 +209,7 @@ def test_a_move_is_a_copy_and_a_deletion(mlchaos, url, request, where):
     assert [names(state) for state in report.states] == [[], ["a"], ["a", "b"], ["b"], ["c"]]
 
 
+@pytest.mark.slow
 def test_coroutines_that_write_at_once_write_one_after_the_other(mlchaos, bucket, options):
     """In the subject's own event loop, which is not blocked meanwhile."""
 

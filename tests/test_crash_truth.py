@@ -89,6 +89,7 @@ def shape(tree):
     }
 
 
+@pytest.mark.slow
 def test_killed_at_every_event(name, states, killed, by):
     """The states that are not torn are exactly the contents that a kill leaves between two calls
     (and inside one, for other languages).

@@ -223,6 +223,7 @@ def test_a_budget_prints_and_reads_back():
     assert Schedule.parse(repr(fault)).faults == (fault,)
 
 
+@pytest.mark.slow
 def test_a_training_that_fits_fails_its_test_with_the_peak(example):
     """No vacuous pass: how much memory would have been too little."""
     outcome = (
@@ -239,6 +240,7 @@ def test_a_training_that_fits_fails_its_test_with_the_peak(example):
     outcome.has("NeverStruck: gpu_oom(budget='1MiB') never struck", "the peak was 8 KiB of 1 MiB")
 
 
+@pytest.mark.slow
 def test_a_run_that_halves_its_batch_recovers_and_its_golden_run_has_all_the_memory(example):
     """The golden run is not disturbed, and a restart has its memory for itself."""
     example.with_file("loop.py", LOOP).with_tests(
@@ -271,6 +273,7 @@ def test_a_run_that_halves_its_batch_recovers_and_its_golden_run_has_all_the_mem
     ).run(fresh=True, passed=1)
 
 
+@pytest.mark.slow
 def test_a_budget_is_there_in_each_example_and_each_trial(example):
     """It may be a user's own property test, or an exploration of other faults. Budgets can be
     drawn, too.
@@ -358,6 +361,7 @@ def test_{number}(mlchaos):
 """
 
 
+@pytest.mark.slow
 def test_what_a_retry_gets_wrong_is_said_in_words(example):
     """At which step, and what: samples, scale, what was left over, a batch that is left out; a
     batch in parts is the same batch.
@@ -509,6 +513,7 @@ def test_whatever_touches_a_lost_device_fails(phase, again):
     assert "item" not in vars(torch.Tensor)
 
 
+@pytest.mark.slow
 def test_a_lost_device_is_back_for_the_next_process_and_the_golden_run(example):
     """Swallowing the error does not help; being started again does."""
     example.with_file("loop.py", LOOP).with_tests(
@@ -597,6 +602,7 @@ def test_gradients_that_float32_cannot_square_are_measured_silently():
         assert _norm(torch.tensor([3e-20, 4e-20])) == pytest.approx(5e-20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("phase", "steps"), [("forward", 1), ("backward", 1), ("optimizer", 1)])
 def test_a_slow_device_takes_its_time_in_the_phase_asked_for(example, phase, steps):
     """On the trial's clock."""

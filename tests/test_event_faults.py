@@ -84,6 +84,7 @@ def test_the_clocks_of_some_producers_are_off():
     )
 
 
+@pytest.mark.slow
 def test_stores_fail_for_a_time_and_writes_stop_half_way(example):
     """Back-offs outlast an outage on the clock. A write leaves its first rows."""
     example.with_file(

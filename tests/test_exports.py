@@ -73,6 +73,7 @@ def properties(path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_sarif_names_the_users_lines(project, mode):
     """The cause of an exploration is in the subject, that of a search in the test."""

@@ -38,6 +38,7 @@ def test_fault_has_at_most_ten_lines():
     assert len(FILES["sensor_faults.py"].partition("@chaos.register")[2].strip().splitlines()) <= 10
 
 
+@pytest.mark.slow
 def test_stranger_adds_a_fault_and_a_site(example):
     """Both strike as declared, keep the promises, are listed, and leave nothing patched."""
     for name, body in FILES.items():
@@ -47,6 +48,7 @@ def test_stranger_adds_a_fault_and_a_site(example):
     assert outcome.outcomes["passed"] > 10
 
 
+@pytest.mark.slow
 def test_error_in_a_site_is_reported_with_its_line(example):
     """A mistake in ``arm`` fails the test that names the site, and only that test."""
     outcome = example.with_tests("""

@@ -467,6 +467,7 @@ def test_hostile_outcomes_and_verdicts_stay_text():
     assert not any(tag == "img" for tag, _ in Reader(text).tags)
 
 
+@pytest.mark.slow
 def test_same_session_gives_same_bytes(tmp_path):
     """In a different process too, with a different hash seed."""
     journal = tmp_path / "j.jsonl"
@@ -514,6 +515,7 @@ def test_ten_thousand_failures_are_all_there():
     assert "All 10000" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_ten_thousand_tests_share_rows(fails):
     """Each test is named. Those that fail keep their cause."""
@@ -631,6 +633,7 @@ def run_pytest(folder, *arguments):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_option_writes_the_report_of_a_session(tmp_path):
     """The same report is made later from the journal."""
     done = run_pytest(tmp_path, "--mlchaos-report=out/report.html", "--mlchaos-journal=j.jsonl")
@@ -647,6 +650,7 @@ def test_option_writes_the_report_of_a_session(tmp_path):
     assert (tmp_path / "later.html").read_text() == text
 
 
+@pytest.mark.slow
 def test_option_refuses_a_directory_at_the_start(tmp_path):
     """No test runs."""
     done = run_pytest(tmp_path, f"--mlchaos-report={tmp_path}")

@@ -98,6 +98,7 @@ LOADER = """
 """
 
 
+@pytest.mark.slow
 def test_batches_of_a_loader_with_workers_are_corrupted(example):
     """An unmodified loop over a DataLoader: the second and third batch are noisy, the others are
     not.
@@ -115,6 +116,7 @@ def test_batches_of_a_loader_with_workers_are_corrupted(example):
     ).run(fresh=True, passed=1)
 
 
+@pytest.mark.slow
 def test_the_severity_that_a_loop_survives_is_found(example):
     """Drawn severities are shrunk to the least that breaks a bound on what the loop sees."""
     outcome = (
@@ -170,6 +172,7 @@ def test_a_lightning_trainer_gets_corrupted_images(example):
     ).run(fresh=True, passed=1)
 
 
+@pytest.mark.slow
 def test_pictures_that_a_function_returns_are_corrupted(example):
     """A decoder of one's own, as a target; PIL images stay PIL images."""
     pytest.importorskip("PIL")

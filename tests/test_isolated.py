@@ -116,6 +116,7 @@ def test_a_crash_is_a_sigkill(isolated):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_schedules_are_explored_and_shrunk_as_in_process(isolated):
     """The probe tells the visits of the process; the report is the same."""
     outcome = isolated("""

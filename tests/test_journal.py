@@ -113,6 +113,7 @@ def test_a_search_is_recorded(example):
     assert end["environment"]["python"]
 
 
+@pytest.mark.slow
 def test_losses_are_relative_to_the_first(example):
     """The journal holds no values of the user. A fault shows as a curve that leaves the golden one."""
     pytest.importorskip("torch")
@@ -136,6 +137,7 @@ def test_losses_are_relative_to_the_first(example):
     assert next(one["values"] for one in shown if one.get("golden"))[0] != 1.0
 
 
+@pytest.mark.slow
 def test_losses_of_fresh_processes_are_recorded(example):
     """Each attempt, and the golden run, is a process of its own."""
     pytest.importorskip("torch")
@@ -156,6 +158,7 @@ def test_losses_of_fresh_processes_are_recorded(example):
     assert faulted["values"] == golden["values"][:4] + golden["values"][2:]
 
 
+@pytest.mark.slow
 def test_an_exploration_is_recorded(example):
     """Each state with its verdict, and the line to paste."""
     pytest.importorskip("torch")
@@ -278,6 +281,7 @@ def test_commands_read_journals(example, capsys):
     assert re.search(r"test_one +\d+ trials +all pass +.* s", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_a_killed_session_leaves_a_journal(example):
     """The trials that ended are in it, and half a line at its end is reported."""
     project = example.with_tests(
@@ -327,6 +331,7 @@ def test_a_bad_journal_is_one_clear_line(tmp_path, capsys, content, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupted_test_is_recorded(example):
     """Its trials so far, and its end."""
     project = example.with_tests(

@@ -94,6 +94,7 @@ def project(example, monkeypatch):
     return example.with_file("job.py", JOB).with_file("test_foreign.py", FOREIGN_SUITE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "explored",
     [

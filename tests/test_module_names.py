@@ -306,6 +306,7 @@ def test_names_keep_no_module_and_no_function_alive(library, names):
     assert function() is None
 
 
+@pytest.mark.slow
 def test_changes_by_other_threads_are_noticed(library):
     """A thread binds the function while trials come and go."""
     user, stop = importlib.import_module(USER), threading.Event()

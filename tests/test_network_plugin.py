@@ -113,6 +113,7 @@ def test_whole_tests_are_judged_rightly_and_say_why(example):
     outcome.has("refused(at=0, zone='us') never struck: network zone=us was never passed")
 
 
+@pytest.mark.slow
 def test_bad_storage_loses_an_acknowledgement_of_plain_bytes(example):
     """The server has counted, and a client that sends again counts twice."""
     example.with_tests(

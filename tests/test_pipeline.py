@@ -79,6 +79,7 @@ def test_filled_and_lost_rows_are_silently_different_and_raising_is_not(batch):
     assert len(outcome.reproduce) == 2 and all("at=0" in line for line in outcome.reproduce)  # noqa: PT018
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_raises_leaves_no_half_file(batch):
     """Absent, as before, whole, or named unfinished; a crash counts as raised, with the disk as the
     death found it.
@@ -121,6 +122,7 @@ def test_a_pipeline_that_raises_leaves_no_half_file(batch):
     outcome.has("out.csv: 2 lines instead of 5 lines", "it raised SimulatedCrash: ")
 
 
+@pytest.mark.slow
 def test_files_are_held_against_the_golden_files(batch):
     """Missing, additional and different ones; what differs between undisturbed runs says nothing."""
     outcome = batch("""
@@ -159,6 +161,7 @@ def test_files_are_held_against_the_golden_files(batch):
     )
 
 
+@pytest.mark.slow
 def test_completeness_counts_rows_and_files(batch):
     """It applies to tables, batches, dicts and text files. Other values are not compared.
 

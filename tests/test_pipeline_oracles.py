@@ -192,6 +192,7 @@ def test_less_than_the_golden_run(mlchaos): mlchaos.pipeline(lambda: (patient(2)
     )
 
 
+@pytest.mark.slow
 def test_assert_complete_counts_the_rows_in_files(example):
     """It applies to databases, compressed text, JSON and archives, and a cut file is incomplete."""
     outcome = cases(
@@ -235,6 +236,7 @@ def test_cut(mlchaos, tmp_path): mlchaos.pipeline(lambda folder: cut(folder, kep
     )
 
 
+@pytest.mark.slow
 def test_records_resources_and_calls_are_judged(example):
     """Lost and duplicated keys, leaks and retry storms are found; caches and retries pass."""
     outcome = cases(
@@ -370,6 +372,7 @@ def test_never(mlchaos): mlchaos.pipeline(poisoned).assert_restored(within="1h")
     )
 
 
+@pytest.mark.slow
 def test_objects_in_remote_stores_are_output(example):
     """They are compared, counted and restored, and what the next call finds is the trial's."""
     pytest.importorskip("fsspec")
