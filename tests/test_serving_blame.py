@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import queue
 import sys
 import threading
 import time
@@ -779,6 +780,30 @@ def library_loop():
 
 def test_an_idle_event_loop_of_a_library_hides_no_hang(virtual, library_loop):
     """Nothing but new work wakes it."""
+    trials, serve = virtual(unanswered)
+    with pytest.raises(NeverAnswered, match="nothing is scheduled"), trials:
+        serve().drive([1])
+
+
+@pytest.fixture
+def idle_worker():
+    """A worker of an earlier test, which waits for work in user code."""
+    work = queue.Queue()
+
+    def serve():
+        while work.get() is not None:
+            pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield work
+    work.put(None)
+    thread.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system shows where threads wait")
+def test_a_worker_that_waits_at_its_queue_hides_no_hang(virtual, idle_worker):
+    """Only a different thread wakes it."""
     trials, serve = virtual(unanswered)
     with pytest.raises(NeverAnswered, match="nothing is scheduled"), trials:
         serve().drive([1])

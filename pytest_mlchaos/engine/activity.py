@@ -343,7 +343,8 @@ def may_bring_something() -> bool:
     """Return True if a thread or a child process may still wake this thread, or have an effect.
 
     Idle threads of pools, idle event loops and threads of tools do not count: only new work wakes
-    them.
+    them. Neither does a thread that waits for a lock without a time limit, such as a worker that
+    waits at its queue: only a different thread wakes it.
     """
     frames = sys._current_frames()
     others = [
@@ -352,7 +353,12 @@ def may_bring_something() -> bool:
         if thread.ident != threading.get_ident() and not _is_of_tool(thread)
     ]
     return bool(_busy_process()) or not all(
-        thread.ident in frames and _rests(frames[thread.ident]) for thread in others
+        thread.ident in frames
+        and (
+            _rests(frames[thread.ident])
+            or (thread.native_id is not None and _sleeps_in_lock(thread.native_id))
+        )
+        for thread in others
     )
 
 
