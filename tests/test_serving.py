@@ -962,3 +962,31 @@ def test_the_same_schedule_gives_the_same_journal(example):
         )
     assert journals[0] == journals[1] == journals[2]
     assert len(journals[0]) > 6
+
+
+def test_the_state_of_an_app_in_a_different_test_module_is_restored(example):
+    """The golden run finds it as it was at the start. A module that nothing uses is left out."""
+    app = """
+        seen = []
+
+        def app(request):
+            seen.append(request)
+            return len(seen)
+        """
+    example.with_file("test_shared.py", app).with_file("test_other.py", app).with_tests("""
+        import test_other as unused
+        from test_shared import app
+        from pytest_mlchaos.runs.user_state import UserState
+
+        del unused
+
+        def counted(request):
+            return app(request)
+
+        @chaos.latency_spike(delay="1s", at=0)
+        def test_it(mlchaos):
+            mlchaos.serve(counted).drive([1, 2, 3]).assert_isolated()
+            held = {id(value) for value in UserState([counted])._alive}
+            import test_other, test_shared
+            assert id(test_shared.seen) in held and id(test_other.seen) not in held
+    """).run(passed=1)

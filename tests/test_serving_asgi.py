@@ -432,12 +432,13 @@ def test_a_request_that_hangs_is_named(example):
     """When the trial's time is over."""
     example.with_tests("""
         import asyncio
+        import os
         import threading
-        import time
 
         async def app(scope, receive, send):
             if scope["path"] == "/hangs":
-                threading.Thread(target=time.sleep, args=[3], daemon=True).start()  # which might bring something
+                reads, _ = os.pipe()
+                threading.Thread(target=os.read, args=[reads, 1], daemon=True).start()  # which might bring something
                 await asyncio.Event().wait()
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body"})

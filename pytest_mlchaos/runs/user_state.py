@@ -13,6 +13,7 @@ import enum
 import functools
 import itertools
 import operator
+import os
 import queue
 import random
 import sys
@@ -92,8 +93,9 @@ class UserState:
         seen: set[int] = set()
         self._alive: list[Any] = []
         others = _of_other_modules()
+        roots = list(roots)
         to_see: collections.deque[tuple[Any, int]] = collections.deque(
-            (_Names(vars(module)), 0) for module in user_modules()
+            (_Names(vars(module)), 0) for module in _modules(roots, sys._getframe(1))
         )
         to_see.extend((root, 0) for root in roots)
         while to_see and len(self._kept) < MAX_OBJECTS:
@@ -367,6 +369,60 @@ def _is_followed(cls: type) -> bool:
     if package in TOOLS:
         return False
     return issubclass(cls, _OF_THE_STANDARD_LIBRARY) or package not in sys.stdlib_module_names
+
+
+def _modules(roots: list[Any], frame: types.FrameType | None) -> list[types.ModuleType]:
+    """Return the user's modules, but of the modules of tests only those that take part.
+
+    These are the ones on the stack, those that have a name for a root, and those whose objects or
+    functions one of the others uses. A session has hundreds of others.
+    """
+    found, tests = [], {}
+    for module in user_modules():
+        name = os.path.basename(vars(module)["__file__"])
+        if name.startswith("test_") or name.endswith("_test.py"):
+            tests[module.__name__] = module
+        else:
+            found.append(module)
+    used: list[str] = []
+    while frame is not None:
+        used.append(frame.f_globals.get("__name__", ""))
+        frame = frame.f_back
+    wanted = {id(root) for root in roots}
+    used += [
+        name
+        for name, module in tests.items()
+        if not wanted.isdisjoint(map(id, vars(module).values()))
+    ]
+    used += [_module_of(root) for root in roots]
+    to_see = list(found)
+    while True:
+        added = [tests.pop(name) for name in dict.fromkeys(used) if name in tests]
+        found += added
+        to_see += added
+        if not to_see or not tests:
+            return found
+        used = [
+            name
+            for module in to_see
+            for value in list(vars(module).values())
+            # A package has a name for each of its modules, used or not.
+            if not (name := _module_of(value)).startswith(f"{module.__name__}.")
+        ]
+        to_see = []
+
+
+def _module_of(value: Any) -> str:
+    """Return the name of the module that has made a value, or that it is."""
+    cls = type(value)
+    if issubclass(cls, types.ModuleType):
+        return str(types.ModuleType.__getattribute__(value, "__name__"))
+    if cls is functools.partial:
+        return _module_of(value.func)
+    if cls is types.MethodType:
+        return _module_of(value.__func__)
+    name = value.__module__ if cls is types.FunctionType or cls is type else cls.__module__
+    return name if isinstance(name, str) else ""
 
 
 def _of_other_modules() -> set[int]:
