@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Places", "UserRequest", "check_progress", "merge_attempts"]
 
 T = TypeVar("T")
+MANY_REQUESTS = 100_000
+"""The number of requests that a closed loop may make of an app in which no time passes."""
+NO_TIME_SECONDS = 1e-4
 CHECKED_EACH = 5_000
 """The number of requests of a closed loop after which its progress is checked."""
 
@@ -46,11 +49,12 @@ def check_progress(plan: LoadPlan, sent: int, passed: float) -> None:
     """
     if plan.until is None or sent % CHECKED_EACH or not sent:
         return
-    if passed * MAX_REQUESTS < plan.until * sent:
+    projected = plan.until * sent / passed
+    if projected > MAX_REQUESTS or (projected > MANY_REQUESTS and passed < sent * NO_TIME_SECONDS):
         raise BadArgument(
-            f"drive: duration={plan.until:g} s would take more than {MAX_REQUESTS:.0e} requests, "
-            f"because {sent} requests took {passed:.3g} s of the trial's clock. Give rate=, "
-            f"think_time= or number="
+            f"drive: duration={plan.until:g} s would take {projected:.0e} requests, because "
+            f"{sent} requests took {passed:.3g} s of the trial's clock. Give rate=, think_time= or "
+            f"number="
         )
 
 
