@@ -433,12 +433,13 @@ def test_a_request_that_hangs_is_named(example):
     example.with_tests("""
         import asyncio
         import os
+        import select
         import threading
 
         async def app(scope, receive, send):
             if scope["path"] == "/hangs":
-                reads, _ = os.pipe()
-                threading.Thread(target=os.read, args=[reads, 1], daemon=True).start()  # which might bring something
+                waits = [os.pipe()[0]], [], [], 3
+                threading.Thread(target=select.select, args=waits, daemon=True).start()  # which might bring something
                 await asyncio.Event().wait()
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body"})
