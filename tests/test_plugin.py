@@ -603,7 +603,8 @@ def test_a_given_of_the_users_own_runs_under_pinned_faults(sensors):
         @given(st.integers())
         def test_open(number): read()
     """).run(passed=2, failed=2)
-    outcome.has("needs pinned faults: give each fault at=", "number=10")
+    # Not "number=10": Hypothesis 6.170 leaves the value out.
+    outcome.has("needs pinned faults: give each fault at=", "assert 10 < 10")
 
 
 @needs("pytest_asyncio")

@@ -973,9 +973,11 @@ def test_the_state_of_an_app_in_a_different_test_module_is_restored(example):
             seen.append(request)
             return len(seen)
         """
-    example.with_file("test_shared.py", app).with_file("test_other.py", app).with_tests("""
-        import test_other as unused
-        from test_shared import app
+    example.with_file("test_app_that_is_shared.py", app).with_file(
+        "test_app_that_is_not_used.py", app
+    ).with_tests("""
+        import test_app_that_is_not_used as unused
+        from test_app_that_is_shared import app
         from pytest_mlchaos.runs.user_state import UserState
 
         del unused
@@ -987,6 +989,6 @@ def test_the_state_of_an_app_in_a_different_test_module_is_restored(example):
         def test_it(mlchaos):
             mlchaos.serve(counted).drive([1, 2, 3]).assert_isolated()
             held = {id(value) for value in UserState([counted])._alive}
-            import test_other, test_shared
-            assert id(test_shared.seen) in held and id(test_other.seen) not in held
+            import test_app_that_is_not_used, test_app_that_is_shared
+            assert id(test_app_that_is_shared.seen) in held and id(test_app_that_is_not_used.seen) not in held
     """).run(passed=1)
