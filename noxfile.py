@@ -24,6 +24,8 @@ PLUGINS = (
 )
 ASYNC = ("-o", "asyncio_default_fixture_loop_scope=function")
 """pytest-asyncio warns unless this option is set."""
+FEW_PLUGINS = {"PYTEST_ADDOPTS": "-p no:schemathesis -p no:zarr"}
+"""Many tests start a pytest of their own, and these plugins take a second to import."""
 CUT_OFF = ("--timeout=600", "--timeout-method=thread")
 """A test that hangs ends the run, with the stacks of all threads."""
 LIGHTNING = "pytorch-lightning"
@@ -184,7 +186,7 @@ def tests(session: nox.Session) -> None:
         *TRANSFORMERS,
         *KINDS,
     )
-    session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs)
+    session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs, env=FEW_PLUGINS)
 
 
 @nox.session(python="3.11")

@@ -125,6 +125,7 @@ events do not tell these apart.
 """
 
 
+@pytest.mark.slow
 @by_events
 @but_in_place
 def test_each_state_that_a_kill_leaves_is_known(states, at_calls):

@@ -649,6 +649,7 @@ def test_unittest_methods_are_refused_with_a_word(sensors):
     """).run(failed=1).has("not on methods of unittest.TestCase")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [("-p", "no:xdist"), ("-n0",), ("-n2",)], ids=" ".join)
 def test_it_works_with_and_without_xdist(sensors, args):
     """The same report, the same journal, byte for byte; a failure's line to paste comes home from

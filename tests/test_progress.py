@@ -141,6 +141,7 @@ def interrupted(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [[], ["-n2"]], ids=["plain", "xdist"])
 @pytest.mark.parametrize(
     ("test", "texts"),
@@ -181,6 +182,7 @@ def test_ctrl_c_reports_what_was_found(interrupted, mode, test, texts):
         assert output.index(found[0]) < ends
 
 
+@pytest.mark.slow
 def test_ctrl_c_for_one_process_reaches_the_workers(interrupted):
     """``kill -INT`` reaches no worker, so the main process interrupts them."""
     code, output = interrupted(CTRL_C, "-k", "test_states", "-n2", to_all=False)

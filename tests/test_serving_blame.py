@@ -5,6 +5,7 @@ is found. Torch-free.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import itertools
@@ -799,6 +800,21 @@ def idle_worker():
     yield work
     work.put(None)
     thread.join()
+
+
+def test_work_that_an_earlier_trial_has_left_hides_no_hang(virtual):
+    """It never ends, but it cannot answer a request of this trial."""
+    release = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        trials, serve = virtual(lambda request: pool.submit(release.wait))
+        with trials:
+            serve().drive([1])
+        trials, serve = virtual(unanswered)
+        try:
+            with pytest.raises(NeverAnswered, match="nothing is scheduled"), trials:
+                serve().drive([1])
+        finally:
+            release.set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system shows where threads wait")

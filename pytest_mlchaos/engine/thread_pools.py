@@ -33,6 +33,8 @@ def carry_scopes(patches: Patches) -> None:
 
     This lasts until ``patches`` are undone.
     """
+    # Work that never ends must not count in a later trial.
+    patches.on_undo(_given.clear)
     pools = concurrent.futures.ThreadPoolExecutor, multiprocessing.pool.ThreadPool
     patches.set(pools[0], "submit", _carrying(pools[0].submit))
     for name in _OF_POOLS:
