@@ -15,6 +15,7 @@ from collections.abc import Container
 from pathlib import Path
 from time import sleep  # the real one
 
+from .thread_frames import thread_frames
 from .user_code import is_users
 
 with contextlib.suppress(ImportError):  # not on Windows
@@ -124,7 +125,7 @@ def waking_reason(members: set[int], *, strict: bool) -> str:
     found = _busy_process() or _busy_thread(members)
     if found or not strict:
         return found
-    frames = sys._current_frames()
+    frames = thread_frames()
     others = [
         thread
         for thread in list_threads()
@@ -152,7 +153,7 @@ def working_thread(threads: list[threading.Thread]) -> threading.Thread | None:
         return None
     before = {thread: processor_time(thread) for thread in threads}
     sleep(WAKE_UP_SECONDS)
-    frames = sys._current_frames()
+    frames = thread_frames()
     for thread in threads:
         frame = frames.get(thread.ident or 0)
         still = before[thread] is not None and before[thread] == processor_time(thread)
@@ -216,7 +217,7 @@ def _tools_without_objects() -> int:
     """Return the number of threads of tools that ``threading`` does not know (those of execnet)."""
     known = {thread.ident for thread in list_threads()}
     found = 0
-    for ident, frame in sys._current_frames().items():
+    for ident, frame in thread_frames().items():
         outer: types.FrameType | None = frame if ident not in known else None
         while outer is not None and package_of(outer) not in TOOLS:
             outer = outer.f_back
@@ -234,7 +235,7 @@ def list_threads() -> list[threading.Thread]:
 
 def threads_in_user_code() -> dict[threading.Thread, str]:
     """Return the threads that have user code on their stack, each with its innermost line."""
-    frames = sys._current_frames()
+    frames = thread_frames()
     lines = {
         thread: _innermost_line(frames.get(thread.ident or 0))
         for thread in list_threads()
@@ -298,7 +299,7 @@ def _busy_thread(members: Container[int | None] = ()) -> str:
     if not others:
         return ""
     sleep(WAKE_UP_SECONDS)
-    frames = sys._current_frames()
+    frames = thread_frames()
     busy = next(
         (
             thread
@@ -346,7 +347,7 @@ def may_bring_something() -> bool:
     them. Neither does a thread that waits for a lock without a time limit, such as a worker that
     waits at its queue: only a different thread wakes it.
     """
-    frames = sys._current_frames()
+    frames = thread_frames()
     others = [
         thread
         for thread in list_threads()

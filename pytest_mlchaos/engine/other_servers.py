@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from .thread_frames import thread_frames
+
 __all__ = ["in_other_server", "note_servers"]
 
 _MODULE = "socketserver"
@@ -23,7 +25,7 @@ _servers: weakref.WeakSet[Any] = weakref.WeakSet()
 def note_servers() -> None:
     """Note the servers of ``socketserver`` (``http.server``, Werkzeug) that run in threads now."""
     if _MODULE in sys.modules:
-        for thread, frame in sys._current_frames().items():
+        for thread, frame in thread_frames().items():
             if thread != threading.get_ident():
                 _servers.update(_serving(frame))
 

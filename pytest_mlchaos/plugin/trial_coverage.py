@@ -34,6 +34,7 @@ from ..engine.survey import (
     is_test_code,
     user_frames,
 )
+from ..engine.thread_frames import thread_frames
 from ..engine.user_code import PACKAGE, is_users, user_place
 from .coverage_py import Contexts, find_contexts
 from .marks import DeclaredFault
@@ -368,7 +369,7 @@ class _Trial:
         """Return the frame of the test function, also for a strike in a different thread."""
         found = self._search(frame)
         if found is None:
-            found = self._search(sys._current_frames().get(threading.main_thread().ident or 0))
+            found = self._search(thread_frames().get(threading.main_thread().ident or 0))
         return found
 
     def _search(self, frame: types.FrameType | None) -> types.FrameType | None:

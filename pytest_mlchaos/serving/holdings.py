@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import types
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..engine.resources import list_resources
 from ..engine.task_waits import line_of, name_of_task
+from ..engine.thread_frames import thread_frames
 from ..engine.user_code import is_users
 from ..runs.gauges import GaugeReader, find_gauges
 from .golden_load import OWN_CALL, Gauge, Holdings
@@ -95,7 +95,7 @@ def _resources() -> dict[str, str]:
 
     Other threads are those of pools, which are there for the next request.
     """
-    frames = {f"thread {ident}": frame for ident, frame in sys._current_frames().items()}
+    frames = {f"thread {ident}": frame for ident, frame in thread_frames().items()}
     return {
         key: f"{kind} {name}".strip()
         for key, (kind, name) in list_resources().items()

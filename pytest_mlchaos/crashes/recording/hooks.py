@@ -19,6 +19,7 @@ from ...engine.activity import is_single_threaded, is_waiting_on_child
 from ...engine.import_hooks import watch_imports
 from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, within
+from ...engine.thread_frames import thread_frames
 from ...engine.user_code import is_users
 from .inotify_recorder import InotifyRecorder
 from .polling_recorder import PollingRecorder
@@ -213,7 +214,7 @@ def _monitor(patches: Patches, pending: Callable[[], int], look: Callable[[], No
 
     def pause() -> None:
         # The events are those of all threads: pause them only if there is none but the watcher.
-        if len(sys._current_frames()) <= 2:
+        if len(thread_frames()) <= 2:
             monitoring.set_events(tool, 0)
 
     def resume() -> None:
