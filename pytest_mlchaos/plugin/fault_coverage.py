@@ -119,8 +119,10 @@ def points_declared(item: pytest.Item) -> list[Point]:
         return []
     found: list[Point] = []
     for file in item.config.stash.get(_modules, []):
+        if not is_users(file):
+            continue  # asked each time, because a session inside a test has a different project
         if file not in _declared:
-            _declared[file] = declared_points(_read(file), file) if is_users(file) else []
+            _declared[file] = declared_points(_read(file), file)
         found += _declared[file]
     return found
 
