@@ -6,6 +6,7 @@ Each pytest session loads this file, so it imports little.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -113,14 +114,16 @@ def find_modules(config: pytest.Config) -> None:
 def points_declared(item: pytest.Item) -> list[Point]:
     """Return the points that the files of the project declare. Call it while the test runs."""
     from ..core.declared_points import declared_points
-    from ..engine.user_code import is_users
+    from ..engine.user_code import current_project, is_users
 
     if item.config.getoption("mlchaos_off"):
         return []
     found: list[Point] = []
+    # A session inside a test has a different project.
+    folders = tuple(f"{folder}{os.sep}" for folder in current_project().folders)
     for file in item.config.stash.get(_modules, []):
-        if not is_users(file):
-            continue  # asked each time, because a session inside a test has a different project
+        if not is_users(file) or (folders and not file.startswith(folders)):
+            continue
         if file not in _declared:
             _declared[file] = declared_points(_read(file), file)
         found += _declared[file]
