@@ -30,6 +30,7 @@ from pytest_mlchaos.errors import (
     WorkGoesOn,
 )
 from pytest_mlchaos.oracles.binomial import judge_share, requests_to_decide, share_of_at_most
+from pytest_mlchaos.runs.gauges import _attribute_of
 from tests.serving import serving_in
 
 
@@ -846,3 +847,22 @@ def test_only_the_tenant_that_was_struck_may_suffer(serving, store):
             with pytest.raises(NotIsolated) if shared else contextlib.nullcontext():
                 load.assert_isolated(tenant=lambda reply: reply.request[0])
         down.clear()
+
+
+class Slotted:
+    """Counts without a dict."""
+
+    __slots__ = ("count",)
+
+    def __init__(self):
+        self.count = 0
+
+
+def test_the_numbers_of_an_instance_with_slots_are_read():
+    """It has no dict."""
+    held = Slotted()
+    read = _attribute_of(held, "count")
+    held.count = 3
+    assert read() == 3
+    del held.count
+    assert read() == -1

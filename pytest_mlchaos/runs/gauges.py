@@ -90,7 +90,10 @@ def _reader(value: Any) -> GaugeReader | None:
 
 def _attribute_of(value: Any, name: str) -> Callable[[], int]:
     def read() -> int:
-        held = vars(value).get(name)
+        try:  # also of an instance with slots, and without any code of its class
+            held = object.__getattribute__(value, name)
+        except AttributeError:
+            return -1
         return held if type(held) is int else -1
 
     return read
