@@ -401,7 +401,7 @@ def test_an_overload_lets_the_app_refuse_requests_of_the_load(tmp_path):
 
 
 def test_a_stale_model_may_be_that_of_the_start_up(tmp_path, monkeypatch):
-    """What a fault has seen lasts as long as the app, not as long as a load."""
+    """Keep what a fault has seen as long as the app, not only for one load."""
     module = types.ModuleType("a_registry")
     module.load = lambda version: {"version": version}
     monkeypatch.setitem(sys.modules, "a_registry", module)

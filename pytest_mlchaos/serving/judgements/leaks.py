@@ -154,7 +154,7 @@ class LeakVerdicts(LoadResult):
 
 
 def _growth(kind: str, more: int, usual: Gauge) -> int | None:
-    """Return the number of entries, or of requests that a number counts. None is no growth.
+    """Return the number of entries, or of requests that a number counts. None for no growth.
 
     A number counts the requests in the app, or the free slots, if each request of the golden run
     has moved it by the same step. 0 says that something else is left.
