@@ -32,7 +32,7 @@ def test_a_project_is_explored_and_reported(kind, tmp_path):
     assert terminal.end() == 0, terminal.lines
     (test,) = read_journals([tmp_path / "j.jsonl"]).tests.values()
     name = test.nodeid.rpartition("::")[2]
-    what, row = "schedules", rf"{name} +\d+ trials +all pass +[\d.]+ s"
+    what, row = "schedules", rf"{name} +\d+ trials +all pass +(recovers in [\d.]+ s +)?[\d.]+ s"
     if test.explorations:
         what, row = "crash states", rf"{name} +\d+ crash states +all recover"
     assert re.search(rf"{name} · {what} \d+".encode(), terminal.written), terminal.written
