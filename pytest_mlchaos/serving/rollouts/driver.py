@@ -88,8 +88,7 @@ class RunningRollout:
         self._config = config
         self._config_before = copy.deepcopy(dict(config)) if config is not None else {}
         self._drifted: dict[str, Any] = {}
-        self._by = "driver"
-        self._depth = 0
+        self._by: Literal["controller", "driver"] = "driver"
         self._methods = {name: getattr(subject, name) for name in OPERATIONS}
         self._start = chaos.clock.now()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -169,18 +168,14 @@ class RunningRollout:
         models.expect(number, request, user)
         start = self.chaos.clock.now()
         value = None
-        self._depth += 1
-        by, self._by = self._by, "controller"
         try:
-            value = self._ask(request, user, version)
-            answer.failed = bool(self._is_error(value))
+            with self.calls_by("controller"):
+                value = self._ask(request, user, version)
+                answer.failed = bool(self._is_error(value))
         except Exception as error:  # an error is an answer, too
             if isinstance(error, BadArgument):
                 raise
             answer.error, answer.failed = error, True
-        finally:
-            self._depth -= 1
-            self._by = by
         seconds = self.chaos.clock.now() - start
         self._attribute(answer, value)
         answer.features = models.features_used
@@ -335,9 +330,9 @@ class RunningRollout:
     # -- the controller's calls --------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def by_controller(self) -> Iterator[None]:
-        """Count calls inside as the controller's own."""
-        by, self._by = self._by, "controller"
+    def calls_by(self, who: Literal["controller", "driver"]) -> Iterator[None]:
+        """Count calls of the four methods inside as the controller's own, or as the plugin's."""
+        by, self._by = self._by, who
         try:
             yield
         finally:
@@ -377,7 +372,7 @@ class RunningRollout:
         if getattr(self.subject, "__dict__", None) is None:
             function = self._wrapper(name)
         before = len(self.trace.calls)
-        with self._driving():
+        with self.calls_by("driver"):
             try:
                 least = 0 if name in ("promote", "rollback") else len(args)
                 self.finish(function(*_accepted(self._methods[name], args, least)))
@@ -387,14 +382,6 @@ class RunningRollout:
                     raise
         self.check()
         return self.trace.calls[before]
-
-    @contextlib.contextmanager
-    def _driving(self) -> Iterator[None]:
-        by, self._by = self._by, "driver"
-        try:
-            yield
-        finally:
-            self._by = by
 
     @property
     def struck(self) -> bool:
@@ -421,46 +408,42 @@ class RunningRollout:
             has_features=self.models.has_features,
             config=tuple(map(str, self._config or ())),
         )
-        results: list[Any] = []
 
         def take(value: Any) -> Any:
-            results.append(value)
             call.refused = value is False
             return value
 
-        by, self._by = self._by, "controller"  # a method may call the others
         try:
-            if name == "deploy" and self._own_registry:
-                self.chaos.visit(REGISTRY, args[0] if args else self.new)
-            gate = self.chaos.begin(operation_site(name), operation)
-            with gate or contextlib.nullcontext():
-                if gate is not None:
-                    gate.wait()
-                    operation = gate.payload
-                late = self._due(name)
-                if late is not None and late.effect == "raises":
+            with self.calls_by("controller"):  # a method may call the others
+                if name == "deploy" and self._own_registry:
+                    self.chaos.visit(REGISTRY, args[0] if args else self.new)
+                gate = self.chaos.begin(operation_site(name), operation)
+                with gate or contextlib.nullcontext():
+                    if gate is not None:
+                        gate.wait()
+                        operation = gate.payload
+                    late = self._due(name)
+                    if late is not None and late.effect == "raises":
+                        raise self._injected(late.error)
+                    if late is not None and late.effect == "ignored":
+                        self.phase = "after"  # as far as the caller knows
+                        yield None
+                        return
+                    yield take
+                    if call.ok:
+                        self._took_effect(operation)
+                if late is not None and late.effect == "reply_lost":
                     raise self._injected(late.error)
-                if late is not None and late.effect == "ignored":
-                    self.phase = "after"  # as far as the caller knows
-                    yield None
-                    return
-                yield take
-                if call.ok:
-                    self._took_effect(operation)
-            if late is not None and late.effect == "reply_lost":
-                raise self._injected(late.error)
         except Exception as error:
             call.error = error
             raise
-        finally:
-            self._by = by
 
     def _injected(self, error: BaseException | None) -> BaseException:
         found = RuntimeError("injected by mlchaos") if error is None else error
         self.chaos.inject(found)
         return found
 
-    def _due(self, name: str) -> Any:
+    def _due(self, name: str) -> Damage | None:
         """Return the damage that this call meets, and remove it."""
         for damage in self.models.damages:
             if damage.on == name and damage.effect != "skew":

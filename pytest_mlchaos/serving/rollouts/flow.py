@@ -90,7 +90,7 @@ class Flow:
         self._begin()
         rollout.trace.decides, rollout.trace.hooked = "the controller", True
         try:
-            with rollout.by_controller():
+            with rollout.calls_by("controller"):
                 rollout.finish(program(platform))
         except Exception:
             rollout.check()
@@ -192,7 +192,7 @@ class Flow:
         error: Exception | None = None
         if self._hook is not None:
             try:
-                with rollout.by_controller():
+                with rollout.calls_by("controller"):
                     value = rollout.finish(self._hook(metrics))
                 found = self._read(value)
             except Exception as raised:
