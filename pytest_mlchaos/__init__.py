@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .pipelines.verdicts import PipelineRun as PipelineRun
     from .plugin.fixture import Mlchaos as Mlchaos
     from .ranks.api import World as World
-    from .ranks.verdicts import RankRun as RankRun
+    from .ranks.rank_run import RankRun as RankRun
     from .ranks.verdicts import WorldRun as WorldRun
     from .runs.traces import Divergence as Divergence
     from .runs.verdicts import Run as Run
@@ -55,7 +55,7 @@ _PUBLIC = {
     "MlchaosError": "errors:MlchaosError",
     "Patches": "engine.patching:Patches",
     "PipelineRun": "pipelines.verdicts:PipelineRun",
-    "RankRun": "ranks.verdicts:RankRun",
+    "RankRun": "ranks.rank_run:RankRun",
     "Reply": "core.replies:Reply",
     "Rollout": "serving.rollouts.verdicts:Rollout",
     "Run": "runs.verdicts:Run",

@@ -55,6 +55,7 @@ DATA = {
     "report",
     "diagnosis",
     "world_diagnosis",
+    "rank_run",
     "slo",
     "golden_load",
     "resumption",

@@ -8,8 +8,8 @@
    ``torch.distributed`` there.
 5. ``rank_view.py`` keeps what the parent knows about a rank. The controller takes this over in the
    order of the ranks.
-6. ``verdicts.py`` judges the record. ``world_diagnosis.py`` compares the traces of ranks that ended
-   in different states.
+6. ``verdicts.py`` has the result, and ``judgements/`` its assertions. ``world_diagnosis.py``
+   compares the traces of ranks that ended in different states.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Judge the run of a world, a file for each topic."""

@@ -1,0 +1,105 @@
+"""Define what all judgements of a world share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+from ...core.entries import Entry, Rank, Timing, without_times
+from ...core.records import Attempt, RankRecord, WorldRecord, tell, too_many_ended
+from ...core.results import Result
+from ...errors import GaveUp
+from ...runs.traces import Trace
+from ..rank_run import RankRun
+from ..world_diagnosis import Traces
+
+__all__ = ["WorldResult"]
+
+
+class WorldResult(Result):
+    """Hold the ends of all ranks, and compare them with the golden world."""
+
+    def __init__(
+        self,
+        record: WorldRecord,
+        golden: Callable[[], Self] | None = None,
+        traced: Callable[[bool], WorldRecord | None] = lambda faults: None,
+    ) -> None:
+        self.ranks = tuple(map(RankRun, record.ranks))
+        self.attempts = record.attempts
+        self.faults = record.faults
+        self.duration = record.duration
+        self._record = record
+        self._golden = golden
+        self._traced = traced
+
+    def _attempted(self) -> Sequence[Attempt]:
+        return self.attempts
+
+    def _entries(self, number: int, is_virtual: bool) -> Iterator[Entry]:
+        for rank in self._record.ranks:
+            yield Rank(
+                result=number,
+                rank=rank.rank,
+                outcome=rank.outcome,
+                ended=without_times(rank.ended),
+                steps=rank.steps,
+            )
+            yield Timing(of="rank", number=number, name=str(rank.rank), seconds=rank.duration)
+
+    def _about(self) -> str:
+        return f"<WorldRun of {len(self.ranks)} ranks, {self.restarts} restarts, {len(self.faults)} faults>"
+
+    @property
+    def restarts(self) -> int:
+        """Return the number of times that all ranks were started again."""
+        return len(self.attempts) - 1
+
+    @functools.cached_property
+    def golden(self) -> Self:
+        """Return the same world without faults, from the same start, in its own copy of the
+        directories."""
+        return self if self._golden is None else self._golden()
+
+    def _check_restarts(self, record: RankRecord) -> None:
+        """Raise ``GaveUp`` if faults ended the world more times than it may be restarted.
+
+        This says nothing about the job.
+        """
+        ended_by = self._record.ended_by
+        if self.restarts and all(ended_by):
+            text = too_many_ended("the world", len(ended_by), "restarts")
+            raise GaveUp(f"{text}\n{self.story()}", ended_by=ended_by) from record.load_error()
+
+    def _traces(self, *, faults: bool) -> Traces:
+        """Run the world once more and return each rank's steps. Return none if that run went
+        differently.
+        """
+        record = self._traced(faults)
+        if record is None or any(rank.outcome != "finished" for rank in record.ranks):
+            return {}
+        if faults and (
+            list(map(str, record.faults)) != list(map(str, self.faults))
+            or len(record.attempts) != len(self.attempts)
+        ):
+            return {}
+        traces = {rank.rank: rank.load_parameters() for rank in record.ranks}
+        return {rank: trace for rank, trace in traces.items() if isinstance(trace, Trace)}
+
+    def story(self) -> str:
+        """Return the end of each attempt, and of each rank in the last one, one line for each."""
+        lines = [tell(self.attempts)] if self.restarts else []
+        for record in self._record.ranks:
+            struck = "".join(f"; {strike}" for strike in record.faults[:1])
+            plural = "" if record.steps == 1 else "s"
+            lines.append(
+                f"  rank {record.rank}: {record.steps} step{plural}, then {record.ended} "
+                f"({record.duration:.2f} s){struck}"
+            )
+        return "\n".join(lines)
+
+    def _how(self, record: RankRecord) -> str:
+        if record.outcome != "hung":
+            return record.ended
+        return f"was still running after {record.duration:.1f} s, and {record.ended}"
