@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from .collectives import CollectiveLog
 from .journal import Strike
 
 __all__ = [
@@ -235,6 +236,7 @@ class RankRecord:
         load_error: Return the exception that it raised.
         load_parameters: Return the parameters of its models.
         load_not_finite: Return the numbers of values that were not finite, by class and name.
+        collectives: The collectives that it launched, if the world records them.
     """
 
     rank: int
@@ -252,6 +254,7 @@ class RankRecord:
     load_error: Callable[[], BaseException | None]
     load_parameters: Callable[[], Sequence[Sequence[Any]]]
     load_not_finite: Callable[[], Mapping[tuple[str, str], int]]
+    collectives: CollectiveLog = dataclasses.field(default_factory=CollectiveLog)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol, TypeAlias
 
-from ..errors import FaultError, PayloadMismatch
+from ..errors import BadArgument, FaultError, PayloadMismatch
 from .interrupts import Uninterruptible, deferred
 
 __all__ = [
     "CALL",
     "CRASH_STATE",
     "SITES",
+    "Collective",
     "Effect",
     "Key",
     "Site",
@@ -162,6 +163,36 @@ class Effect(Protocol):
         ...
 
 
+class Collective(Protocol):
+    """A collective that is about to be launched, as a fault controls it.
+
+    The payload of the visit is the list of tensors that this rank gives. A fault may change them in
+    place. It may also return others, which leave the tensors of the subject as they are, unless the
+    operation overwrites them with its result.
+    """
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Return the tensors that the operation fills in this rank, for changes after its end."""
+        ...
+
+    def skip(self) -> None:
+        """Do not launch it. The subject finds a finished operation with unchanged outputs."""
+        ...
+
+    def double(self) -> None:
+        """Launch it twice, the second time with the result of the first."""
+        ...
+
+    def during(self, action: Callable[[], None]) -> None:
+        """Call ``action()`` when it has been launched. It may not be finished."""
+        ...
+
+    def after(self, action: Callable[[], None]) -> None:
+        """Wait until it is finished, then call ``action()``. Do not call it after a failure."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class Visit:
     """One visit of a site, as a fault sees it.
@@ -203,6 +234,18 @@ class Visit:
     kept_contexts: int = 0
     lasting: float = 0.0
     struck_tables: list[tuple[Any, Any]] | None = None
+    operation: Collective | None = None
+    final_actions: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def collective(self) -> Collective:
+        """Return the collective that the visit is about to launch."""
+        if self.operation is None:
+            raise PayloadMismatch(
+                f"the site {self.site!r} is not a collective: a fault cannot skip, double or "
+                f"interrupt what passes there"
+            )
+        return self.operation
 
     @property
     def stream(self) -> Stream:
@@ -244,6 +287,40 @@ class Visit:
         raises its errors.
         """
         self.deferred_actions.append(action)
+
+    def during(self, action: Callable[[], None]) -> None:
+        """Call ``action()`` when the collective at this site has been launched.
+
+        The other ranks may have received the contribution, or not. ``action`` calls
+        ``record_injection`` when it strikes, with the error that it then raises.
+        """
+        self.collective.during(self._later(action))
+
+    def after(self, action: Callable[[], None]) -> None:
+        """Call ``action()`` when the operation at this site has ended without an error.
+
+        ``action`` calls ``record_injection`` when it strikes, with the error that it then raises.
+        """
+        if self.operation is not None:
+            self.operation.after(self._later(action))
+            return
+        if self.stack is None:
+            raise BadArgument(
+                f"the site {self.site!r} has no duration: a fault cannot strike after the "
+                f"operation there. Use when='before'"
+            )
+        self.final_actions.append(self._later(action))
+
+    def _later(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that calls ``action`` later, as a part of the fault that asks now."""
+        recorder, details = self.recorder, self.details
+        self.records_itself = True
+
+        def act() -> None:
+            self.recorder, self.details = recorder, details
+            action()
+
+        return act
 
     def note(self, **details: object) -> None:
         """Add shapes, counts and names to the journal's entry, never values of the user's data."""

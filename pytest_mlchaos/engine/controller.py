@@ -24,7 +24,7 @@ from ..core.points import Points, listen, stop_listening
 from ..core.records import Preemption
 from ..core.results import HandedResult
 from ..core.schedule import Schedule
-from ..core.sites import Key, Stream, Visit, key_of, name_of
+from ..core.sites import Collective, Key, Stream, Visit, key_of, name_of
 from ..errors import MlchaosError, SimulatedCrash
 from .attribution import attribute_strike, forget_scopes
 from .beside_process import BesideProcess
@@ -102,6 +102,7 @@ class Controller(SubjectState):
     # True once the test serves an app. Then each later visit may belong to a request.
     serves = False
     starts_servers = False  # True once the test starts a server process
+    records_collectives = False  # True if a judgement reads the log of collectives of the ranks
     by_composite = False  # True if a composite fault declares the schedule
     attempts = 0  # the number of attempts so far
     _strikes_before = 0  # the number of strikes before the last attempt
@@ -217,7 +218,11 @@ class Controller(SubjectState):
         return visit.payload
 
     def begin(
-        self, key: Key, payload: object = None, attributes: Mapping[str, Any] = NO_ATTRIBUTES
+        self,
+        key: Key,
+        payload: object = None,
+        attributes: Mapping[str, Any] = NO_ATTRIBUTES,
+        operation: Collective | None = None,
     ) -> Gate | None:
         """Start an operation at a site.
 
@@ -228,6 +233,7 @@ class Controller(SubjectState):
             key: The key that the site was armed with.
             payload: The object that passes, for example the arguments of a call.
             attributes: More values by name, for a fault or a ``where=``.
+            operation: The collective that is about to be launched, if it is one.
 
         Returns:
             The gate to run the operation in, or None if no fault is due.
@@ -239,7 +245,9 @@ class Controller(SubjectState):
         counter.passed = passed = counter.advance()
         if passed <= counter.next_due:
             return None
-        visit = self._strike(key, counter, passed - 1, payload, attributes, contextlib.ExitStack())
+        visit = self._strike(
+            key, counter, passed - 1, payload, attributes, contextlib.ExitStack(), None, operation
+        )
         return None if visit is None else Gate(visit, self.clock)
 
     # -- what trials and runs call -----------------------------------------------------------------
@@ -390,10 +398,7 @@ class Controller(SubjectState):
             self._on_crash.remove(freeze)
 
     def is_quiet(self, key: Key) -> bool:
-        """Return True if no fault looks at the next visit of this key.
-
-        If other processes count, too, then at no further visit.
-        """
+        """Return True if no fault looks at the next visit (or any, if other processes count)."""
         counter = self._counters.get(key)
         if counter is None:
             return False
@@ -550,10 +555,7 @@ class Controller(SubjectState):
                 counter.passed = max(counter.passed, passed)
 
     def _relay(self, kind: str, *content: object) -> None:
-        """Forward a message of a forked process.
-
-        A controller that reports to a parent overrides this.
-        """
+        """Forward a message of a forked process. Subclasses override this."""
 
     def _end_forks(self) -> None:
         """Detach the processes that were forked so far from the trial."""
@@ -608,10 +610,7 @@ class Controller(SubjectState):
             return counter
 
     def _opened(self, key: Key, counter: VisitCounter) -> None:
-        """Prepare a counter before its first use.
-
-        A controller that reports to a parent overrides this.
-        """
+        """Prepare a counter before its first use. Subclasses override this."""
 
     def _schedule(self, counter: VisitCounter) -> None:
         if self._closed:
@@ -638,6 +637,7 @@ class Controller(SubjectState):
         attributes: Mapping[str, Any],
         stack: contextlib.ExitStack | None,
         source: Stream | None = None,
+        operation: Collective | None = None,
     ) -> Visit | None:
         """Apply the faults that are due at this visit. Return None if there are none."""
         if self._closed or getattr(self._applying, "on", False):
@@ -654,6 +654,7 @@ class Controller(SubjectState):
             stack=stack,
             source=source,
             process=self.process,
+            operation=operation,
         )
         self._applying.on = True
         try:
@@ -676,10 +677,7 @@ class Controller(SubjectState):
         self.inject(crash)
 
     def preemption_over(self, told: Preemption) -> None:
-        """Report the end of a process that received a signal to end.
-
-        A controller that reports to a parent overrides this.
-        """
+        """Report the end of a process that received a signal to end. Subclasses override this."""
 
     def inject(self, error: BaseException) -> None:
         """Record an exception as injected. A crash also ends the process."""

@@ -88,6 +88,12 @@ class Gate:
         if self.visit.stack is not None:
             with deferred():
                 self.visit.stack.close()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Run the actions of faults that strike after the operation."""
+        while self.visit.final_actions:
+            self.visit.final_actions.pop(0)()
 
     def __enter__(self) -> Gate:
         return self
@@ -101,6 +107,8 @@ class Gate:
         if self.visit.stack is not None:
             with deferred():
                 self.visit.stack.__exit__(kind, error, trace)
+        if kind is None:
+            self._finish()
 
 
 class _DelayedInside:

@@ -88,6 +88,7 @@ class Body:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         self._counted = counted_targets(item.function, parameters)
         self._judges_leaks = names_assertion(item.function, "assert_no_leak")
+        self._judges_collectives = names_assertion(item.function, "assert_no_desync")
         self._properties = len(item.user_properties)
         self.nodeid = as_typed(item)
         self.runs = 0
@@ -136,10 +137,7 @@ class Body:
                 self._followed(controller, schedule, probing=probing),
             ):
                 self.controller = controller
-                controller.drawn, controller.idle = self.drawn, self.idle
-                controller.by_composite = self.by_composite
-                controller.judges_leaks = self._judges_leaks
-                controller.decides = self.judging and not self.drawn
+                self._describe_test(controller)
                 made: list[errors.MlchaosError] = []
                 errors.made = made
                 with self._body_as_subject(controller):
@@ -178,6 +176,14 @@ class Body:
                     strikes[:] = controller.journal
                 self._keep(controller, entries, ended, start)
         return controller
+
+    def _describe_test(self, controller: Controller) -> None:
+        """Say what the test declares and judges."""
+        controller.drawn, controller.idle = self.drawn, self.idle
+        controller.by_composite = self.by_composite
+        controller.judges_leaks = self._judges_leaks
+        controller.records_collectives = self._judges_collectives
+        controller.decides = self.judging and not self.drawn
 
     @contextlib.contextmanager
     def _body_as_subject(self, controller: Controller) -> Iterator[None]:

@@ -26,6 +26,7 @@ from ..processes.messages import Outbox
 from ..processes.remote_controller import ReportingClock, ReportingController, tell_before_exit
 from ..processes.subject_pickling import SameFiles, dumps
 from ..runs.supervisor import not_finite_of
+from ..sites.collectives import record_collectives
 from .process_groups import adapt
 
 __all__ = ["REREAD", "RankJob", "main"]
@@ -53,6 +54,7 @@ class RankJob:
     probing: bool
     attempt: int
     restarts: int
+    records_collectives: bool
     resumed: Mapping[int, ProcessCounts]
 
     def environment_of(self, rank: int) -> dict[str, str]:
@@ -142,6 +144,9 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
         adapt(patches, backend=job.backend, port=job.port, joined=lambda: send("joined"))
         tell_before_exit(controller, patches)
         arm(controller, patches, everything=job.probing)
+        if job.records_collectives:
+            # Each is sent at once, so that the log survives any end of the process.
+            record_collectives(controller, patches, lambda record: send("collective", *record))
         randomness.seed_all("rank", rank, job.attempt)
         try:
             with watch() as trained, controller.resources:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import signal
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..core.collectives import MAX_LOGGED, CollectiveLog, CollectiveRecord
 from ..core.privacy import child_error, error_text
 from ..core.records import Outcome
 from ..engine.remote_state import RemoteState
@@ -35,6 +37,8 @@ class Rank(RemoteState):
         self._dump = bytearray()
         self._written = {"stdout": bytearray(), "stderr": bytearray()}
         self._inbox = Inbox()
+        self._collectives: deque[CollectiveRecord] = deque(maxlen=MAX_LOGGED)
+        self._launched = 0
 
     # -- listening ---------------------------------------------------------------------------------
 
@@ -59,6 +63,10 @@ class Rank(RemoteState):
 
     def _on_joined(self) -> None:
         self.joined = True
+
+    def _on_collective(self, *record: Any) -> None:
+        self._launched += 1
+        self._collectives.append(CollectiveRecord(*record))
 
     def _on_value(self, data: bytes) -> None:
         self._sent["value"] = data
@@ -93,6 +101,11 @@ class Rank(RemoteState):
     def steps(self) -> int:
         """Return the number of optimizer steps begun in this attempt."""
         return self.passed.get("train.step", 0) - self._before
+
+    @property
+    def collectives(self) -> CollectiveLog:
+        """Return the collectives that it launched, if they are recorded."""
+        return CollectiveLog(tuple(self._collectives), self._launched)
 
     def begins_at(self, steps: int) -> None:
         """Set the number of steps that the attempts before have taken."""

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from time import monotonic, time
 from typing import Any
 
+from ..core.collectives import is_collective
 from ..core.journal import Strike
 from ..core.records import Attempt, RankRecord, WorldRecord
 from ..core.schedule import Schedule
+from ..core.sites import name_of
 from ..core.validation import format_value
 from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
@@ -183,6 +185,7 @@ class WorldSupervisor:
             probing=controller.probing and bool(schedule.faults),
             attempt=number,
             restarts=options.restarts,
+            records_collectives=_records_collectives(controller, schedule),
             resumed=dict(resumed),
         )
         # The first start takes seconds, so start here, where an interruption is still possible.
@@ -214,6 +217,13 @@ def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
             f"world.run: the faults (perhaps where=) cannot be sent to the processes of the ranks: "
             f"{error}"
         ) from None
+
+
+def _records_collectives(controller: Controller, schedule: Schedule) -> bool:
+    """Return True if something reads the log of collectives, or if they are watched anyway."""
+    return controller.records_collectives or any(
+        is_collective(name_of(fault.key)) for fault in schedule.faults
+    )
 
 
 def _check_started(group: RankGroup) -> None:
@@ -319,6 +329,7 @@ def _record(
             load_error=rank.load_error,
             load_parameters=rank.load_parameters,
             load_not_finite=rank.load_not_finite,
+            collectives=rank.collectives,
         )
         for rank in group.ranks
     )

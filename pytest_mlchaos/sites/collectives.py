@@ -1,0 +1,547 @@
+"""Define ``collective`` and ``collective.<op>``: the collectives of ``torch.distributed``.
+
+All of them pass the ``c10d`` operators of torch's dispatcher, also those that C++ code starts (DDP's
+reducer) and those of other libraries. Python kernels at ``BackendSelect`` make the visits there, and
+call the kernels below. A trial without a fault or a log here has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..core.collectives import (
+    COLLECTIVE,
+    OPERATIONS,
+    POINT_TO_POINT,
+    CollectiveRecord,
+    is_counted,
+)
+from ..core.sites import Key, site
+from ..engine.controller import Controller
+from ..engine.gate import Gate
+from ..engine.patching import Patches
+from ..errors import PayloadMismatch
+
+__all__ = ["record_collectives"]
+
+_NAMES = {
+    "allreduce_": "all_reduce",
+    "allreduce_coalesced_": "all_reduce",
+    "reduce_": "reduce",
+    "reduce_scatter_": "reduce_scatter",
+    "_reduce_scatter_base_": "reduce_scatter",
+    "reduce_scatter_tensor_coalesced_": "reduce_scatter",
+    "allgather_": "all_gather",
+    "_allgather_base_": "all_gather",
+    "allgather_coalesced_": "all_gather",
+    "allgather_into_tensor_coalesced_": "all_gather",
+    "broadcast_": "broadcast",
+    "alltoall_": "all_to_all",
+    "alltoall_base_": "all_to_all",
+    "gather_": "gather",
+    "scatter_": "scatter",
+    "barrier": "barrier",
+    "monitored_barrier_": "monitored_barrier",
+    "send": "send",
+    "recv_": "recv",
+    "recv_any_source_": "recv",
+}
+"""The dispatcher's operators, and the names of their operations."""
+_BARRIERS = ("barrier", "monitored_barrier")
+_PEERS = ("root_rank", "src", "dst")
+
+Log = Callable[[CollectiveRecord], object]
+_active: list[_Kernels] = []
+
+
+def arm(controller: Controller, patches: Patches, key: Key) -> None:
+    """Make visits of one more key."""
+    _kernels_of(controller, patches).watch(key)
+
+
+site(
+    COLLECTIVE,
+    "Any collective or point-to-point operation of torch.distributed, about to be launched. "
+    "Payload: the tensors that this rank gives.",
+    needs="torch",
+)(arm)
+for _op in OPERATIONS:
+    site(
+        f"{COLLECTIVE}.{_op}",
+        f"A torch.distributed.{_op}, about to be launched, by Python or C++ code. "
+        "Payload: the tensors that this rank gives.",
+        needs="torch",
+    )(arm)
+
+
+def record_collectives(controller: Controller, patches: Patches, log: Log) -> None:
+    """Call ``log`` with a record of each collective, right before it is launched."""
+    _kernels_of(controller, patches).record(log)
+
+
+def _kernels_of(controller: Controller, patches: Patches) -> _Kernels:
+    if not _active or _active[-1].controller is not controller:
+        _active.append(kernels := _Kernels(controller))
+        patches.on_undo(kernels.remove)
+    return _active[-1]
+
+
+class _Operator(NamedTuple):
+    """One operator of the dispatcher, and the positions of its arguments."""
+
+    name: str
+    op: str
+    call: Any
+    inputs: int
+    outputs: int
+    group: int
+    peer: int | None
+    tag: int | None
+    waits: int | None
+    arguments: tuple[str, ...]
+    returns: int
+
+    @classmethod
+    def of(cls, name: str) -> _Operator:
+        """Find the positions in the operator's schema."""
+        import torch
+
+        call = getattr(torch.ops.c10d, name).default
+        schema = call._schema
+        names = tuple(argument.name for argument in schema.arguments)
+        tensors = [
+            place
+            for place, argument in enumerate(schema.arguments)
+            if "Tensor" in str(argument.type) and argument.name != "sparse_indices"
+        ]
+
+        def find(*wanted: str) -> int | None:
+            return next((place for place, known in enumerate(names) if known in wanted), None)
+
+        return cls(
+            name,
+            _NAMES[name],
+            call,
+            tensors[-1],
+            tensors[0],
+            names.index("process_group"),
+            find(*_PEERS),
+            find("tag"),
+            find("async_op"),
+            names,
+            len(schema.returns),
+        )
+
+
+class _Group:
+    """A process group, and the numbers of its operations in this rank."""
+
+    def __init__(self, group: Any) -> None:
+        import torch.distributed as dist
+
+        try:
+            self.ranks = tuple(dist.get_process_group_ranks(group))
+        except (KeyError, ValueError, RuntimeError):  # made without torch's registry
+            self.ranks = tuple(range(group.size()))
+        self.rank: int = self.ranks[group.rank()]
+        self._numbers: dict[tuple[object, ...], itertools.count[int]] = {}
+        self._next: dict[tuple[object, ...], int] = {}
+
+    def number(self, kind: tuple[object, ...]) -> int:
+        """Return the number of the next operation of this kind."""
+        return self._next.get(kind, 0)
+
+    def count(self, kind: tuple[object, ...]) -> int:
+        """Give a number to an operation of this kind."""
+        number = next(self._numbers.setdefault(kind, itertools.count()))
+        self._next[kind] = number + 1
+        return number
+
+
+class _Kernels:
+    """The kernels of one trial. They are removed at its end."""
+
+    def __init__(self, controller: Controller) -> None:
+        import torch
+
+        self.controller = controller
+        self._log: Log | None = None
+        self._keys: dict[str, list[Key]] = {op: [] for op in OPERATIONS}
+        self._across: list[Key] = []
+        self._groups: weakref.WeakKeyDictionary[Any, _Group] = weakref.WeakKeyDictionary()
+        self._library: Any = torch.library.Library("c10d", "IMPL")
+        self._implemented: set[str] = set()
+        self._below = torch._C._dispatch_keyset_full_after(torch._C.DispatchKey.BackendSelect)
+        self._unbox: Callable[[Any], Any] = torch.distributed.ProcessGroup.unbox
+
+    def watch(self, key: Key) -> None:
+        """Make visits of one more key."""
+        selector = key[1] if isinstance(key, tuple) else ""
+        for op in OPERATIONS:
+            if selector.startswith("across"):
+                self._implement(op)
+            elif is_counted(key, op, ()) and key not in self._keys[op]:
+                self._keys[op].append(key)
+                self._implement(op)
+        if selector.startswith("across") and key not in self._across:
+            self._across.append(key)
+
+    def record(self, log: Log) -> None:
+        """Call ``log`` before each launch."""
+        self._log = log
+        for op in OPERATIONS:
+            self._implement(op)
+
+    def remove(self) -> None:
+        """Remove the kernels. The operators are as fast as before."""
+        if self in _active:
+            _active.remove(self)
+        self._library._destroy()
+
+    def _implement(self, op: str) -> None:
+        import torch
+
+        for name in _NAMES:
+            known = torch._C._dispatch_has_kernel(f"c10d::{name}")
+            if _NAMES[name] == op and name not in self._implemented and known:
+                self._implemented.add(name)
+                kernel = self._kernel(_Operator.of(name))
+                self._library.impl(name, kernel, "BackendSelect", with_keyset=True)
+
+    def _kernel(self, operator: _Operator) -> Callable[..., Any]:
+        keys, across, below = self._keys[operator.op], self._across, self._below
+        redispatch = operator.call.redispatch
+        begin = self.controller.begin
+
+        def kernel(keyset: Any, *args: Any, **keywords: Any) -> Any:
+            if keywords:
+                args = _positional(operator, args, keywords)
+            lower = keyset & below
+            call = _Call(self, operator, args, lambda given: redispatch(lower, *given))
+            counted = keys
+            if across:
+                counted = [*keys, *(key for key in across if call.is_counted(key))]
+            gates = None
+            for key in counted:
+                gate = begin(key, call.inputs, call.attributes, call)
+                if gate is not None:
+                    gates = [gate] if gates is None else [*gates, gate]
+            return call.launch() if gates is None else call.disturbed(gates)
+
+        return kernel
+
+    def group_of(self, boxed: Any) -> _Group:
+        """Return what is known about a process group."""
+        group = self._unbox(boxed)
+        found = self._groups.get(group)
+        if found is None:
+            found = self._groups[group] = _Group(group)
+        return found
+
+    def launched(self, call: _Call) -> None:
+        """Count and log an operation that is about to be launched."""
+        kind = call.kind
+        number = call.group.count(kind)
+        if self._log is not None:
+            at = call.attributes
+            self._log(
+                CollectiveRecord(
+                    call.group.ranks,
+                    number,
+                    call.operator.op,
+                    at["dtype"],
+                    at["size"],
+                    call.peer,
+                    at["tag"],
+                    at["waits"],
+                    at["step"],
+                )
+            )
+
+
+class _Call:
+    """One call of an operator. It is the ``Collective`` that faults see."""
+
+    __slots__ = (
+        "_after",
+        "_args",
+        "_during",
+        "_kernels",
+        "_redispatch",
+        "_times",
+        "attributes",
+        "group",
+        "inputs",
+        "operator",
+        "peer",
+    )
+
+    def __init__(
+        self,
+        kernels: _Kernels,
+        operator: _Operator,
+        args: tuple[Any, ...],
+        redispatch: Callable[[tuple[Any, ...]], Any],
+    ) -> None:
+        self.operator, self._kernels, self._args = operator, kernels, args
+        self._redispatch = redispatch
+        self.group = kernels.group_of(args[operator.group])
+        peer = None if operator.peer is None else args[operator.peer]
+        self.peer: int | None = None if peer is None else self.group.ranks[peer]
+        self.inputs = _flat(args[operator.inputs]) if self._gives else []
+        self.attributes = _Attributes(self)
+        self._times = 1
+        self._during: list[Callable[[], None]] = []
+        self._after: list[Callable[[], None]] = []
+
+    # -- what faults call --------------------------------------------------------------------------
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Return the tensors that the operation fills in this rank."""
+        return _flat(self._args[self.operator.outputs]) if self._takes else []
+
+    def skip(self) -> None:
+        """Do not launch it."""
+        self._times = 0
+
+    def double(self) -> None:
+        """Launch it twice."""
+        self._times = 2
+
+    def during(self, action: Callable[[], None]) -> None:
+        """Call ``action()`` when it has been launched."""
+        self._during.append(action)
+
+    def after(self, action: Callable[[], None]) -> None:
+        """Call ``action()`` when it is finished."""
+        self._after.append(action)
+
+    # -- facts -------------------------------------------------------------------------------------
+
+    @property
+    def _in_place(self) -> bool:
+        return self.operator.inputs == self.operator.outputs
+
+    @property
+    def _gives(self) -> bool:
+        """Return True if this rank contributes tensors."""
+        op: str = self.operator.op
+        if op == "broadcast":
+            return self.peer == self.group.rank
+        return op not in ("recv", *_BARRIERS)
+
+    @property
+    def _takes(self) -> bool:
+        """Return True if this rank receives tensors."""
+        op: str = self.operator.op
+        if op == "broadcast":
+            return self.peer != self.group.rank
+        if op == "reduce":
+            return self.peer == self.group.rank
+        return op not in ("send", *_BARRIERS)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Return what is counted together with this call in its group."""
+        if self.operator.op not in POINT_TO_POINT:
+            return ()
+        return self.operator.op, self.peer, self.argument(self.operator.tag, 0)
+
+    def argument(self, place: int | None, default: Any) -> Any:
+        """Return an argument by its position. torch leaves out those with default values."""
+        return default if place is None or place >= len(self._args) else self._args[place]
+
+    def tensors(self) -> list[Any]:
+        """Return the tensors that describe the call in all ranks alike."""
+        operator = self.operator
+        if operator.op in _BARRIERS:
+            return []
+        return _flat(self._args[operator.outputs if operator.op == "scatter" else operator.inputs])
+
+    def is_counted(self, key: Key) -> bool:
+        """Return True if a key counts this call."""
+        ranks: Sequence[int] = self.group.ranks
+        if self.operator.op in POINT_TO_POINT and self.peer is not None:
+            ranks = (self.group.rank, self.peer)
+        return is_counted(key, self.operator.op, ranks)
+
+    @property
+    def step(self) -> int:
+        """Return the number of the optimizer steps that have begun."""
+        return self._kernels.controller.count("train.step")
+
+    # -- the operation -----------------------------------------------------------------------------
+
+    def launch(self) -> Any:
+        """Launch it, without faults."""
+        self._kernels.launched(self)
+        return self._redispatch(self._args)
+
+    def disturbed(self, gates: Sequence[Gate]) -> Any:
+        """Launch it inside the gates of faults, as these want it."""
+        with contextlib.ExitStack() as stack:
+            for gate in gates:
+                stack.enter_context(gate)
+            for gate in gates:
+                gate.wait()
+                if gate.payload is not self.inputs:
+                    self._give(gate.payload)
+            return self._launch_as_wanted()
+
+    def _launch_as_wanted(self) -> Any:
+        # An operator without a result returns when it is finished.
+        blocks = not self.operator.returns or self._times == 0
+        if blocks:
+            _run(self._during)
+        result = self._finished() if self._times == 0 else None
+        for number in range(self._times):
+            if number and self.operator.op not in POINT_TO_POINT:
+                _wait(result)
+            result = self.launch()
+        if not blocks:
+            _run(self._during)
+        if self._after and _wait(result):
+            _run(self._after)
+        return result
+
+    def _give(self, tensors: object) -> None:
+        """Give other tensors than the subject does."""
+        import torch
+
+        given = list(tensors) if isinstance(tensors, Sequence) else []
+        if len(given) != len(self.inputs) or not all(
+            isinstance(new, torch.Tensor) and (new.shape, new.dtype) == (old.shape, old.dtype)
+            for new, old in zip(given, self.inputs, strict=False)
+        ):
+            raise PayloadMismatch(
+                f"a fault at {COLLECTIVE}.{self.operator.op} must return tensors of the same "
+                f"number, shapes and types as the payload"
+            )
+        if self._in_place and self._takes:
+            with torch.no_grad():
+                for new, old in zip(given, self.inputs, strict=True):
+                    if new is not old:
+                        old.copy_(new)
+            return
+        args = list(self._args)
+        args[self.operator.inputs] = _like(args[self.operator.inputs], iter(given))
+        self._args = tuple(args)
+
+    def _finished(self) -> Any:
+        """Return the result of a finished operation that did nothing."""
+        import torch
+        from torch._C import _distributed_c10d
+
+        if not self.operator.returns:
+            return None
+        tensors = self._args[self.operator.outputs]
+        future: Any = torch.futures.Future()
+        future.set_result(_flat(tensors))
+        create: Callable[..., Any] = _distributed_c10d.__dict__["_create_work_from_future"]
+        work = create(future).boxed()
+        return work if self.operator.returns == 1 else (tensors, work)
+
+
+class _Attributes(Mapping[str, Any]):
+    """The attributes of a visit, which are read only if a fault looks at it."""
+
+    __slots__ = ("_call",)
+    _NAMES = ("op", "group", "size", "dtype", "sequence", "peer", "tag", "waits", "step")
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._NAMES
+        if "rank" not in self._call._kernels.controller.attributes:
+            yield from ("rank", "world_size")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, name: str) -> Any:
+        call = self._call
+        match name:
+            case "op":
+                return call.operator.op
+            case "group":
+                return call.group.ranks
+            case "size":
+                return sum(tensor.numel() for tensor in call.tensors())
+            case "dtype":
+                return next((str(t.dtype).removeprefix("torch.") for t in call.tensors()), "")
+            case "sequence":
+                return call.group.number(call.kind)
+            case "peer":
+                return call.peer
+            case "tag":
+                return call.argument(call.operator.tag, 0)
+            case "waits":
+                operator = call.operator
+                return not (operator.returns and call.argument(operator.waits, True))
+            case "step":
+                return call.step
+            case "rank":
+                return call.group.rank
+            case "world_size":
+                return _world_size(call)
+        raise KeyError(name)
+
+
+def _world_size(call: _Call) -> int:
+    import torch.distributed as dist
+
+    return dist.get_world_size() if dist.is_initialized() else len(call.group.ranks)
+
+
+def _positional(
+    operator: _Operator, args: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """Return all arguments by position."""
+    given = dict(zip(operator.arguments, args, strict=False)) | dict(keywords)
+    defaults = {argument.name: argument for argument in operator.call._schema.arguments}
+    last = max(operator.arguments.index(name) for name in given)
+    return tuple(
+        given[name] if name in given else defaults[name].default_value
+        for name in operator.arguments[: last + 1]
+    )
+
+
+def _flat(value: Any) -> list[Any]:
+    """Return the tensors of an argument: a tensor, or a list of tensors or lists."""
+    if not isinstance(value, (list, tuple)):
+        return [] if value is None else [value]
+    if value and isinstance(value[0], (list, tuple)):
+        return [tensor for part in value for tensor in part]
+    return list(value)
+
+
+def _like(value: Any, tensors: Iterator[Any]) -> Any:
+    """Return an argument of the same structure with other tensors."""
+    if isinstance(value, (list, tuple)):
+        return [_like(part, tensors) for part in value]
+    return next(tensors)
+
+
+def _run(actions: list[Callable[[], None]]) -> None:
+    while actions:
+        actions.pop(0)()
+
+
+def _wait(result: Any) -> bool:
+    """Wait until an operation is finished. Return False if it failed: the subject's wait raises."""
+    from torch._C._distributed_c10d import Work
+
+    boxed = result[-1] if isinstance(result, (list, tuple)) else result
+    if boxed is None:
+        return True
+    try:
+        Work.unbox(boxed).wait()
+    except Exception:  # noqa: BLE001  # any error of a backend
+        return False
+    return True
