@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import ctypes
 import datetime
+import os
 import queue
 import threading
 import time
@@ -227,6 +229,57 @@ def test_retries_of_libraries_wait_on_the_clock(clock):
         end = reading() + HOUR
         assert call() == "up"
         assert reading() >= end
+
+
+class Native:
+    """A thread without Python code, in a call of the system that is no wait for a lock."""
+
+    def __init__(self):
+        self._libc = ctypes.CDLL(None)
+        self._thread = ctypes.c_ulong()
+        pause = ctypes.cast(self._libc.pause, ctypes.c_void_p)
+        tasks = set(os.listdir("/proc/self/task"))
+        assert not self._libc.pthread_create(ctypes.byref(self._thread), None, pause, None)
+        self._task = (set(os.listdir("/proc/self/task")) - tasks).pop()
+        self._wait_until_it_sleeps()
+
+    def _wait_until_it_sleeps(self):
+        while Path(f"/proc/self/task/{self._task}/syscall").read_text().split()[0] == "running":
+            time.sleep(0.001)
+
+    def end(self):
+        """Leave no thread behind."""
+        self._libc.pthread_cancel(self._thread)
+        self._libc.pthread_join(self._thread, None)
+
+
+def wait_in_threads():
+    """Let one thread wait for another one, which sleeps for an hour."""
+    done = threading.Event()
+    in_threads(done.wait, lambda: (time.sleep(HOUR), done.set()))
+
+
+def test_a_thread_of_a_library_that_sleeps_since_an_earlier_test_does_not_count():
+    """It has received no work in this one."""
+    native = Native()
+    try:
+        with trial(Schedule(), Patches(), clock="virtual", timeout=30) as controller:
+            wait_in_threads()
+            assert not controller.clock.reason
+    finally:
+        native.end()
+
+
+def test_a_thread_of_a_library_that_starts_in_the_test_may_be_at_work():
+    """Real time passes, since the thread may wake one of the test's."""
+    with trial(Schedule(), Patches(), clock="virtual", timeout=30) as controller:
+        native = Native()
+        try:
+            done = threading.Event()
+            in_threads(lambda: done.wait(1.5))
+            assert controller.clock.reason == "a thread of a library is at work"
+        finally:
+            native.end()
 
 
 def test_the_date_is_that_of_the_clock(clock):

@@ -207,7 +207,7 @@ def test_a_slow_client_sends_its_body_in_parts(serving):
         load = service.drive([("POST", "/a", ["x" * 4000]), "/b"])
     first, second = load.replies
     assert first.slowed
-    assert first.latency > 0.04
+    assert first.latency > 0.03  # 4,000 bytes, less the time until the server has the first
     assert first.faults
     assert second.latency < first.latency
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 from time import sleep  # the real one
 
@@ -37,6 +37,7 @@ __all__ = [
     "may_bring_something",
     "package_of",
     "processor_time",
+    "processor_times",
     "runs_a_program",
     "threads_in_user_code",
     "unknown_work",
@@ -198,30 +199,69 @@ def _sleeps_in_lock(task: int) -> bool:
     return len(call) > 4 and call[0] == _FUTEX and int(call[4], 16) == 0
 
 
-def unknown_work(members: set[int]) -> str:
+def processor_times() -> dict[int, int]:
+    """Return the nanoseconds for which each thread has run, by the system's number.
+
+    Threads without Python code are among them. Return none if the system does not tell.
+    """
+    found = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir(_TASKS):
+            found[int(name)] = _processor_time_of(int(name))
+    return found
+
+
+def _processor_time_of(task: int) -> int:
+    """Return the nanoseconds for which a thread has run, or -1 if it has ended."""
+    try:
+        # The kernel's number for the clock of a thread (CPUCLOCK_PERTHREAD | CPUCLOCK_SCHED)
+        return clock_gettime_ns((~task << 3) | 6)
+    except (NameError, OSError):
+        return -1
+
+
+def unknown_work(members: set[int], before: Mapping[int, int]) -> str:
     """Return the reason for real time if a thread without Python code may be at work, or "".
 
-    Such a thread is idle if it waits for a lock. ``members`` has the system's numbers of threads
-    that need no look, because they took part in the test.
+    Such a thread is idle if it waits for a lock, or if it sleeps and has not run in this trial:
+    nothing has given it work. A library that an earlier test has used keeps such threads.
+
+    Args:
+        members: The system's numbers of threads that need no look, because they took part in the
+            test.
+        before: What ``processor_times`` returned when the trial began.
     """
-    known = {*members, *(thread.native_id for thread in list_threads())}
     try:
-        tasks = [int(task.name) for task in _TASKS.iterdir()]
+        tasks = [int(name) for name in os.listdir(_TASKS)]
     except OSError:
         return "the threads of libraries cannot be seen on this system"
-    busy = sum(task not in known and not _sleeps_in_lock(task) for task in tasks)
-    return "a thread of a library is at work" if busy > _tools_without_objects() else ""
+    known = {*members, *(thread.native_id for thread in list_threads()), *_tools_without_objects()}
+    works = any(
+        task not in known and not _sleeps_in_lock(task) and not _slept_since(before, task)
+        for task in tasks
+    )
+    return "a thread of a library is at work" if works else ""
 
 
-def _tools_without_objects() -> int:
-    """Return the number of threads of tools that ``threading`` does not know (those of execnet)."""
+def _slept_since(before: Mapping[int, int], task: int) -> bool:
+    return (
+        task in before
+        and _state(_TASKS / str(task)) == b"S"
+        and before[task] == _processor_time_of(task)
+    )
+
+
+def _tools_without_objects() -> set[int]:
+    """Return the threads of tools that ``threading`` does not know (those of execnet)."""
     known = {thread.ident for thread in list_threads()}
-    found = 0
+    found = set()
     for ident, frame in thread_frames().items():
         outer: types.FrameType | None = frame if ident not in known else None
         while outer is not None and package_of(outer) not in TOOLS:
             outer = outer.f_back
-        found += outer is not None
+        if outer is not None:
+            # The number of a thread's clock contains the number of the thread
+            found.add(~(pthread_getcpuclockid(ident) >> 3))
     return found
 
 

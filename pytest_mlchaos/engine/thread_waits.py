@@ -33,6 +33,7 @@ from .activity import (
     is_only_a_loop,
     package_of,
     processor_time,
+    processor_times,
     unknown_work,
     waking_reason,
     working_thread,
@@ -123,6 +124,7 @@ class ThreadWaits:
         self._closed = False
         self._closed_at = 0.0  # the real time
         self._tasks: set[int] = set()  # the system's numbers of all threads that took part
+        self._ran_before = processor_times()
         # The processor time of each working thread at the last jump.
         self._worked: dict[threading.Thread, int] = {}
         # What the last looks found: the reason, since when, and how often.
@@ -495,13 +497,19 @@ class ThreadWaits:
         if all(wait.sleeps for _, wait in waits):
             reason = waking_reason(takes_part, strict=False)
         else:
-            reason = waking_reason(takes_part, strict=True) or unknown_work(self._tasks) or _alarm()
+            reason = (
+                waking_reason(takes_part, strict=True)
+                or unknown_work(self._tasks, self._ran_before)
+                or _alarm()
+            )
         return _Work(reason) if reason else None
 
     def may_jump(self) -> bool:
         """Return True if nothing can wake the calling thread, because no other takes part."""
         return not (
-            waking_reason({self._main}, strict=True) or unknown_work(self._tasks) or _alarm()
+            waking_reason({self._main}, strict=True)
+            or unknown_work(self._tasks, self._ran_before)
+            or _alarm()
         )
 
 
