@@ -77,6 +77,8 @@ TOOLS = frozenset(
 """Packages that are not part of the code under test."""
 WAKE_UP_SECONDS = 0.001
 """The seconds that a thread needs to wake up after it has received work."""
+MOST_WAKE_UP_LOOKS = 200
+"""How often a thread is looked at that could run, but is not let run by the machine."""
 TOOL_PROCESSES: set[int] = set()
 """Child processes of the plugin itself."""
 ABANDONED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -339,6 +341,7 @@ def _busy_thread(members: Container[int | None] = ()) -> str:
     if not others:
         return ""
     sleep(WAKE_UP_SECONDS)
+    _let_run(others)
     frames = thread_frames()
     busy = next(
         (
@@ -349,6 +352,17 @@ def _busy_thread(members: Container[int | None] = ()) -> str:
         None,
     )
     return f"the thread {busy.name} is busy" if busy is not None else ""
+
+
+def _let_run(threads: list[threading.Thread]) -> None:
+    """Wait until each thread has run that has just been woken. A loaded machine lets it wait."""
+    for thread in threads:
+        task = _TASKS / str(thread.native_id)
+        before = processor_time(thread)
+        for _ in range(MOST_WAKE_UP_LOOKS):
+            if _state(task) != b"R" or processor_time(thread) != before:
+                break
+            sleep(WAKE_UP_SECONDS)
 
 
 def _is_idle(thread: threading.Thread) -> bool:
