@@ -236,6 +236,10 @@ class Fault:
     A composite fault does not try it on runs that must end in the state of the golden run.
     """
 
+    on_links: ClassVar[bool] = False
+    """True if it disturbs the links between the ranks of a world, by ``visit.attributes["links"]``.
+    """
+
     at: Any = None
     p: float | None = None
     times: int | None = None
@@ -318,6 +322,14 @@ class Fault:
         The test's own process has none.
         """
         return self.rank is None or process.get("rank") == self.rank
+
+    def check_world(self, ranks: int) -> None:
+        """Raise ``BadArgument`` if the fault does not fit a world with this number of ranks."""
+        if isinstance(self.rank, int) and self.rank >= ranks:
+            raise BadArgument(
+                f"{self.name}: rank must be below {ranks}, because this world has {ranks} ranks, "
+                f"got {format_value(self.rank)}"
+            )
 
     def activate(self, effect: Effect) -> contextlib.AbstractContextManager[Any]:
         """Return the context that a ``continuous`` fault keeps open.

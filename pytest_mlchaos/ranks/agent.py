@@ -6,6 +6,7 @@ The agent forks the ranks, hosts their store, reports how they end, and leaves n
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ from ..core.privacy import error_text
 from ..processes.messages import Inbox, write_message
 from ..processes.process_tree import adopt_orphans, die_with_parent, end_all, reap
 from . import rank
+from .links.switch import start_switch
 
 __all__ = ["ENTRY", "PIPES_PER_RANK", "main"]
 
@@ -59,6 +61,8 @@ class _Agent:
         if job is None:
             return
         try:
+            if job.links:
+                job = dataclasses.replace(job, switch=start_switch())
             self._fork(job, pipes)
             signal.set_wakeup_fd(wake)
             store = _host_store(self._listener, job.port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -10,7 +11,7 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,13 +21,14 @@ from ..engine.continuous_faults import activate_continuous_faults
 from ..engine.counters import ProcessCounts
 from ..engine.patching import Patches
 from ..engine.trial import arm
-from ..errors import BadArgument
+from ..errors import BadArgument, MlchaosError
 from ..processes.child import Start, become, exit_code, leave, pack_error, print_error
 from ..processes.messages import Outbox
 from ..processes.remote_controller import ReportingClock, ReportingController, tell_before_exit
 from ..processes.subject_pickling import SameFiles, dumps
 from ..runs.supervisor import not_finite_of
 from ..sites.collectives import record_collectives
+from .links.client import links_of_rank
 from .process_groups import adapt
 
 __all__ = ["REREAD", "RankJob", "main"]
@@ -40,6 +42,7 @@ class RankJob:
     """The job of the ranks of one attempt.
 
     ``payload`` is (subject, args), pickled. ``schedule`` is (schedule, watch), pickled.
+    With ``links``, connections between ranks pass the process at the port ``switch``.
     """
 
     ranks: int
@@ -56,6 +59,8 @@ class RankJob:
     restarts: int
     records_collectives: bool
     resumed: Mapping[int, ProcessCounts]
+    links: bool = False
+    switch: int = 0
 
     def environment_of(self, rank: int) -> dict[str, str]:
         """Return the variables that torchrun sets, in addition to those of the test."""
@@ -149,7 +154,11 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
             record_collectives(controller, patches, lambda record: send("collective", *record))
         randomness.seed_all("rank", rank, job.attempt)
         try:
-            with watch() as trained, controller.resources:
+            with (
+                _linked(job, rank, controller, patches),
+                watch() as trained,
+                controller.resources,
+            ):
                 activate_continuous_faults(controller, fresh=True)
                 _send_home(send, functools.partial(subject, *args), trained)
         except SystemExit as stop:
@@ -163,6 +172,23 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
         finally:
             controller.report()
     return 0
+
+
+@contextlib.contextmanager
+def _linked(
+    job: RankJob, rank: int, controller: ReportingController, patches: Patches
+) -> Iterator[None]:
+    """Lead the links of this rank through the switch, if a fault may disturb them."""
+    if not job.switch:
+        yield
+        return
+
+    def refuse(error: MlchaosError) -> None:
+        controller.broken = controller.broken or error
+
+    with links_of_rank(patches, job.switch, rank, refuse) as links:
+        controller.attributes = {**controller.attributes, "links": links}
+        yield
 
 
 def _send_home(send: Outbox, subject: Callable[[], Any], trained: Callable[[], Any]) -> None:

@@ -17,7 +17,6 @@ from ..core.journal import Strike
 from ..core.records import Attempt, RankRecord, WorldRecord
 from ..core.schedule import Schedule
 from ..core.sites import name_of
-from ..core.validation import format_value
 from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
 from ..engine.fresh_starts import site_modules
@@ -64,7 +63,7 @@ class WorldSupervisor:
         check_subject(subject, "world.run")
         # in the subject of a different run, nothing strikes
         self._schedule = controller.schedule if controller.scheduled else Schedule()
-        _check_ranks(self._schedule, options.ranks)
+        _check_faults(self._schedule, options)
         self._server = server
         self._controller = controller
         self._options = options
@@ -187,6 +186,7 @@ class WorldSupervisor:
             restarts=options.restarts,
             records_collectives=_records_collectives(controller, schedule),
             resumed=dict(resumed),
+            links=any(fault.on_links for fault in schedule.faults),
         )
         # The first start takes seconds, so start here, where an interruption is still possible.
         self._server.start()
@@ -240,13 +240,13 @@ def _check_started(group: RankGroup) -> None:
             )
 
 
-def _check_ranks(schedule: Schedule, ranks: int) -> None:
+def _check_faults(schedule: Schedule, options: RankOptions) -> None:
     for fault in schedule.faults:
-        rank = fault.rank
-        if isinstance(rank, int) and rank >= ranks:
+        fault.check_world(options.ranks)
+        if fault.on_links and options.backend != "gloo":
             raise BadArgument(
-                f"{fault.name}: rank must be below {ranks}, because this world has {ranks} ranks, "
-                f"got {format_value(rank)}"
+                f"{fault.name}: it disturbs links between ranks, which needs backend='gloo', but "
+                f"this world has backend={options.backend!r}"
             )
 
 
