@@ -29,7 +29,7 @@ BUILT_IN = sorted(
     for name, cls in FAULTS.items()
     if cls.__module__.startswith("pytest_mlchaos") and not issubclass(cls, CompositeFault)
 )
-NEEDS_ITS_WORLD = {"rank_failure"}  # strikes in ranks alone: test_world.py
+NEEDS_ITS_WORLD = {"rank_failure", "store_failure"}  # they strike real processes
 
 test_every_fault_keeps_its_promises = conformance(*CASES.values())
 

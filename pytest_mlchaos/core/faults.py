@@ -225,6 +225,9 @@ class Fault:
     The search schedules at most as many as the run may restart.
     """
 
+    needs_own_store: ClassVar[bool] = False
+    """True if it strikes the store of a world, which then is a process of its own."""
+
     member_of: ClassVar[Mapping[str, int]] = {}
     """The composite faults (``bad_data``) that try this one, with its rank. Smaller ranks come first."""
     tried_as: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ..core.privacy import error_text
+from ..engine.world_store import world_store
 from ..processes.messages import Inbox, write_message
 from ..processes.process_tree import adopt_orphans, die_with_parent, end_all, reap
 from . import rank
@@ -61,11 +62,13 @@ class _Agent:
         if job is None:
             return
         try:
+            if job.own_store:
+                world_store.process = self._fork_store(job, pipes)
             if job.links:
                 job = dataclasses.replace(job, switch=start_switch())
             self._fork(job, pipes)
             signal.set_wakeup_fd(wake)
-            store = _host_store(self._listener, job.port)
+            store = None if job.own_store else _host_store(self._listener, job.port)
             self._tell("started", {number: pid for pid, number in self._ranks.items()})
             reap(self._ended)
             while self._ranks and self._listen(woken):
@@ -80,6 +83,22 @@ class _Agent:
         with contextlib.suppress(BrokenPipeError):
             self._tell("done")
 
+    def _fork_store(self, job: rank.RankJob, pipes: Sequence[int]) -> int:
+        """Host the store in a process of its own, which a fault can end or stop."""
+        agent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                die_with_parent(agent)
+                for fd in {self._control, *pipes}:
+                    os.close(fd)
+                store = _host_store(self._listener, job.port)
+                while store:
+                    signal.pause()
+            finally:
+                os._exit(1)
+        return pid
+
     def _fork(self, job: rank.RankJob, pipes: Sequence[int]) -> None:
         agent = os.getpid()
         for number in range(job.ranks):
@@ -92,7 +111,7 @@ class _Agent:
                     os.close(fd)
                 rank.main(job, number, *own)
             self._ranks[pid] = number
-        for fd in pipes:
+        for fd in pipes if not job.own_store else (*pipes, self._listener):
             os.close(fd)
 
     def _listen(self, woken: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.privacy import remember_text
 from ..engine.patching import Patches
+from ..engine.world_store import world_store
 
 __all__ = ["adapt"]
 
@@ -83,6 +84,7 @@ def _store_creator(create: Any, agents_port: int) -> Any:
     def create_store(hostname: Any, port: Any, rank: Any, *args: object, **keywords: object) -> Any:
         if port == agents_port:
             return create(hostname, port, rank, *args, **keywords)
+        world_store.is_replaced = True
         agent = os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)
         try:
             if rank == 0 and port not in hosted:

@@ -49,6 +49,7 @@ class RankJob:
     payload: bytes
     schedule: bytes
     port: int
+    own_store: bool
     backend: str
     start: Start
     files: SameFiles

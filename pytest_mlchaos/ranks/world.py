@@ -176,6 +176,7 @@ class WorldSupervisor:
             payload=self._given,
             schedule=_packed_schedule(schedule, watch or self._watch),
             port=0,
+            own_store=any(fault.needs_own_store for fault in schedule.faults),
             backend=options.backend,
             start=Start.here(),
             files=same_files(),

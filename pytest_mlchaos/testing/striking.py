@@ -60,6 +60,7 @@ def strike(
         controller.resources,
         controller.process,
     ):
+        controller.attributes = attributes  # faults of ranks look at them
         start = controller.clock.now()
         if stream:
             outcomes = list(
