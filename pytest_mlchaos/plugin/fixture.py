@@ -11,20 +11,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
-from ..core.clock import Clock
-from ..core.journal import Journal
-from ..core.points import reachable, sometimes
-from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..core.validation import (
-    CALLABLE,
     FLAG,
-    ITERABLE,
     MAPPING,
-    NAME,
     PATH,
     PATTERNS,
-    TEXT,
     TOLERANCE,
     WHOLE,
     check_arguments,
@@ -36,9 +28,11 @@ from ..crashes.api import asked_state, crashed_run, explore_crashes
 from ..crashes.options import CrashOptions
 from ..crashes.report import CrashReport
 from ..crashes.tested import TestInfo
-from ..engine.controller import Controller, current
 from ..engine.user_code import take_subject
-from ..errors import BadArgument, MlchaosError
+from ..errors import BadArgument
+from ..federation.api import federate
+from ..federation.options import Options as FederationOptions
+from ..federation.verdicts import FederationRun
 from ..pipelines.api import call as call_pipeline
 from ..pipelines.verdicts import PipelineRun
 from ..ranks.api import World
@@ -48,16 +42,12 @@ from ..runs.scripts import script
 from ..runs.verdicts import Run
 from ..serving.api import Service
 from ..serving.app_runner import AppRunner
-from ..serving.capacity import capacity
 from ..serving.processes.command import served_subject
 from ..serving.rollouts.api import roll_out
 from ..serving.rollouts.verdicts import Rollout
-from ..serving.sources import openapi, replay
-from ..sites import calls, dataloader, torch_train, visits
-from ..sites.network.proxy import open_proxy
-from ..sites.network.zones import zones
-from ..sites.storage import clients
+from ..sites import torch_train
 from .part import Part
+from .tools import Tools
 
 __all__ = ["Mlchaos"]
 
@@ -65,7 +55,7 @@ MAX_RESTARTS = 8
 T = TypeVar("T")
 
 
-class Mlchaos:
+class Mlchaos(Tools):
     """Run a subject under the faults of a test, and judge the result.
 
     The fixture works in the body of the test that asked for it, and each trial has a fresh one.
@@ -87,16 +77,6 @@ class Mlchaos:
         self._workdirs = workdirs
         self._settings = settings
         self._may_crash = may_crash
-
-    @property
-    def _controller(self) -> Controller:
-        controller = current()
-        if controller is None:
-            raise MlchaosError(
-                "the fixture mlchaos works only while the body of a test runs. A fixture, or code "
-                "after the test, does not have a trial"
-            )
-        return controller
 
     @contextlib.contextmanager
     def _running(self, what: str, subject: Callable[..., Any], **how: Any) -> Iterator[Part]:
@@ -512,6 +492,80 @@ class Mlchaos:
             strict = lambda: not trial.drawn and bool(trial.journal)  # noqa: E731
             return part.hand_over(Rollout(trace, strict=strict, judged=trial.judged))
 
+    def federation(
+        self,
+        client: Any,
+        aggregate: Any,
+        *,
+        clients: int = 10,
+        rounds: int = 5,
+        parameters: Any = None,
+        data: Any = None,
+        evaluate: Callable[[Any], Any] | None = None,
+        evaluate_client: Callable[[Any, int], Any] | None = None,
+        per_round: int | None = None,
+        updates: str = "parameters",
+        restore: Callable[[], Any] | None = None,
+    ) -> FederationRun:
+        """Train a global model with the updates of many clients, under the faults of the test.
+
+        The plugin plays the network and the server's loop, in this process. In each round, each
+        client trains on a copy of the global parameters, and the updates are aggregated. A client
+        that fails sends no update. A server that fails restarts, and repeats the round. If it
+        raises an error of its own after a fault, the federation ends with that error.
+
+        Args:
+            client: A function of ``(parameters, config)`` that trains and returns an update, or
+                its dotted name. ``config`` has ``client``, ``round`` and ``clients``.
+            aggregate: A function of ``(updates)``, ``(updates, parameters)`` or ``(updates,
+                parameters, config)`` that returns the new parameters, its dotted name, or an object
+                with such a method ``aggregate``.
+            clients: The number of clients.
+            rounds: The number of rounds.
+            parameters: The global parameters at the start: numbers, arrays or tensors, nested in
+                dicts and lists. An update is anything that holds parameters of this form.
+            data: A dataset for each client, which ``client`` receives as its third argument. Or
+                the function by which clients load their data, ``"pkg.mod:function"``. Faults can
+                poison it.
+            evaluate: A function of the parameters that returns a metric, or a dict of metrics.
+            evaluate_client: A function of the parameters and the number of a client that returns a
+                metric of that client.
+            per_round: The number of clients in a round, drawn by its number. Without it, all.
+            updates: ``"parameters"``, or ``"differences"`` if updates hold differences from the
+                global parameters.
+            restore: A function that returns the parameters from which a new server starts, or None
+                to begin afresh. Without it, it has those of the last complete round.
+
+        Returns:
+            A ``FederationRun``.
+
+        Fidelity: clients train one after the other in one process, so their modules are shared.
+        Each begins with its own random numbers, which depend on the round and its number alone.
+        """
+        options = FederationOptions.checked(
+            clients,
+            rounds,
+            per_round,
+            updates,
+            evaluate=evaluate,
+            evaluate_client=evaluate_client,
+            restore=restore,
+        )
+        subject = client if callable(client) else aggregate
+        with self._running("mlchaos.federation", subject) as part:
+            return part.hand_over(
+                federate(
+                    self._controller,
+                    client,
+                    aggregate,
+                    self._scratch,
+                    self._workdirs(),
+                    parameters=parameters,
+                    data=data,
+                    options=options,
+                )
+            )
+
     def world(
         self,
         ranks: int = 2,
@@ -573,95 +627,3 @@ class Mlchaos:
         imports are imported once.
         """
         return script(path, args, self._test_info.folder)
-
-    @check_arguments("mlchaos.visit", site=NAME)
-    # None is a payload too
-    def visit(self, site: str, payload: T = None, **attributes: object) -> T:  # type: ignore[assignment]
-        """Visit a site of your own. Return the payload: the same object unless a fault strikes
-        there."""
-        return visits.visit(site, payload, **attributes)
-
-    @check_arguments("mlchaos.batches", iterable=ITERABLE)
-    def batches(self, iterable: Iterable[T]) -> dataloader.Batches[T]:
-        """Wrap an iterable so that each item is a ``data.batch`` visit.
-
-        Use it for loaders that are not a ``torch.utils.data.DataLoader``.
-        """
-        return dataloader.Batches(iterable)
-
-    @check_arguments("mlchaos.call", function=CALLABLE, name=optional(NAME))
-    def call(self, function: Callable[..., T], name: str | None = None) -> Callable[..., T]:
-        """Return ``function`` as a target of call faults, under ``name`` or its own
-        ``"module:qualname"``.
-
-        Use it for functions that no import reaches.
-        """
-        wrapped: Callable[..., T] = calls.wrap_function(function, name)
-        return wrapped
-
-    def filesystem(self, fs: T) -> T:
-        """Return ``fs`` with ``open``, ``cat``, ``put`` and the like as visits of the ``storage``
-        sites.
-
-        Use it for clients that no hook reaches. Filesystems of fsspec are reached anyway, and
-        returned unchanged. The first argument of a method is the path (of ``put``, the second).
-        """
-        return clients.watch_filesystem(fs)
-
-    @check_arguments("mlchaos.proxy", url=TEXT, port=WHOLE, zone=TEXT, protocol=optional(TEXT))
-    def proxy(
-        self,
-        url: str,
-        *,
-        zone: str = "",
-        port: int = 0,
-        protocol: str | None = None,
-        http: bool = False,
-    ) -> str:
-        """Return the URL of a proxy on loopback: give it to the code under test instead of ``url``.
-
-        The faults of the network strike at its connections: ``cut_connection``, ``reset``,
-        ``refused``, ``blackhole``, ``slow_network``, ``http_error``, ``corrupt_bytes`` and
-        ``zone_outage``. Everything else of the URL stays as it is. The proxy is closed when the
-        test's body ends.
-
-        Args:
-            url: The address of a running server: ``"http://127.0.0.1:9000"``,
-                ``"redis://localhost:6379/0"``, ``"localhost:9092"``.
-            zone: The zone of the server, for ``zone_outage``.
-            port: The port to listen on. 0 for a free one.
-            protocol: ``"http"``: each request counts, and faults know its answer's length.
-                ``"tcp"``: each connection counts. Without it, ``"http"`` for an ``http://`` URL.
-            http: True for ``protocol="http"``.
-
-        Raises:
-            BadArgument: The server is down, or the port is in use.
-
-        Fidelity: it waits in real time. An ``https://`` server's certificate does not name the
-        proxy. Some clients (Kafka, Redis clusters) get further addresses from the server, which
-        must be those of proxies, too.
-        """
-        chosen = "http" if http and protocol is None else protocol
-        return open_proxy(self._controller, url, port=port, zone=zone, protocol=chosen)
-
-    capacity = staticmethod(capacity)
-    zones = staticmethod(zones)
-    openapi = staticmethod(openapi)
-    replay = staticmethod(replay)
-    reachable = staticmethod(reachable)
-    sometimes = staticmethod(sometimes)
-
-    @property
-    def journal(self) -> Journal:
-        """Return the faults that struck so far in this trial."""
-        return self._controller.journal
-
-    @property
-    def schedule(self) -> Schedule:
-        """Return the schedule of this trial."""
-        return self._controller.schedule
-
-    @property
-    def clock(self) -> Clock:
-        """Return the clock that injected delays run on."""
-        return self._controller.clock
