@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .engine.controller import Controller as Controller
     from .engine.patching import Patches as Patches
     from .errors import MlchaosError as MlchaosError
+    from .federation.verdicts import FederationRun as FederationRun
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
     from .oracles.drift import assert_no_drift as assert_no_drift
@@ -50,6 +51,7 @@ _PUBLIC = {
     "CrashState": "crashes.model:CrashState",
     "Divergence": "runs.traces:Divergence",
     "Fault": "core.faults:Fault",
+    "FederationRun": "federation.verdicts:FederationRun",
     "Load": "serving.verdicts:Load",
     "Mlchaos": "plugin.fixture:Mlchaos",
     "MlchaosError": "errors:MlchaosError",

@@ -68,6 +68,9 @@ Exception
         ├── RankHung                                  a rank did not end in time after a different
         one failed
         ├── OutOfSync                                 the ranks of a world ended in different states
+        ├── BrokenModel                               a global model is empty or not finite, in
+        silence
+        ├── Unfair                                    a client is served worse than without faults
         └── NotConverged                              the loss is not finite, or not low enough in
         time
 
@@ -320,6 +323,14 @@ class RankHung(Verdict):
 
 class OutOfSync(Verdict):
     """The ranks of a world ended in different states."""
+
+
+class BrokenModel(Verdict):
+    """A global model of a federation is empty, not finite or of a different form, without an error."""
+
+
+class Unfair(Verdict):
+    """A client of a federation is served worse than in the golden run, by more than the margin."""
 
 
 class NotConverged(Verdict):

@@ -28,10 +28,11 @@ BELOW = {
     "ranks": ("runs",),
     "serving": ("runs",),
     "pipelines": ("runs",),
+    "federation": ("runs",),
     "faults": ("runs",),
     "decorators": ("faults",),
     "testing": ("processes", "oracles"),
-    "plugin": ("crashes", "ranks", "serving", "pipelines", "reports", "decorators"),
+    "plugin": ("crashes", "ranks", "serving", "pipelines", "federation", "reports", "decorators"),
     "export": ("reports",),
     "__init__": (),
     "__main__": ("reports",),
@@ -46,10 +47,13 @@ RUNNERS = {
 RUNNERS |= {
     "serving": {"app_runner", "load_generators", "asgi", "api"},
     "pipelines": {"runner"},
+    "federation": {"runner", "api", "plain", "exchange"},
     "runs": {"supervisor", "isolated"},
 }
 DATA = {
     "model",
+    "models",
+    "records",
     "traces",
     "verdicts",
     "report",

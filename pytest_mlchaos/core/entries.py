@@ -367,6 +367,30 @@ class RecoveryTime(Entry):
     seconds: float | None = None
 
 
+@_kind("federation_round")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FederationRound(Entry):
+    """A round of a federation ended.
+
+    Attributes:
+        result: The number of the federation's result in the trial.
+        number: The number of the round, from 0.
+        clients: The clients that took part.
+        answered: The clients whose updates reached the server, once for each update.
+        late: Those of them whose update is of an earlier round.
+        failed: The clients that failed with an error.
+        restarted: True if the server died, so that the round was repeated.
+    """
+
+    result: int
+    number: int
+    clients: tuple[int, ...] = ()
+    answered: tuple[int, ...] = ()
+    late: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+    restarted: bool = False
+
+
 @_kind("curve")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Curve(Entry):

@@ -1,0 +1,1 @@
+"""Define faults of federations: of clients, of their updates, and of the server."""
