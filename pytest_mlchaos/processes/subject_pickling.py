@@ -125,16 +125,14 @@ class SameFiles(importlib.abc.MetaPathFinder):
 def same_files() -> SameFiles:
     """Return the user's modules in this process, and others that cannot be found by their name."""
     found: dict[str, tuple[str | None, Sequence[str] | None]] = {}
+    # There are thousands of modules, in some hundred packages.
+    is_found = functools.cache(is_found_by_name)
     for name, module in sys.modules.copy().items():
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
-        if (
-            name == "__main__"
-            or not isinstance(file, str)
-            or not file.endswith(".py")
-            or _is_zipped(module)
-        ):
+        if name == "__main__" or not isinstance(file, str) or not file.endswith(".py"):
             continue
-        if is_users(file) or not is_found_by_name(name):
+        is_sent = is_users(file) or not is_found(name.partition(".")[0])
+        if is_sent and not _is_zipped(module):
             found[name] = (file, _folders(module))
     for name in list(found):
         # Packages without a file, or made by pytest's import mode.

@@ -26,9 +26,9 @@ from typing import Any
 
 from ..core.faults import FAULTS
 from ..core.records import WorldRecord
-from ..core.sites import SITES
 from ..core.validation import format_value, index, parse_duration
 from ..engine.controller import Controller
+from ..engine.fresh_starts import site_modules
 from ..engine.user_code import take_subject
 from ..errors import BadArgument, MissingExtra
 from ..processes.fork_server import ForkServer
@@ -75,9 +75,8 @@ _IMPORT_READS = ("TORCH", "PYTORCH", "ATEN_", "OMP_", "GOMP_", "KMP_", "MKL_", "
 @functools.cache
 def _server() -> ForkServer:
     """Return the fork server of this session."""
-    modules = {site.arm.__module__ for site in SITES.values()} | {
-        cls.__module__ for cls in FAULTS.values()
-    }
+    # Ranks import all of these. A module that the warm process lacks costs each rank its import.
+    modules = {*site_modules(), *(cls.__module__ for cls in FAULTS.values())}
     package = __name__.partition(".")[0]
     return ForkServer(
         [*_LIBRARIES, __name__, *sorted(name for name in modules if name.startswith(package))],
