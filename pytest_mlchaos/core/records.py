@@ -278,6 +278,8 @@ class WorldRecord:
     first: int | None
     grace: float
     timeout: float
+    is_kept: bool = False
+    """True for a golden world that an earlier trial of the test ran."""
     ended_by: tuple[str, ...] = ()
     """The fault that ended each attempt, as it prints. Empty for an attempt that no fault ended."""
 

@@ -103,6 +103,8 @@ class Controller(SubjectState):
     serves = False
     starts_servers = False  # True once the test starts a server process
     records_collectives = False  # True if a judgement reads the log of collectives of the ranks
+    # What the trials of one test share, by key: results that depend on the key alone
+    kept: dict[bytes, Any] | None = None
     by_composite = False  # True if a composite fault declares the schedule
     attempts = 0  # the number of attempts so far
     _strikes_before = 0  # the number of strikes before the last attempt

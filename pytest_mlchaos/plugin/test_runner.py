@@ -98,6 +98,7 @@ class Trials:
         finally:
             # Pytest keeps its items, so do not keep what the last trial held.
             self._body.controller = None
+            self._body.kept = {}
             self._late = self._entries_of_test()
 
     def forget(self) -> None:

@@ -103,6 +103,7 @@ class Body:
         self._forget: list[Callable[[], None]] = []
         self._explored = 0  # the number of reports in the entries
         self.clock = ""
+        self.kept: dict[bytes, Any] = {}  # what the trials share
 
     def run(
         self,
@@ -181,6 +182,7 @@ class Body:
         """Say what the test declares and judges."""
         controller.drawn, controller.idle = self.drawn, self.idle
         controller.by_composite = self.by_composite
+        controller.kept = self.kept
         controller.judges_leaks = self._judges_leaks
         controller.records_collectives = self._judges_collectives
         controller.decides = self.judging and not self.drawn

@@ -166,7 +166,7 @@ class World:
             return hand_over(
                 WorldRun(
                     record,
-                    lambda: WorldRun(supervisor.golden()),
+                    lambda fresh: WorldRun(supervisor.golden(fresh=fresh)),
                     _traced(controller, supervisor, record),
                 )
             )

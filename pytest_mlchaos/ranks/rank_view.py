@@ -155,6 +155,11 @@ class Rank(RemoteState):
             return f"raised {self.raised[0].partition(chr(10))[0]}"
         return f"exited with code {code}"
 
+    def mentions(self, name: bytes) -> bool:
+        """Return True if this name is in what the rank has sent or printed."""
+        held = [*self._sent.values(), *map(bytes, self._written.values())]
+        return any(name in data for data in held)
+
     def load_value(self) -> Any:
         """Return what the subject returned, or None."""
         return self._load("value", None)

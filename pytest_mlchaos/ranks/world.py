@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 
@@ -30,6 +31,7 @@ from ..processes.subject_pickling import dumps, same_files
 from ..runs.supervisor import Watch, check_subject, last_strike
 from ..runs.workdirs import WorkDirs
 from .attempt import RankGroup, start_ranks
+from .golden_worlds import find_golden, golden_key, keep_golden
 from .rank import RankJob
 from .rank_view import Rank
 
@@ -73,6 +75,7 @@ class WorldSupervisor:
         with controller.without_faults():  # a call by the tool itself does not count as a visit
             self._given = _pickle_subject(subject, args)
             self._process_state = ProcessState()
+            self._start = Start.here()
 
     def run(self) -> WorldRecord:
         """Run attempts until no rank fails by itself, or until no restart is left."""
@@ -107,8 +110,33 @@ class WorldSupervisor:
                 )
                 return dataclasses.replace(record, ended_by=tuple(ended_by))
 
-    def golden(self) -> WorldRecord:
-        """Run the same world without faults, from the same start. It leaves no trace in the trial."""
+    def golden(self, *, fresh: bool = False) -> WorldRecord:
+        """Return the same world without faults, from the same start.
+
+        It leaves no trace in the trial. A golden world of an earlier trial of the test is used
+        again if it had the same start, unless ``fresh`` is True.
+        """
+        with self._controller.without_faults():  # a call by the tool itself is not a visit
+            key, kept = self._golden_key, self._controller.kept
+            known = None if fresh or kept is None else find_golden(kept, key, self._disk.roots)
+        if known is not None:
+            return known
+        record, ranks = self._run_golden()
+        if kept is not None:
+            keep_golden(kept, key, record, ranks, self._disk.roots)
+        return record
+
+    @functools.cached_property
+    def _golden_key(self) -> bytes:
+        """Return a digest of everything that the golden world depends on."""
+        controller = self._controller
+        return golden_key(
+            (self._options, self._start, same_files().files, controller.own),
+            self._given,
+            self._disk,
+        )
+
+    def _run_golden(self) -> tuple[WorldRecord, list[Rank]]:
         start = monotonic()
         with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
@@ -125,7 +153,7 @@ class WorldSupervisor:
                 raise GoldenRunFailed(
                     f"the subject fails without any fault: rank {rank.rank} {rank.ended}"
                 ) from rank.load_error()
-        return record
+        return record, group.ranks
 
     def once_more(self, watch: Watch, *, faults: bool, most: float) -> WorldRecord | None:
         """Run the same world from the same start with a different watch. Print nothing.

@@ -87,6 +87,28 @@ class WorkDirs:
         return cls([Path.cwd(), *more, *paths_in(subject, args)], scratch)
 
     @within(INTERNAL_OPERATION)
+    def start_digest(self) -> bytes:
+        """Return a digest of the initial content of the directories. Their own names do not count."""
+        told = hashlib.blake2b(digest_size=16)
+        for number, root in enumerate(self._roots):
+            base = self._start / str(number) / root.name
+            for folder, folders, files in os.walk(base):
+                folders.sort()
+                for name in sorted([*folders, *files]):
+                    path = Path(folder, name)
+                    status = path.lstat()
+                    about = number, str(path.relative_to(base)), status.st_mode, status.st_size
+                    told.update(repr(about).encode())
+                    if path.is_symlink():
+                        told.update(os.fsencode(os.readlink(path)))
+                    elif path.is_file():
+                        with path.open("rb") as file:
+                            told.update(hashlib.file_digest(file, _file_hash).digest())
+            if base.is_file():
+                told.update(base.read_bytes())
+        return told.digest()
+
+    @within(INTERNAL_OPERATION)
     def freeze(self) -> None:
         """Save the disk at the moment of a crash, for the restart.
 
@@ -325,6 +347,9 @@ def content_state(content: bytes, sizes: Iterable[int] = ()) -> FileState:
     digest, lines = _digest(content), content.count(b"\n")
     packed = packed_digest(content, digest)
     return FileState(len(content), lines, digest, closed, beginnings, packed=packed)
+
+
+_file_hash = functools.partial(hashlib.blake2b, digest_size=16)
 
 
 def _digest(content: bytes) -> bytes:

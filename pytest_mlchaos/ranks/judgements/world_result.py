@@ -23,7 +23,7 @@ class WorldResult(Result):
     def __init__(
         self,
         record: WorldRecord,
-        golden: Callable[[], Self] | None = None,
+        golden: Callable[[bool], Self] | None = None,
         traced: Callable[[bool], WorldRecord | None] = lambda faults: None,
     ) -> None:
         self.ranks = tuple(map(RankRun, record.ranks))
@@ -60,7 +60,18 @@ class WorldResult(Result):
     def golden(self) -> Self:
         """Return the same world without faults, from the same start, in its own copy of the
         directories."""
-        return self if self._golden is None else self._golden()
+        return self if self._golden is None else self._golden(False)
+
+    def _renew_golden(self) -> bool:
+        """Run the golden world again if an earlier trial ran it. Return True if it was run.
+
+        What differs from a golden world of an earlier trial may depend on something that no key
+        holds, for example on the name of the directory.
+        """
+        if self._golden is None or not self.golden._record.is_kept:
+            return False
+        vars(self)["golden"] = self._golden(True)
+        return True
 
     def _check_restarts(self, record: RankRecord) -> None:
         """Raise ``GaveUp`` if faults ended the world more times than it may be restarted.

@@ -1,0 +1,142 @@
+"""Test golden worlds: kept across the trials of a test, and never a reason for a false verdict."""
+
+from __future__ import annotations
+
+import functools
+import os
+import zlib
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from pytest_mlchaos import chaos
+from pytest_mlchaos.errors import NotRecovered
+
+pytest.importorskip("psutil")
+
+STARTS = "GOLDEN_TEST_STARTS"
+"""The variable with the path of a file in which each start of a world leaves a mark."""
+
+
+def train(folder, steps=4, forgets=False, returns=lambda folder: None, seed=lambda folder: 0):
+    """A DDP job with checkpoints. What it returns and its seed may depend on the folder."""
+    if os.environ["RANK"] == "0":
+        with open(os.environ[STARTS], "a") as file:
+            file.write("|")
+    dist.init_process_group("gloo")
+    torch.manual_seed(seed(folder))
+    model = torch.nn.Linear(4, 1)
+    ddp = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    saved, done = folder / "last.pt", 0
+    if saved.exists():
+        done, state = torch.load(saved)
+        if not forgets:
+            model.load_state_dict(state)
+    for step in range(done, steps):
+        optimizer.zero_grad()
+        ddp(torch.full((8, 4), (dist.get_rank() + step) / 4)).square().mean().backward()
+        optimizer.step()
+        if dist.get_rank() == 0:
+            torch.save((step + 1, model.state_dict()), folder / "new.pt")
+            (folder / "new.pt").replace(saved)
+        dist.barrier()
+    return returns(folder)
+
+
+@pytest.fixture
+def starts(tmp_path_factory, monkeypatch):
+    """Return a function that returns the number of starts so far, also of earlier trials."""
+    file = tmp_path_factory.getbasetemp() / "golden_starts"
+    file.touch()
+    monkeypatch.setenv(STARTS, str(file))
+    return lambda: len(file.read_text())
+
+
+COUNTED = {"before": 0, "trials": 0}
+
+
+@chaos.rank_failure(rank=1, site="train.backward")
+@chaos.settings(max_trials=2, max_faults=1)
+def test_the_trials_of_a_search_share_a_golden_world(mlchaos, tmp_path, starts):
+    """Each trial has its own directory, and the same start."""
+    COUNTED["before"] = COUNTED["before"] or starts()
+    COUNTED["trials"] += 1
+    run = mlchaos.world(ranks=2, restarts=1).run(train, tmp_path)
+    run.assert_recovered()
+    COUNTED["starts"] = COUNTED.get("starts", 0) + len(run.attempts)
+
+
+def test_there_was_one_golden_world(starts):
+    """Count the worlds of the test before this one."""
+    assert COUNTED["trials"] >= 3  # the first without faults
+    assert starts() - COUNTED["before"] == COUNTED["starts"] + 1
+
+
+def two(mlchaos, tmp_path, **options):
+    """Run the job in two directories, and return the second world."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        subject = functools.partial(train, **options)
+        run = mlchaos.world(ranks=2, restarts=1).run(subject, tmp_path / name)
+        run.assert_recovered()
+    return run
+
+
+@chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
+def test_what_names_its_directory_gets_its_own_golden_world(mlchaos, tmp_path, starts):
+    """A returned path is equal in the golden world of the same directory only."""
+    before = starts()
+    run = two(mlchaos, tmp_path, returns=str)
+    assert run.golden.ranks[0].value == str(tmp_path / "second")
+    assert starts() - before == 6
+
+
+@chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
+def test_what_depends_on_its_directory_is_not_blamed(mlchaos, tmp_path, starts):
+    """A difference from a kept golden world is checked with a new one."""
+    two(mlchaos, tmp_path, seed=lambda folder: zlib.crc32(str(folder).encode()))
+
+
+@chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
+def test_another_start_has_another_golden_world(mlchaos, tmp_path, starts):
+    """A checkpoint that is there from the start counts."""
+    for name, value in (("first", 1.0), ("second", 2.0)):
+        (tmp_path / name).mkdir()
+        state = {"weight": torch.full((1, 4), value), "bias": torch.ones(1)}
+        torch.save((0, state), tmp_path / name / "last.pt")
+        before = starts()
+        mlchaos.world(ranks=2, restarts=1).run(train, tmp_path / name).assert_recovered()
+        assert starts() - before == 3
+
+
+@chaos.rank_failure(rank=1, site="train.backward", at=2)
+def test_identical_and_wrong_ranks_are_seen(mlchaos, tmp_path, starts):
+    """Ranks that resume without their weights agree with each other, and are wrong."""
+    subject = functools.partial(train, forgets=True)
+    run = mlchaos.world(ranks=2, restarts=1).run(subject, tmp_path)
+    run.assert_in_sync()
+    words = (
+        r"(?s)trained parameters.*all ranks agree with each other, but not with the golden run\n"
+    )
+    with pytest.raises(NotRecovered, match=words):
+        run.assert_recovered()
+
+
+@chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
+def test_a_wrong_end_is_found_with_a_kept_golden_world(mlchaos, tmp_path, starts):
+    """The second world is compared with the golden world of the first."""
+    for name, forgets in (("first", False), ("second", True)):
+        (tmp_path / name).mkdir()
+        run = mlchaos.world(ranks=2, restarts=1).run(maybe_forgets, tmp_path / name)
+        if not forgets:
+            run.assert_recovered()
+    with pytest.raises(NotRecovered):
+        run.assert_recovered()
+
+
+def maybe_forgets(folder):
+    """Forget the weights in a restart of the second world of the test."""
+    train(folder, forgets=folder.name == "second")
