@@ -769,7 +769,10 @@ def test_restarts_are_used_up(mlchaos):
     run = mlchaos.world(restarts=1).run(local_steps)
     assert run.restarts == 1
     assert run.ranks[0].exitcode == SIGKILL
-    assert [attempt.ended for attempt in run.attempts] == ["rank 0 was killed by SIGKILL"] * 2
+    assert [attempt.ended for attempt in run.attempts] == [
+        "rank 0 was killed by SIGKILL at train.step 0",
+        "rank 0 was killed by SIGKILL at train.step 1",
+    ]
     with pytest.raises(
         GaveUp,
         match="did not finish within 1 restart: faults ended it 2 times, and restarts=1 allows for 1",

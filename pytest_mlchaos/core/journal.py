@@ -28,6 +28,16 @@ class Strike:
     def __str__(self) -> str:
         return f"{self.fault} struck {self.site} {self.visit}"
 
+    @property
+    def place(self) -> str:
+        """Return the moment in words, for example ``at collective.all_reduce 8 (step 3)``."""
+        op = self.details.get("op")
+        facts = [] if op is None or self.site.endswith(f".{op}") else [str(op)]
+        if "step" in self.details:
+            facts.append(f"step {self.details['step']}")
+        more = f" ({', '.join(facts)})" if facts else ""
+        return f"{self.details.get('when', 'at')} {self.site} {self.visit}{more}"
+
     def of_rank(self, rank: int) -> Strike:
         """Return the strike with this rank."""
         return dataclasses.replace(self, details={"rank": rank, **self.details})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from ..engine.controller import Controller
 from ..engine.counters import VisitCounter
 from ..engine.patching import Patches
 from ..errors import SimulatedCrash
-from .child import pack_error
+from .child import STACK_SIGNAL, pack_error
 
 __all__ = ["ReportingClock", "ReportingController", "tell_before_exit"]
 
@@ -37,6 +38,13 @@ class ReportingClock(RealClock):
             while True:
                 super().sleep(3600)
         super().sleep(seconds)
+
+    def freeze(self) -> None:
+        """Stop all threads of this process, and report that as a hang."""
+        self._tell("hangs", self.now())
+        os.kill(os.getpid(), STACK_SIGNAL)  # a stopped process writes no stacks later
+        while True:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class ReportingController(Controller):

@@ -150,7 +150,7 @@ class Rank(RemoteState):
         code = self.exitcode or 0
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            return f"was killed by {name}"
+            return f"was killed by {name}{self._injected_at()}"
         if self.raised is not None and not self.raised[0].startswith("SystemExit"):
             return f"raised {self.raised[0].partition(chr(10))[0]}"
         return f"exited with code {code}"
@@ -159,6 +159,11 @@ class Rank(RemoteState):
         """Return True if this name is in what the rank has sent or printed."""
         held = [*self._sent.values(), *map(bytes, self._written.values())]
         return any(name in data for data in held)
+
+    def _injected_at(self) -> str:
+        """Return in words at which visit a fault killed it, or "" if none did."""
+        injected = self.crash is not None and self.strikes
+        return f" {self.strikes[-1][1].place}" if injected else ""
 
     def load_value(self) -> Any:
         """Return what the subject returned, or None."""
