@@ -80,6 +80,40 @@ def test_everything_is_as_before_after_a_trial():
     assert state() == before
 
 
+class Inner(torch.optim.SGD):
+    """A subclass whose step calls that of its parent."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+class Holder(torch.optim.Optimizer):
+    """An optimizer that lets a second one take its steps."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+        self.inner = torch.optim.SGD(self.param_groups[0]["params"][:1], lr=0.1)
+
+    def step(self, closure=None):
+        self.inner.step()
+
+
+@pytest.mark.parametrize("make", [lambda ps: Inner(ps, lr=0.1), Holder])
+def test_a_step_inside_a_step_does_not_count(make):
+    """The user takes one step, also after one that has raised."""
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)  # torch hooks its step now
+    model, _ = model_and_optimizer()
+    optimizer = make(model.parameters())
+    with armed(create("crash", at=1)) as controller:
+        step(model, optimizer)
+        with pytest.raises(SimulatedCrash):
+            step(model, optimizer)
+    assert controller.passed["train.step"] == 2
+    with torch_steps.trained_parameters() as trained:
+        step(model, optimizer)
+        assert [len(one) for one in trained()] == [4]
+
+
 @pytest.mark.parametrize(
     "run",
     [

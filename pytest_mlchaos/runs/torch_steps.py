@@ -8,6 +8,7 @@ import functools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ..core.recording import is_recording
@@ -15,6 +16,7 @@ from ..core.records import Gradients
 from ..engine.controller import current
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
+from ..sites.optimizer_steps import outermost_steps
 from ..sites.torch_train import Trained, trained_parameters
 
 if TYPE_CHECKING:
@@ -78,11 +80,12 @@ class _Steps:
         import torch
         from torch.optim import optimizer
 
-        before = optimizer.register_optimizer_step_pre_hook(self._before_step)
+        hooks = outermost_steps(self._before_step, self._after_step)
+        before = optimizer.register_optimizer_step_pre_hook(hooks[0])
         # Changes of faults to a step come after this hook.
         optimizer._global_optimizer_pre_hooks.move_to_end(before.id, last=False)
         patches.on_undo(before.remove)
-        after = optimizer.register_optimizer_step_post_hook(self._after_step)
+        after = optimizer.register_optimizer_step_post_hook(hooks[1])
         # A fault after the step may raise.
         optimizer._global_optimizer_post_hooks.move_to_end(after.id, last=False)
         patches.on_undo(after.remove)
@@ -144,7 +147,9 @@ class _Steps:
 
         return zero_grad
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, args: object, kwargs: object, frame: FrameType
+    ) -> None:
         self._about = None
         if len(self._steps) < MAX_STEPS and not _has_closure(args, kwargs) and _touched():
             self._about = self._samples, _norms(optimizer)

@@ -20,6 +20,7 @@ from ..engine.digests import digest, random_states
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 from ..sites.dataloader import watch_batches
+from ..sites.optimizer_steps import outermost_steps
 from .generator_marks import watch_generators
 from .traces import GeneratorMark, StepRecord, Trace
 
@@ -98,10 +99,11 @@ class _Tracer:
             register_optimizer_step_pre_hook,
         )
 
-        patches.on_undo(
-            register_optimizer_step_pre_hook(lambda optimizer, *_: self._before(optimizer)).remove
+        before, after = outermost_steps(
+            lambda optimizer, *_: self._before(optimizer), lambda *_: self._after()
         )
-        patches.on_undo(register_optimizer_step_post_hook(lambda *_: self._after()).remove)
+        patches.on_undo(register_optimizer_step_pre_hook(before).remove)
+        patches.on_undo(register_optimizer_step_post_hook(after).remove)
         _call_with(patches, torch.optim.Optimizer, "__init__", self._on_unused)
         _call_with(patches, torch.nn.Module, "load_state_dict", self._on_unused)
         self._watch_forward(torch, patches)

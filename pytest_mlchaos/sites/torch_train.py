@@ -20,6 +20,7 @@ from ..engine.controller import Controller
 from ..engine.gate import Gate
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
+from .optimizer_steps import outermost_steps
 from .torch_state import Models, not_finite
 
 if TYPE_CHECKING:
@@ -36,15 +37,16 @@ __all__ = ["Trained", "close_with", "trained_parameters", "wrap_forward"]
 )
 def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
     """Make a visit of each optimizer's step, by torch's global pre-step hook."""
-    from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-    def before_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    def before_step(
+        optimizer: torch.optim.Optimizer, args: object, kwargs: object, frame: FrameType
+    ) -> None:
         gate = controller.begin("train.step", optimizer)
         if gate is not None:
             gate.wait()
-            close_with(sys._getframe(1), gate)
+            close_with(frame, gate)
 
-    patches.on_undo(register_optimizer_step_pre_hook(before_step).remove)
+    _watch_steps(patches, before_step)
 
 
 @site("train.step.end", "An optimizer step, taken just now. Payload: the optimizer.", needs="torch")
@@ -53,7 +55,6 @@ def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
 
     At this moment, weights have changed, but no step counter has.
     """
-    from torch.optim.optimizer import register_optimizer_step_post_hook
 
     def after_step(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
         gate = controller.begin("train.step.end", optimizer)
@@ -61,7 +62,15 @@ def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
             with gate:
                 gate.wait()
 
-    patches.on_undo(register_optimizer_step_post_hook(after_step).remove)
+    _watch_steps(patches, lambda *_: None, after_step)
+
+
+def _watch_steps(patches: Patches, *hooks: Callable[..., object]) -> None:
+    from torch.optim import optimizer
+
+    before, after = outermost_steps(*hooks)
+    patches.on_undo(optimizer.register_optimizer_step_pre_hook(before).remove)
+    patches.on_undo(optimizer.register_optimizer_step_post_hook(after).remove)
 
 
 class Trained:
@@ -89,7 +98,7 @@ class Trained:
             else {}
         )
 
-    def stepped(self, optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    def stepped(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         """Remember an optimizer that is about to take a step."""
         self._optimizers[id(optimizer)] = optimizer
 
@@ -113,9 +122,7 @@ def trained_parameters(
             forwarded(module, args, kwargs)
 
     def watch() -> None:
-        from torch.optim.optimizer import register_optimizer_step_pre_hook
-
-        patches.on_undo(register_optimizer_step_pre_hook(found.stepped).remove)
+        _watch_steps(patches, found.stepped)
         wrap_forward(patches, lambda module: True, lambda module: None, ended, buffers=True)
 
     with Patches() as patches:

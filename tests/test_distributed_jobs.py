@@ -1,0 +1,78 @@
+"""Ordinary distributed jobs run unmodified in a world, and end when a rank dies (needs torch)."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+
+import pytest
+
+from pytest_mlchaos import chaos
+from pytest_mlchaos.errors import RankFailed
+
+from . import distributed_jobs as jobs
+
+psutil = pytest.importorskip("psutil")
+pytest.importorskip("cloudpickle")
+
+LIBRARIES = {
+    jobs.lightning: "pytorch_lightning",
+    jobs.accelerate: "accelerate",
+    jobs.trainer: "transformers",
+}
+LONG = (
+    jobs.lightning,
+    jobs.accelerate,
+    jobs.trainer,
+    jobs.sampler_with_loader_workers,
+    jobs.asynchronous_checkpoints,
+)
+
+
+def _parameters(kinds):
+    return [
+        pytest.param(job, id=job.__name__, marks=pytest.mark.slow if job in LONG else ())
+        for job in kinds
+    ]
+
+
+def _arguments(job, tmp_path):
+    if job in LIBRARIES:
+        pytest.importorskip(LIBRARIES[job])
+    return [tmp_path] if inspect.signature(job).parameters else []
+
+
+@chaos.settings(allow_quiet=True, timeout=120)
+@pytest.mark.parametrize("job", _parameters(jobs.ALIKE))
+def test_a_job_runs_in_a_world(mlchaos, tmp_path, job):
+    """Its ranks end in the same state, which is that of the golden run."""
+    run = mlchaos.world(ranks=2, timeout=60).run(job, *_arguments(job, tmp_path))
+    run.assert_finished()
+    run.assert_in_sync(values=True)
+    run.assert_recovered()
+
+
+@chaos.settings(allow_quiet=True, timeout=120)
+@pytest.mark.parametrize("job", _parameters(jobs.APART))
+def test_a_job_whose_ranks_differ_runs_in_a_world(mlchaos, tmp_path, job):
+    """Each rank ends as in its golden run."""
+    run = mlchaos.world(ranks=2, timeout=60).run(job, *_arguments(job, tmp_path))
+    run.assert_finished()
+    run.assert_recovered()
+
+
+@chaos.rank_failure(site="collective", rank=1, at=1)
+@chaos.settings(timeout=120)
+@pytest.mark.parametrize(
+    "job", _parameters([job for job in jobs.ALIKE + jobs.APART if job is not jobs.parameter_server])
+)
+def test_a_job_whose_rank_dies_in_a_collective_ends(mlchaos, tmp_path, job):
+    """In bounded time, with the death of that rank as its cause, and no process is left."""
+    before = set(psutil.Process().children(recursive=True))
+    run = mlchaos.world(ranks=2, timeout=60, grace=2).run(job, *_arguments(job, tmp_path))
+    assert run.ranks[1].exitcode == -signal.SIGKILL
+    assert [strike.rank for strike in run.faults] == [1]
+    with pytest.raises(RankFailed, match=r"rank [01] did not finish"):
+        run.assert_finished()
+    left = [one for one in psutil.Process().children(recursive=True) if one not in before]
+    assert not [one for one in left if "mlchaos" not in " ".join(one.cmdline())]
