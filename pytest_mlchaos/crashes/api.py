@@ -66,7 +66,7 @@ from .recording.content_store import ContentStore
 from .recording.directory import Disk
 from .report import CrashReport
 from .run import RunOptions, Subject, ends_the_test, freeze_heap
-from .runners import InProcessRunner, SubprocessRunner, open_store
+from .runners import InProcessRunner, Runner, SubprocessRunner, open_store
 from .states import completed_writes
 from .sweep import ExplorationOptions
 from .tested import TestInfo, either_over
@@ -82,6 +82,10 @@ COMPARED = (
 )
 DIFFERS = (
     "not as the recorded system calls left them (for example, written through a memory mapping)"
+)
+OTHERS_WROTE = (
+    "not as the ranks left them (written by a process that a rank has started, or through a memory "
+    "mapping), so some states may be missing"
 )
 UNCHECKED = "not checked in a fresh process (state that the subject keeps in this process may help it to resume)"
 RECORDING_SLOWDOWN = 5.0
@@ -320,12 +324,22 @@ def _runner_choice(
             syscalls=options.record == "syscalls",
         )
 
+    if options.runner is not None:
+        check_shared(runs.location)
+        in_world: Callable[[], Runner] = functools.partial(options.runner, subject, runs, contents)
     is_here = options.isolation != "process" and options.parallel == 1 and options.record == "auto"
     return RunnerChoice(
         in_process=functools.partial(InProcessRunner, subject, runs, contents) if is_here else None,
-        in_subprocess=fresh if options.isolation != "in-process" else None,
+        in_subprocess=in_world
+        if options.runner is not None
+        else fresh
+        if options.isolation != "in-process"
+        else None,
         judge=functools.partial(
-            CrashJudge, rtol=options.rtol, atol=options.atol, compare=options.patterns
+            options.judge or CrashJudge,
+            rtol=options.rtol,
+            atol=options.atol,
+            compare=options.patterns,
         ),
         root=str(runs.location),
         timeout=options.timeout,
@@ -518,16 +532,17 @@ def _report(
             f"kept in this process, where a later run finds it: "
             f"{', '.join(baseline.golden.kept[:3])}"
         )
+    notes += baseline.golden.notes
     notes += baseline.judge.notes
     notes += found.doubts
     if found.unchecked:
         notes.append(f"{UNCHECKED}: {found.unchecked}")
     if baseline.golden.compared:
         notes.append(COMPARED)
-    if baseline.golden.differs:
-        notes.append(
-            f"{DIFFERS}: {', '.join(baseline.golden.differs[:3])}{' ...' if len(baseline.golden.differs) > 3 else ''}"
-        )
+    differs = baseline.golden.differs
+    if differs:
+        why = OTHERS_WROTE if baseline.golden.orders else DIFFERS
+        notes.append(f"{why}: {', '.join(differs[:3])}{' ...' if len(differs) > 3 else ''}")
     return CrashReport(
         steps=baseline.judge.steps,
         writes=len(completed),

@@ -69,12 +69,7 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
     ]
     known: set[frozenset[object]] = set()
     states, *others = [
-        maker.states(
-            baseline.golden.start,
-            baseline.golden.changes,
-            known if baseline is first else set(),
-            steps=baseline.judge.steps,
-        )
+        _all_states(maker, baseline, known if baseline is first else set())
         for maker, baseline in zip(makers, workers, strict=True)
     ]
     wanted = (
@@ -435,9 +430,16 @@ def _in_words(outcome: CrashOutcome) -> str:
 def states_of(baseline: Baseline, options: ExplorationOptions) -> list[CrashState]:
     """Return the states of the golden run."""
     maker = CrashStates(baseline.runner.contents, torn=options.torn_writes, power=options.power)
-    return maker.states(
-        baseline.golden.start, baseline.golden.changes, set(), steps=baseline.judge.steps
-    )
+    return _all_states(maker, baseline, set())
+
+
+def _all_states(
+    maker: CrashStates, baseline: Baseline, known: set[frozenset[object]]
+) -> list[CrashState]:
+    golden, steps = baseline.golden, baseline.judge.steps
+    if golden.orders:
+        return maker.of_ranks(golden.start or {}, golden.orders, known, steps=steps)
+    return maker.states(golden.start, golden.changes, known, steps=steps)
 
 
 def _behind(

@@ -158,6 +158,7 @@ class CrashState:
         until: The number of complete steps when it disappeared.
         torn: True if it was not observed, but derived from an observed content.
         parent: The state whose resumed run was crashed again.
+        cut: With several ranks, the number of events of each that had happened.
     """
 
     id: str
@@ -168,6 +169,7 @@ class CrashState:
     torn: bool = False
     until: int = 0
     parent: str | None = None
+    cut: tuple[int, ...] = dataclasses.field(default=(), repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -212,6 +214,8 @@ class RunResult:
         files: Digests of the files in the work directory at the end.
         texts: The bytes of short texts among them.
         grown: The files that were only appended to. Recorded runs only.
+        rank: With several ranks, the one that failed or hung first.
+        traces: With several ranks, the steps of each.
     """
 
     value: Any = None
@@ -229,6 +233,8 @@ class RunResult:
     files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
     grown: frozenset[str] = frozenset()
+    rank: int | None = None
+    traces: tuple[Trace, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -262,6 +268,7 @@ class CrashOutcome:
             that, and None if it was not.
         ended_early: True if the run ended at its horizon.
         could_end_early: True if the run went on to its end to check the horizon.
+        rank: With several ranks, the one that failed, hung or diverged first.
     """
 
     state: CrashState
@@ -290,6 +297,7 @@ class CrashOutcome:
     checks: str | None = None
     ended_early: bool = False
     could_end_early: bool = False
+    rank: int | None = None
 
     @property
     def verified(self) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 from ..core.settings import Settings
 from ..core.validation import FLAG, format_value, index, optional, parse_duration
 from ..errors import BadArgument
-from .baseline import Baseline
+from .baseline import Baseline, Judge
 from .explore import states_of
 from .recording.strace_process import check_strace
+from .runners import Runner
 from .sweep import ExplorationOptions
 
 __all__ = ["CALLER", "CrashOptions"]
@@ -30,7 +31,7 @@ class CrashOptions:
     """The checked keywords of ``mlchaos.explore_crashes``.
 
     ``storage_options`` are for the client of a URL. ``allow_remote`` permits a URL on a different
-    machine.
+    machine. ``runner`` and ``judge`` are those of a world of ranks.
     """
 
     torn_writes: bool = True
@@ -51,6 +52,8 @@ class CrashOptions:
     max_states: int | None = None
     require_all: bool | None = None
     exhaustive: bool = False
+    runner: Callable[[Any, Any, Any], Runner] | None = None
+    judge: Callable[..., Judge] | None = None
 
     def __post_init__(self) -> None:
         choices_of = {

@@ -398,6 +398,10 @@ def _cause(outcome: CrashOutcome) -> tuple[str, ...]:
     )
 
 
+def _in_rank(outcome: CrashOutcome) -> str:
+    return "" if outcome.rank is None else f", in rank {outcome.rank}"
+
+
 def _last_words(output: str, root: str) -> str:
     """Return the error that ended a thread of the run, or its last output.
 
@@ -427,7 +431,7 @@ def _group(group: Sequence[CrashOutcome], root: str) -> list[str]:
     pad = " " * 17
     if first.verdict == "failed" and first.error is not None:
         lines = [
-            f"{head}resume raised {error_text(first.error, root=root)}",
+            f"{head}resume raised {error_text(first.error, root=root)}{_in_rank(first)}",
             *([f"{pad}at {first.place}"] if first.place else []),
         ]
     elif first.verdict == "hung":

@@ -23,6 +23,7 @@ from ..processes.subject_pickling import PickledOnce
 from ..processes.subprocess_runner import ProcessResult, fresh_processes
 from .leaks import Leftovers
 from .model import Change, RunResult, Tree
+from .ranks.orders import Order
 from .recording.content_store import ContentStore
 from .recording.location import Location
 from .recording.polling_recorder import PollingRecorder
@@ -56,7 +57,10 @@ class GoldenRun:
         compared: True if changes were found by comparing listings, so that some may be missing.
         unseen: The number of changes with an unseen content, one number per call that made several.
         traced: True if system calls were recorded.
-        differs: With system calls, the files that are not as the calls left them.
+        differs: The files that are not as the recorded system calls, or the changes of several
+            ranks, left them.
+        orders: The changes of several ranks in different orders.
+        notes: Further facts about the recording, in words.
     """
 
     ran: RunResult
@@ -70,6 +74,8 @@ class GoldenRun:
     unseen: tuple[int, ...] = ()
     traced: bool = False
     differs: tuple[str, ...] = ()
+    orders: tuple[Order, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Runner(Protocol):

@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Iterator, Sequence
 
 from .model import COMPLETING, Change, Content, CrashState, File, Tree, tree_key
+from .ranks.orders import Order
 from .recording.content_store import BLOCK_BYTES, EMPTY, ContentStore
 
 __all__ = ["CrashStates", "completed_writes"]
@@ -30,6 +31,8 @@ class _Found:
     what: str
     tree: Tree
     torn: bool = False
+    index: int | None = None
+    """The number of the change that it belongs to."""
 
 
 class CrashStates:
@@ -53,6 +56,7 @@ class CrashStates:
         *,
         steps: int,
         parent: str | None = None,
+        order: Order | None = None,
     ) -> list[CrashState]:
         """Return the states that are not in ``known``, and add them to it.
 
@@ -62,6 +66,7 @@ class CrashStates:
             known: The keys of the trees that were found before.
             steps: The number of steps of the run.
             parent: The state from which the run resumed, if any.
+            order: For changes of several ranks, one order of them.
         """
         found: list[CrashState] = []
         until = _until(start, changes, steps)
@@ -72,33 +77,57 @@ class CrashStates:
                 continue
             known.add(key)
             base = f"{one.label}#{one.step}"
+            if order is not None and one.index is not None:
+                base = order.prefixes[one.index] + base
             numbers[base] = number = numbers.get(base, 0) + 1
             name = base if number == 1 else f"{base}.{number}"
-            found.append(
-                CrashState(
-                    name,
-                    one.step,
-                    one.path,
-                    one.what,
-                    one.tree,
-                    one.torn,
-                    max(one.step, until.get(key, 0)),
-                    parent,
-                )
+            state = CrashState(
+                name,
+                one.step,
+                one.path,
+                one.what,
+                one.tree,
+                one.torn,
+                max(one.step, until.get(key, 0)),
+                parent,
             )
+            found.append(state if order is None else _in_order(state, order, one))
         return found
+
+    def of_ranks(
+        self, start: Tree, orders: Sequence[Order], known: set[frozenset[object]], *, steps: int
+    ) -> list[CrashState]:
+        """Return the states that several ranks leave, so that each comes after those before it.
+
+        Args:
+            start: The directory's content before the run.
+            orders: Orders of the changes of all ranks.
+            known: The keys of the trees that were found before.
+            steps: The number of steps of the run.
+        """
+        found: list[CrashState] = []
+        for number, order in enumerate(orders):
+            first = start if number == 0 else None
+            found += self.states(first, order.changes, known, steps=steps, order=order)
+        return sorted(found, key=lambda state: sum(state.cut))
 
     def _all(self, start: Tree | None, changes: Sequence[Change]) -> Iterator[_Found]:
         if start is not None:
             yield _Found("start", 0, "", "before anything was written", start)
         for index, (change, target) in enumerate(zip(changes, _renamed_to(changes), strict=True)):
-            if self._torn and change.kind == "grew":
-                yield from self._cuts(changes, index, target)
-            if change.after is not None and change.kind not in ("closed", "synced"):
-                label, what = _named(changes, index, target)
-                yield _Found(label, change.step, change.path, what, change.after)
-            if self._power:
-                yield from self._power_losses(change)
+            for one in self._after(changes, index, change, target):
+                yield dataclasses.replace(one, index=index)
+
+    def _after(
+        self, changes: Sequence[Change], index: int, change: Change, target: str | None
+    ) -> Iterator[_Found]:
+        if self._torn and change.kind == "grew":
+            yield from self._cuts(changes, index, target)
+        if change.after is not None and change.kind not in ("closed", "synced"):
+            label, what = _named(changes, index, target)
+            yield _Found(label, change.step, change.path, what, change.after)
+        if self._power:
+            yield from self._power_losses(change)
 
     # -- torn writes -------------------------------------------------------------------------------
 
@@ -236,6 +265,17 @@ class CrashStates:
                 {**tree, **lost},
                 torn=True,
             )
+
+
+def _in_order(state: CrashState, order: Order, one: _Found) -> CrashState:
+    """Add the ranks to a state."""
+    if one.index is None:
+        return dataclasses.replace(state, cut=tuple(0 for _ in (order.after or [()])[0]))
+    return dataclasses.replace(
+        state,
+        what=state.what + order.remarks[one.index],
+        cut=(order.before if one.torn else order.after)[one.index],
+    )
 
 
 def _until(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -344,21 +345,36 @@ def _from_scratch(
     Such a run begins from scratch although a run from an earlier state did not. For the states of a
     second crash, the earlier states are the one from which the run resumed, and those before it.
     """
-    best: dict[str | None, tuple[int, CrashOutcome] | None] = {None: None}
-    then: dict[str | None, tuple[int, CrashOutcome] | None] = {}
+    resumed: dict[str | None, list[tuple[int, CrashOutcome]]] = {None: []}
+    then: dict[str | None, list[tuple[int, CrashOutcome]]] = {}
     for outcome, reached in zip(outcomes, progress, strict=True):
         parent = outcome.state.parent
-        known = best.setdefault(parent, then.get(parent))
-        if reached == 0 and known is not None and outcome.verdict == "recovered":
-            before = known[1]
+        earlier = resumed.setdefault(parent, list(then.get(parent, ())))
+        before = _furthest(earlier, outcome)
+        if reached == 0 and before is not None and outcome.verdict == "recovered":
             where = f"step {before.resumed_at}" if before.resumed_at is not None else "a checkpoint"
             detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) resumed from {where}"
             outcome = dataclasses.replace(outcome, verdict="restarted", detail=detail)
-        elif (
-            reached
-            and outcome.verdict not in ("failed", "hung")
-            and (known is None or reached > known[0])
-        ):
-            best[parent] = (reached, outcome)
-        then[outcome.state.id] = best[parent]
+        elif reached and outcome.verdict not in ("failed", "hung"):
+            if not outcome.state.cut:  # one process: all earlier states are before this one
+                earlier[:] = [max([*earlier, (reached, outcome)], key=operator.itemgetter(0))]
+            else:
+                earlier.append((reached, outcome))
+        then[outcome.state.id] = list(earlier)
         yield outcome
+
+
+def _furthest(
+    resumed: Sequence[tuple[int, CrashOutcome]], outcome: CrashOutcome
+) -> CrashOutcome | None:
+    """Return the outcome that resumed from the latest step, of those before this state.
+
+    With several ranks, a state is before a different one if no rank was further.
+    """
+    cut = outcome.state.cut
+    best: tuple[int, CrashOutcome] | None = None
+    for reached, one in resumed:
+        is_before = all(mine <= theirs for mine, theirs in zip(one.state.cut, cut, strict=True))
+        if is_before and (best is None or reached > best[0]):
+            best = (reached, one)
+    return None if best is None else best[1]

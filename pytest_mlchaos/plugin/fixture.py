@@ -26,6 +26,8 @@ from ..core.validation import (
 )
 from ..crashes.api import asked_state, crashed_run, explore_crashes
 from ..crashes.options import CrashOptions
+from ..crashes.ranks.api import explore_world
+from ..crashes.ranks.runner import Launch
 from ..crashes.report import CrashReport
 from ..crashes.tested import TestInfo
 from ..engine.user_code import take_subject
@@ -602,7 +604,33 @@ class Mlchaos(Tools):
             restarts=restarts,
             timeout=timeout,
             grace=grace,
+            explore=self._explore_world,
         )
+
+    def _explore_world(
+        self,
+        launch: Launch,
+        ranks: int,
+        subject: Callable[..., Any],
+        workdir: Any,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> CrashReport:
+        with self._running("world.explore_crashes", subject, each=True) as part:
+            return part.hand_over(
+                explore_world(
+                    self._controller,
+                    launch,
+                    ranks,
+                    subject,
+                    workdir,
+                    args,
+                    options,
+                    self._scratch,
+                    self._test_info,
+                    self._settings(),
+                )
+            )
 
     @check_arguments("mlchaos.script", path=PATH)
     def script(self, path: str | os.PathLike[str], *args: Any) -> Callable[..., None]:

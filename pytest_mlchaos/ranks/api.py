@@ -14,23 +14,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 # Imported by name, so that a virtual clock of the test's code does not reach it.
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.faults import FAULTS
 from ..core.records import WorldRecord
-from ..core.validation import format_value, index, parse_duration
+from ..core.validation import (
+    FLAG,
+    PATTERNS,
+    TOLERANCE,
+    check_arguments,
+    format_value,
+    index,
+    optional,
+    parse_duration,
+)
 from ..engine.controller import Controller
 from ..engine.fresh_starts import site_modules
 from ..engine.user_code import take_subject
-from ..errors import BadArgument, MissingExtra
+from ..errors import BadArgument, MissingExtra, MlchaosError
 from ..processes.fork_server import ForkServer
 from ..runs.torch_trace import traced_steps
 from ..runs.workdirs import WorkDirs
@@ -40,8 +50,17 @@ from .rank import REREAD
 from .verdicts import WorldRun
 from .world import RankOptions, WorldSupervisor
 
+if TYPE_CHECKING:
+    from ..crashes.report import CrashReport
+
 __all__ = ["World"]
 
+Explore = Callable[..., "CrashReport"]
+"""Explores crash states by worlds that a function starts. The area of crash states has it."""
+MAX_RUN_SECONDS = 3600.0
+"""The largest time limit for one world of an exploration."""
+_EXPLORING_GRACE_SECONDS = 0.1
+"""In an exploration, the first rank that fails decides. The others get this time to end."""
 UNDISTURBED = ("mlchaos.explore_crashes",)
 """The methods whose subjects may run a world. No fault strikes in them, and no visits are counted.
 """
@@ -101,6 +120,7 @@ class World:
         restarts: int,
         timeout: Any,
         grace: Any,
+        explore: Explore | None = None,
     ) -> None:
         if not index(ranks) or ranks > MAX_RANKS:
             raise BadArgument(
@@ -131,6 +151,7 @@ class World:
         self._begun = begun
         self._scratch = scratch
         self._workdirs = workdirs
+        self._explore = explore
 
     def __repr__(self) -> str:
         return f"<World of {self._options.ranks} ranks, {self._options.backend}>"
@@ -170,6 +191,115 @@ class World:
                     _traced(controller, supervisor, record),
                 )
             )
+
+    @check_arguments(
+        "world.explore_crashes",
+        torn_writes=FLAG,
+        exhaustive=FLAG,
+        cross_device=FLAG,
+        rtol=TOLERANCE,
+        atol=TOLERANCE,
+        compare=optional(PATTERNS),
+    )
+    def explore_crashes(
+        self,
+        subject: Callable[..., Any],
+        workdir: Any,
+        *args: Any,
+        resume_ranks: int | None = None,
+        torn_writes: bool = True,
+        durability: str = "process",
+        budget: float | str | None = None,
+        max_states: int | None = None,
+        require_all: bool | None = None,
+        exhaustive: bool = False,
+        cross_device: bool = False,
+        timeout: float | str | None = None,
+        rtol: float = 0.0,
+        atol: float = 0.0,
+        compare: str | Sequence[str] | None = None,
+    ) -> CrashReport:
+        """Resume a world of ``subject(workdir, *args)`` from every crash state of ``workdir``.
+
+        All ranks work in this directory. One golden world is recorded, in each of its ranks. From
+        its changes follow the states in which one rank has died, and the others have gone on to
+        the next collective that they share with it. States in which all ranks have died at once
+        are tried, too. What a collective excludes is not tried: if rank 1 writes after a barrier,
+        each state with this file also has what rank 0 wrote before the barrier.
+
+        Args:
+            subject: The function that each rank runs.
+            workdir: A directory below ``tmp_path``, or an empty one. It is emptied and refilled.
+            *args: Further arguments of the subject.
+            resume_ranks: The number of ranks of the resumed worlds. Without it, as many as before.
+            torn_writes: If true, also try files cut where a kill can cut them unseen.
+            durability: ``"process"``, or ``"power"``: also lose what no ``fsync`` has written back.
+            budget: Start no further world after this time. A text like ``"5m"``, or seconds.
+            max_states: The largest number of states to try.
+            require_all: If true, the assertions also fail if a budget left out a state.
+            exhaustive: If true, also try states in which all ranks have died at once, with one of
+                them ahead of the others by any number of changes.
+            cross_device: If true, moves into ``workdir`` from outside fail with ``EXDEV``.
+            timeout: The time limit for one world.
+            rtol: Returned values may differ by ``atol + rtol * abs(expected)``.
+            atol: See ``rtol``.
+            compare: Patterns of the files to compare if the ranks return nothing and train nothing.
+
+        Returns:
+            A ``CrashReport``, as of ``mlchaos.explore_crashes``.
+
+        Raises:
+            BadArgument: An argument is wrong, or the ranks write nothing there.
+            GoldenRunFailed: A rank fails without a crash.
+            NonDeterministicSubject: Two worlds without a crash differ.
+
+        Imitates: SIGKILL or the kernel's OOM killer in one rank, preempted and failing nodes.
+
+        Fidelity: a rank that lives stops in the collective, and does nothing about the dead one
+        (no handler, no emergency save). A rank waits for others in collectives, in
+        ``init_process_group`` and ``new_group``, or by looking at their files. If it waits in a
+        different way, for example by a message on a socket of its own, states may be tried that
+        cannot occur.
+
+        Source: consistent cuts of events in a distributed system (Chandy and Lamport, 1985).
+        """
+        if self._explore is None:
+            raise MlchaosError("this world was not made by mlchaos.world")
+        if resume_ranks is not None and not index(resume_ranks):
+            raise BadArgument(
+                f"world.explore_crashes: resume_ranks must be 1 or more, got "
+                f"{format_value(resume_ranks)}"
+            )
+        options = {
+            "resume_ranks": resume_ranks,
+            "torn_writes": torn_writes,
+            "durability": durability,
+            "budget": budget,
+            "max_states": max_states,
+            "require_all": require_all,
+            "exhaustive": exhaustive,
+            "cross_device": cross_device,
+            "timeout": timeout,
+            "rtol": rtol,
+            "atol": atol,
+            "compare": compare,
+        }
+        return self._explore(self._launch, self._options.ranks, subject, workdir, args, options)
+
+    def _launch(self, call: Callable[[], object], ranks: int, seconds: float | None) -> WorldRecord:
+        """Run a callable in each of so many ranks, without faults."""
+        options = dataclasses.replace(
+            self._options,
+            ranks=ranks,
+            restarts=0,
+            timeout=self._options.timeout if seconds is None else min(seconds, MAX_RUN_SECONDS),
+            grace=_EXPLORING_GRACE_SECONDS,
+        )
+        disk = WorkDirs((), self._scratch)
+        watch = torch_train.trained_parameters
+        return WorldSupervisor(
+            _server(), self._controller(), options, call, (), disk, watch
+        ).undisturbed()
 
 
 def _traced(

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 # Imported by name, so that a virtual clock of the test's code does not reach it.
 from time import monotonic, time
@@ -155,6 +155,14 @@ class WorldSupervisor:
                 ) from rank.load_error()
         return record, group.ranks
 
+    def undisturbed(self) -> WorldRecord:
+        """Run one attempt without faults, and print nothing. It leaves no trace in the trial."""
+        start = monotonic()
+        with self._controller.without_faults():
+            group = self._attempt(Schedule(), 0, {}, last=True, watch=_watch_nothing)
+        attempt = Attempt(group.ended, max(rank.steps for rank in group.ranks))
+        return _record(group, self._options, (attempt,), (), monotonic() - start)
+
     def once_more(self, watch: Watch, *, faults: bool, most: float) -> WorldRecord | None:
         """Run the same world from the same start with a different watch. Print nothing.
 
@@ -225,6 +233,12 @@ class WorldSupervisor:
             group.echo()
         _check_started(group)
         return group
+
+
+@contextlib.contextmanager
+def _watch_nothing() -> Iterator[Callable[[], tuple[()]]]:
+    """Replace the watch of a run whose parameters are not needed."""
+    yield lambda: ()
 
 
 def _pickle_subject(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes:

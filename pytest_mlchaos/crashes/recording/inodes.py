@@ -10,7 +10,8 @@ from .content_store import GrowingFile
 __all__ = ["SPECIAL", "Draft", "Entry", "Inode"]
 
 SPECIAL = Link("")
-"""Stands for a pipe, a socket or the like. States leave these out."""
+"""Stands for a pipe, a socket or the like, or for a file of a different rank. The trees of changes
+leave these out."""
 
 
 class Inode:
@@ -43,8 +44,9 @@ class Inode:
         self.versions[-1] = None
 
 
-Entry = Folder | tuple[Inode, int] | None
-"""None stands for an entry of unknown kind, or one that appears and disappears."""
+Entry = Folder | Link | tuple[Inode, int] | None
+"""None stands for an entry of unknown kind, or one that appears and disappears. The only link is
+``SPECIAL``."""
 
 
 @dataclasses.dataclass(slots=True)

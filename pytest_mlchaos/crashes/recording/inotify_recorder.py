@@ -54,7 +54,7 @@ class InotifyRecorder(RecorderBase):
         super().__init__()
         self.reads: InotifyReadLog | None = None
         self._history = History(os.path.realpath(root), contents)
-        self._inotify = Inotify()
+        self._inotify = self._queue()
         self.pending, self.wait = self._inotify.pending, self._inotify.wait
         self._account = WriteAccount()
         self._mapped: set[tuple[int, int]] = set()
@@ -78,6 +78,10 @@ class InotifyRecorder(RecorderBase):
         self._history.changes.clear()
         self._history.unseen.clear()
         self.start = self.tree()
+
+    def _queue(self) -> Inotify:
+        """Return a new queue of events."""
+        return Inotify()
 
     @property
     def changes(self) -> Sequence[Change]:

@@ -1,0 +1,1 @@
+"""Explore the crash states of a world of ranks, which share a directory."""

@@ -1,0 +1,67 @@
+"""``mlchaos.world(ranks=2).explore_crashes``: the crash states of a world of ranks.
+
+The flow is that of ``mlchaos.explore_crashes`` (``crashes/api.py``), with these parts:
+
+1. ``runner.py`` makes each run in a world of new processes. The caller starts them (``launch``).
+2. ``rank_call.py`` runs the subject in a rank. In the golden run, ``rank_recorder.py`` keeps the
+   changes that this rank makes. ``recording/own_events.py`` tells them from those of the others.
+   ``looks.py`` notes what a rank sees of the others' files.
+3. ``timelines.py`` finds what had to happen before each event: collectives, and what a rank had
+   seen. ``orders.py`` puts the changes of all ranks in the orders that a crash can show.
+4. ``states.py`` makes the crash states from these orders, as from the changes of one process.
+5. ``verdicts.py`` names the rank that went wrong first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...core.settings import Settings
+from ...engine.controller import Controller
+from ..api import explore_crashes
+from ..options import CrashOptions
+from ..report import CrashReport
+from ..tested import TestInfo
+from .runner import Launch, WorldRunner
+from .verdicts import WorldJudge
+
+__all__ = ["explore_world"]
+
+
+def explore_world(
+    controller: Controller,
+    launch: Launch,
+    ranks: int,
+    subject: Callable[..., Any],
+    workdir: object,
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    scratch: Path,
+    test_info: TestInfo,
+    settings: Settings,
+) -> CrashReport:
+    """Explore the crash states of a world of ranks and return the report.
+
+    Args:
+        controller: The trial's controller. It may name a single crash state.
+        launch: Runs a callable in a number of ranks.
+        ranks: The number of ranks.
+        subject: The function that trains and saves in each rank.
+        workdir: Its first argument, a path.
+        args: Its other arguments.
+        options: The keywords of the method.
+        scratch: The test's temporary directory.
+        test_info: The test, for the report.
+        settings: The settings ``budget`` and ``timeout``.
+    """
+    resume_ranks = options.pop("resume_ranks") or ranks
+    runner = functools.partial(
+        WorldRunner, launch, ranks, resume_ranks, inner=options["exhaustive"]
+    )
+    wanted = CrashOptions(
+        **options, isolation="process", jobs=1, horizon=None, runner=runner, judge=WorldJudge
+    )
+    return explore_crashes(controller, subject, workdir, args, wanted, scratch, test_info, settings)

@@ -1,0 +1,310 @@
+"""Run the subject in one rank of a world, as a new process would.
+
+This is the code that the ranks execute. ``runner.py`` sends it to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from ...core.collectives import CollectiveRecord
+from ...core.schedule import Schedule
+from ...core.sites import derive_seed
+from ...engine.controller import Controller, current
+from ...engine.digests import random_states
+from ...engine.patching import Patches
+from ...engine.scopes import INTERNAL_OPERATION, within
+from ...engine.user_code import user_place
+from ...runs.supervisor import snapshot_value
+from ...runs.torch_trace import trace_steps
+from ...runs.traces import Trace
+from ...sites.collectives import record_collectives
+from ..model import Change, Node, Tree
+from ..recording.content_store import ContentStore
+from ..recording.hooks import cross_device, install_hooks
+from ..recording.inotify_recorder import InotifyRecorder
+from ..recording.location import LocalDirectory
+from ..recording.polling_recorder import PollingRecorder
+from .looks import watch_looks
+from .rank_recorder import RankRecorder
+from .timelines import Event, Launch, Look, Meeting, Op
+
+__all__ = ["PLACE", "RankCall", "RankRecording", "RankResult"]
+
+PLACE = "_mlchaos_place"
+"""The attribute of an error that has the user's line that raised it."""
+MEETING_SECONDS = 60.0
+"""The recorders of all ranks must be ready within this time."""
+_POLL_SECONDS = 0.001
+_TORCH_SEED = 67280421310721  # torch seeds each new process with it (c10's default_rng_seed_val)
+_MEETINGS = ("init_process_group", "new_group")
+
+
+@dataclasses.dataclass(frozen=True)
+class RankRecording:
+    """Hold what one rank did.
+
+    Attributes:
+        start: The directory at first.
+        events: Its changes, collectives and looks, in its order.
+        changes: Instead of ``events``, the changes of all ranks, if the system does not tell which
+            are its own.
+        unseen: The number of changes with an unseen content, one number per call that made several.
+        complete: False if the kernel dropped events.
+        end: The directory at the end, if ``changes`` are those of all ranks.
+    """
+
+    start: Tree | None
+    events: tuple[Event, ...] = ()
+    changes: tuple[Change, ...] = ()
+    unseen: tuple[int, ...] = ()
+    complete: bool = True
+    end: Tree | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RankResult:
+    """The end of one rank that returned.
+
+    Attributes:
+        value: The returned value.
+        trace: Its optimizer steps.
+        duration: The seconds that it took.
+        recording: What it did, if it was recorded.
+    """
+
+    value: Any
+    trace: Trace
+    duration: float
+    recording: RankRecording | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankCall:
+    """Run a subject in a rank, and return a ``RankResult``.
+
+    Attributes:
+        call: The subject with its arguments.
+        root: The work directory.
+        number: The number of the run, which seeds the generators.
+        cross_device: True to imitate a directory on a separate filesystem.
+        store: The folder for what is recorded, or None.
+        is_attributed: True if the system tells which changes are a rank's own. If not, rank 0
+            records those of all ranks.
+    """
+
+    call: Callable[[], Any]
+    root: Path
+    number: int
+    cross_device: bool = False
+    store: Path | None = None
+    is_attributed: bool = True
+
+    def __call__(self) -> RankResult:
+        """Run the subject in this process, which is a rank."""
+        rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        with contextlib.ExitStack() as stack:
+            if self.cross_device:
+                stack.enter_context(cross_device(str(self.root)))
+            if self.store is None:
+                return self._run(rank, lambda trace: None)
+            with within(INTERNAL_OPERATION):
+                contents = ContentStore(self.store / f"contents-{rank}")
+                stack.callback(contents.close)
+                recorder = self._recorder(rank, contents)
+                _meet(self.store, rank, ranks)
+            if recorder is None:
+                return self._run(rank, lambda trace: None)
+            stack.callback(recorder.close)
+            return self._recorded(rank, recorder)
+
+    def _recorder(
+        self, rank: int, contents: ContentStore
+    ) -> RankRecorder | InotifyRecorder | PollingRecorder | None:
+        if self.is_attributed:
+            return RankRecorder(self.root, contents)
+        return LocalDirectory(self.root).recorder(contents) if rank == 0 else None
+
+    def _recorded(
+        self, rank: int, recorder: RankRecorder | InotifyRecorder | PollingRecorder
+    ) -> RankResult:
+        marks: list[tuple[int, Launch | Meeting]] = []
+
+        def mark(event: Launch | Meeting) -> None:
+            with within(INTERNAL_OPERATION):
+                recorder.drain()
+            marks.append((len(recorder.changes), event))
+
+        def on_step(trace: Trace) -> None:
+            with within(INTERNAL_OPERATION):
+                recorder.drain(closely=True)
+            recorder.step = len(trace.steps)
+
+        with Patches() as patches:
+            if isinstance(recorder, RankRecorder):
+                _watch_collectives(patches, mark)
+                watch_looks(patches, lambda path, listing: recorder.look(path, listing=listing))
+            with install_hooks(recorder):
+                result = self._run(rank, on_step)
+        with within(INTERNAL_OPERATION):
+            recorder.drain()
+        if not isinstance(recorder, RankRecorder):
+            recording = RankRecording(
+                recorder.start,
+                changes=tuple(recorder.changes),
+                unseen=tuple(recorder.unseen),
+                end=recorder.tree(),
+            )
+        else:
+            recording = RankRecording(
+                recorder.start,
+                tuple(_events(recorder, marks)),
+                unseen=tuple(recorder.unseen),
+                complete=recorder.is_complete,
+            )
+        return dataclasses.replace(result, recording=recording)
+
+    def _run(self, rank: int, on_step: Callable[[Trace], None]) -> RankResult:
+        _seed(self.number, rank)
+        before = dict(random_states())
+        start = perf_counter()
+        try:
+            with trace_steps(on_step) as trace:
+                value = snapshot_value(self.call())
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                setattr(error, PLACE, user_place(error))
+            raise
+        trace.random = {
+            name: (before[name], state) for name, state in random_states() if name in before
+        }
+        return RankResult(value, trace, perf_counter() - start)
+
+
+def _meet(store: Path, rank: int, ranks: int) -> None:
+    """Wait until the recorders of all ranks are ready."""
+    (store / f"ready-{rank}").touch()
+    end = time.monotonic() + MEETING_SECONDS
+    waiting = [store / f"ready-{other}" for other in range(ranks)]
+    while waiting and time.monotonic() < end:
+        waiting = [path for path in waiting if not path.exists()]
+        if waiting:
+            time.sleep(_POLL_SECONDS)
+
+
+def _seed(number: int, rank: int) -> None:
+    """Seed the generators as in a new process.
+
+    torch starts from its fixed seed. Python's and NumPy's generators start from a different seed
+    each time.
+    """
+    seed = derive_seed("process", number, rank)
+    random.seed(seed)
+    numpy = getattr(sys.modules.get("numpy"), "random", None)
+    if numpy is not None:
+        numpy.seed(seed % 2**32)
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "default_generator"):
+        torch.default_generator.manual_seed(_TORCH_SEED)
+
+
+# -- collectives -----------------------------------------------------------------------------------
+
+
+def _watch_collectives(patches: Patches, mark: Callable[[Launch | Meeting], None]) -> None:
+    """Call ``mark`` before each collective, and before calls in which all ranks meet."""
+    import torch.distributed as dist
+
+    controller = current() or Controller(Schedule())
+
+    def log(record: CollectiveRecord) -> None:
+        mark(Launch(record))
+
+    record_collectives(controller, patches, log)
+    with patches.together():
+        for name in _MEETINGS:
+            original = getattr(dist, name)
+            wrapper = _marking(original, functools.partial(mark, Meeting(name)))
+            patches.replace_everywhere(original, wrapper)
+
+
+def _marking(original: Callable[..., Any], mark: Callable[[], None]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def called(*args: object, **keywords: object) -> Any:
+        mark()
+        return original(*args, **keywords)
+
+    return called
+
+
+# -- events ----------------------------------------------------------------------------------------
+
+
+def _events(recorder: RankRecorder, marks: list[tuple[int, Launch | Meeting]]) -> Iterator[Event]:
+    """Yield what a rank did, in its order.
+
+    A look comes before the changes that were recorded after it, and a launch after those that were
+    recorded before it.
+    """
+    looks = iter(sorted(recorder.looks, key=lambda look: look[0]))
+    launches = iter(marks)
+    look, launch = next(looks, None), next(launches, None)
+    for place, (change, window) in enumerate(
+        itertools.zip_longest(recorder.changes, recorder.windows)
+    ):
+        while look is not None and look[0] <= place:
+            yield Look(*look[1:])
+            look = next(looks, None)
+        while launch is not None and launch[0] <= place:
+            yield launch[1]
+            launch = next(launches, None)
+        yield _op(change, window)
+    while look is not None:
+        yield Look(*look[1:])
+        look = next(looks, None)
+    while launch is not None:
+        yield launch[1]
+        launch = next(launches, None)
+
+
+def _op(change: Change, window: tuple[float, float] | None) -> Op:
+    """Return a change as what it did to the directory."""
+    before, after = change.before, change.after
+    sets: dict[str, Node | None] = {}
+    removes: tuple[str, ...] = ()
+    if change.kind in ("closed", "synced"):
+        pass
+    elif before is None or after is None:
+        if change.kind == "removed":
+            removes = (change.path,)
+        else:
+            sets[change.path] = None if after is None else after.get(change.path)
+    else:
+        sets |= {path: node for path, node in after.items() if before.get(path) != node}
+        removes = tuple(path for path in before if path not in after)
+        if change.kind == "removed" and change.path not in removes:
+            removes = (*removes, change.path)  # a file of a different rank
+    return Op(
+        change.kind,
+        change.path,
+        change.step,
+        sets,
+        removes,
+        change.source,
+        change.start,
+        change.writes,
+        change.unsynced,
+        change.loose,
+        window or (0.0, float("inf")),
+    )
