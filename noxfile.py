@@ -305,6 +305,14 @@ def exports(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def federation(session: nox.Session) -> None:
+    """Run the tests of federations with Flower, which needs older releases of other packages."""
+    session.install(".[federation]", *PROCESS, "pytest-timeout")
+    tests = sorted(map(str, pathlib.Path("tests").glob("test_federation*.py")))
+    session.run("pytest", *CUT_OFF, *(session.posargs or tests))
+
+
+@nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """Run the examples. The unsound ones must fail for the stated reason."""
     _install_with_torch(session, LIGHTNING, *DATA, *SERVE, *STORAGE, *PROCESS)

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.faults import EVERY, create
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.patching import Patches
@@ -27,7 +28,9 @@ from pytest_mlchaos.errors import (
 from pytest_mlchaos.plugin.fixture import Mlchaos
 from tests import federations
 from tests.federations import CLIENTS, ROUNDS, START, Momentum, SavedMomentum, train
-from tests.serving import serving_in  # noqa: F401  # it loads faults and sites
+
+faults.load()
+sites.load()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from ..engine.controller import Controller
 from ..errors import BadArgument
 from .data import Data
+from .flower import FlowerFederation, evaluate_client, is_client_app
 from .options import Options, as_function
 from .plain import MAX_RESTARTS, PlainFederation
 from .runner import Runner
@@ -50,14 +52,21 @@ def federate(
         options: The options.
     """
     Data(data, options.clients)
-    train, merge = as_function(client, "client"), as_function(aggregate, "aggregate", "aggregate")
-    if parameters is None:
+    loop: PlainFederation | FlowerFederation
+    if is_client_app(client):
+        loop = FlowerFederation(controller, options)
+        if options.evaluate_client is None:
+            options = dataclasses.replace(options, evaluate_client=evaluate_client(client, options))
+    else:
+        loop = PlainFederation(controller, options)
+        client = as_function(client, "client")
+        aggregate = as_function(aggregate, "aggregate", "aggregate")
+    if parameters is None and not (is_client_app(client) and not hasattr(aggregate, "start")):
         raise BadArgument(
             "mlchaos.federation: parameters must be the global parameters at the start: arrays, or "
             "a dict or list of them, got None"
         )
-    loop = PlainFederation(controller, options)
-    runner = Runner(controller, loop, (train, merge, parameters, data), scratch, workdirs)
+    runner = Runner(controller, loop, (client, aggregate, parameters, data), scratch, workdirs)
     loop.revive = runner.revive
     controller.may_restart(MAX_RESTARTS)
     measures = Measures(

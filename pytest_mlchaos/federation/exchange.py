@@ -25,8 +25,11 @@ Alter: TypeAlias = Callable[[Any, Sequence[Mishap]], Any]
 """A function that returns an update that these mishaps have changed."""
 
 
-class ServerDied(Exception):
-    """The server dies in this round. Its state is lost."""
+class ServerDied(BaseException):
+    """The server dies in this round. Its state is lost.
+
+    It is not an ``Exception``, because a server that catches errors must not survive its own death.
+    """
 
 
 class Exchange:
@@ -56,6 +59,8 @@ class Exchange:
         self._revive = revive
         self._held: list[tuple[int, int, Any]] = []  # (round of arrival, client, update)
         self._strikes = len(controller.journal)
+        # The clients that do not answer in the current round.
+        self.silent: frozenset[int] = frozenset()
 
     @property
     def struck(self) -> bool:
@@ -71,10 +76,11 @@ class Exchange:
         record = RoundRecord(number, tuple(clients))
         self._history.rounds.append(record)
         current = self._visited(record)
+        self.silent = frozenset(one for one in clients if current.has("silent", one))
         updates: list[Any] = []
         for client in clients:
             self._note(record, current, client)
-            if current.has("silent", client):
+            if client in self.silent:
                 continue
             update = self._asked(current, client, ask, record)
             if client in record.failed or current.has("lost", client):

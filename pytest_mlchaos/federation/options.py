@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from ..core.privacy import data_text
@@ -31,6 +31,7 @@ class Options:
         evaluate: A function of the global parameters, or None.
         evaluate_client: A function of the global parameters and the number of a client, or None.
         restore: A function that returns the parameters from which a new server starts, or None.
+        config: More entries of the configuration that clients receive.
     """
 
     clients: int
@@ -40,10 +41,17 @@ class Options:
     evaluate: Callable[[Any], Any] | None
     evaluate_client: Callable[[Any, int], Any] | None
     restore: Callable[[], Any] | None
+    config: Mapping[str, Any]
 
     @classmethod
     def checked(
-        cls, clients: Any, rounds: Any, per_round: Any, updates: Any, **functions: Any
+        cls,
+        clients: Any,
+        rounds: Any,
+        per_round: Any,
+        updates: Any,
+        config: Any = None,
+        **functions: Any,
     ) -> Options:
         """Return the options. Raise ``BadArgument`` for one that is wrong."""
         for name, value, least in (("clients", clients, 1), ("rounds", rounds, 1)):
@@ -67,7 +75,16 @@ class Options:
                 raise BadArgument(
                     f"mlchaos.federation: {name} must be a function, got {data_text(function)}"
                 )
-        return cls(int(clients), int(rounds), int(per_round), updates, **functions)
+        if config is not None and not isinstance(config, Mapping):
+            raise BadArgument(f"mlchaos.federation: config must be a dict, got {data_text(config)}")
+        return cls(
+            int(clients),
+            int(rounds),
+            int(per_round),
+            updates,
+            config=dict(config or {}),
+            **functions,
+        )
 
     def sample(self, number: int) -> tuple[int, ...]:
         """Return the clients that take part in a round. The choice depends on its number alone."""

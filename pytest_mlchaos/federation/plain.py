@@ -50,7 +50,7 @@ class PlainFederation:
         """Run all rounds."""
         options, history = self._options, History()
         known = Data(data, options.clients)
-        clients = _Clients(client, known, options.clients)
+        clients = _Clients(client, known, options)
         exchange = Exchange(
             self._controller,
             history,
@@ -128,8 +128,8 @@ def _keep(history: History, value: Any) -> None:
 class _Clients:
     """Call the user's function for a client, as a message over a network would."""
 
-    def __init__(self, client: Callable[..., Any], data: Data, size: int) -> None:
-        self._client, self._data, self._size = client, data, size
+    def __init__(self, client: Callable[..., Any], data: Data, options: Options) -> None:
+        self._client, self._data, self._options = client, data, options
         self._takes = required_arguments(client)
         needs = 3 if data.is_passed else 2
         if self._takes > needs or (data.is_passed and self._takes < needs):
@@ -140,7 +140,12 @@ class _Clients:
             )
 
     def train(self, client: int, number: int, sent: Any, changes: Sequence[Change]) -> Any:
-        config = {"round": number, "client": client, "clients": self._size}
+        config = {
+            **self._options.config,
+            "round": number,
+            "client": client,
+            "clients": self._options.clients,
+        }
         given = [snapshot_value(sent), config][: self._takes]
         if self._data.is_passed:
             given.append(self._data.of(client, changes))
@@ -160,7 +165,7 @@ class _Server:
         self.save()
 
     def aggregate(self, updates: list[Any], sent: Any, number: int) -> Any:
-        config = {"round": number, "clients": self._options.clients}
+        config = {**self._options.config, "round": number, "clients": self._options.clients}
         given = [updates, snapshot_value(sent), config][: max(1, self._takes)]
         return self._function(*given)
 

@@ -508,6 +508,7 @@ class Mlchaos(Tools):
         per_round: int | None = None,
         updates: str = "parameters",
         restore: Callable[[], Any] | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> FederationRun:
         """Train a global model with the updates of many clients, under the faults of the test.
 
@@ -518,7 +519,8 @@ class Mlchaos(Tools):
 
         Args:
             client: A function of ``(parameters, config)`` that trains and returns an update, or
-                its dotted name. ``config`` has ``client``, ``round`` and ``clients``.
+                its dotted name. ``config`` has ``client``, ``round`` and ``clients``. Or a
+                ClientApp of Flower, with a strategy or a ServerApp as ``aggregate``.
             aggregate: A function of ``(updates)``, ``(updates, parameters)`` or ``(updates,
                 parameters, config)`` that returns the new parameters, its dotted name, or an object
                 with such a method ``aggregate``.
@@ -537,6 +539,7 @@ class Mlchaos(Tools):
                 global parameters.
             restore: A function that returns the parameters from which a new server starts, or None
                 to begin afresh. Without it, it has those of the last complete round.
+            config: More entries of ``config``. For a ClientApp, its ``run_config``.
 
         Returns:
             A ``FederationRun``.
@@ -549,6 +552,7 @@ class Mlchaos(Tools):
             rounds,
             per_round,
             updates,
+            config,
             evaluate=evaluate,
             evaluate_client=evaluate_client,
             restore=restore,
