@@ -219,6 +219,8 @@ class Fault:
 
     An example is a site with a start and an end.
     """
+    needs_nodes: ClassVar[bool] = False
+    """True if it strikes nodes, so that it needs an elastic world."""
     ends_process: ClassVar[bool] = False
     """True if a strike usually ends the process.
 

@@ -37,12 +37,14 @@ class Attempt:
         steps: Its number of optimizer steps.
         start: The start, in seconds since 1970. 0 if it is unknown.
         seconds: The duration on the wall clock.
+        ranks: The number of ranks in a world, and 0 elsewhere.
     """
 
     ended: str
     steps: int
     start: float = dataclasses.field(default=0.0, compare=False, repr=False)
     seconds: float = dataclasses.field(default=0.0, compare=False, repr=False)
+    ranks: int = dataclasses.field(default=0, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -269,6 +271,7 @@ class WorldRecord:
         first: The rank that failed first, or None.
         grace: The seconds that the other ranks had to end after that.
         timeout: The time limit in seconds.
+        elastic: True if torch's elastic agents ran it.
     """
 
     ranks: tuple[RankRecord, ...]
@@ -278,6 +281,7 @@ class WorldRecord:
     first: int | None
     grace: float
     timeout: float
+    elastic: bool = False
     is_kept: bool = False
     """True for a golden world that an earlier trial of the test ran."""
     ended_by: tuple[str, ...] = ()
@@ -310,6 +314,7 @@ def tell(attempts: Sequence[Attempt]) -> str:
     """Describe attempts in words, one per line. Attempts that ended alike share a line."""
     lines = []
     numbered = enumerate(attempts, 1)
+    sizes = len({attempt.ranks for attempt in attempts}) > 1
     for attempt, group in itertools.groupby(numbered, key=lambda pair: pair[1]):
         numbers = [number for number, _ in group]
         which = (
@@ -318,7 +323,9 @@ def tell(attempts: Sequence[Attempt]) -> str:
             else f"attempts {numbers[0]} to {numbers[-1]}"
         )
         ended = textwrap.shorten(attempt.ended, 140, placeholder=" ...")
+        size = f" of {_count_text(attempt.ranks, 'rank')}" if sizes else ""
         lines.append(
-            f"  {which}: {attempt.steps} step{'' if attempt.steps == 1 else 's'}, then {ended}"
+            f"  {which}{size}: {attempt.steps} step{'' if attempt.steps == 1 else 's'}, then "
+            f"{ended}"
         )
     return "\n".join(lines)

@@ -21,6 +21,7 @@ from ..core.validation import (
     WHOLE,
     check_arguments,
     format_value,
+    index,
     optional,
     parse_duration,
 )
@@ -38,6 +39,7 @@ from ..federation.verdicts import FederationRun
 from ..pipelines.api import call as call_pipeline
 from ..pipelines.verdicts import PipelineRun
 from ..ranks.api import World
+from ..ranks.verdicts import WorldRun
 from ..runs.api import supervise
 from ..runs.borrowed_inputs import with_copies
 from ..runs.scripts import script
@@ -580,6 +582,9 @@ class Mlchaos(Tools):
         timeout: float | str = 30,
         *,
         grace: float | str = 5,
+        elastic: bool = False,
+        min_ranks: int | None = None,
+        nodes: int | None = None,
     ) -> World:
         """Return ranks that are real processes, as under torchrun:
         ``mlchaos.world(ranks=2).run(train, tmp_path)``.
@@ -597,6 +602,12 @@ class Mlchaos(Tools):
                 ``restarts`` times.
             timeout: The time limit for all ranks, in seconds.
             grace: The time limit for the remaining ranks after one has failed, in seconds.
+            elastic: If true, torch's own elastic agents start the ranks, stop them and start them
+                again, as under torchrun. ``node_loss`` and ``rank_rejoin`` need it. ``timeout``
+                then limits each attempt, and each rendezvous.
+            min_ranks: The smallest world in which an elastic job goes on. Without it, ``ranks``.
+            nodes: The number of nodes of an elastic world, each with an agent. Without it, each
+                rank is on a node of its own.
         """
         return World(
             lambda: self._controller,
@@ -608,6 +619,9 @@ class Mlchaos(Tools):
             restarts=restarts,
             timeout=timeout,
             grace=grace,
+            elastic=elastic,
+            min_ranks=min_ranks,
+            nodes=nodes,
             explore=self._explore_world,
         )
 
@@ -635,6 +649,70 @@ class Mlchaos(Tools):
                     self._settings(),
                 )
             )
+
+    @check_arguments("mlchaos.torchrun", path=PATH)
+    def torchrun(
+        self,
+        path: str | os.PathLike[str],
+        *args: Any,
+        nproc: int = 1,
+        nnodes: int = 1,
+        min_nodes: int | None = None,
+        restarts: int = 0,
+        backend: str = "gloo",
+        timeout: float | str = 30,
+        grace: float | str = 5,
+    ) -> WorldRun:
+        """Run a script in ranks, as ``torchrun --nproc-per-node=2 train.py --out DIR`` does.
+
+        It is ``mlchaos.world(elastic=True)`` with a script as the subject: torch's own elastic
+        agents start it, one agent for each node.
+
+        Args:
+            path: The script. A relative path is looked up in the current directory, then in that of
+                the test.
+            *args: Its arguments.
+            nproc: The number of ranks on each node.
+            nnodes: The number of nodes. All are processes of this machine.
+            min_nodes: The smallest number of nodes with which the job goes on.
+            restarts: The number of restarts after a failure, as ``--max-restarts``.
+            backend: The backend for an ``init_process_group`` that names none.
+            timeout: The time limit for each attempt, in seconds.
+            grace: The time limit for the remaining ranks after one has failed, in seconds.
+
+        Returns:
+            A ``WorldRun``.
+
+        Raises:
+            BadArgument: The file does not exist, or a number is wrong.
+
+        Fidelity: each rank is forked from a process that has imported torch, so it starts in
+        milliseconds, and finds torch in ``sys.modules``.
+        """
+        subject = script(path, args, self._test_info.folder, "mlchaos.torchrun")
+        shape = {"nproc": nproc, "nnodes": nnodes}
+        if min_nodes is not None:
+            shape["min_nodes"] = min_nodes
+        for name, value in shape.items():
+            if not index(value):
+                raise BadArgument(
+                    f"mlchaos.torchrun: {name} must be 1 or more, got {format_value(value)}"
+                )
+        return World(
+            lambda: self._controller,
+            lambda outer: Part(self._controller, "mlchaos.torchrun", outer=outer).hand_over,
+            self._scratch,
+            self._workdirs,
+            ranks=nproc * nnodes,
+            backend=backend,
+            restarts=restarts,
+            timeout=timeout,
+            grace=grace,
+            elastic=True,
+            min_ranks=nproc * shape.get("min_nodes", nnodes),
+            nodes=nnodes,
+            owner="mlchaos.torchrun",
+        ).run(subject)
 
     @check_arguments("mlchaos.script", path=PATH)
     def script(self, path: str | os.PathLike[str], *args: Any) -> Callable[..., None]:

@@ -19,6 +19,7 @@ from ..engine.world_store import world_store
 from ..processes.messages import Inbox, write_message
 from ..processes.process_tree import adopt_orphans, die_with_parent, end_all, reap
 from . import rank
+from .elastic.keeper import keep_nodes
 from .links.switch import start_switch
 
 __all__ = ["ENTRY", "PIPES_PER_RANK", "main"]
@@ -60,6 +61,9 @@ class _Agent:
             os.set_blocking(fd, False)
         job = self._inbox.wait(lambda: os.read(self._control, 1 << 20))
         if job is None:
+            return
+        if job.elastic is not None:
+            keep_nodes(job, job.elastic, (self._control, self._listener, pipes[0]), _host_store)
             return
         try:
             if job.own_store:

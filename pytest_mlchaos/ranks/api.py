@@ -46,6 +46,8 @@ from ..runs.torch_trace import traced_steps
 from ..runs.workdirs import WorkDirs
 from ..sites import torch_train
 from .agent import ENTRY
+from .elastic.node_agent import LIBRARIES as ELASTIC_LIBRARIES
+from .elastic.options import check_nodes
 from .rank import REREAD
 from .verdicts import WorldRun
 from .world import RankOptions, WorldSupervisor
@@ -81,6 +83,7 @@ _LIBRARIES = (
     "torch.nn.parallel",
     "torch.utils.data",
     "torch._dynamo",
+    *ELASTIC_LIBRARIES,
     "cloudpickle",
     "pytest",
     "hypothesis",
@@ -121,32 +124,45 @@ class World:
         timeout: Any,
         grace: Any,
         explore: Explore | None = None,
+        elastic: bool = False,
+        min_ranks: int | None = None,
+        nodes: int | None = None,
+        owner: str = "mlchaos.world",
     ) -> None:
         if not index(ranks) or ranks > MAX_RANKS:
             raise BadArgument(
-                f"mlchaos.world: ranks must be a number from 1 to {MAX_RANKS}, got "
-                f"{format_value(ranks)}"
+                f"{owner}: ranks must be a number from 1 to {MAX_RANKS}, got {format_value(ranks)}"
             )
         if index(restarts) is None:
-            raise BadArgument(
-                f"mlchaos.world: restarts must be 0 or more, got {format_value(restarts)}"
-            )
+            raise BadArgument(f"{owner}: restarts must be 0 or more, got {format_value(restarts)}")
         if backend not in ("gloo", "nccl"):
             raise BadArgument(
-                f"mlchaos.world: backend must be 'gloo' or 'nccl', got {format_value(backend)}"
+                f"{owner}: backend must be 'gloo' or 'nccl', got {format_value(backend)}"
             )
         seconds = {
             "timeout": parse_duration(timeout, "timeout"),
             "grace": parse_duration(grace, "grace"),
         }
         if not seconds["timeout"]:
-            raise BadArgument(
-                f"mlchaos.world: timeout must be positive, got {format_value(timeout)}"
-            )
+            raise BadArgument(f"{owner}: timeout must be positive, got {format_value(timeout)}")
         if importlib.util.find_spec("torch") is None:
             raise MissingExtra("mlchaos.world", "torch", "torch")
         _check_devices(backend, ranks)
-        self._options = RankOptions(ranks=ranks, backend=backend, restarts=restarts, **seconds)
+        self._options = RankOptions(
+            ranks=ranks,
+            backend=backend,
+            restarts=restarts,
+            nodes=check_nodes(
+                owner,
+                ranks=ranks,
+                elastic=elastic,
+                min_ranks=min_ranks,
+                nodes=nodes,
+                restarts=restarts,
+                timeout=seconds["timeout"],
+            ),
+            **seconds,
+        )
         self._controller = controller
         self._begun = begun
         self._scratch = scratch

@@ -29,7 +29,7 @@ from .agent import PIPES_PER_RANK
 from .rank import RankJob
 from .rank_view import Rank
 
-__all__ = ["RankGroup", "start_ranks"]
+__all__ = ["RankAttempt", "RankGroup", "start_ranks"]
 
 STACK_IDLE_SECONDS = 0.05
 """A stack is complete after this many seconds without new output."""
@@ -44,16 +44,58 @@ def start_ranks(server: ForkServer, job: RankJob) -> Iterator[RankGroup]:
         yield group
 
 
-class RankGroup:
+class RankAttempt:
+    """The ranks of one attempt, and how they ended.
+
+    Attributes:
+        start: The time of its start.
+        failure: The time and the number of the rank that failed first, or None.
+        error: Why the ranks could not be started, or None.
+        lost: The ranks whose nodes were lost.
+    """
+
+    start: float
+    error: str | None = None
+    lost: tuple[int, ...] = ()
+
+    def __init__(self, ranks: list[Rank]) -> None:
+        self.ranks = ranks
+
+    @property
+    def failure(self) -> tuple[float, int] | None:
+        """Return the time and the number of the rank that failed first, or None."""
+        failed = [(rank.left, rank.number) for rank in self.ranks if rank.failed]
+        halted = [(rank.halted, rank.number) for rank in self.ranks if rank.halted is not None]
+        return min([*failed, *halted], default=None)
+
+    @property
+    def ended(self) -> str:
+        """Return in words how the attempt ended: the end of the rank that failed first."""
+        if self.failure is not None:
+            rank = self.ranks[self.failure[1]]
+            return f"rank {rank.number} {rank.ended}"
+        hung = next((rank for rank in self.ranks if rank.outcome != "finished"), None)
+        return f"rank {hung.number} {hung.ended}" if hung else "all ranks returned"
+
+    def echo(self) -> None:
+        """Print the output of the ranks, by rank, so that pytest captures it as the test's own
+        output.
+        """
+        for stream, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+            for rank in self.ranks:
+                for line in rank.text(stream).splitlines():
+                    # The test's output belongs on stdout.
+                    print(f"[rank {rank.number}] {line}", file=target)
+
+
+class RankGroup(RankAttempt):
     """The ranks of one attempt. As a context manager, it leaves none at its end."""
 
     def __init__(self, server: ForkServer, job: RankJob) -> None:
-        self.ranks = [Rank(number) for number in range(job.ranks)]
+        super().__init__([Rank(number) for number in range(job.ranks)])
         for rank in self.ranks:
             counts = job.resumed.get(rank.number)
             rank.begins_at(counts.passed.get("train.step", 0) if counts else 0)
-        self.failure: tuple[float, int] | None = None
-        self.error: str | None = None
         self._inbox = Inbox()
         self._selector = selectors.DefaultSelector()
         self._over = False
@@ -182,7 +224,6 @@ class RankGroup:
                     self._over = True
             else:
                 key.data(data)
-        self._note_failures()
         return bool(ready)
 
     def _from_agent(self, data: bytes) -> None:
@@ -199,35 +240,9 @@ class RankGroup:
                 elif rank.outcome == "stopped":
                     rank.left = when
 
-    def _note_failures(self) -> None:
-        failed = [(rank.left, rank.number) for rank in self.ranks if rank.failed]
-        halted = [(rank.halted, rank.number) for rank in self.ranks if rank.halted is not None]
-        self.failure = min([*failed, *halted], default=None)
-
     def _signal(self, signum: int, outcome: Outcome | None = None) -> None:
         for rank in self.ranks:
             if rank.running:
                 rank.outcome = rank.outcome or outcome
                 with contextlib.suppress(OSError):
                     write_message(self._control.fileno(), (rank.number, signum))
-
-    # -- telling -----------------------------------------------------------------------------------
-
-    @property
-    def ended(self) -> str:
-        """Return in words how the attempt ended: the end of the rank that failed first."""
-        if self.failure is not None:
-            rank = self.ranks[self.failure[1]]
-            return f"rank {rank.number} {rank.ended}"
-        hung = next((rank for rank in self.ranks if rank.outcome != "finished"), None)
-        return f"rank {hung.number} {hung.ended}" if hung else "all ranks returned"
-
-    def echo(self) -> None:
-        """Print the output of the ranks, by rank, so that pytest captures it as the test's own
-        output.
-        """
-        for stream, target in (("stdout", sys.stdout), ("stderr", sys.stderr)):
-            for rank in self.ranks:
-                for line in rank.text(stream).splitlines():
-                    # The test's output belongs on stdout.
-                    print(f"[rank {rank.number}] {line}", file=target)

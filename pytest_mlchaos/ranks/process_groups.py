@@ -17,11 +17,16 @@ from ..engine.world_store import world_store
 __all__ = ["adapt"]
 
 
-def adapt(patches: Patches, *, backend: str, port: int, joined: Callable[[], object]) -> None:
+def adapt(
+    patches: Patches, *, backend: str, port: int, prefix: str, joined: Callable[[], object]
+) -> None:
     """Patch ``init_process_group`` and ``destroy_process_group`` for a world.
 
     ``init_process_group`` uses the world's backend if the call names none, and a store of its own
     if the call names a port that is not the world's. ``joined`` is called after each success.
+
+    With a ``prefix``, the ranks of one attempt do not read what those of an earlier one have left
+    in the store, for example addresses. Torch 2.13 itself leaves them there for a restart.
     """
     import torch.distributed as dist
 
@@ -37,7 +42,7 @@ def adapt(patches: Patches, *, backend: str, port: int, joined: Callable[[], obj
         patches.set(dist.distributed_c10d, name, wrapper)
     create = getattr(rendezvous, "_create_c10d_store", None)
     if create is not None:
-        patches.set(rendezvous, "_create_c10d_store", _store_creator(create, port))
+        patches.set(rendezvous, "_create_c10d_store", _store_creator(create, port, prefix))
 
 
 def _initialising(
@@ -76,14 +81,15 @@ def _keeping(kept: list[Any]) -> Callable[[Any], Any]:
     return wrap
 
 
-def _store_creator(create: Any, agents_port: int) -> Any:
+def _store_creator(create: Any, agents_port: int, prefix: str) -> Any:
     """Let rank 0 host a rendezvous at a port that is not the agent's, as without torchrun."""
     hosted: set[int] = set()
 
     @functools.wraps(create)
     def create_store(hostname: Any, port: Any, rank: Any, *args: object, **keywords: object) -> Any:
         if port == agents_port:
-            return create(hostname, port, rank, *args, **keywords)
+            store = create(hostname, port, rank, *args, **keywords)
+            return _with_prefix(prefix, store) if prefix else store
         world_store.is_replaced = True
         agent = os.environ.pop("TORCHELASTIC_USE_AGENT_STORE", None)
         try:
@@ -96,6 +102,12 @@ def _store_creator(create: Any, agents_port: int) -> Any:
                 os.environ["TORCHELASTIC_USE_AGENT_STORE"] = agent
 
     return create_store
+
+
+def _with_prefix(prefix: str, store: Any) -> Any:
+    import torch.distributed as dist
+
+    return dist.PrefixStore(prefix, store)
 
 
 def _check_free(hostname: str, port: int) -> None:

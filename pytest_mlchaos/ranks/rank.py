@@ -28,6 +28,7 @@ from ..processes.remote_controller import ReportingClock, ReportingController, t
 from ..processes.subject_pickling import SameFiles, dumps
 from ..runs.supervisor import not_finite_of
 from ..sites.collectives import record_collectives
+from .elastic.options import ElasticOptions, Nodes
 from .links.client import links_of_rank
 from .process_groups import adapt
 
@@ -42,7 +43,9 @@ class RankJob:
     """The job of the ranks of one attempt.
 
     ``payload`` is (subject, args), pickled. ``schedule`` is (schedule, watch), pickled.
-    With ``links``, connections between ranks pass the process at the port ``switch``.
+    With ``links``, connections between ranks pass the process at the port ``switch``. The last
+    ones are for elastic worlds: their shape, the variables that the agent of the rank sets, the
+    access to its node, and the prefix of this attempt in the store.
     """
 
     ranks: int
@@ -62,6 +65,10 @@ class RankJob:
     resumed: Mapping[int, ProcessCounts]
     links: bool = False
     switch: int = 0
+    elastic: ElasticOptions | None = None
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    nodes: Nodes | None = None
+    prefix: str = ""
 
     def environment_of(self, rank: int) -> dict[str, str]:
         """Return the variables that torchrun sets, in addition to those of the test."""
@@ -84,6 +91,7 @@ class RankJob:
             "TORCHELASTIC_MAX_RESTARTS": str(self.restarts),
             "TORCHELASTIC_RUN_ID": "mlchaos",
             "TORCHELASTIC_USE_AGENT_STORE": "True",
+            **self.environment,
         }
 
 
@@ -136,7 +144,9 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
         )
         traceback.print_exc()
         return 1
-    attributes = {"rank": rank, "world_size": job.ranks}
+    attributes: dict[str, Any] = {"rank": rank, "world_size": job.ranks}
+    if job.nodes is not None:
+        attributes["nodes"] = job.nodes
     controller = ReportingController(
         send, attributes, schedule, ReportingClock(send), probing=job.probing, own=job.own
     )
@@ -147,7 +157,13 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
         controller,
         controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)),
     ):
-        adapt(patches, backend=job.backend, port=job.port, joined=lambda: send("joined"))
+        adapt(
+            patches,
+            backend=job.backend,
+            port=job.port,
+            prefix=job.prefix,
+            joined=lambda: send("joined"),
+        )
         tell_before_exit(controller, patches)
         arm(controller, patches, everything=job.probing)
         if job.records_collectives:

@@ -30,7 +30,9 @@ from ..processes.fork_server import ForkServer
 from ..processes.subject_pickling import dumps, same_files
 from ..runs.supervisor import Watch, check_subject, last_strike
 from ..runs.workdirs import WorkDirs
-from .attempt import RankGroup, start_ranks
+from .attempt import RankAttempt, start_ranks
+from .elastic.group import start_nodes
+from .elastic.options import ElasticOptions, check_lost
 from .golden_worlds import find_golden, golden_key, keep_golden
 from .rank import RankJob
 from .rank_view import Rank
@@ -47,6 +49,7 @@ class RankOptions:
     restarts: int
     timeout: float
     grace: float
+    nodes: ElasticOptions | None = None
 
 
 class WorldSupervisor:
@@ -89,26 +92,16 @@ class WorldSupervisor:
         attempts: list[Attempt] = []
         ended_by: list[str] = []
         controller.may_restart(options.restarts)
-        while True:
-            last = len(attempts) == options.restarts
-            began = time(), monotonic()
-            begin()
-            group = self._attempt(self._schedule, len(attempts), controller.elsewhere, last=last)
+        for group in self._attempts(self._schedule, controller.elsewhere, begin):
             for rank in group.ranks:
                 _merge(controller, rank)
             _check_where(controller, group)
-            steps = max(rank.steps for rank in group.ranks)
-            attempts.append(Attempt(group.ended, steps, began[0], monotonic() - began[1]))
+            attempts.append(_told(group))
             ended_by.append(_ended_by(group))
-            if last or not any(rank.failed for rank in group.ranks):
-                record = _record(
-                    group,
-                    options,
-                    tuple(attempts),
-                    controller.journal[first_strike:],
-                    monotonic() - start,
-                )
-                return dataclasses.replace(record, ended_by=tuple(ended_by))
+        record = _record(
+            group, options, tuple(attempts), controller.journal[first_strike:], monotonic() - start
+        )
+        return dataclasses.replace(record, ended_by=tuple(ended_by))
 
     def golden(self, *, fresh: bool = False) -> WorldRecord:
         """Return the same world without faults, from the same start.
@@ -140,14 +133,8 @@ class WorldSupervisor:
         start = monotonic()
         with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
-            group = self._attempt(Schedule(), 0, {}, last=True)
-        record = _record(
-            group,
-            self._options,
-            (Attempt(group.ended, max(rank.steps for rank in group.ranks)),),
-            (),
-            monotonic() - start,
-        )
+            *_, group = self._attempts(Schedule(), {}, once=True)
+        record = _record(group, self._options, (_told(group),), (), monotonic() - start)
         for rank in record.ranks:
             if rank.outcome != "finished":
                 raise GoldenRunFailed(
@@ -159,9 +146,8 @@ class WorldSupervisor:
         """Run one attempt without faults, and print nothing. It leaves no trace in the trial."""
         start = monotonic()
         with self._controller.without_faults():
-            group = self._attempt(Schedule(), 0, {}, last=True, watch=_watch_nothing)
-        attempt = Attempt(group.ended, max(rank.steps for rank in group.ranks))
-        return _record(group, self._options, (attempt,), (), monotonic() - start)
+            *_, group = self._attempts(Schedule(), {}, once=True, watch=_watch_nothing)
+        return _record(group, self._options, (_told(group),), (), monotonic() - start)
 
     def once_more(self, watch: Watch, *, faults: bool, most: float) -> WorldRecord | None:
         """Run the same world from the same start with a different watch. Print nothing.
@@ -180,34 +166,88 @@ class WorldSupervisor:
             self._disk.as_at_the_start(),
         ):
             self._process_state.restore()
-            while True:
-                last = not faults or len(attempts) == self._options.restarts
-                group = self._attempt(
-                    schedule, len(attempts), counts_of, last=last, watch=watch, most=most
-                )
+            for group in self._attempts(
+                schedule, counts_of, once=not faults, watch=watch, most=most
+            ):
                 for rank in group.ranks:
                     strikes += [strike.of_rank(rank.number) for _, strike in rank.strikes]
                     _count_on(counts_of, rank)
-                attempts.append(Attempt(group.ended, max(rank.steps for rank in group.ranks)))
-                if last or not any(rank.failed for rank in group.ranks):
-                    return _record(
-                        group, self._options, tuple(attempts), tuple(strikes), monotonic() - start
-                    )
+                attempts.append(_told(group))
+            return _record(
+                group, self._options, tuple(attempts), tuple(strikes), monotonic() - start
+            )
         return None
 
-    def _attempt(
+    def _attempts(
         self,
         schedule: Schedule,
-        number: int,
         resumed: Mapping[int, ProcessCounts],
+        begin: Callable[[], None] = lambda: None,
         *,
-        last: bool,
+        once: bool = False,
         watch: Watch | None = None,
         most: float = math.inf,
-    ) -> RankGroup:
-        """Run one attempt. ``watch`` replaces the world's own for a run that is not the test's."""
+    ) -> Iterator[RankAttempt]:
+        """Run attempts until no rank fails by itself, or until no restart is left.
+
+        Args:
+            schedule: The faults.
+            resumed: The counts of each rank. The caller adds those of each attempt.
+            begin: A function to call before the ranks start.
+            once: True to run one attempt.
+            watch: Replaces the world's own for a run that is not the test's.
+            most: The time limit for an attempt, besides the world's own.
+        """
+        restarts = 0 if once else self._options.restarts
+        timeout = min(self._options.timeout, most)
+        if self._options.nodes is not None:
+            begin()
+            job = self._job(schedule, resumed, watch, 0)
+            yield from self._elastic_attempts(job, restarts, timeout, echo=watch is None)
+            return
+        for number in range(restarts + 1):
+            begin()
+            last = number == restarts
+            # The first start takes seconds, so start here, where an interruption is still possible.
+            self._server.start()
+            with start_ranks(self._server, self._job(schedule, resumed, watch, number)) as group:
+                group.watch(timeout, self._options.grace, last=last)
+            if watch is None:
+                group.echo()
+            _check_started(group)
+            yield group
+            if not any(rank.failed for rank in group.ranks):
+                return
+
+    def _elastic_attempts(
+        self, job: RankJob, restarts: int, timeout: float, *, echo: bool
+    ) -> Iterator[RankAttempt]:
+        """Run the world under torch's agents, which decide when an attempt ends."""
+        assert self._options.nodes is not None
+        nodes = dataclasses.replace(self._options.nodes, restarts=restarts, timeout=timeout)
+        self._server.start()
+        with start_nodes(self._server, job, nodes, _count_on) as group:
+            group.watch(timeout, self._options.grace)
+        if echo:
+            group.echo()
+        if group.error is None and not group.attempts:
+            group.error = group.why_not()
+        if group.error is not None:
+            raise MlchaosError(f"world.run: the ranks could not be started: {group.error}")
+        for attempt in group.attempts:
+            _check_started(attempt)
+            yield attempt
+
+    def _job(
+        self,
+        schedule: Schedule,
+        resumed: Mapping[int, ProcessCounts],
+        watch: Watch | None,
+        number: int,
+    ) -> RankJob:
+        """Return the job of the ranks in attempt ``number``."""
         controller, options = self._controller, self._options
-        job = RankJob(
+        return RankJob(
             ranks=options.ranks,
             payload=self._given,
             schedule=_packed_schedule(schedule, watch or self._watch),
@@ -225,14 +265,6 @@ class WorldSupervisor:
             resumed=dict(resumed),
             links=any(fault.on_links for fault in schedule.faults),
         )
-        # The first start takes seconds, so start here, where an interruption is still possible.
-        self._server.start()
-        with start_ranks(self._server, job) as group:
-            group.watch(min(options.timeout, most), options.grace, last=last)
-        if watch is None:
-            group.echo()
-        _check_started(group)
-        return group
 
 
 @contextlib.contextmanager
@@ -269,14 +301,22 @@ def _records_collectives(controller: Controller, schedule: Schedule) -> bool:
     )
 
 
-def _check_started(group: RankGroup) -> None:
+def _told(group: RankAttempt) -> Attempt:
+    """Return what is told about an attempt that has ended."""
+    ranks = group.ranks
+    seconds = max(rank.left for rank in ranks) - group.start
+    start = time() - (monotonic() - group.start)
+    return Attempt(group.ended, max(rank.steps for rank in ranks), start, seconds, len(ranks))
+
+
+def _check_started(group: RankAttempt) -> None:
     """Raise an error if a rank did not reach the subject. That is not a verdict on the subject."""
     if group.error is not None:
         raise MlchaosError(f"world.run: the ranks could not be started: {group.error}")
     for rank in group.ranks:
         if rank.unusable is not None:
             raise BadArgument(f"world.run: {rank.unusable}")
-        if rank.failed and not rank.started:
+        if rank.failed and not rank.started and rank.number not in group.lost:
             raise MlchaosError(
                 f"world.run: rank {rank.number} could not be started: "
                 f"{rank.text('stderr').strip().rpartition(chr(10))[2]}"
@@ -291,6 +331,8 @@ def _check_faults(schedule: Schedule, options: RankOptions) -> None:
                 f"{fault.name}: it disturbs links between ranks, which needs backend='gloo', but "
                 f"this world has backend={options.backend!r}"
             )
+        if fault.needs_nodes:
+            check_lost(fault.name, getattr(fault, "lost_ranks", ()), options.ranks, options.nodes)
 
 
 def _merge(controller: Controller, rank: Rank) -> None:
@@ -311,7 +353,7 @@ def _count_on(counts_of: dict[int, ProcessCounts], rank: Rank) -> None:
         counts.struck[place] = counts.struck.get(place, 0) + times
 
 
-def _check_where(controller: Controller, group: RankGroup) -> None:
+def _check_where(controller: Controller, group: RankAttempt) -> None:
     """Raise an error if a predicate gives different answers in different ranks.
 
     A schedule from a search names only visits, so these must exist in all ranks.
@@ -334,7 +376,7 @@ def _check_where(controller: Controller, group: RankGroup) -> None:
                     )
 
 
-def _ended_by(group: RankGroup) -> str:
+def _ended_by(group: RankAttempt) -> str:
     """Return the fault that struck the rank that failed first, or else one that struck a different
     rank.
 
@@ -349,7 +391,7 @@ def _ended_by(group: RankGroup) -> str:
 
 
 def _record(
-    group: RankGroup,
+    group: RankAttempt,
     options: RankOptions,
     attempts: tuple[Attempt, ...],
     faults: tuple[Strike, ...],
@@ -385,4 +427,5 @@ def _record(
         first=first,
         grace=options.grace,
         timeout=options.timeout,
+        elastic=options.nodes is not None,
     )

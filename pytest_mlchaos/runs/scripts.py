@@ -19,7 +19,10 @@ __all__ = ["script"]
 
 
 def script(
-    path: str | os.PathLike[str], args: tuple[Any, ...], beside: Path | None = None
+    path: str | os.PathLike[str],
+    args: tuple[Any, ...],
+    beside: Path | None = None,
+    owner: str = "mlchaos.script",
 ) -> Callable[..., None]:
     """Return a function that runs this file as the main module.
 
@@ -27,10 +30,11 @@ def script(
         path: The path of the file.
         args: The arguments of the script.
         beside: A second folder for relative paths.
+        owner: The name of the method in messages.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise BadArgument(
-            f"mlchaos.script: path must be the path of a Python file, got {format_value(path)}"
+            f"{owner}: path must be the path of a Python file, got {format_value(path)}"
         )
     for place in dict.fromkeys([Path.cwd(), *([beside] if beside is not None else [])]):
         file = place / path
@@ -40,7 +44,7 @@ def script(
     folder = (Path.cwd() / path).parent
     close = did_you_mean(Path(path).name, [one.name for one in folder.glob("*.py")])
     raise BadArgument(
-        f"mlchaos.script: the file {os.fspath(path)!r} does not exist in the current directory or "
+        f"{owner}: the file {os.fspath(path)!r} does not exist in the current directory or "
         f"in the test's{close}"
     )
 

@@ -57,7 +57,8 @@ class RecoveryVerdicts(WorldResult):
     def _unlike_golden(self, rtol: float, atol: float) -> dict[int, str]:
         """Return by rank the first difference from its golden run."""
         judged, found = False, {}
-        for rank, golden in zip(self.ranks, self.golden.ranks, strict=True):
+        # An elastic world may end with fewer ranks than it began with.
+        for rank, golden in zip(self.ranks, self.golden.ranks, strict=False):
             trained = bool(rank.parameters) and bool(golden.parameters)
             judged = judged or trained or rank.value is not None or golden.value is not None
             difference = first_difference(

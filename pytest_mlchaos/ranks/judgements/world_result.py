@@ -100,7 +100,7 @@ class WorldResult(Result):
 
     def story(self) -> str:
         """Return the end of each attempt, and of each rank in the last one, one line for each."""
-        lines = [tell(self.attempts)] if self.restarts else []
+        lines = [tell(self.attempts)] if self.restarts or self._record.elastic else []
         for record in self._record.ranks:
             struck = "".join(f"; {strike}" for strike in record.faults[:1])
             plural = "" if record.steps == 1 else "s"
