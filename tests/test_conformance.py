@@ -29,7 +29,8 @@ BUILT_IN = sorted(
     for name, cls in FAULTS.items()
     if cls.__module__.startswith("pytest_mlchaos") and not issubclass(cls, CompositeFault)
 )
-NEEDS_ITS_WORLD = {"rank_failure", "store_failure"}  # they strike real processes
+# They strike real processes.
+NEEDS_ITS_WORLD = {"rank_failure", "store_failure", "node_loss", "rank_rejoin"}
 
 test_every_fault_keeps_its_promises = conformance(*CASES.values())
 

@@ -308,6 +308,7 @@ class World:
             self._options,
             ranks=ranks,
             restarts=0,
+            nodes=None,
             timeout=self._options.timeout if seconds is None else min(seconds, MAX_RUN_SECONDS),
             grace=_EXPLORING_GRACE_SECONDS,
         )

@@ -28,6 +28,7 @@ from ...processes.messages import Inbox, write_message
 from ..attempt import RankAttempt, RankGroup
 from ..rank import RankJob
 from ..rank_view import Rank
+from .node_agent import FAILED
 from .options import ElasticOptions
 
 __all__ = ["ElasticAttempt", "ElasticGroup", "start_nodes"]
@@ -104,6 +105,7 @@ class ElasticGroup(RankGroup):
         self._waiting: list[ElasticRank] = []
         self._pids: dict[int, ElasticRank] = {}
         self._agents: dict[int, str] = {}  # the last words of each agent that ended by itself
+        self._failed_at: float | None = None  # the time at which the first agent gave up
         self._nodes, self._gone = 0, 0
         self._idle_since = monotonic()
         self.error = None
@@ -132,9 +134,10 @@ class ElasticGroup(RankGroup):
     def watch(self, timeout: float, grace: float, *, last: bool = True) -> None:
         """Wait until the agents have ended, or until it makes no sense to wait for them.
 
-        ``timeout`` limits each attempt, and each rendezvous.
+        ``timeout`` limits each attempt, and each rendezvous. ``grace`` limits what the other nodes
+        do after one agent has given up.
         """
-        del grace, last  # the agents stop the other ranks
+        del last  # the agents decide
         while not self._over and self.error is None:
             running = [rank for rank in self._pids.values() if rank.running]
             deadline = timeout + (self.attempts[-1].start if running else self._idle_since)
@@ -143,11 +146,15 @@ class ElasticGroup(RankGroup):
             if len(self.attempts) > self._options.most_attempts:
                 self._remark(f"The nodes did not settle in {len(self.attempts)} attempts")
                 deadline = 0.0
-            if not running and self.attempts and self._has_too_few_nodes():
+            has_failed = FAILED in self._agents.values()
+            if not running and self.attempts and (has_failed or self._has_too_few_nodes()):
+                # The agents of other nodes may wait much longer, for ranks that will not come.
                 deadline = 0.0
+            if self._failed_at is not None:
+                deadline = min(deadline, self._failed_at + grace)
             left = deadline - monotonic()
             if left <= 0:
-                if not running:
+                if not running and not has_failed:
                     self._remark(self.why_not())
                 return self._give_up()
             if not self._listen(0.0 if self._waiting else left):
@@ -155,7 +162,7 @@ class ElasticGroup(RankGroup):
         if not self._over:
             return None
         for text in self._agents.values():
-            if text and text != "its ranks failed":
+            if text and text != FAILED:
                 self._remark(text)
         return None
 
@@ -225,6 +232,8 @@ class ElasticGroup(RankGroup):
             self._nodes += 1
         elif kind == "agent":
             self._agents[content[0]] = content[1]
+            if content[1] and self._failed_at is None:
+                self._failed_at = monotonic()
         elif kind == "agent ended":
             self._gone += content[0] not in self._agents
         elif kind == "error":

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from ...core.privacy import error_text
 from .options import ElasticOptions
 
-__all__ = ["LIBRARIES", "main"]
+__all__ = ["FAILED", "LIBRARIES", "main"]
 
 LIBRARIES = (
     "torch.distributed.elastic.agent.server.api",
@@ -27,6 +27,8 @@ LIBRARIES = (
     "torch.distributed.elastic.rendezvous.dynamic_rendezvous",
 )
 """The modules of the agent, which the warm process imports."""
+FAILED = "its ranks failed"
+"""The end of an agent that has no restart left."""
 RUN_ID = "mlchaos"
 MONITOR_SECONDS = 0.05
 KEEP_ALIVE_SECONDS = 1
@@ -76,7 +78,7 @@ def _run(options: ElasticOptions, home: _Keeper, port: int) -> str:
         result = agent.run()
     finally:
         handler.shutdown()
-    return "" if result is None or not result.is_failed() else "its ranks failed"
+    return "" if result is None or not result.is_failed() else FAILED
 
 
 def _rendezvous_handler(options: ElasticOptions, port: int) -> Any:
