@@ -149,11 +149,11 @@ class Exchange:
             record.failed[client] = str(error) if isinstance(error, _Crashed) else error_text(error)
             return None
 
-    def has_crashed(self, error: Exception) -> bool:
+    def has_crashed(self, error: BaseException) -> bool:
         """Return True if a crash or an injected error ended a process."""
         return isinstance(error, _Crashed) or self._controller.is_injected(error)
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Raise the errors that are not outcomes: those of the test, and of faults."""
         if self._controller.broken is not None:
             raise self._controller.broken from error

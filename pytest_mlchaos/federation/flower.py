@@ -72,17 +72,17 @@ class FlowerFederation:
         inputs, subject = Inputs(self._start, (server,)), server
         model = None if parameters is None else as_arrays(parameters)
         with _surroundings():
-            grid = _grid(exchange, history, _Apps(client, known, options), self._options)
+            messages = _Messages(exchange, history, _Apps(client, known, options), options)
             while True:
-                grid.first = len(history.values) - 1 if history.values else 0
+                messages.begin()
                 try:
                     with exchange.process("the server"):
-                        result = self._start(subject, grid, model)
-                    grid.keep(result)
+                        result = self._start(subject, messages, model)
+                    messages.keep(result)
                     break
                 except ServerDied:
                     pass
-                except Exception as error:
+                except _errors() as error:
                     exchange.refuse(error)
                     if not exchange.has_crashed(error):
                         if not exchange.struck:
@@ -100,11 +100,11 @@ class FlowerFederation:
             )
         return history
 
-    def _start(self, server: Any, grid: Any, model: Any) -> Any:
+    def _start(self, server: Any, messages: _Messages, model: Any) -> Any:
         """Let the server run, and return the global model at the end."""
-        start = getattr(server, "start", None)
+        grid, start = _grid(messages), getattr(server, "start", None)
         if callable(start):
-            left = self._options.rounds - grid.first
+            left = self._options.rounds - messages.first
             return start(grid=grid, initial_arrays=model, num_rounds=left).arrays
         results: list[Any] = []
         with _results_of_strategies(results):
@@ -114,8 +114,14 @@ class FlowerFederation:
                 "mlchaos.federation: the ServerApp must call start() of a strategy, whose result "
                 "is the global model"
             )
-        grid.first = 0
         return results[-1].arrays
+
+
+def _errors() -> tuple[type[BaseException], ...]:
+    """Return what a server may raise. In some versions, Flower's own are not an ``Exception``."""
+    from flwr.app.exception import AppExitException
+
+    return (Exception, AppExitException)
 
 
 def as_arrays(parameters: Any) -> Any:
@@ -236,17 +242,89 @@ def evaluate_client(app: Any, options: Options) -> Callable[[Any, int], Mapping[
     return evaluate
 
 
-def _grid(exchange: Exchange, history: History, apps: _Apps, options: Options) -> Any:
+class _Messages:
+    """Carry the messages of each round under faults."""
+
+    def __init__(self, exchange: Exchange, history: History, apps: _Apps, options: Options) -> None:
+        self._exchange, self._history, self._apps, self._options = exchange, history, apps, options
+        self.first = 0  # the number of the round with which this server begins
+        self._rounds = 0
+        self._waits = 0
+
+    def begin(self) -> None:
+        """Begin with a new server."""
+        self.first = max(0, len(self._history.values) - 1)
+        self._rounds = 0
+
+    def keep(self, arrays: Any) -> None:
+        """Keep the global model after a round, or at the start."""
+        self._history.values.append(arrays)
+        self._history.models.append(plain(arrays))
+
+    def nodes(self) -> list[int]:
+        """Return the numbers of the clients, from 1, because 0 is the server."""
+        self._waits += 1
+        if self._waits > MAX_WAITS:
+            raise BadArgument(
+                f"mlchaos.federation: the strategy waits for more than {self._options.clients} "
+                f"clients. Give clients=, or a smaller min_available_nodes"
+            )
+        return list(range(1, self._options.clients + 1))
+
+    def send(self, messages: Iterable[Any]) -> list[Any]:
+        """Return the replies of the clients, in the order of their numbers."""
+        asked = sorted(messages, key=lambda message: message.metadata.dst_node_id)
+        sent = {message.metadata.dst_node_id - 1: message for message in asked}
+        self._waits = 0
+        if any(one.metadata.message_type.startswith("train") for one in asked):
+            return self._train(sent)
+        return self._answer(sent)
+
+    def _train(self, sent: dict[int, Any]) -> list[Any]:
+        from flwr.app import Error, Message
+
+        number = self.first + self._rounds
+        request = _arrays_of(next(iter(sent.values())))
+        # A restarted server repeats a round with a model that is known.
+        if len(self._history.values) == number:
+            self.keep(next(iter(request.values())))
+        replies = self._exchange.round(
+            number,
+            tuple(sent),
+            lambda client, changes: self._apps.answer(client, sent[client], changes),
+            lambda reply, mishaps: _altered(reply, request, mishaps, self._options),
+        )
+        self._rounds += 1
+        randomness.seed_all("federation", number, "server")
+        failed = self._history.rounds[-1].failed
+        errors = [Message(Error(0, text), reply_to=sent[client]) for client, text in failed.items()]
+        return [*replies, *errors]
+
+    def _answer(self, sent: dict[int, Any]) -> list[Any]:
+        """Let the clients evaluate. Those that are gone in this round do not answer."""
+        from flwr.app import Error, Message
+
+        exchange, replies = self._exchange, []
+        for client, message in sent.items():
+            if client in exchange.silent:
+                continue
+            try:
+                with exchange.process(f"client {client}"):
+                    replies.append(self._apps.answer(client, message))
+            except Exception as error:  # noqa: BLE001  # any app may fail
+                exchange.refuse(error)
+                raised(error)
+                replies.append(Message(Error(0, error_text(error)), reply_to=message))
+        return replies
+
+
+def _grid(carrier: _Messages) -> Any:
     """Return a grid whose clients are functions of this process."""
-    from flwr.app import Error, Message
+    from flwr.app import Message
     from flwr.serverapp import Grid
 
     class InProcessGrid(Grid):  # type: ignore[misc]  # Flower may be missing
-        """Carry the messages of each round under faults."""
-
-        first = 0  # the number of the round with which this server begins
-        _rounds = 0
-        _waits = 0
+        """Hand messages to the carrier."""
 
         def set_run(self, run: Any) -> None:
             """Ignore the run, which has no server of Flower."""
@@ -266,13 +344,7 @@ def _grid(exchange: Exchange, history: History, apps: _Apps, options: Options) -
             return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
         def get_node_ids(self) -> list[int]:
-            self._waits += 1
-            if self._waits > MAX_WAITS:
-                raise BadArgument(
-                    f"mlchaos.federation: the strategy waits for more than {options.clients} "
-                    f"clients. Give clients=, or a smaller min_available_nodes"
-                )
-            return list(range(1, options.clients + 1))
+            return carrier.nodes()
 
         def push_messages(self, messages: Iterable[Any]) -> Iterable[str]:
             raise NotImplementedError("use send_and_receive with mlchaos.federation")
@@ -283,53 +355,7 @@ def _grid(exchange: Exchange, history: History, apps: _Apps, options: Options) -
         def send_and_receive(
             self, messages: Iterable[Any], *, timeout: float | None = None
         ) -> Iterable[Any]:
-            self._waits = 0
-            asked = sorted(messages, key=lambda message: message.metadata.dst_node_id)
-            sent = {message.metadata.dst_node_id - 1: message for message in asked}
-            if any(one.metadata.message_type.startswith("train") for one in sent.values()):
-                return self._train(sent)
-            return self._answer(sent)
-
-        def keep(self, arrays: Any) -> None:
-            """Keep the global model after a round, or at the start."""
-            history.values.append(arrays)
-            history.models.append(plain(arrays))
-
-        def _train(self, sent: dict[int, Any]) -> list[Any]:
-            number = self.first + self._rounds
-            request = _arrays_of(next(iter(sent.values())))
-            # A restarted server repeats a round with a model that is known.
-            if len(history.values) == number:
-                self.keep(next(iter(request.values())))
-            replies = exchange.round(
-                number,
-                tuple(sent),
-                lambda client, changes: apps.answer(client, sent[client], changes),
-                lambda reply, mishaps: _altered(reply, request, mishaps, options),
-            )
-            self._rounds += 1
-            randomness.seed_all("federation", number, "server")
-            failed = history.rounds[-1].failed
-            errors = [
-                Message(Error(0, text), reply_to=sent[client]) for client, text in failed.items()
-            ]
-            return [*replies, *errors]
-
-        def _answer(self, sent: dict[int, Any]) -> list[Any]:
-            """Let the clients evaluate. Those that are gone in this round do not answer."""
-            silent = exchange.silent
-            replies = []
-            for client, message in sent.items():
-                if client in silent:
-                    continue
-                try:
-                    with exchange.process(f"client {client}"):
-                        replies.append(apps.answer(client, message))
-                except Exception as error:  # noqa: BLE001  # any app may fail
-                    exchange.refuse(error)
-                    raised(error)
-                    replies.append(Message(Error(0, error_text(error)), reply_to=message))
-            return replies
+            return carrier.send(messages)
 
     return InProcessGrid()
 
