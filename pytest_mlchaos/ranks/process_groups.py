@@ -7,6 +7,8 @@ import functools
 import importlib
 import os
 import socket
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -37,9 +39,13 @@ def adapt(
         ("init_process_group", _initialising(backend, kept, joined)),
         ("destroy_process_group", _keeping(kept)),
     ):
-        wrapper = wrap(getattr(dist, name))
-        patches.set(dist, name, wrapper)
-        patches.set(dist.distributed_c10d, name, wrapper)
+        original = getattr(dist, name)
+        wrapper = wrap(original)
+        # The subject's modules are loaded, and may have imported the function by its name. A search
+        # for all names takes longer than the start of a rank.
+        for module in [*sys.modules.values()]:
+            if isinstance(module, types.ModuleType) and vars(module).get(name) is original:
+                patches.set(module, name, wrapper)
     create = getattr(rendezvous, "_create_c10d_store", None)
     if create is not None:
         patches.set(rendezvous, "_create_c10d_store", _store_creator(create, port, prefix))
