@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+import torch
+
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.testing import Case
 
 RANK = {"rank": 1, "world_size": 2}
+REDUCING = {**RANK, "op": "all_reduce", "step": 0, "sequence": 0, "group": (0, 1)}
+
+
+def contribution():
+    """Return two tensors of one collective."""
+    return [torch.arange(1.0, 7.0).reshape(2, 3), torch.ones(2, dtype=torch.float16)]
+
+
+def zeros():
+    """Return a contribution of nothing."""
+    return [torch.zeros(3)]
+
+
+def sparse():
+    """Return a contribution that has no elements in order."""
+    return [torch.eye(2).to_sparse()]
+
 
 CASES = {
+    "lost_contribution": Case(
+        create("lost_contribution", rank=1),
+        contribution,
+        attributes=REDUCING,
+        neutral=zeros,
+        wrong=[sparse],
+    ),
+    "duplicated_contribution": Case(
+        create("duplicated_contribution", rank=1),
+        contribution,
+        attributes=REDUCING,
+        neutral=zeros,
+        wrong=[sparse],
+    ),
+    "partial_gradient": Case(
+        create("partial_gradient", rank=1, fraction=0.4),
+        contribution,
+        attributes=REDUCING,
+        neutral=zeros,
+        wrong=[sparse],
+        bad=[{"fraction": 0.0}, {"fraction": 1.0}],
+    ),
+    "corrupt_contribution": Case(
+        create("corrupt_contribution", rank=1),
+        contribution,
+        attributes=REDUCING,
+        neutral=lambda: [torch.empty(0)],
+        wrong=[sparse],
+        bad=[{"bits": 0}, {"bit": 64}, {"bit": -1}],
+    ),
     "straggler": Case(
         create("straggler", rank=1),
         object,

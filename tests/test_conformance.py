@@ -29,8 +29,9 @@ BUILT_IN = sorted(
     for name, cls in FAULTS.items()
     if cls.__module__.startswith("pytest_mlchaos") and not issubclass(cls, CompositeFault)
 )
-# They strike real processes.
+# They strike real processes and collectives.
 NEEDS_ITS_WORLD = {"rank_failure", "store_failure", "node_loss", "rank_rejoin"}
+NEEDS_ITS_WORLD |= {"corrupt_result", "desync"}
 
 test_every_fault_keeps_its_promises = conformance(*CASES.values())
 

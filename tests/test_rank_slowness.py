@@ -166,3 +166,23 @@ def test_which_rank_is_slow_is_searched(example):
         def test_slow(mlchaos):
             mlchaos.world(ranks=2, timeout=60).run(train).assert_finished()
     """).run(failed=1).has("chaos.straggler(at=0, rank=1, delay=1.1)")
+
+
+def watched(limit):
+    """Train, and give up if a step takes too long."""
+    if max(train(50)) > limit:
+        raise TimeoutError("a step took too long")
+
+
+@pytest.mark.parametrize("limit", [0.9, 50])
+@chaos.slow_gradient_sync(delay="1s", at=1)
+def test_a_slow_reduction_of_gradients_delays_all_ranks(mlchaos, limit):
+    """A watchdog that is too tight ends the job, and one with patience does not."""
+    run = mlchaos.world(ranks=2, timeout=60).run(watched, limit)
+    assert [len(rank.faults) for rank in run.ranks] == [1, 1]
+    assert run.ranks[0].faults[0].details["op"] == "all_reduce"
+    if limit == 50:
+        run.assert_recovered()
+    else:
+        with pytest.raises(RankFailed, match="TimeoutError"):
+            run.assert_finished()

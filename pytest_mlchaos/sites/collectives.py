@@ -17,6 +17,8 @@ from ..core.collectives import (
     COLLECTIVE,
     OPERATIONS,
     POINT_TO_POINT,
+    REDUCING,
+    REDUCING_OPERATIONS,
     CollectiveRecord,
     is_counted,
 )
@@ -59,8 +61,16 @@ _active: list[_Kernels] = []
 
 
 def arm(controller: Controller, patches: Patches, key: Key) -> None:
-    """Make visits of one more key."""
-    _kernels_of(controller, patches).watch(key)
+    """Make visits of one more key.
+
+    With the reducing operations, count all others too, so that a report can say what was passed.
+    """
+    kernels = _kernels_of(controller, patches)
+    kernels.watch(key)
+    if key == REDUCING:
+        for op in OPERATIONS:
+            if op not in REDUCING_OPERATIONS:
+                kernels.watch(f"{COLLECTIVE}.{op}")
 
 
 site(
@@ -407,6 +417,8 @@ class _Call:
             _run(self._during)
         if self._after and _wait(result):
             _run(self._after)
+            # A second wait for the same work would copy its result again (gloo's reduce_scatter).
+            result = self._finished()
         return result
 
     def _give(self, tensors: object) -> None:

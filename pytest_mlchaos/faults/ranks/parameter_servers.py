@@ -42,7 +42,6 @@ class ParameterServerFailure(Fault):
     strike.
 
     Source: M. Li et al., Scaling Distributed Machine Learning with the Parameter Server, OSDI 2014
-    (section 4.3, fault tolerance)
 
     Example: @chaos.parameter_server_failure(target="json:JSONDecoder.decode", mode="raise", at=3)
     """
