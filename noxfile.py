@@ -33,6 +33,8 @@ TRANSFORMERS = ("transformers", "accelerate")
 """Trainers that the faults strike unmodified."""
 KINDS = ("scikit-learn", "optuna")
 """Further packages of the projects in ``examples/kinds``."""
+FAULT_TOLERANT = ("torchft",)
+"""A manager that trains on without a dead replica."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi", "uvicorn", "gunicorn", "flask", "schemathesis>=4")
 REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")
@@ -185,6 +187,7 @@ def tests(session: nox.Session) -> None:
         LIGHTNING,
         *TRANSFORMERS,
         *KINDS,
+        *FAULT_TOLERANT,
     )
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs, env=FEW_PLUGINS)
 
