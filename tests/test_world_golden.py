@@ -75,48 +75,60 @@ def test_there_was_one_golden_world(starts):
     assert starts() - COUNTED["before"] == COUNTED["starts"] + 1
 
 
-def two(mlchaos, tmp_path, **options):
+@pytest.fixture
+def folders(tmp_path_factory):
+    """Return two directories that are not inside of one that the test works in."""
+    return [tmp_path_factory.mktemp(name) for name in ("first", "second")]
+
+
+def two(mlchaos, folders, **options):
     """Run the job in two directories, and return the second world."""
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
+    for folder in folders:
         subject = functools.partial(train, **options)
-        run = mlchaos.world(ranks=2, restarts=1).run(subject, tmp_path / name)
+        run = mlchaos.world(ranks=2, restarts=1).run(subject, folder)
         run.assert_recovered()
     return run
 
 
 @chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
-def test_what_names_its_directory_gets_its_own_golden_world(mlchaos, tmp_path, starts):
+def test_two_worlds_with_the_same_start_share_one(mlchaos, folders, starts):
+    """The names of the directories do not matter."""
+    before = starts()
+    two(mlchaos, folders)
+    assert starts() - before == 5
+
+
+@chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
+def test_what_names_its_directory_gets_its_own_golden_world(mlchaos, folders, starts):
     """A returned path is equal in the golden world of the same directory only."""
     before = starts()
-    run = two(mlchaos, tmp_path, returns=str)
-    assert run.golden.ranks[0].value == str(tmp_path / "second")
+    run = two(mlchaos, folders, returns=str)
+    assert run.golden.ranks[0].value == str(folders[1])
     assert starts() - before == 6
 
 
 @chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
-def test_what_depends_on_its_directory_is_not_blamed(mlchaos, tmp_path, starts):
+def test_what_depends_on_its_directory_is_not_blamed(mlchaos, folders, starts):
     """A difference from a kept golden world is checked with a new one."""
-    two(mlchaos, tmp_path, seed=lambda folder: zlib.crc32(str(folder).encode()))
+    two(mlchaos, folders, seed=lambda folder: zlib.crc32(str(folder).encode()))
 
 
 @chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
-def test_another_start_has_another_golden_world(mlchaos, tmp_path, starts):
+def test_another_start_has_another_golden_world(mlchaos, folders, starts):
     """A checkpoint that is there from the start counts."""
-    for name, value in (("first", 1.0), ("second", 2.0)):
-        (tmp_path / name).mkdir()
+    for folder, value in zip(folders, (1.0, 2.0), strict=True):
         state = {"weight": torch.full((1, 4), value), "bias": torch.ones(1)}
-        torch.save((0, state), tmp_path / name / "last.pt")
+        torch.save((0, state), folder / "last.pt")
         before = starts()
-        mlchaos.world(ranks=2, restarts=1).run(train, tmp_path / name).assert_recovered()
+        mlchaos.world(ranks=2, restarts=1).run(train, folder).assert_recovered()
         assert starts() - before == 3
 
 
 @chaos.rank_failure(rank=1, site="train.backward", at=2)
-def test_identical_and_wrong_ranks_are_seen(mlchaos, tmp_path, starts):
+def test_identical_and_wrong_ranks_are_seen(mlchaos, folders, starts):
     """Ranks that resume without their weights agree with each other, and are wrong."""
     subject = functools.partial(train, forgets=True)
-    run = mlchaos.world(ranks=2, restarts=1).run(subject, tmp_path)
+    run = mlchaos.world(ranks=2, restarts=1).run(subject, folders[0])
     run.assert_in_sync()
     words = (
         r"(?s)trained parameters.*all ranks agree with each other, but not with the golden run\n"
@@ -126,17 +138,14 @@ def test_identical_and_wrong_ranks_are_seen(mlchaos, tmp_path, starts):
 
 
 @chaos.rank_failure(rank=1, site="train.backward", at=[2, 7])
-def test_a_wrong_end_is_found_with_a_kept_golden_world(mlchaos, tmp_path, starts):
+def test_a_wrong_end_is_found_with_a_kept_golden_world(mlchaos, folders, starts):
     """The second world is compared with the golden world of the first."""
-    for name, forgets in (("first", False), ("second", True)):
-        (tmp_path / name).mkdir()
-        run = mlchaos.world(ranks=2, restarts=1).run(maybe_forgets, tmp_path / name)
-        if not forgets:
-            run.assert_recovered()
+    mlchaos.world(ranks=2, restarts=1).run(maybe_forgets, folders[0]).assert_recovered()
+    run = mlchaos.world(ranks=2, restarts=1).run(maybe_forgets, folders[1])
     with pytest.raises(NotRecovered):
         run.assert_recovered()
 
 
 def maybe_forgets(folder):
     """Forget the weights in a restart of the second world of the test."""
-    train(folder, forgets=folder.name == "second")
+    train(folder, forgets=folder.name.startswith("second"))
