@@ -55,14 +55,14 @@ def starts(tmp_path_factory, monkeypatch):
     return lambda: len(file.read_text())
 
 
-COUNTED = {"before": 0, "trials": 0}
+COUNTED = {"trials": 0}
 
 
 @chaos.rank_failure(rank=1, site="train.backward")
 @chaos.settings(max_trials=2, max_faults=1)
 def test_the_trials_of_a_search_share_a_golden_world(mlchaos, tmp_path, starts):
     """Each trial has its own directory, and the same start."""
-    COUNTED["before"] = COUNTED["before"] or starts()
+    COUNTED.setdefault("before", starts())
     COUNTED["trials"] += 1
     run = mlchaos.world(ranks=2, restarts=1).run(train, tmp_path)
     run.assert_recovered()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.abc
@@ -21,7 +22,7 @@ from ..core.privacy import error_text
 from ..engine.user_code import is_users
 from ..errors import BadArgument
 
-__all__ = ["PickledOnce", "SameFiles", "dumps", "is_found_by_name", "same_files"]
+__all__ = ["PickledOnce", "SameFiles", "dumps", "dumps_with", "is_found_by_name", "same_files"]
 
 
 def dumps(value: object) -> bytes:
@@ -54,6 +55,25 @@ def dumps(value: object) -> bytes:
 def _by_value(value: object, cloudpickle: ModuleType) -> bytes:
     file = io.BytesIO()
     _pickler(cloudpickle)(file).dump(value)
+    return file.getvalue()
+
+
+def dumps_with(value: object, stand_in: Callable[[Any], Any]) -> bytes:
+    """Return a pickle for comparisons only, in which some objects are replaced.
+
+    Args:
+        value: A value that ``dumps`` can pickle.
+        stand_in: A function that returns data to write for an object, or None to write the object
+            itself.
+    """
+    base: Any = pickle.Pickler
+    with contextlib.suppress(ImportError):
+        import cloudpickle
+
+        base = _pickler(cloudpickle)
+    file = io.BytesIO()
+    kind = type("Pickler", (base,), {"persistent_id": lambda self, one: stand_in(one)})
+    kind(file).dump(value)
     return file.getvalue()
 
 

@@ -14,10 +14,11 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..core.records import WorldRecord
+from ..processes.subject_pickling import dumps_with
 from ..runs.workdirs import WorkDirs
 from .rank_view import Rank
 
@@ -32,16 +33,36 @@ def golden_key(about: Sequence[object], subject: bytes, disk: WorkDirs) -> bytes
 
     Args:
         about: The options and the start of the processes.
-        subject: The pickled subject and its arguments.
+        subject: The key of the subject and its arguments.
         disk: The directories.
     """
     told = hashlib.blake2b(digest_size=16)
     told.update(disk.start_digest())
-    for text in (repr([_plain(one) for one in about]).encode(), subject):
-        for number, root in enumerate(disk.roots):
-            text = text.replace(os.fsencode(root), b"<root %d>" % number)
-        told.update(hashlib.blake2b(text).digest())
+    told.update(subject)
+    told.update(_without_names(repr([_plain(one) for one in about]), disk.roots).encode())
     return told.digest()
+
+
+def subject_key(subject: object, args: Sequence[object], disk: WorkDirs) -> bytes:
+    """Return a key that is equal for equal subjects and arguments."""
+    roots = disk.roots
+
+    def stand_in(one: object) -> object:
+        if isinstance(one, str):
+            text = _without_names(one, roots)
+            return None if text == one else text
+        if isinstance(one, PurePath):
+            return [type(one).__name__, _without_names(str(one), roots)]
+        return None
+
+    return hashlib.blake2b(dumps_with((subject, args), stand_in)).digest()
+
+
+def _without_names(text: str, roots: Sequence[Path]) -> str:
+    """Return a text without the names of the directories."""
+    for number, root in enumerate(roots):
+        text = text.replace(str(root), f"<root {number}>")
+    return text
 
 
 def find_golden(kept: Mapping[bytes, Any], key: bytes, roots: Sequence[Path]) -> WorldRecord | None:

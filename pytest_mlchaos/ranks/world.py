@@ -33,7 +33,7 @@ from ..runs.workdirs import WorkDirs
 from .attempt import RankAttempt, start_ranks
 from .elastic.group import start_nodes
 from .elastic.options import ElasticOptions, check_lost
-from .golden_worlds import find_golden, golden_key, keep_golden
+from .golden_worlds import find_golden, golden_key, keep_golden, subject_key
 from .rank import RankJob
 from .rank_view import Rank
 
@@ -77,6 +77,9 @@ class WorldSupervisor:
         self._resumed: dict[int, ProcessCounts] = {}
         with controller.without_faults():  # a call by the tool itself does not count as a visit
             self._given = _pickle_subject(subject, args)
+            self._golden_subject = (
+                subject_key(subject, args, disk) if controller.kept is not None else b""
+            )
             self._process_state = ProcessState()
             self._start = Start.here()
 
@@ -125,7 +128,7 @@ class WorldSupervisor:
         controller = self._controller
         return golden_key(
             (self._options, self._start, same_files().files, controller.own),
-            self._given,
+            self._golden_subject,
             self._disk,
         )
 
