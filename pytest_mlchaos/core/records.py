@@ -239,6 +239,7 @@ class RankRecord:
         load_parameters: Return the parameters of its models.
         load_not_finite: Return the numbers of values that were not finite, by class and name.
         collectives: The collectives that it launched, if the world records them.
+        load_states: Return the digests of its state after each step, or None without any.
     """
 
     rank: int
@@ -257,6 +258,7 @@ class RankRecord:
     load_parameters: Callable[[], Sequence[Sequence[Any]]]
     load_not_finite: Callable[[], Mapping[tuple[str, str], int]]
     collectives: CollectiveLog = dataclasses.field(default_factory=CollectiveLog)
+    load_states: Callable[[], Any] = lambda: None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,7 @@ class Controller(SubjectState):
     # True once the test serves an app. Then each later visit may belong to a request.
     serves = False
     starts_servers = False  # True once the test starts a server process
+    records_steps = False  # True if a judgement compares the ranks after each step
     records_collectives = False  # True if a judgement reads the log of collectives of the ranks
     # What the trials of one test share, by key: results that depend on the key alone
     kept: dict[bytes, Any] | None = None

@@ -89,6 +89,7 @@ class Body:
         self._counted = counted_targets(item.function, parameters)
         self._judges_leaks = names_assertion(item.function, "assert_no_leak")
         self._judges_collectives = names_assertion(item.function, "assert_no_desync")
+        self._judges_sync = names_assertion(item.function, "assert_in_sync")
         self._properties = len(item.user_properties)
         self.nodeid = as_typed(item)
         self.runs = 0
@@ -185,6 +186,7 @@ class Body:
         controller.kept = self.kept
         controller.judges_leaks = self._judges_leaks
         controller.records_collectives = self._judges_collectives
+        controller.records_steps = self._judges_sync
         controller.decides = self.judging and not self.drawn
 
     @contextlib.contextmanager

@@ -31,6 +31,7 @@ from ..sites.collectives import record_collectives
 from .elastic.options import ElasticOptions, Nodes
 from .links.client import links_of_rank
 from .process_groups import adapt
+from .step_digests import watch_states
 
 __all__ = ["REREAD", "RankJob", "main"]
 
@@ -62,6 +63,7 @@ class RankJob:
     attempt: int
     restarts: int
     records_collectives: bool
+    records_steps: bool
     resumed: Mapping[int, ProcessCounts]
     links: bool = False
     switch: int = 0
@@ -174,6 +176,7 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
             with (
                 _linked(job, rank, controller, patches),
                 watch() as trained,
+                _states_reported(job, trained, send),
                 controller.resources,
             ):
                 activate_continuous_faults(controller, fresh=True)
@@ -189,6 +192,19 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
         finally:
             controller.report()
     return 0
+
+
+@contextlib.contextmanager
+def _states_reported(job: RankJob, trained: Any, send: Outbox) -> Iterator[None]:
+    """Report the states after each step at the end, also after an error."""
+    if not job.records_steps:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        # Called after the watch has ended, which records the last state.
+        stack.callback(lambda: send("states", pickle.dumps(states)))
+        states = stack.enter_context(watch_states(trained.models))
+        yield
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from ..engine.remote_state import RemoteState
 from ..errors import BadArgument
 from ..processes import stack_dumps
 from ..processes.messages import Inbox
+from .step_states import StepStates
 
 __all__ = ["Rank"]
 
@@ -73,6 +74,9 @@ class Rank(RemoteState):
 
     def _on_parameters(self, data: bytes) -> None:
         self._sent["parameters"] = data
+
+    def _on_states(self, data: bytes) -> None:
+        self._sent["states"] = data
 
     def _on_not_finite(self, data: bytes) -> None:
         self._sent["not_finite"] = data
@@ -179,6 +183,11 @@ class Rank(RemoteState):
         optimizers.
         """
         found: Mapping[tuple[str, str], int] = self._load("not_finite", {})
+        return found
+
+    def load_states(self) -> StepStates | None:
+        """Return the digests of the state after each step, or None if there are none."""
+        found: StepStates | None = self._load("states", None)
         return found
 
     def load_error(self) -> BaseException | None:

@@ -264,6 +264,7 @@ class WorldSupervisor:
             probing=controller.probing and bool(schedule.faults),
             attempt=number,
             restarts=options.restarts,
+            records_steps=controller.records_steps and watch is None,
             records_collectives=_records_collectives(controller, schedule),
             resumed=dict(resumed),
             links=any(fault.on_links for fault in schedule.faults),
@@ -418,6 +419,7 @@ def _record(
             load_parameters=rank.load_parameters,
             load_not_finite=rank.load_not_finite,
             collectives=rank.collectives,
+            load_states=rank.load_states,
         )
         for rank in group.ranks
     )
