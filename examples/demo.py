@@ -113,6 +113,27 @@ EXAMPLES = [
         "RankHung: rank 1 was still running",
     ),
     Example(
+        "A DDP job in which a rank has a batch less than the other: it leaves, and the other one "
+        "fails in the middle of its epoch",
+        "uneven",
+        "test_unsound_epoch",
+        "test_sound_epoch",
+        r"drop_batch\(at=0, rank=1\)",
+        "data.batch 0 (rank=1",
+        "RankFailed: rank 0 did not finish",
+    ),
+    Example(
+        "A DDP job whose checkpoint has the random state of rank 0 alone: after a restart, all "
+        "ranks draw the same noise",
+        "noise",
+        "test_unsound_restart",
+        "test_sound_restart",
+        # an epoch has 3 steps, and rank 0 may still save after the death of rank 1 in the last one
+        r"rank_failure\(at=[23], rank=[01]\)",
+        "train.step",
+        "NotRecovered: rank 0 did not end in the state of its golden run",
+    ),
+    Example(
         "A scorer behind HTTP that waits for its feature store as long as that takes",
         "serving",
         "test_unsound_waits_with_the_store",

@@ -1,0 +1,1 @@
+"""A DDP training loop in which a rank has fewer batches than the others."""
