@@ -19,18 +19,13 @@ LIBRARIES = {
     jobs.accelerate: "accelerate",
     jobs.trainer: "transformers",
 }
-LONG = (
-    jobs.lightning,
-    jobs.accelerate,
-    jobs.trainer,
-    jobs.sampler_with_loader_workers,
-    jobs.asynchronous_checkpoints,
-)
+SHORT = (jobs.ddp, jobs.ddp_with_uneven_batches, jobs.optimizer_in_shards, jobs.fsdp2, jobs.objects)
+"""The jobs of the default suite. The others take turns, as all slow tests do."""
 
 
 def _parameters(kinds):
     return [
-        pytest.param(job, id=job.__name__, marks=pytest.mark.slow if job in LONG else ())
+        pytest.param(job, id=job.__name__, marks=() if job in SHORT else pytest.mark.slow)
         for job in kinds
     ]
 
@@ -52,7 +47,7 @@ def test_a_job_runs_in_a_world(mlchaos, tmp_path, job):
 
 
 @chaos.settings(allow_quiet=True, timeout=120)
-@pytest.mark.parametrize("job", _parameters(jobs.APART))
+@pytest.mark.parametrize("job", jobs.APART)
 def test_a_job_whose_ranks_differ_runs_in_a_world(mlchaos, tmp_path, job):
     """Each rank ends as in its golden run."""
     run = mlchaos.world(ranks=2, timeout=60).run(job, *_arguments(job, tmp_path))

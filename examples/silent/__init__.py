@@ -1,0 +1,1 @@
+"""A DDP training loop in which one rank sends wrong gradients."""
