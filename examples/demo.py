@@ -134,6 +134,25 @@ EXAMPLES = [
         "NotRecovered: rank 0 did not end in the state of its golden run",
     ),
     Example(
+        "A script under torchrun that loses one of its nodes: the data of that node is missing "
+        "from then on",
+        "nodes",
+        "test_unsound_script",
+        "test_sound_script",
+        r"node_loss\(at=3, ranks=\(1,\)\)",
+        "train.step 3 (rank=1",
+        "NotRecovered: rank 0 did not end in the state of its golden run",
+    ),
+    Example(
+        "A DDP job in which one rank sends wrong gradients: all ranks agree, and all are wrong",
+        "silent",
+        "test_unsound_sum",
+        "test_sound_sum",
+        r"corrupt_contribution\(at=0, .*rank=[01].*\)",
+        "collective",
+        "NotRecovered: rank 0 did not end in the state of its golden run",
+    ),
+    Example(
         "A scorer behind HTTP that waits for its feature store as long as that takes",
         "serving",
         "test_unsound_waits_with_the_store",

@@ -1,0 +1,1 @@
+"""A script under torchrun that loses one of its two nodes."""
