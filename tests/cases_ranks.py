@@ -26,6 +26,29 @@ def sparse():
     return [torch.eye(2).to_sparse()]
 
 
+class RecordedLinks:
+    """The links of a rank that only note what is imposed. Each condition has an effect at once."""
+
+    def __init__(self):
+        self.imposed = []
+
+    def __reduce__(self):
+        return "LINKS"
+
+    def impose(self, directions, condition, took_effect):
+        """Note it."""
+        self.imposed.append((directions, condition))
+        took_effect()
+
+    def passed(self, payload):
+        """Return what was imposed since the last visit."""
+        imposed, self.imposed = self.imposed, []
+        return repr(imposed)
+
+
+LINKS = RecordedLinks()
+LINKED = {**RANK, "links": LINKS}
+
 CASES = {
     "lost_contribution": Case(
         create("lost_contribution", rank=1),
@@ -80,5 +103,39 @@ CASES = {
         create("parameter_server_failure", target="json:loads", mode="raise"),
         lambda: ((), {}),
         bad=[{"target": " "}, {"lost": 0}, {"mode": "sleep"}],
+    ),
+    "network_partition": Case(
+        create("network_partition", groups=[[0], [1]]),
+        object,
+        attributes=LINKED,
+        operation=LINKS.passed,
+        bad=[{"groups": [[0]]}, {"groups": [[0], [0]]}, {"heal_after": "soon"}],
+    ),
+    "network_partition of a rank": Case(
+        create("network_partition", rank=0, heal_after=1),
+        object,
+        attributes=LINKED,
+        operation=LINKS.passed,
+    ),
+    "slow_link": Case(
+        create("slow_link", between=(0, 1), delay="50ms", jitter=0.01),
+        object,
+        attributes=LINKED,
+        operation=LINKS.passed,
+        bad=[{"between": (0, 0)}, {"delay": "soon"}, {"bandwidth": 0}, {"jitter": -1}],
+    ),
+    "corrupt_link": Case(
+        create("corrupt_link", between=(0, 1)),
+        object,
+        attributes={**LINKED, "rank": 0},
+        operation=LINKS.passed,
+        bad=[{"bits": 0}, {"between": (1,)}],
+    ),
+    "a black hole between ranks": Case(
+        create("blackhole", between=(0, 1), heal_after="1s"),
+        object,
+        attributes=LINKED,
+        operation=LINKS.passed,
+        bad=[{"between": (3, 3)}, {"url": "http://x"}],
     ),
 }

@@ -201,7 +201,7 @@ def test_without_a_fault_of_links_nothing_is_wrapped(mlchaos):
 
 
 def blob(family=socket.AF_INET, host=bytes([127, 0, 0, 1]), port=4660, pairs=2, name=b"vm", seq=-1):
-    """What gloo writes to the store for one rank."""
+    """Return the value that gloo writes to the store for one rank."""
     address = bytearray(b"\xaa" * 128)  # gloo does not initialise it
     struct.pack_into("<H", address, 0, family)
     struct.pack_into(">H", address, 2, port)

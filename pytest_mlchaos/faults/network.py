@@ -10,11 +10,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
+from ..core.collectives import COLLECTIVE, across
 from ..core.faults import Fault, is_drawn, register
 from ..core.network import NETWORK, Corruption, Cut, Exchange, Pace
 from ..core.sites import Key, Visit
 from ..core.validation import format_value, index, parse_duration, parse_size
 from ..errors import BadArgument, PayloadMismatch
+from .ranks.link_sides import check_heal_after, check_sides_in_world, cut, parse_pair
 
 __all__ = [
     "Blackhole",
@@ -28,6 +30,7 @@ __all__ = [
     "fails",
     "needs_http",
     "note_exchange",
+    "parse_rate",
 ]
 LAYER = "Network"
 CALL_PROTOCOL = "call"
@@ -297,17 +300,23 @@ class Refused(NetworkFault):
 class Blackhole(NetworkFault):
     """A connection is accepted and never answers.
 
-    A client without a time limit waits for ever.
+    A client without a time limit waits for ever. With ``between``, it is the link between two ranks
+    of a world, over which nothing passes any more. ``at`` then counts the collectives of process
+    groups with both ranks.
 
     Args:
         url: A pattern of addresses, as for ``refused``.
         zone: The zone of a proxy.
         target: A client, as for ``refused``.
+        between: Two ranks of a world, as in ``(0, 1)``.
+        heal_after: With ``between``, the seconds until the link works again, in real time. What was
+            sent in the meantime then arrives.
 
     Imitates: a firewall that drops packets, a server that hangs, a lost route.
 
     Fidelity: at a proxy, the client's time limit passes in real time. At client libraries it passes
-    on the clock of the trial.
+    on the clock of the trial. Each of the two ranks cuts what it sends from its own visit on. A
+    restarted world finds a healthy link.
 
     Source: Toxiproxy's toxic "timeout", https://github.com/Shopify/toxiproxy#timeout
 
@@ -315,10 +324,70 @@ class Blackhole(NetworkFault):
     """
 
     member_of: ClassVar[Mapping[str, int]] = {"bad_day": 90}
+    between: Any = None
+    heal_after: Any = None
 
-    def apply(self, visit: Visit) -> Exchange:
-        """Never answer."""
-        return fails(visit, "blackhole")
+    @property
+    def site(self) -> str:  # type: ignore[override]  # the parameters choose the site
+        """Return the site of requests, or that of collectives."""
+        return NETWORK if self.between is None else COLLECTIVE
+
+    @property
+    def key(self) -> Key:
+        """Count requests, or the collectives between the two ranks."""
+        return across([[rank] for rank in self.between]) if self.on_links else super().key
+
+    @property
+    def on_links(self) -> bool:  # type: ignore[override]  # the parameters choose the site
+        """Return True if it is the link between two ranks."""
+        return self.between is not None
+
+    def check(self) -> None:
+        """Check the parameters."""
+        super().check()
+        if self.between is None:
+            if self.heal_after is not None:
+                raise BadArgument(
+                    f"{self.name}: heal_after= needs between=, the ranks of a link. Use times= for "
+                    f"the number of requests"
+                )
+            return
+        for name in ("url", "zone", "target", "rank"):
+            if getattr(self, name) is not None:
+                raise BadArgument(
+                    f"{self.name}: between= is a link of ranks, so it excludes {name}=. Give one "
+                    f"of them"
+                )
+        if is_drawn(self.between):
+            raise BadArgument(
+                f"{self.name}: between must be two ranks, as in (0, 1), and cannot be drawn"
+            )
+        object.__setattr__(self, "between", parse_pair(self.name, self.between))
+        check_heal_after(self)
+
+    def possible(self, visit: Visit) -> bool:
+        """Return True for each collective, and for requests as other faults do."""
+        return self.on_links or super().possible(visit)
+
+    def applies_to(self, process: Mapping[str, Any]) -> bool:
+        """Return True in the two ranks, or in each process that makes requests."""
+        if self.on_links:
+            return process.get("rank") in self.between
+        return super().applies_to(process)
+
+    def check_world(self, ranks: int) -> None:
+        """Refuse a world without this link."""
+        super().check_world(ranks)
+        if self.on_links:
+            check_sides_in_world(self, [self.between], ranks)
+
+    def apply(self, visit: Visit) -> Exchange | None:
+        """Never answer, or let nothing pass."""
+        if not self.on_links:
+            return fails(visit, "blackhole")
+        peers = [rank for rank in self.between if rank != visit.attributes["rank"]]
+        cut(visit, peers, self.heal_after, self.name)
+        return None
 
 
 @register
@@ -365,7 +434,7 @@ class SlowNetwork(NetworkFault):
             if value is not None and not is_drawn(value):
                 object.__setattr__(self, name, parse_duration(value, f"{self.name}: {name}"))
         if self.bandwidth is not None and not is_drawn(self.bandwidth):
-            object.__setattr__(self, "bandwidth", _rate(self.bandwidth))
+            object.__setattr__(self, "bandwidth", parse_rate(self.bandwidth, self.name))
         if self.answers is not None and not is_drawn(self.answers) and not index(self.answers):
             raise BadArgument(
                 f"{self.name}: answers must be a positive whole number, got "
@@ -474,7 +543,7 @@ class CorruptBytes(NetworkFault):
         )
 
 
-def _rate(value: object) -> float:
+def parse_rate(value: object, fault: str) -> float:
     """Return bytes per second for ``1e6``, ``"10MB/s"`` or ``"64KiB/s"``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 2**63:
         return float(value)
@@ -482,6 +551,6 @@ def _rate(value: object) -> float:
         with contextlib.suppress(BadArgument):  # its error would mention a size
             return float(parse_size(value.strip().removesuffix("/s")))
     raise BadArgument(
-        f"slow_network: bandwidth must be bytes per second or a text such as '10MB/s' or "
+        f"{fault}: bandwidth must be bytes per second or a text such as '10MB/s' or "
         f"'64KiB/s', got {format_value(value)}"
     )

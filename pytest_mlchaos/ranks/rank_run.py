@@ -9,6 +9,7 @@ from typing import Any
 from ..core.journal import Strike
 from ..core.records import RankRecord
 from ..errors import RankFailed
+from .judgements.lost_peers import LostPeer, how_lost
 
 __all__ = ["RankRun"]
 
@@ -65,6 +66,15 @@ class RankRun:
         """Return the exception that ended it, or a ``ChildProcessError`` in words if it does not
         pickle. None if it finished."""
         return self._record.load_error()
+
+    @functools.cached_property
+    def lost_peer(self) -> LostPeer:
+        """Return how its collective lost a peer.
+
+        ``"timed out"`` is a wait up to the group's time limit, as behind a partition. ``"closed"``
+        is a closed connection, as after the death of a peer. It is "" if it ended differently.
+        """
+        return "" if self.finished else how_lost(self.error)
 
     @functools.cached_property
     def parameters(self) -> Sequence[Sequence[Any]]:

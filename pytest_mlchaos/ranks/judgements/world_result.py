@@ -13,6 +13,7 @@ from ...errors import GaveUp
 from ...runs.traces import Trace
 from ..rank_run import RankRun
 from ..world_diagnosis import Traces
+from .lost_peers import tell_lost_peers
 
 __all__ = ["WorldResult"]
 
@@ -99,7 +100,10 @@ class WorldResult(Result):
         return {rank: trace for rank, trace in traces.items() if isinstance(trace, Trace)}
 
     def story(self) -> str:
-        """Return the end of each attempt, and of each rank in the last one, one line for each."""
+        """Return the end of each attempt, and of each rank in the last one, one line for each.
+
+        If ranks lost their peers, a line says why: a partition, the death of a rank, or neither.
+        """
         lines = [tell(self.attempts)] if self.restarts or self._record.elastic else []
         for record in self._record.ranks:
             struck = "".join(f"; {strike}" for strike in record.faults[:1])
@@ -108,7 +112,7 @@ class WorldResult(Result):
                 f"  rank {record.rank}: {record.steps} step{plural}, then {record.ended} "
                 f"({record.duration:.2f} s){struck}"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *tell_lost_peers(self._record)])
 
     def _how(self, record: RankRecord) -> str:
         if record.outcome != "hung":

@@ -72,6 +72,7 @@ class RankLinks:
         self._stores: list[Any] = []
         self._groups: list[frozenset[int]] = []
         threading.Thread(target=self._listen, name="mlchaos-links", daemon=True).start()
+        self._ask("begin", rank)
 
     # -- what faults call --------------------------------------------------------------------------
 

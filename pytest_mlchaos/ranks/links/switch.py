@@ -82,6 +82,7 @@ class _Switch:
     def __init__(self, listener: socket.socket) -> None:
         self._selector = selectors.DefaultSelector()
         self._states: dict[Direction, DirectionState] = {}
+        self._earlier: list[DirectionState] = []  # of processes that have ended
         self._streams: dict[Direction, list[Stream]] = {}
         self._by_socket: dict[socket.socket, list[Stream]] = {}
         self._connected: dict[Direction, int] = {}
@@ -125,6 +126,15 @@ class _Switch:
         for kind, *content in client.inbox.feed(data):
             answer = getattr(self, f"_on_{kind}")(client, *content)
             client.tell("answer", answer)
+
+    def _on_begin(self, client: _Client, rank: int) -> None:
+        """Let a new process of a rank begin with healthy links.
+
+        What its earlier process has sent keeps its conditions: its end must not become visible.
+        """
+        for direction in [*self._states]:
+            if direction[0] == rank:
+                self._earlier.append(self._states.pop(direction))
 
     def _on_lead(self, client: _Client, direction: Direction, family: int, target: Any) -> int:
         """Listen for one connection to the address of a peer, and return the port."""
@@ -216,7 +226,7 @@ class _Switch:
 
     def _next_event(self) -> float:
         now = time.monotonic()
-        times = [state.heals_at for state in self._states.values()]
+        times = [state.heals_at for state in (*self._states.values(), *self._earlier)]
         for streams in self._streams.values():
             times += [stream.due for stream in streams if stream.due > now]
         return min(times, default=math.inf)
@@ -224,7 +234,7 @@ class _Switch:
     def _step(self) -> None:
         """Write what is due, and wait for the right events of each connection."""
         now = time.monotonic()
-        for state in self._states.values():
+        for state in (*self._states.values(), *self._earlier):
             state.expire(now)
         for streams in self._streams.values():
             for stream in streams:
