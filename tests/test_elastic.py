@@ -78,10 +78,9 @@ def test_the_agent_restarts_a_failed_rank(mlchaos, tmp_path):
     run = mlchaos.world(ranks=2, elastic=True, restarts=1).run(resumable, tmp_path)
     run.assert_finished()
     run.assert_recovered()
-    assert [attempt.ended for attempt in run.attempts] == [
-        "rank 1 was killed by SIGKILL",
-        "all ranks returned",
-    ]
+    first, second = [attempt.ended for attempt in run.attempts]
+    assert first.startswith("rank 1 was killed by SIGKILL")
+    assert second == "all ranks returned"
     assert [strike.details["rank"] for strike in run.faults] == [1]
 
 

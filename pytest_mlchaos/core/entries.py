@@ -110,6 +110,7 @@ class Test(Entry):
         reproduce: The decorators that repeat the failure, as text to paste.
         replay: The schedule that repeats it, as the argument of ``--mlchaos-replay``.
         environment: The versions of Python, pytest, this plugin, and some libraries.
+        rank: The rank of the session, as ``1 of 2``, if a launcher runs the test in several.
     """
 
     __test__: ClassVar[bool] = False  # pytest must not collect it
@@ -128,6 +129,7 @@ class Test(Entry):
     reproduce: str = ""
     replay: str = ""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rank: str = ""
 
 
 @_kind("trial")

@@ -35,6 +35,7 @@ from .forks import Forks
 from .gate import Gate
 from .injector import Injector
 from .nesting import SubjectState
+from .own_rank import OwnRank
 from .process_state import NOTICES
 from .remote_state import RemoteState, merge_into
 from .subjects import SubjectListener
@@ -74,11 +75,6 @@ def current() -> Controller | None:
 def current_clock() -> Clock:
     """Return the clock of the running trial, or the real one."""
     return _active[-1].clock if _active else RealClock()
-
-
-def _strikes_in_children(scheduled: ScheduledFault) -> bool:
-    """Return True unless the fault ends the trial's own process, or is continuous."""
-    return not scheduled.fault.ends_process and not scheduled.fault.continuous
 
 
 class Controller(SubjectState):
@@ -145,6 +141,7 @@ class Controller(SubjectState):
         ]
         self.crash: SimulatedCrash | None = None
         self.broken: MlchaosError | None = None
+        self.own_rank = OwnRank()
         self.counted: dict[str, int] = {}  # by target: its calls in golden runs
         self.call_times: dict[Key, CallTimes] = {}  # of these targets, also in golden runs
         self.injected: list[BaseException] = []
@@ -488,13 +485,12 @@ class Controller(SubjectState):
     def share(self) -> None:
         """Count visits and report strikes together with the child, before a fork."""
         if self.forks is None:
-            scheduled_faults = [
-                scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)
-            ]
+            scheduled_faults = list(filter(self.own_rank.strikes_in_children, self.scheduled))
             if not scheduled_faults or self._closed or self.crash is not None:
                 return
             keys = list(dict.fromkeys(scheduled.fault.key for scheduled in scheduled_faults))
             forks = Forks(keys, len(self.scheduled))
+            self.own_rank.begin(forks, self.elsewhere)
             forks.begin(
                 {key: self._counters[key].passed for key in keys if key in self._counters},
                 {scheduled.index: scheduled.struck for scheduled in scheduled_faults},
@@ -514,16 +510,22 @@ class Controller(SubjectState):
         self._send = self.forks.tell
         self._report_points()
         self._on_crash[:] = [functools.partial(os.kill, os.getpid(), signal.SIGKILL)]
-        self.scheduled = [
-            scheduled for scheduled in self.scheduled if _strikes_in_children(scheduled)
-        ]
-        for counter in self._counters.values():
-            counter.scheduled = [
-                scheduled for scheduled in counter.scheduled if scheduled in self.scheduled
-            ]
+        self.scheduled = list(filter(self.own_rank.strikes_in_children, self.scheduled))
+        self.own_rank.is_inherited = True
+        for key, counter in self._counters.items():
+            here = self.own_rank.scheduled_at(key, self)
+            counter.scheduled = [scheduled for scheduled in here if scheduled in counter.scheduled]
         forget_scopes()
         self._rearm()
         return True
+
+    def recount(self) -> None:
+        """Count visits as the rank that this process has become."""
+        with self.lock:
+            for key, counter in self._counters.items():
+                counter.scheduled = self.own_rank.scheduled_at(key, self)
+                self.own_rank.go_on(key, counter, self.forks)
+                self._schedule(counter)
 
     def activate(self) -> None:
         """Become the controller of this process until it ends."""
@@ -556,6 +558,7 @@ class Controller(SubjectState):
             if passed := forks.passed(key):
                 counter = self._open(key)
                 counter.passed = max(counter.passed, passed)
+        self.own_rank.hear(forks, self.elsewhere)
 
     def _relay(self, kind: str, *content: object) -> None:
         """Forward a message of a forked process. Subclasses override this."""
@@ -598,11 +601,7 @@ class Controller(SubjectState):
             counter = self._counters.get(key)
             if counter is None:
                 counter = VisitCounter()
-                counter.scheduled = [
-                    scheduled
-                    for scheduled in self.scheduled
-                    if scheduled.fault.key == key and scheduled.fault.applies_to(self.attributes)
-                ]
+                counter.scheduled = self.own_rank.scheduled_at(key, self)
                 self._opened(key, counter)
                 if self.forks is not None and counter.scheduled and self.forks.is_counted(key):
                     counter.count_with(functools.partial(self.forks.advance, key))

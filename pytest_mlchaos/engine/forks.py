@@ -21,6 +21,8 @@ __all__ = ["Forks", "ForksAddress", "nameless_file"]
 _NUMBER = struct.Struct("q")
 _ON, _END, _FIRST = range(3)
 """The slots of the numbers before the log. The visits and strikes begin at the last one."""
+MAX_RANKS = 64
+"""The ranks that count their own visits and strikes. Later ones count together."""
 
 
 class ForksAddress(NamedTuple):
@@ -33,6 +35,7 @@ class ForksAddress(NamedTuple):
     faults: int
     name: str
     children: int
+    rank: int | None = None
 
 
 class Forks:
@@ -46,6 +49,8 @@ class Forks:
         children: The number of processes that this one has forked.
         name: The name of this process: ``child 2``, or ``child 2.1`` for a child of that. Empty in
             the first process.
+        rank: The rank of this process in a job that the subject has started, or None. The processes
+            of a rank count together, and all processes without a rank do.
     """
 
     def __init__(self, keys: Sequence[Key], faults: int, fd: int | None = None) -> None:
@@ -53,9 +58,11 @@ class Forks:
         self._faults = faults
         self.children = 0
         self.name = ""
+        self.rank: int | None = None
+        self._width = len(keys) + faults
         self._slots = {key: _FIRST + index for index, key in enumerate(keys)}
         self._strikes = _FIRST + len(keys)
-        self._log = self._read_to = (self._strikes + faults) * _NUMBER.size
+        self._log = self._read_to = (_FIRST + (1 + MAX_RANKS) * self._width) * _NUMBER.size
         self._lock = threading.Lock()
         self._fd = nameless_file() if fd is None else fd
         self._identity = _identity(self._fd)
@@ -75,6 +82,7 @@ class Forks:
             self._faults,
             self.name,
             self.children,
+            self.rank,
         )
 
     @classmethod
@@ -89,7 +97,7 @@ class Forks:
             close(fd)
             return None
         forks = cls(address.keys, address.faults, fd)
-        forks.name, forks.children = address.name, address.children
+        forks.name, forks.children, forks.rank = address.name, address.children, address.rank
         return forks
 
     # -- in each process ---------------------------------------------------------------------------
@@ -104,19 +112,19 @@ class Forks:
         Return 0 if no fault may strike here any more.
         """
         with self._locked() as mine:
-            return self._add(self._slots[key]) if mine and self._is_on() else 0
+            return self._add(self._visits(key)) if mine and self._is_on() else 0
 
     def passed(self, key: Key) -> int:
         """Return the number of visits."""
-        return self._shared(self._slots[key])
+        return self._shared(self._visits(key))
 
     def struck(self, index: int) -> int:
         """Return how many times the scheduled fault of this index has struck."""
-        return self._shared(self._strikes + index)
+        return self._shared(self._strikes + self._group + index)
 
     def claim(self, index: int, times: int) -> bool:
         """Count a strike before it is made. Return False if there were enough strikes."""
-        slot = self._strikes + index
+        slot = self._strikes + self._group + index
         with self._locked() as mine:
             return mine and self._get(slot) < times and bool(self._add(slot))
 
@@ -124,13 +132,13 @@ class Forks:
         """Undo a claim, if there was nothing to strike."""
         with self._locked() as mine:
             if mine:
-                self._add(self._strikes + index, -1)
+                self._add(self._strikes + self._group + index, -1)
 
     def count_strike(self, index: int) -> None:
         """Count a strike."""
         with self._locked() as mine:
             if mine:
-                self._add(self._strikes + index)
+                self._add(self._strikes + self._group + index)
 
     # -- in a child --------------------------------------------------------------------------------
 
@@ -168,9 +176,24 @@ class Forks:
         """Set the numbers to start from, before the first fork."""
         with self._locked():
             for key, number in passed.items():
-                self._set(self._slots[key], number)
+                if key in self._slots:
+                    self._set(self._visits(key), number)
             for index, number in struck.items():
-                self._set(self._strikes + index, number)
+                self._set(self._strikes + self._group + index, number)
+
+    def ranks(self) -> dict[int, tuple[dict[Key, int], dict[int, int]]]:
+        """Return the numbers of visits and strikes of each rank that has made visits."""
+        with self._locked() as mine:
+            data = pread(self._fd, self._log, 0) if mine else b""
+        numbers = [number for (number,) in _NUMBER.iter_unpack(data.ljust(self._log, b"\0"))]
+        found = {}
+        for rank in range(MAX_RANKS):
+            first = _FIRST + (1 + rank) * self._width
+            own = numbers[first : first + self._width]
+            if any(own):
+                passed = dict(zip(self.keys, own, strict=False))
+                found[rank] = passed, dict(enumerate(own[len(self.keys) :]))
+        return found
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -215,6 +238,14 @@ class Forks:
                     yield True
             finally:
                 fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    @property
+    def _group(self) -> int:
+        """Return the offset of the slots of this rank."""
+        return 0 if self.rank is None or self.rank >= MAX_RANKS else (1 + self.rank) * self._width
+
+    def _visits(self, key: Key) -> int:
+        return self._slots[key] + self._group
 
     def _is_mine(self) -> bool:
         return self._fd >= 0 and _identity(self._fd) == self._identity

@@ -231,10 +231,12 @@ class Injector:
                 self._claims.scheduled = None
             else:
                 self._controller.forks.count_strike(scheduled.index)
-            if self._controller.forks.name:
+            if self._controller.forks.name and self._controller.own_rank.number is None:
                 strike = dataclasses.replace(
                     strike, details={**strike.details, "process": self._controller.forks.name}
                 )
+        if self._controller.own_rank.number is not None:
+            strike = strike.of_rank(self._controller.own_rank.number)
         self._controller.journal.append(strike)
         self._controller.tell_strike(scheduled, strike)
 

@@ -124,7 +124,7 @@ def merge_into(
     for index, strike in state.strikes:
         scheduled = controller.scheduled[index]
         scheduled.total += 1
-        scheduled.strikes.append((rank, strike.visit))
+        scheduled.strikes.append((strike.details.get("rank", rank), strike.visit))
         controller.journal.append(strike if rank is None else strike.of_rank(rank))
     if ended:
         controller.journal.end_process()

@@ -113,11 +113,19 @@ def join(folder: str) -> None:
     order, project, outside = pickle.loads((path / _ORDER).read_bytes())  # the test wrote it
     (path / f"{_ARMED}{os.getpid()}").touch()
     set_project(project)
-    join_trial(order, functools.partial(_arm_when_imported, outside))
+    from .own_ranks import follow_ranks
+
+    join_trial(order, functools.partial(_arm_when_imported, outside, follow_ranks))
 
 
-def _arm_when_imported(outside: Iterable[Key], controller: Controller, patches: Patches) -> None:
+def _arm_when_imported(
+    outside: Iterable[Key],
+    follow: Callable[[Controller, Patches], None],
+    controller: Controller,
+    patches: Patches,
+) -> None:
     """Arm the site of each fault when what it patches is imported."""
+    follow(controller, patches)
     for key in {scheduled.fault.key for scheduled in controller.scheduled} - {*outside}:
         site = SITES.get(name_of(key))
         if site is None:

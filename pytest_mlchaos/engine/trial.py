@@ -20,11 +20,12 @@ from .continuous_faults import activate_continuous_faults
 from .controller import Controller
 from .error_origin import describe_swallower
 from .fresh_starts import arm_fresh_processes, join_trial
+from .own_ranks import follow_ranks, join_commands
 from .patching import Patches
 from .process_state import ProcessState
 from .watchdog import time_limit
 
-__all__ = ["arm", "trial"]
+__all__ = ["arm", "arm_ranks", "trial"]
 
 
 def _keys(schedule: Schedule, *, everything: bool, surveyed: bool) -> Iterable[Key]:
@@ -56,7 +57,18 @@ def arm(
 
 def arm_fresh(order: Any) -> None:
     """Arm the sites in a process that was started afresh. The process calls it by its name."""
-    join_trial(order, lambda controller, patches: arm(controller, patches, everything=False))
+
+    def arm_all(controller: Controller, patches: Patches) -> None:
+        follow_ranks(controller, patches)
+        arm(controller, patches, everything=False)
+
+    join_trial(order, arm_all)
+
+
+def arm_ranks(controller: Controller, patches: Patches) -> None:
+    """Let ranks that the subject starts by itself take part in the trial."""
+    follow_ranks(controller, patches)
+    join_commands(controller, patches)
 
 
 def _count_calls(
@@ -77,6 +89,7 @@ def _arm_trial(
 ) -> Iterator[None]:
     with randomness.preserve_state(), ProcessState(), patches, controller:
         arm_fresh_processes(controller, patches, arm_fresh)
+        arm_ranks(controller, patches)
         if isinstance(controller.clock, VirtualClock):
             virtual_time.install(controller.clock, patches)
         arm(controller, patches, everything=controller.probing, surveyed=surveyed)

@@ -146,6 +146,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks. Stop at a bad command line or ini file."""
     config.stash[_mark] = interrupts.count_open()
+    if "WORLD_SIZE" in os.environ and config.getoption("mlchaos_journal") is not None:
+        from .launched import journal_of_rank
+
+        config.option.mlchaos_journal = journal_of_rank(config.option.mlchaos_journal)
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
     # A session inside a test of a different session must restore that session's choice.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,6 @@ from ..core.validation import (
     WHOLE,
     check_arguments,
     format_value,
-    index,
     optional,
     parse_duration,
 )
@@ -39,6 +39,7 @@ from ..federation.verdicts import FederationRun
 from ..pipelines.api import call as call_pipeline
 from ..pipelines.verdicts import PipelineRun
 from ..ranks.api import World
+from ..ranks.torchrun import OWNER, torchrun
 from ..ranks.verdicts import WorldRun
 from ..runs.api import supervise
 from ..runs.borrowed_inputs import with_copies
@@ -78,6 +79,7 @@ class Mlchaos(Tools):
     ) -> None:
         self._scratch = scratch
         self._test_info = test_info or TestInfo()
+        self._folder = self._test_info.folder
         self._workdirs = workdirs
         self._settings = settings
         self._may_crash = may_crash
@@ -680,60 +682,19 @@ class Mlchaos(Tools):
             timeout: The time limit for each attempt, in seconds.
             grace: The time limit for the remaining ranks after one has failed, in seconds.
 
-        Returns:
-            A ``WorldRun``.
-
-        Raises:
-            BadArgument: The file does not exist, or a number is wrong.
-
-        Fidelity: each rank is forked from a process that has imported torch, so it starts in
-        milliseconds, and finds torch in ``sys.modules``.
+        Fidelity: each rank is forked from a process that has imported torch, and finds it in
+        ``sys.modules``.
         """
-        subject = script(path, args, self._test_info.folder, "mlchaos.torchrun")
-        shape = {"nproc": nproc, "nnodes": nnodes}
-        if min_nodes is not None:
-            shape["min_nodes"] = min_nodes
-        for name, value in shape.items():
-            if not index(value):
-                raise BadArgument(
-                    f"mlchaos.torchrun: {name} must be 1 or more, got {format_value(value)}"
-                )
-        return World(
+        world = functools.partial(
+            World,
             lambda: self._controller,
             lambda outer: Part(self._controller, "mlchaos.torchrun", outer=outer).hand_over,
             self._scratch,
             self._workdirs,
-            ranks=nproc * nnodes,
-            backend=backend,
             restarts=restarts,
+            backend=backend,
             timeout=timeout,
             grace=grace,
-            elastic=True,
-            min_ranks=nproc * shape.get("min_nodes", nnodes),
-            nodes=nnodes,
-            owner="mlchaos.torchrun",
-        ).run(subject)
-
-    @check_arguments("mlchaos.script", path=PATH)
-    def script(self, path: str | os.PathLike[str], *args: Any) -> Callable[..., None]:
-        """Return a script as a subject: ``mlchaos.run(mlchaos.script("train.py", "--out",
-        tmp_path))``.
-
-        It runs as the main module, as ``python train.py --out ...`` would run it: ``sys.argv`` is
-        ``args`` as text, its folder is first on ``sys.path``, and an exit code other than 0 is a
-        ``SystemExit``. Arguments of the call are added after ``args``, unless one of them names the
-        same: you need not pass a work directory twice. The script returns nothing, so what it has
-        trained and written is judged.
-
-        Args:
-            path: The script. A relative path is looked up in the current directory, then in that of
-                the test.
-            *args: Its arguments.
-
-        Raises:
-            BadArgument: The file does not exist.
-
-        Fidelity: a function call in a live process, unless ``isolation="process"``. Modules that it
-        imports are imported once.
-        """
-        return script(path, args, self._test_info.folder)
+        )
+        subject = script(path, args, self._test_info.folder, OWNER)
+        return torchrun(world, subject, nproc=nproc, nnodes=nnodes, min_nodes=min_nodes)

@@ -13,6 +13,7 @@ from ..core.entries import Test, without_times
 from ..core.privacy import error_text
 from ..core.schedule import Schedule
 from ..errors import MlchaosError
+from .launched import rank_of_session
 from .trial_runner import EXPLORED, cause_of, is_failure
 
 __all__ = ["end_of_test", "message_of"]
@@ -55,7 +56,13 @@ def end_of_test(
         reproduce=reproduce,
         replay=replay,
         environment=environment(),
+        rank=_rank(),
     )
+
+
+def _rank() -> str:
+    session = rank_of_session()
+    return "" if session is None else f"{session[0]} of {session[1]}"
 
 
 def message_of(error: BaseException | None) -> str:

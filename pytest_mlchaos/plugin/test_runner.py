@@ -33,6 +33,7 @@ from ..errors import (
 from ..reports import text
 from ..search.space import Space, variants
 from .fault_coverage import points_declared
+from .launched import refuse_search, strikable
 from .marks import (
     DeclaredFault,
     declared_by,
@@ -177,6 +178,7 @@ class Trials:
         if schedule is not None:
             self._once(schedule, settings)
         else:
+            refuse_search()
             self._explored(declared, settings)
 
     def _declared(self, settings: Settings) -> tuple[Schedule | None, list[DeclaredFault]]:
@@ -208,7 +210,9 @@ class Trials:
                 self._failing = None if caveat else shown
                 error.add_note(text.one_trial(shown, strikes, self._nodeid, clock, caveat))
             raise
-        silent = [scheduled.fault for scheduled in controller.scheduled if not scheduled.total]
+        if not self._body.strikes_here:
+            return  # the journals of all ranks together show if the faults struck
+        silent = [one.fault for one in strikable(controller) if not one.total]
         if silent and not settings.allow_quiet:
             if unfit := next(
                 (

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from ..core.clock import Clock
 from ..core.journal import Journal
 from ..core.points import reachable, sometimes
 from ..core.schedule import Schedule
-from ..core.validation import CALLABLE, ITERABLE, NAME, TEXT, WHOLE, check_arguments, optional
+from ..core.validation import CALLABLE, ITERABLE, NAME, PATH, TEXT, WHOLE, check_arguments, optional
 from ..engine.controller import Controller, current
 from ..errors import MlchaosError
+from ..runs.scripts import script
 from ..serving.capacity import capacity
 from ..serving.sources import openapi, replay
 from ..sites import calls, dataloader, visits
@@ -27,6 +30,8 @@ T = TypeVar("T")
 class Tools:
     """Let faults reach code that no hook reaches by itself, and show the state of the trial."""
 
+    _folder: Path | None = None  # the folder of the test
+
     @property
     def _controller(self) -> Controller:
         controller = current()
@@ -36,6 +41,30 @@ class Tools:
                 "after the test, does not have a trial"
             )
         return controller
+
+    @check_arguments("mlchaos.script", path=PATH)
+    def script(self, path: str | os.PathLike[str], *args: Any) -> Callable[..., None]:
+        """Return a script as a subject: ``mlchaos.run(mlchaos.script("train.py", "--out",
+        tmp_path))``.
+
+        It runs as the main module, as ``python train.py --out ...`` would run it: ``sys.argv`` is
+        ``args`` as text, its folder is first on ``sys.path``, and an exit code other than 0 is a
+        ``SystemExit``. Arguments of the call are added after ``args``, unless one of them names the
+        same: you need not pass a work directory twice. The script returns nothing, so what it has
+        trained and written is judged.
+
+        Args:
+            path: The script. A relative path is looked up in the current directory, then in that of
+                the test.
+            *args: Its arguments.
+
+        Raises:
+            BadArgument: The file does not exist.
+
+        Fidelity: a function call in a live process, unless ``isolation="process"``. Modules that it
+        imports are imported once.
+        """
+        return script(path, args, self._folder)
 
     @check_arguments("mlchaos.visit", site=NAME)
     # None is a payload too

@@ -38,6 +38,7 @@ from ..errors import HalfWritten, SilentlyDifferent, Vacuous
 from ..reports import text
 from .counted_calls import counted_targets, names_assertion
 from .fault_coverage import measures_coverage
+from .launched import dies_for_real, strikes_here
 from .pytest_internals import own_directories, set_up_again
 from .swallowed import describe_dropped
 
@@ -97,6 +98,7 @@ class Body:
         self.by_composite = False  # True if the test declares a composite fault
         self.idle = ""  # the reason why no fault can strike, although the test may judge faults
         self.missed = ""  # the reason why the last trial shows nothing
+        self.strikes_here = True  # False if the faults are bound to other ranks of a launcher
         self.judging = True  # True if the test must judge the fixture's results
         self.coverage = _coverage_of(item)
         self.lines: list[Line] = []
@@ -137,6 +139,7 @@ class Body:
                 ) as controller,
                 _examples(self._item, controller),
                 self._followed(controller, schedule, probing=probing),
+                dies_for_real(controller, self._item.nodeid, self.runs, self._grow),
             ):
                 self.controller = controller
                 self._describe_test(controller)
@@ -154,6 +157,7 @@ class Body:
                 silent = bool(controller.scheduled) and not any(
                     scheduled.total for scheduled in controller.scheduled
                 )
+                self.strikes_here = strikes_here(controller)
                 if self.missed and not probing and (self.drawn or not silent):
                     raise Vacuous(self.missed)
         except BaseException as error:

@@ -58,6 +58,7 @@ class ReportingController(Controller):
     ) -> None:
         super().__init__(*args, **keywords)
         self.attributes = attributes
+        self.own_rank.is_allowed = "rank" not in attributes
         self._send: Tell = tell
         self.points = Points(functools.partial(tell, "point"))
 

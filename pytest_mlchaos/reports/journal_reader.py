@@ -15,6 +15,7 @@ from ..core.entries import (
     NewerSchema,
     Progress,
     RecoveryTime,
+    StrikeEntry,
     Test,
     Timing,
     Trial,
@@ -25,6 +26,7 @@ from ..errors import BadArgument
 __all__ = ["SessionLog", "TestLog", "read_journals", "session_of", "timings_path"]
 
 E = TypeVar("E", bound=Entry)
+_BADNESS = {"skipped": 1, "passed": 2, "interrupted": 3, "failed": 4}
 
 
 def timings_path(journal: Path) -> Path:
@@ -152,7 +154,8 @@ def session_of(lines: Iterable[Line], problems: Sequence[str] = ()) -> SessionLo
 def read_journals(paths: Sequence[Path]) -> SessionLog:
     """Return the session of one journal or more.
 
-    A test that several journals have in the same words counts once. The timings of a journal are
+    A test that several journals have in the same words counts once. If the ranks of a job have
+    written them, it has one end. The timings of a journal are
     read if they are next to it.
 
     Raises:
@@ -168,8 +171,33 @@ def read_journals(paths: Sequence[Path]) -> SessionLog:
         for name, test in session_of(lines).tests.items():
             if list(test.lines) not in tests.setdefault(name, []):
                 tests[name].append(list(test.lines))
-    merged = (line for several in tests.values() for lines in several for line in lines)
+    merged = (line for several in tests.values() for line in _of_ranks(several))
     return session_of(merged, problems)
+
+
+def _of_ranks(several: Sequence[list[Line]]) -> list[Line]:
+    """Return the lines of one test. If several ranks of a job ran it, give it one end.
+
+    That is the worst end of a rank. Its strikes are those of all ranks. If no rank was struck, the
+    test has shown nothing.
+    """
+    lines = [line for lines in several for line in lines]
+    ends = [line for line in lines if isinstance(line.entry, Test)]
+    if not any(isinstance(line.entry, Test) and line.entry.rank for line in ends):
+        return lines
+    worst = max(ends, key=lambda line: _BADNESS.get(line.entry.outcome, 0))  # type: ignore[attr-defined]
+    end = worst.entry
+    assert isinstance(end, Test)
+    strikes = sum(isinstance(line.entry, StrikeEntry) for line in lines)
+    end = dataclasses.replace(end, strikes=strikes)
+    if end.faults and not strikes and end.outcome == "passed":
+        faults = ", ".join(end.faults)
+        message = f"no rank was struck by {faults}, so the test has shown nothing"
+        end = dataclasses.replace(end, outcome="failed", error="NeverStruck", message=message)
+    return [
+        *(line for line in lines if not isinstance(line.entry, Test)),
+        dataclasses.replace(worst, entry=end),
+    ]
 
 
 def _read(path: Path, problems: list[str]) -> list[Line]:

@@ -30,7 +30,7 @@ from ..engine.patching import Patches
 from ..engine.process_state import ProcessState
 from ..engine.remote_state import RemoteState, merge_into
 from ..engine.subjects import subject_runs
-from ..engine.trial import arm
+from ..engine.trial import arm, arm_ranks
 from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
 from ..processes import stack_dumps
 from ..processes.child import join_threads, print_error
@@ -353,6 +353,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
         controller.on_crash(functools.partial(os.kill, os.getpid(), signal.SIGKILL)),
     ):
         tell_before_exit(controller, patches)
+        arm_ranks(controller, patches)
         arm(controller, patches, everything=order.probing)
         if order.attempt:
             randomness.seed_all("restart", order.attempt)
