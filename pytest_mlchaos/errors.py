@@ -67,7 +67,9 @@ Exception
         ├── RankFailed                                a rank of a world did not finish
         ├── RankHung                                  a rank did not end in time after a different
         one failed
-        ├── OutOfSync                                 the ranks of a world ended in different states
+        ├── OutOfSync                                 the ranks of a world were in different states
+        ├── MismatchedCollectives                     the ranks of a world launched different collectives
+        ├── Orphaned                                  a rank of a world left a process running
         ├── BrokenModel                               a global model is empty or not finite, in
         silence
         ├── Unfair                                    a client is served worse than without faults
@@ -322,7 +324,15 @@ class RankHung(Verdict):
 
 
 class OutOfSync(Verdict):
-    """The ranks of a world ended in different states."""
+    """The ranks of a world were in different states."""
+
+
+class MismatchedCollectives(Verdict):
+    """The ranks of a world launched different collectives."""
+
+
+class Orphaned(Verdict):
+    """A rank of a world left a process running."""
 
 
 class BrokenModel(Verdict):

@@ -239,6 +239,7 @@ class RankRecord:
         load_parameters: Return the parameters of its models.
         load_not_finite: Return the numbers of values that were not finite, by class and name.
         collectives: The collectives that it launched, if the world records them.
+        after_strike: The seconds from the first strike in any rank to its end.
         load_states: Return the digests of its state after each step, or None without any.
     """
 
@@ -259,6 +260,7 @@ class RankRecord:
     load_not_finite: Callable[[], Mapping[tuple[str, str], int]]
     collectives: CollectiveLog = dataclasses.field(default_factory=CollectiveLog)
     load_states: Callable[[], Any] = lambda: None
+    after_strike: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +286,10 @@ class WorldRecord:
     grace: float
     timeout: float
     elastic: bool = False
+    recovery_time: float | None = None
+    """The longest time from a failure to the next step of all ranks."""
+    orphans: tuple[str, ...] | None = None
+    """The processes that ranks left running, in words. None if they were not judged."""
     is_kept: bool = False
     """True for a golden world that an earlier trial of the test ran."""
     ended_by: tuple[str, ...] = ()

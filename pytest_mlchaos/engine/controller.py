@@ -99,6 +99,7 @@ class Controller(SubjectState):
     serves = False
     starts_servers = False  # True once the test starts a server process
     records_steps = False  # True if a judgement compares the ranks after each step
+    judges_orphans = False  # True if a judgement asks for processes that ranks leave
     records_collectives = False  # True if a judgement reads the log of collectives of the ranks
     # What the trials of one test share, by key: results that depend on the key alone
     kept: dict[bytes, Any] | None = None

@@ -91,6 +91,7 @@ class Body:
         self._judges_leaks = names_assertion(item.function, "assert_no_leak")
         self._judges_collectives = names_assertion(item.function, "assert_no_desync")
         self._judges_sync = names_assertion(item.function, "assert_in_sync")
+        self._judges_orphans = names_assertion(item.function, "assert_no_orphans")
         self._properties = len(item.user_properties)
         self.nodeid = as_typed(item)
         self.runs = 0
@@ -191,6 +192,7 @@ class Body:
         controller.judges_leaks = self._judges_leaks
         controller.records_collectives = self._judges_collectives
         controller.records_steps = self._judges_sync
+        controller.judges_orphans = self._judges_orphans
         controller.decides = self.judging and not self.drawn
 
     @contextlib.contextmanager

@@ -17,7 +17,16 @@ from typing import Any, NoReturn
 from ..core.privacy import error_text
 from ..engine.world_store import world_store
 from ..processes.messages import Inbox, write_message
-from ..processes.process_tree import adopt_orphans, die_with_parent, end_all, reap
+from ..processes.process_tree import (
+    adopt_orphans,
+    children,
+    descendants,
+    die_with_parent,
+    end_all,
+    parents,
+    process_name,
+    reap,
+)
 from . import rank
 from .elastic.keeper import keep_nodes
 from .links.switch import start_switch
@@ -26,6 +35,7 @@ __all__ = ["ENTRY", "PIPES_PER_RANK", "main"]
 
 ENTRY = f"{__name__}:main"
 """The function that the fork server runs in an agent."""
+ORPHAN_POLL_SECONDS = 0.02
 PIPES_PER_RANK = 4
 """The file descriptors of a rank: messages, output, errors, stacks."""
 
@@ -51,6 +61,9 @@ class _Agent:
         self._listener = listener
         self._inbox = Inbox()
         self._ranks: dict[int, int] = {}
+        self._ended_ranks: dict[int, int] = {}
+        self._orphan_grace: float | None = None
+        self._helpers: set[int] = set()
 
     def run(self, pipes: Sequence[int]) -> None:
         os.setsid()
@@ -65,11 +78,13 @@ class _Agent:
         if job.elastic is not None:
             keep_nodes(job, job.elastic, (self._control, self._listener, pipes[0]), _host_store)
             return
+        self._orphan_grace = job.orphan_grace
         try:
             if job.own_store:
                 world_store.process = self._fork_store(job, pipes)
             if job.links:
                 job = dataclasses.replace(job, switch=start_switch())
+            self._helpers = set(children())
             self._fork(job, pipes)
             signal.set_wakeup_fd(wake)
             store = None if job.own_store else _host_store(self._listener, job.port)
@@ -77,6 +92,8 @@ class _Agent:
             reap(self._ended)
             while self._ranks and self._listen(woken):
                 reap(self._ended)
+            if self._orphan_grace is not None:
+                self._tell("left", self._wait_for_orphans(self._orphan_grace))
             del store
         except BrokenPipeError:
             pass  # the parent process has ended
@@ -146,8 +163,41 @@ class _Agent:
             # The parent has ended. The next read from its socket notices that.
             with contextlib.suppress(BrokenPipeError):
                 self._tell("exit", number, os.waitstatus_to_exitcode(status), time.monotonic())
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)  # its loader workers, if any are left
+            self._ended_ranks[pid] = number
+            if self._orphan_grace is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)  # its loader workers, if any are left
+
+    def _wait_for_orphans(self, grace: float) -> list[tuple[int | None, str]]:
+        """Return the processes that ranks have left, by rank, if they do not end in time."""
+        until = time.monotonic() + grace
+        while reap(self._ended) and self._orphans() and time.monotonic() < until:
+            time.sleep(ORPHAN_POLL_SECONDS)
+        return [(rank, process_name(pid)) for pid, rank in self._orphans().items()]
+
+    def _orphans(self) -> dict[int, int | None]:
+        """Return the processes below this one that are not those of a running rank or our own."""
+        others = {*self._ranks, *self._helpers}
+        found = {}
+        parent_of = dict(parents())
+        for pid in descendants():
+            above = pid
+            while above in parent_of and above not in others:
+                above = parent_of[above]
+            if above not in others:
+                found[pid] = self._rank_of(pid)
+        return found
+
+    def _rank_of(self, pid: int) -> int | None:
+        """Return the rank that started a process, by its group or its environment."""
+        with contextlib.suppress(OSError):
+            if (number := self._ended_ranks.get(os.getpgid(pid))) is not None:
+                return number
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/environ", "rb") as file:
+            for pair in file.read().split(b"\0"):
+                if pair.startswith(b"RANK="):
+                    return int(pair[5:])
+        return None
 
     def _tell(self, *message: object) -> None:
         write_message(self._control, message)

@@ -13,7 +13,7 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # Imported by name, so that a virtual clock of the test's code does not reach it.
 from time import monotonic
@@ -52,11 +52,13 @@ class RankAttempt:
         failure: The time and the number of the rank that failed first, or None.
         error: Why the ranks could not be started, or None.
         lost: The ranks whose nodes were lost.
+        left: The processes that ranks left running, with the rank. Empty if they were not judged.
     """
 
     start: float
     error: str | None = None
     lost: tuple[int, ...] = ()
+    left: Sequence[tuple[int | None, str]] = ()
 
     def __init__(self, ranks: list[Rank]) -> None:
         self.ranks = ranks
@@ -96,6 +98,7 @@ class RankGroup(RankAttempt):
         for rank in self.ranks:
             counts = job.resumed.get(rank.number)
             rank.begins_at(counts.passed.get("train.step", 0) if counts else 0)
+        self._orphan_grace = job.orphan_grace or 0.0
         self._inbox = Inbox()
         self._selector = selectors.DefaultSelector()
         self._over = False
@@ -188,7 +191,7 @@ class RankGroup(RankAttempt):
         """End all ranks before this returns."""
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
-        until = monotonic() + END_TIMEOUT_SECONDS
+        until = monotonic() + END_TIMEOUT_SECONDS + self._orphan_grace
         while not self._over and monotonic() < until:
             self._listen(until - monotonic())
         while self._listen(0):
@@ -230,6 +233,8 @@ class RankGroup(RankAttempt):
         for kind, *content in self._inbox.feed(data):
             if kind == "error":
                 self.error = content[0]
+            elif kind == "left":
+                self.left = content[0]
             elif kind == "exit":
                 number, code, when = content
                 rank = self.ranks[number]

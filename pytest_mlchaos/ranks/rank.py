@@ -64,6 +64,7 @@ class RankJob:
     restarts: int
     records_collectives: bool
     records_steps: bool
+    orphan_grace: float | None = None
     resumed: Mapping[int, ProcessCounts]
     links: bool = False
     switch: int = 0

@@ -24,6 +24,8 @@ class RankRun:
         duration: The seconds of real time.
         steps: The number of optimizer steps that it began.
         faults: The strikes in it, in this attempt.
+        after_strike: The seconds from the first strike in any rank, in the last attempt, to its end.
+            None if no fault struck.
         stack: The stacks of its threads if it hung, the main thread first, the innermost frame
             first.
         output: The text that it printed to stdout, then to stderr.
@@ -37,6 +39,7 @@ class RankRun:
         self.faults: tuple[Strike, ...] = record.faults
         self.stack = record.stack
         self.output = record.output
+        self.after_strike = record.after_strike
         self._record = record
 
     def __repr__(self) -> str:

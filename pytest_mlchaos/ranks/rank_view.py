@@ -6,11 +6,16 @@ import pickle
 import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
+
+# Imported by name, so that a virtual clock of the test's code does not reach it.
+from time import monotonic
 from typing import Any
 
 from ..core.collectives import MAX_LOGGED, CollectiveLog, CollectiveRecord
+from ..core.journal import Strike
 from ..core.privacy import child_error, error_text
 from ..core.records import Outcome
+from ..core.sites import Key
 from ..engine.remote_state import RemoteState
 from ..errors import BadArgument
 from ..processes import stack_dumps
@@ -26,6 +31,8 @@ class Rank(RemoteState):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.joined = False
+        self.struck: float | None = None
+        self.stepped: float | None = None
         self.number = number
         self.exitcode: int | None = None
         self.left = 0.0
@@ -61,6 +68,15 @@ class Rank(RemoteState):
 
     def _on_raised(self, text: str, data: bytes | None) -> None:
         self.raised = (text, data)
+
+    def _on_strike(self, index: int, strike: Strike) -> None:
+        self.struck = monotonic() if self.struck is None else self.struck
+        super()._on_strike(index, strike)
+
+    def _on_visit(self, key: Key, number: int) -> None:
+        if key == "train.step" and self.stepped is None:
+            self.stepped = monotonic()
+        super()._on_visit(key, number)
 
     def _on_joined(self) -> None:
         self.joined = True

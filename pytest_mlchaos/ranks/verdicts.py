@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .judgements.agreement import AgreementVerdicts
+from .judgements.collectives import CollectiveVerdicts
 from .judgements.endings import EndingVerdicts
 from .judgements.recovery import RecoveryVerdicts
 
 __all__ = ["WorldRun"]
 
 
-class WorldRun(EndingVerdicts, AgreementVerdicts, RecoveryVerdicts):
+class WorldRun(EndingVerdicts, AgreementVerdicts, CollectiveVerdicts, RecoveryVerdicts):
     """The result of a world of ranks.
 
     Attributes:

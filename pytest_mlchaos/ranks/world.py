@@ -6,8 +6,9 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # Imported by name, so that a virtual clock of the test's code does not reach it.
 from time import monotonic, time
@@ -38,6 +39,9 @@ from .rank import RankJob
 from .rank_view import Rank
 
 __all__ = ["RankOptions", "WorldSupervisor"]
+
+LOADER_SECONDS = 6.0
+"""A worker of a loader notices after 5 seconds that the process that it works for has died."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,7 @@ class WorldSupervisor:
         first_strike, start = len(controller.journal), monotonic()
         attempts: list[Attempt] = []
         ended_by: list[str] = []
+        groups: list[RankAttempt] = []
         controller.may_restart(options.restarts)
         for group in self._attempts(self._schedule, controller.elsewhere, begin):
             for rank in group.ranks:
@@ -101,10 +106,16 @@ class WorldSupervisor:
             _check_where(controller, group)
             attempts.append(_told(group))
             ended_by.append(_ended_by(group))
+            groups.append(group)
         record = _record(
             group, options, tuple(attempts), controller.journal[first_strike:], monotonic() - start
         )
-        return dataclasses.replace(record, ended_by=tuple(ended_by))
+        return dataclasses.replace(
+            record,
+            ended_by=tuple(ended_by),
+            recovery_time=_recovery_time(groups) if options.nodes is None else None,
+            orphans=_orphans(groups) if controller.judges_orphans else None,
+        )
 
     def golden(self, *, fresh: bool = False) -> WorldRecord:
         """Return the same world without faults, from the same start.
@@ -250,6 +261,7 @@ class WorldSupervisor:
     ) -> RankJob:
         """Return the job of the ranks in attempt ``number``."""
         controller, options = self._controller, self._options
+        judges_orphans = controller.judges_orphans and watch is None
         return RankJob(
             ranks=options.ranks,
             payload=self._given,
@@ -264,6 +276,7 @@ class WorldSupervisor:
             probing=controller.probing and bool(schedule.faults),
             attempt=number,
             restarts=options.restarts,
+            orphan_grace=options.grace + LOADER_SECONDS if judges_orphans else None,
             records_steps=controller.records_steps and watch is None,
             records_collectives=_records_collectives(controller, schedule),
             resumed=dict(resumed),
@@ -394,6 +407,27 @@ def _ended_by(group: RankAttempt) -> str:
     )
 
 
+def _recovery_time(groups: Sequence[RankAttempt]) -> float | None:
+    """Return the longest time from a failure to the next step of all ranks, or None without one."""
+    times = []
+    for failed, following in itertools.pairwise(groups):
+        stepped = [rank.stepped for rank in following.ranks]
+        if failed.failure is not None and None not in stepped:
+            times.append(max(time for time in stepped if time is not None) - failed.failure[0])
+    return max(times, default=None)
+
+
+def _orphans(groups: Sequence[RankAttempt]) -> tuple[str, ...]:
+    """Describe the processes that ranks left running."""
+    found = []
+    for number, group in enumerate(groups, 1):
+        which = f" of attempt {number}" if len(groups) > 1 else ""
+        for rank, name in group.left:
+            whose = "a rank" if rank is None else f"rank {rank}"
+            found.append(f"{whose}{which} left a process running: {name}")
+    return tuple(found)
+
+
 def _record(
     group: RankAttempt,
     options: RankOptions,
@@ -401,6 +435,7 @@ def _record(
     faults: tuple[Strike, ...],
     duration: float,
 ) -> WorldRecord:
+    struck = min((rank.struck for rank in group.ranks if rank.struck is not None), default=None)
     ranks = tuple(
         RankRecord(
             rank=rank.number,
@@ -420,6 +455,7 @@ def _record(
             load_not_finite=rank.load_not_finite,
             collectives=rank.collectives,
             load_states=rank.load_states,
+            after_strike=None if struck is None else rank.left - struck,
         )
         for rank in group.ranks
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ...core.validation import parse_duration
-from ...errors import BadArgument, RankFailed, RankHung
+from ...errors import BadArgument, Orphaned, RankFailed, RankHung
 from .world_result import WorldResult
 
 __all__ = ["EndingVerdicts"]
 
+MAX_STACK_LINES = 60
+
 
 class EndingVerdicts(WorldResult):
-    """Judge if all ranks ended, and how fast."""
+    """Judge if all ranks ended, how fast, and what they left."""
 
     def assert_finished(self) -> None:
         """Raise ``RankFailed`` unless every rank ended with exit code 0.
@@ -47,7 +49,7 @@ class EndingVerdicts(WorldResult):
             self.assert_finished()
         for record in self._record.ranks:
             if record.outcome == "hung" and first is None:
-                raise RankHung(
+                raise self._hung(
                     f"rank {record.rank} {self._how(record)}, and no rank had "
                     f"failed\n{self.story()}"
                 )
@@ -62,7 +64,7 @@ class EndingVerdicts(WorldResult):
             if record.lag > seconds:
                 went_on = "ended only" if record.outcome != "hung" else "was still running"
                 where = f": it {record.ended}" if record.outcome == "hung" else ""
-                raise RankHung(
+                raise self._hung(
                     f"rank {record.rank} {went_on} {record.lag:.1f} s after "
                     f"{failure}{where}\n{self.story()}"
                 )
@@ -73,3 +75,38 @@ class EndingVerdicts(WorldResult):
                     f"after {failure}. Give the world more time with "
                     f"mlchaos.world(grace={seconds:g}) and timeout="
                 )
+
+    def _hung(self, message: str) -> RankHung:
+        """Return the error, with the stacks of all threads of each rank that hung."""
+        error = RankHung(message)
+        for record in self._record.ranks:
+            if record.outcome == "hung" and record.stack:
+                lines = record.stack.strip().splitlines()[:MAX_STACK_LINES]
+                error.add_note(f"threads of rank {record.rank}:\n" + "\n".join(lines))
+        return error
+
+    def assert_no_orphans(self) -> None:
+        """Raise ``Orphaned`` if a rank that ended left a process running.
+
+        Loader workers and other processes of a rank get the world's ``grace`` to end by
+        themselves. All attempts count: a scheduler that starts the ranks again ends no process
+        that an earlier attempt left. What is left is ended in any case.
+
+        Raises:
+            Orphaned: A process was left. The message names the rank.
+            BadArgument: The plugin did not find the assertion in the test function or in a
+                function of its module, or torch's elastic agents ran the world.
+
+        Fidelity: a rank that was still running when its world was ended is not judged. Only Linux
+        finds processes outside of the rank's process group.
+        """
+        orphans = self._record.orphans
+        if self._record.elastic or orphans is None:
+            raise BadArgument(
+                "assert_no_orphans: the assertion must be in the test function itself or in a "
+                "function of its module, because processes are looked for while the world ends, "
+                "and the world must not be elastic"
+            )
+        if orphans:
+            lines = "\n".join(f"  {line}" for line in orphans)
+            raise Orphaned(f"ranks left {len(orphans)} processes running\n{lines}\n{self.story()}")

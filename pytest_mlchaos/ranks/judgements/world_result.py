@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
+from ...core.collectives import CollectiveRecord
 from ...core.entries import Entry, Rank, Timing, without_times
 from ...core.records import Attempt, RankRecord, WorldRecord, tell, too_many_ended
 from ...core.results import Result
@@ -15,7 +16,7 @@ from ..rank_run import RankRun
 from ..world_diagnosis import Traces
 from .lost_peers import tell_lost_peers
 
-__all__ = ["WorldResult"]
+__all__ = ["WorldResult", "describe_collective"]
 
 
 class WorldResult(Result):
@@ -63,6 +64,21 @@ class WorldResult(Result):
         directories."""
         return self if self._golden is None else self._golden(False)
 
+    @functools.cached_property
+    def lost_steps(self) -> int:
+        """Return the number of optimizer steps that were taken again after a restart."""
+        steps = sum(attempt.steps for attempt in self.attempts)
+        golden = sum(attempt.steps for attempt in self.golden.attempts)
+        return max(0, steps - golden) if self.restarts else 0
+
+    @property
+    def recovery_time(self) -> float | None:
+        """Return the seconds from a failure until all ranks had begun a step again, the longest.
+
+        None if there was no restart, or if a rank took no step after it.
+        """
+        return self._record.recovery_time
+
     def _renew_golden(self) -> bool:
         """Run the golden world again if an earlier trial ran it. Return True if it was run.
 
@@ -107,10 +123,16 @@ class WorldResult(Result):
         lines = [tell(self.attempts)] if self.restarts or self._record.elastic else []
         for record in self._record.ranks:
             struck = "".join(f"; {strike}" for strike in record.faults[:1])
+            log = record.collectives
+            last = (
+                f"; last collective: {log.total - 1}, {describe_collective(log.records[-1])}"
+                if log.records and record.outcome != "finished"
+                else ""
+            )
             plural = "" if record.steps == 1 else "s"
             lines.append(
                 f"  rank {record.rank}: {record.steps} step{plural}, then {record.ended} "
-                f"({record.duration:.2f} s){struck}"
+                f"({record.duration:.2f} s){struck}{last}"
             )
         return "\n".join([*lines, *tell_lost_peers(self._record)])
 
@@ -118,3 +140,10 @@ class WorldResult(Result):
         if record.outcome != "hung":
             return record.ended
         return f"was still running after {record.duration:.1f} s, and {record.ended}"
+
+
+def describe_collective(record: CollectiveRecord) -> str:
+    """Describe a collective in words."""
+    what = f" of {record.size} {record.dtype}" if record.dtype else ""
+    root = f" with rank {record.peer}" if record.peer is not None else ""
+    return f"{record.op}{what}{root}"
