@@ -667,8 +667,7 @@ class Mlchaos(Tools):
     ) -> WorldRun:
         """Run a script in ranks, as ``torchrun --nproc-per-node=2 train.py --out DIR`` does.
 
-        It is ``mlchaos.world(elastic=True)`` with a script as the subject: torch's own elastic
-        agents start it, one agent for each node.
+        Torch's own elastic agents start it, one for each node (``mlchaos.world(elastic=True)``).
 
         Args:
             path: The script. A relative path is looked up in the current directory, then in that of
@@ -682,8 +681,7 @@ class Mlchaos(Tools):
             timeout: The time limit for each attempt, in seconds.
             grace: The time limit for the remaining ranks after one has failed, in seconds.
 
-        Fidelity: each rank is forked from a process that has imported torch, and finds it in
-        ``sys.modules``.
+        Fidelity: each rank is forked from a process that has imported torch.
         """
         world = functools.partial(
             World,
