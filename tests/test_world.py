@@ -746,7 +746,8 @@ def test_what_a_rank_has_not_restored_is_named(mlchaos, tmp_path, forgets, says)
     run = mlchaos.world(restarts=1).run(forgetful, tmp_path, forgets)
     before = (tmp_path / "checkpoint.pt").read_bytes(), list(mlchaos.journal)
     with pytest.raises(
-        NotRecovered, match=rf"(?s)trained parameters[^\n]*\n{says}.*rank 0: 3 steps"
+        NotRecovered,
+        match=rf"(?s)trained parameters[^\n]*\n  all ranks agree[^\n]*\n{says}.*rank 0: 3 steps",
     ):
         run.assert_recovered()
     # The traced run leaves no traces.

@@ -328,6 +328,15 @@ class Fault:
         """
         return self.rank is None or process.get("rank") == self.rank
 
+    def concerns(self, process: Mapping[str, Any]) -> bool:
+        """Return True if the fault applies to a process, and fits the world that it belongs to."""
+        try:
+            if "world_size" in process:
+                self.check_world(process["world_size"])
+        except BadArgument:
+            return False
+        return self.applies_to(process)
+
     def check_world(self, ranks: int) -> None:
         """Raise ``BadArgument`` if the fault does not fit a world with this number of ranks."""
         if isinstance(self.rank, int) and self.rank >= ranks:

@@ -30,6 +30,7 @@ __all__ = [
     "attribute_text",
     "child_error",
     "command_text",
+    "compiled_text",
     "data_text",
     "difference_text",
     "error_text",
@@ -434,7 +435,12 @@ def _constant_words(text: str, error: BaseException) -> str:
     # It was thrown into a generator or a coroutine, so it was made elsewhere.
     thrown = instruction in ("YIELD_VALUE", "SEND", "RESUME")
     ours = frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE
-    return "" if thrown or ours or isinstance(error, KeyError) else _mask(text, None)
+    return "" if thrown or ours or isinstance(error, KeyError) else compiled_text(text)
+
+
+def compiled_text(text: str) -> str:
+    """Return the part of a message from compiled code that may be shown: its plain words."""
+    return text if shows_values() else _mask(_TAG.sub("", text), None)
 
 
 def _traces(error: BaseException) -> list[types.TracebackType]:
@@ -463,6 +469,8 @@ def _words_in(constant: object) -> Iterator[str]:
 
 
 _QUOTED = re.compile(r"""(?<!\w)(?:'([^']*)'|"([^"]*)"|`([^`]*)`)(?!\w)|(?<!\w)['"`<\[{].*$""")
+_TAG = re.compile(r"""^(?:\[[^\[\]'"`]*\]\s*)+""")
+"""What compiled code often puts before a message: its file and line, or its rank."""
 _WORD = re.compile(r"""\(?([A-Za-z_]+(?:['’-][a-z]+)?)(?:\(s?\))?\)?[.,:;!?]*""")
 
 

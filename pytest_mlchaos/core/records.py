@@ -230,6 +230,7 @@ class RankRecord:
         duration: The seconds that it took.
         lag: The seconds from the first failure of any rank to its end.
         steps: The number of its optimizer steps.
+        joining: True if it called ``init_process_group``.
         joined: True if it initialized its process group.
         faults: The strikes in this rank.
         stack: Its stack when it was stopped.
@@ -250,6 +251,7 @@ class RankRecord:
     duration: float
     lag: float | None
     steps: int
+    joining: bool
     joined: bool
     faults: tuple[Strike, ...]
     stack: str
@@ -294,6 +296,15 @@ class WorldRecord:
     """True for a golden world that an earlier trial of the test ran."""
     ended_by: tuple[str, ...] = ()
     """The fault that ended each attempt, as it prints. Empty for an attempt that no fault ended."""
+
+    @property
+    def unfinished(self) -> RankRecord | None:
+        """Return the rank that failed first, or else one that did not finish, or None.
+
+        The other ranks may have failed only because of the first.
+        """
+        in_order = sorted(self.ranks, key=lambda rank: rank.rank != self.first)
+        return next((rank for rank in in_order if rank.outcome != "finished"), None)
 
 
 def too_many_ended(whose: str, attempts: int, limit: str) -> str:

@@ -71,7 +71,7 @@ def activate_continuous_faults(controller: Controller, *, fresh: bool = False) -
             fault = scheduled.fault
             if (
                 fault.continuous
-                and fault.applies_to(controller.attributes)
+                and fault.concerns(controller.attributes)
                 and (fresh or not fault.requires_process)
             ):
                 with deferred():

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.faults import EVERY, Fault, following
 from ..core.sites import Key
-from ..errors import PayloadMismatch
+from ..errors import BadArgument, MlchaosError
 
 __all__ = ["NO_VISIT", "ProcessCounts", "ScheduledFault", "VisitCounter", "most_passed"]
 
@@ -37,8 +37,9 @@ class ScheduledFault:
         self.outside: set[int] = set()
         self.measures: dict[str, int] = {}
         self.remark = ""
-        # The reason why a visit chosen by a search or by chance had nothing to strike.
-        self.mismatch: PayloadMismatch | None = None
+        # The reason why it could not strike: its visits had nothing to strike, or no world fits it.
+        self.mismatch: MlchaosError | None = None
+        self._fits_a_world = False
         self.observes = type(fault).observe is not Fault.observe
         self._seed = seed
         self.begin_again()
@@ -57,6 +58,17 @@ class ScheduledFault:
         return tuple(
             visit for visit in self.eligible if not in_subjects or visit not in self.outside
         )
+
+    def meet_world(self, ranks: int) -> None:
+        """Note a world of the test. If no world fits the fault, that is why it does not strike."""
+        try:
+            self.fault.check_world(ranks)
+        except BadArgument as error:
+            if not self._fits_a_world:
+                self.mismatch = error.with_traceback(None)
+        else:
+            if not self._fits_a_world:
+                self._fits_a_world, self.mismatch = True, None
 
     def begin_again(self) -> None:
         """Count visits from 0 again."""

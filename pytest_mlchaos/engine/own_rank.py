@@ -49,7 +49,7 @@ class OwnRank:
             scheduled
             for scheduled in controller.scheduled
             if scheduled.fault.key == key
-            and scheduled.fault.applies_to(controller.attributes)
+            and scheduled.fault.concerns(controller.attributes)
             and not (self.is_inherited and scheduled.fault.ends_process)
         ]
 

@@ -60,7 +60,7 @@ def strikable(controller: Controller) -> list[ScheduledFault]:
     """Return the faults of the trial, without those that are bound to other ranks."""
     if rank_of_session() is None:
         return controller.scheduled
-    return [one for one in controller.scheduled if one.fault.applies_to(controller.attributes)]
+    return [one for one in controller.scheduled if one.fault.concerns(controller.attributes)]
 
 
 def strikes_here(controller: Controller) -> bool:

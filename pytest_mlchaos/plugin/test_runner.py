@@ -25,6 +25,7 @@ from ..errors import (
     BadArgument,
     FaultError,
     GaveUp,
+    MlchaosError,
     NeverStruck,
     NotReproducible,
     ServiceFailed,
@@ -209,19 +210,13 @@ class Trials:
                 )
                 self._failing = None if caveat else shown
                 error.add_note(text.one_trial(shown, strikes, self._nodeid, clock, caveat))
+            self._explain_mismatch(error)
             raise
         if not self._body.strikes_here:
             return  # the journals of all ranks together show if the faults struck
         silent = [one.fault for one in strikable(controller) if not one.total]
         if silent and not settings.allow_quiet:
-            if unfit := next(
-                (
-                    scheduled.mismatch
-                    for scheduled in controller.scheduled
-                    if scheduled.mismatch and not scheduled.total
-                ),
-                None,
-            ):
+            if unfit := _mismatch(controller):
                 raise unfit
             hint = (
                 remarks(controller)
@@ -249,6 +244,13 @@ class Trials:
                 )
             if missed := unstruck(controller.results, controller.journal):
                 raise Vacuous(missed)
+
+    def _explain_mismatch(self, error: BaseException) -> None:
+        """Add a note to an error if a fault could not strike, which may be its cause."""
+        controller = self._body.controller
+        unfit = None if controller is None else _mismatch(controller)
+        if unfit is not None and is_failure(error):
+            error.add_note(f"mlchaos: {unfit}")
 
     def _printable(
         self, schedule: Schedule, settings: Settings, cause: Cause
@@ -401,6 +403,8 @@ class Trials:
                 for probe in space.probes
                 if probe.fault._origin == one.fault._origin
             ):
+                if unfit := _mismatch(controller, one.fault._origin):
+                    raise unfit
                 hint = (
                     in_set_up(one.fault, controller)
                     or absent([one.fault])
@@ -485,6 +489,20 @@ class Trials:
             ):
                 raise unfit
             raise NeverStruck(text.describe_never_struck(silent, passed, absent(silent)))
+
+
+def _mismatch(controller: Controller, origin: int | None = None) -> MlchaosError | None:
+    """Return the reason why a fault, or the declared one, could not strike, or None."""
+    return next(
+        (
+            scheduled.mismatch
+            for scheduled in controller.scheduled
+            if scheduled.mismatch
+            and not scheduled.total
+            and origin in (None, scheduled.fault._origin)
+        ),
+        None,
+    )
 
 
 def _asked_too_much(error: BaseException, schedule: Schedule, space: Space) -> bool:

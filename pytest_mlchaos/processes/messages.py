@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from ..errors import MlchaosError
 
 __all__ = ["Inbox", "Outbox", "read_message", "write_message"]
 
@@ -57,8 +60,16 @@ class Outbox:
         It has left this process when this returns. A forked child sends nothing.
         """
         if os.getpid() == self._owner:
-            with self._lock, contextlib.suppress(BrokenPipeError):
-                write_message(self._fd, message)
+            try:
+                with self._lock, contextlib.suppress(BrokenPipeError):
+                    write_message(self._fd, message)
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+                raise MlchaosError(
+                    f"the subject closed file descriptor {self._fd}, by which its process reports "
+                    f"to the test. Close only descriptors that the subject has opened"
+                ) from None
 
 
 class Inbox:

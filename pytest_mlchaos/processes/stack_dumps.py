@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..core.privacy import compiled_text
 from ..engine.user_code import PACKAGE, is_users
 
-__all__ = ["OTHER_THREAD", "all_threads", "main_thread", "place"]
+__all__ = ["OTHER_THREAD", "all_threads", "last_words", "main_thread", "place"]
 
 OTHER_THREAD = "another thread:"
 """The line before the frames of a thread that is not the main thread."""
 
+MAX_REASON_CHARACTERS = 200
+"""The largest length of the text of an exception."""
+_FATAL: dict[int, str] = {
+    signal.SIGSEGV: "Segmentation fault",
+    signal.SIGABRT: "Aborted",
+    signal.SIGFPE: "Floating-point exception",
+    **({signal.SIGBUS: "Bus error"} if hasattr(signal, "SIGBUS") else {}),
+    signal.SIGILL: "Illegal instruction",
+}
+"""The signals that a program gets because of its own mistake, as the interpreter names them."""
+_UNCAUGHT = re.compile(r"(?m)^.*terminate called after throwing.*\n *what\(\): +(\S.*)$")
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 
 
@@ -36,6 +49,30 @@ def all_threads(dump: str, ident: int) -> str:
     others = [lines for lines in sections.values() if lines and not _is_ours(lines)]
     others.sort(key=lambda lines: not any(is_users(frame[0]) for frame in _frames(lines)))
     return "\n".join([*main, *(line for lines in others for line in (OTHER_THREAD, *lines))])
+
+
+def last_words(output: str, ident: int, signum: int) -> str:
+    """Return in words where a process was when a signal killed it, and why, from its output.
+
+    The interpreter prints the stacks, and the C++ runtime an exception that nothing has caught. The
+    result is empty, or begins with a space.
+
+    Args:
+        output: The output on stderr.
+        ident: The main thread, which is shown if the thread that failed runs no Python code.
+        signum: The signal.
+    """
+    if signum not in _FATAL:
+        return ""
+    _, found, stacks = output.rpartition(f"Fatal Python error: {_FATAL[signum]}\n")
+    current = re.search(r"(?m)^Current thread 0x([0-9a-f]+)", stacks)
+    sections = _sections(stacks) if found else {}
+    where = place("\n".join(sections.get(int(current[1], 16) if current else ident, [])))
+    why = ""
+    for thrown in _UNCAUGHT.finditer(output) if signum == signal.SIGABRT else ():
+        # A message inside of a message has a tag of its own.
+        why = compiled_text(re.sub(r"""(?<=: )\[[^\[\]'"`]*\] """, "", thrown[1]))
+    return (f" in {where}" if where else "") + (f" ({why[:MAX_REASON_CHARACTERS]})" if why else "")
 
 
 def _sections(dump: str) -> dict[int, list[str]]:

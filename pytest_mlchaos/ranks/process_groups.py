@@ -20,12 +20,13 @@ __all__ = ["adapt"]
 
 
 def adapt(
-    patches: Patches, *, backend: str, port: int, prefix: str, joined: Callable[[], object]
+    patches: Patches, *, backend: str, port: int, prefix: str, tell: Callable[[str], object]
 ) -> None:
     """Patch ``init_process_group`` and ``destroy_process_group`` for a world.
 
     ``init_process_group`` uses the world's backend if the call names none, and a store of its own
-    if the call names a port that is not the world's. ``joined`` is called after each success.
+    if the call names a port that is not the world's. ``tell`` gets ``"joining"``
+    before each call, and ``"joined"`` after each success.
 
     With a ``prefix``, the ranks of one attempt do not read what those of an earlier one have left
     in the store, for example addresses. Torch 2.13 itself leaves them there for a restart.
@@ -36,7 +37,7 @@ def adapt(
     rendezvous = importlib.import_module("torch.distributed.rendezvous")
     kept: list[Any] = []
     for name, wrap in (
-        ("init_process_group", _initialising(backend, kept, joined)),
+        ("init_process_group", _initialising(backend, kept, tell)),
         ("destroy_process_group", _keeping(kept)),
     ):
         original = getattr(dist, name)
@@ -52,14 +53,15 @@ def adapt(
 
 
 def _initialising(
-    default: str, kept: list[Any], joined: Callable[[], object]
+    default: str, kept: list[Any], tell: Callable[[str], object]
 ) -> Callable[[Any], Any]:
     def wrap(original: Callable[..., Any]) -> Any:
         @functools.wraps(original)
         def init_process_group(backend: Any = None, *args: object, **keywords: object) -> Any:
             kept.clear()
+            tell("joining")
             result = original(default if backend is None else backend, *args, **keywords)
-            joined()
+            tell("joined")
             return result
 
         return init_process_group

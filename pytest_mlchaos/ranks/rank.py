@@ -165,7 +165,7 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
             backend=job.backend,
             port=job.port,
             prefix=job.prefix,
-            joined=lambda: send("joined"),
+            tell=send,
         )
         tell_before_exit(controller, patches)
         arm(controller, patches, everything=job.probing)

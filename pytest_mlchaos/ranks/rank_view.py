@@ -20,6 +20,7 @@ from ..engine.remote_state import RemoteState
 from ..errors import BadArgument
 from ..processes import stack_dumps
 from ..processes.messages import Inbox
+from .bounded_output import BoundedOutput
 from .step_states import StepStates
 
 __all__ = ["Rank"]
@@ -30,6 +31,7 @@ class Rank(RemoteState):
 
     def __init__(self, number: int) -> None:
         super().__init__()
+        self.joining = False
         self.joined = False
         self.struck: float | None = None
         self.stepped: float | None = None
@@ -43,7 +45,7 @@ class Rank(RemoteState):
         self._unsent: dict[str, str] = {}
         self._ident = 0
         self._dump = bytearray()
-        self._written = {"stdout": bytearray(), "stderr": bytearray()}
+        self._written = {"stdout": BoundedOutput(), "stderr": BoundedOutput()}
         self._inbox = Inbox()
         self._collectives: deque[CollectiveRecord] = deque(maxlen=MAX_LOGGED)
         self._launched = 0
@@ -57,7 +59,7 @@ class Rank(RemoteState):
 
     def write(self, stream: str, data: bytes) -> None:
         """Handle bytes of the rank's output."""
-        self._written[stream] += data
+        self._written[stream].feed(data)
 
     def dump(self, data: bytes) -> None:
         """Handle bytes of the rank's stacks."""
@@ -77,6 +79,9 @@ class Rank(RemoteState):
         if key == "train.step" and self.stepped is None:
             self.stepped = monotonic()
         super()._on_visit(key, number)
+
+    def _on_joining(self) -> None:
+        self.joining = True
 
     def _on_joined(self) -> None:
         self.joined = True
@@ -141,11 +146,11 @@ class Rank(RemoteState):
     @property
     def output(self) -> str:
         """Return its output on stdout, then on stderr."""
-        return "".join(text.decode(errors="replace") for text in self._written.values())
+        return "".join(written.text for written in self._written.values())
 
     def text(self, stream: str) -> str:
         """Return the output on one stream."""
-        return self._written[stream].decode(errors="replace")
+        return self._written[stream].text
 
     @property
     def ended(self) -> str:
@@ -170,15 +175,19 @@ class Rank(RemoteState):
         code = self.exitcode or 0
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            return f"was killed by {name}{self._injected_at()}"
+            words = self._injected_at() or stack_dumps.last_words(
+                self.text("stderr"), self._ident, -code
+            )
+            return f"was killed by {name}{words}"
         if self.raised is not None and not self.raised[0].startswith("SystemExit"):
             return f"raised {self.raised[0].partition(chr(10))[0]}"
         return f"exited with code {code}"
 
     def mentions(self, name: bytes) -> bool:
         """Return True if this name is in what the rank has sent or printed."""
-        held = [*self._sent.values(), *map(bytes, self._written.values())]
-        return any(name in data for data in held)
+        return any(name in data for data in self._sent.values()) or any(
+            written.mentions(name) for written in self._written.values()
+        )
 
     def _injected_at(self) -> str:
         """Return in words at which visit a fault killed it, or "" if none did."""

@@ -72,7 +72,7 @@ class WorldSupervisor:
         check_subject(subject, "world.run")
         # in the subject of a different run, nothing strikes
         self._schedule = controller.schedule if controller.scheduled else Schedule()
-        _check_faults(self._schedule, options)
+        _check_faults(controller, options)
         self._server = server
         self._controller = controller
         self._options = options
@@ -149,11 +149,11 @@ class WorldSupervisor:
             self._process_state.restore()
             *_, group = self._attempts(Schedule(), {}, once=True)
         record = _record(group, self._options, (_told(group),), (), monotonic() - start)
-        for rank in record.ranks:
-            if rank.outcome != "finished":
-                raise GoldenRunFailed(
-                    f"the subject fails without any fault: rank {rank.rank} {rank.ended}"
-                ) from rank.load_error()
+        rank = record.unfinished
+        if rank is not None:
+            raise GoldenRunFailed(
+                f"the subject fails without any fault: rank {rank.rank} {rank.ended}"
+            ) from rank.load_error()
         return record, group.ranks
 
     def undisturbed(self) -> WorldRecord:
@@ -340,9 +340,11 @@ def _check_started(group: RankAttempt) -> None:
             )
 
 
-def _check_faults(schedule: Schedule, options: RankOptions) -> None:
-    for fault in schedule.faults:
-        fault.check_world(options.ranks)
+def _check_faults(controller: Controller, options: RankOptions) -> None:
+    """Raise ``BadArgument`` for a backend without links. A fault may fit a different world."""
+    for scheduled in controller.scheduled:
+        fault = scheduled.fault
+        scheduled.meet_world(options.ranks)
         if fault.on_links and options.backend != "gloo":
             raise BadArgument(
                 f"{fault.name}: it disturbs links between ranks, which needs backend='gloo', but "
@@ -445,6 +447,7 @@ def _record(
             duration=rank.left - group.start,
             lag=None if group.failure is None else rank.left - group.failure[0],
             steps=rank.steps,
+            joining=rank.joining,
             joined=rank.joined,
             faults=tuple(strike.of_rank(rank.number) for _, strike in rank.strikes),
             stack=rank.stack,

@@ -21,12 +21,12 @@ class EndingVerdicts(WorldResult):
             RankFailed: A rank did not finish.
             GaveUp: Faults ended the world more often than ``restarts`` allows.
         """
-        for record in self._record.ranks:
-            if record.outcome != "finished":
-                self._check_restarts(record)
-                raise RankFailed(
-                    f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}"
-                ) from record.load_error()
+        record = self._record.unfinished
+        if record is not None:
+            self._check_restarts(record)
+            raise RankFailed(
+                f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}"
+            ) from record.load_error()
 
     def assert_failed_fast(self, *, within: object = 5) -> None:
         """Raise ``RankHung`` unless the other ranks ended soon after the first one failed.

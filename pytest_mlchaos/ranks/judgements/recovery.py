@@ -35,12 +35,12 @@ class RecoveryVerdicts(WorldResult):
             GaveUp: Faults ended the world more often than ``restarts`` allows.
         """
         self._compare_under_faults("assert_recovered")
-        for record in self._record.ranks:
-            if record.outcome != "finished":
-                self._check_restarts(record)
-                raise NotRecovered(
-                    f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}"
-                ) from record.load_error()
+        record = self._record.unfinished
+        if record is not None:
+            self._check_restarts(record)
+            raise NotRecovered(
+                f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}"
+            ) from record.load_error()
         found = self._unlike_golden(rtol, atol)
         # What differs from a golden world of an earlier trial is compared with a fresh one.
         if found and self._renew_golden():

@@ -121,6 +121,7 @@ class WorldResult(Result):
         If ranks lost their peers, a line says why: a partition, the death of a rank, or neither.
         """
         lines = [tell(self.attempts)] if self.restarts or self._record.elastic else []
+        some_join = any(record.joining for record in self._record.ranks)
         for record in self._record.ranks:
             struck = "".join(f"; {strike}" for strike in record.faults[:1])
             log = record.collectives
@@ -130,9 +131,12 @@ class WorldResult(Result):
                 else ""
             )
             plural = "" if record.steps == 1 else "s"
+            # If no rank joins, the job may do without a group. A strike explains the rest.
+            alone = some_join and not record.joining and not struck
             lines.append(
                 f"  rank {record.rank}: {record.steps} step{plural}, then {record.ended} "
-                f"({record.duration:.2f} s){struck}{last}"
+                f"({record.duration:.2f} s){struck}"
+                f"{', and never called init_process_group' if alone else ''}{last}"
             )
         return "\n".join([*lines, *tell_lost_peers(self._record)])
 
