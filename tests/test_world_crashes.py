@@ -60,7 +60,7 @@ def one_file(workdir, whole=True):
         job.own = owns[job.rank]
     while job.step < 1:
         job.take_step()
-        owns = [None, None]
+        owns = [None] * dist.get_world_size()
         dist.all_gather_object(owns, job.own)
         if job.rank == 0:
             put(path, [job.step, job.total, owns], whole=whole)
@@ -143,6 +143,20 @@ def test_a_rank_without_its_file_diverges_silently(explore):
     text = str(caught.value)
     assert "diverged" in text
     assert "rank 1" in text
+
+
+@pytest.mark.slow
+def test_fewer_ranks_resume_from_a_file_of_all(explore):
+    """A sound job may come back with one rank."""
+    explore(one_file, resume_ranks=1).assert_recovers()
+
+
+@pytest.mark.slow
+def test_more_ranks_miss_their_own_files(explore):
+    """Each rank saves a file of its own, and the third rank has none."""
+    report = explore(own_files, resume_ranks=3)
+    with pytest.raises(NotRecovered, match=r"FileNotFoundError.*, in rank 2"):
+        report.assert_recovers()
 
 
 def test_crash_reproduces_a_state_of_a_world(example):

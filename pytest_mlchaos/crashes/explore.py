@@ -76,7 +76,8 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
         states if options.only is None else path_to(states, options.only, lenient=options.lenient)
     )
     by_name = [{state.id: state for state in found} for found in others]
-    search = _Search(workers, by_name, options, {"start#0": first.second})
+    start = {"start#0": first.second} if first.golden.resumes_alike else {}
+    search = _Search(workers, by_name, options, start)
     if options.only is not None and ">" not in options.only:
         return _only(search, states, wanted)
     outcomes = search.resume(wanted)

@@ -216,6 +216,8 @@ class RunResult:
         grown: The files that were only appended to. Recorded runs only.
         rank: With several ranks, the one that failed or hung first.
         traces: With several ranks, the steps of each.
+        complete: With several ranks, the keys of the directory at the start, after each save that
+            was complete when the next step began, and at the end. Recorded runs only.
     """
 
     value: Any = None
@@ -235,6 +237,7 @@ class RunResult:
     grown: frozenset[str] = frozenset()
     rank: int | None = None
     traces: tuple[Trace, ...] = ()
+    complete: frozenset[frozenset[tuple[str, Node]]] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

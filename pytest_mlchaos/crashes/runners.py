@@ -61,6 +61,7 @@ class GoldenRun:
             ranks, left them.
         orders: The changes of several ranks in different orders.
         notes: Further facts about the recording, in words.
+        resumes_alike: False if resumed runs differ from this one by design.
     """
 
     ran: RunResult
@@ -76,6 +77,7 @@ class GoldenRun:
     differs: tuple[str, ...] = ()
     orders: tuple[Order, ...] = ()
     notes: tuple[str, ...] = ()
+    resumes_alike: bool = True
 
 
 class Runner(Protocol):

@@ -16,7 +16,7 @@ from .compare_files import Endings
 from .model import CrashOutcome, CrashState, RunResult
 from .resumption import mark_restarted, never_resumes
 
-__all__ = ["CrashJudge"]
+__all__ = ["CrashJudge", "from_scratch"]
 
 
 class CrashJudge:
@@ -165,7 +165,7 @@ class CrashJudge:
             if self.steps
             else _progress_by_files(self._golden.completed, [o.completed for o in judged])
         )
-        return list(_from_scratch(judged, progress))
+        return list(from_scratch(judged, progress))
 
     def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """Return the failures that the outcome of a further state could turn into recoveries.
@@ -337,7 +337,7 @@ def _first_of_the_rest(written: set[int], count: int) -> int | None:
     return first if written and len(written) == count - first else None
 
 
-def _from_scratch(
+def from_scratch(
     outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]
 ) -> Iterator[CrashOutcome]:
     """Yield the outcomes, with ``restarted`` for runs that lost a complete checkpoint.

@@ -90,6 +90,7 @@ class ForkServer:
         self._reread = reread
         self._environment: Mapping[str, str] = {}
         self._preload = dict.fromkeys(preload)
+        self._refused: dict[str, None] = {}
         self._entry = entry
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -150,6 +151,23 @@ class ForkServer:
                     # Its answer would be left unread: the next one imports all of them.
                     self._close(kill=True)
                     raise
+
+    def preload_safely(self, names: Iterable[str]) -> None:
+        """Import these modules for later forks, unless one of them starts a thread.
+
+        A forked process would lack the thread. So the warm process is replaced then, and each
+        forked process imports the modules itself.
+        """
+        more = [name for name in dict.fromkeys(names) if name not in self._preload | self._refused]
+        if not more:
+            return
+        threads = self.threads
+        self.preload(more)
+        if self.threads > threads:
+            with self._lock:
+                self._refused.update(dict.fromkeys(more))
+                self._preload = {name: None for name in self._preload if name not in self._refused}
+                self._close()
 
     def stop(self) -> None:
         """End the warm process, and wait for its end."""

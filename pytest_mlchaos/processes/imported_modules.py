@@ -82,27 +82,28 @@ class LateImports:
     Libraries that may depend on the program are left out.
 
     A program that sets a variable of its environment may do so for a library that reads it at
-    import. Such a library must be imported by that program itself.
+    import. So only the libraries that it imported before count.
     """
 
     def __init__(self) -> None:
         self._known = len(sys.modules)
-        self._as_started = True
+        self._until: int | None = None
         sys.addaudithook(self._heard)
 
     def imported(self) -> list[str]:
-        """Return the libraries in the order of import.
-
-        Return none if the program has changed its environment.
-        """
+        """Return the libraries in the order of import."""
         # A look at all modules would copy their memory pages.
-        more = itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._known))
-        late = [name for name in more if _is_library(name, sys.modules.get(name))]
-        return late[::-1] if self._as_started else []
+        more = list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - self._known)))
+        until = None if self._until is None else max(0, self._until - self._known)
+        return [name for name in more[::-1][:until] if _is_library(name, sys.modules.get(name))]
 
     def _heard(self, event: str, _: object) -> None:
-        if event in ("os.putenv", "os.unsetenv") and self._as_started:
-            self._as_started = _by_an_import(sys._getframe(1))
+        if (
+            event in ("os.putenv", "os.unsetenv")
+            and self._until is None
+            and not _by_an_import(sys._getframe(1))
+        ):
+            self._until = len(sys.modules)
 
 
 def _by_an_import(frame: FrameType | None) -> bool:

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.util
 import math
@@ -48,6 +47,7 @@ from ..sites import torch_train
 from .agent import ENTRY
 from .elastic.node_agent import LIBRARIES as ELASTIC_LIBRARIES
 from .elastic.options import check_nodes
+from .launcher import Launcher
 from .rank import REREAD
 from .verdicts import WorldRun
 from .world import RankOptions, WorldSupervisor
@@ -59,10 +59,6 @@ __all__ = ["World"]
 
 Explore = Callable[..., "CrashReport"]
 """Explores crash states by worlds that a function starts. The area of crash states has it."""
-MAX_RUN_SECONDS = 3600.0
-"""The largest time limit for one world of an exploration."""
-_EXPLORING_GRACE_SECONDS = 0.1
-"""In an exploration, the first rank that fails decides. The others get this time to end."""
 UNDISTURBED = ("mlchaos.explore_crashes",)
 """The methods whose subjects may run a world. No fault strikes in them, and no visits are counted.
 """
@@ -300,23 +296,8 @@ class World:
             "atol": atol,
             "compare": compare,
         }
-        return self._explore(self._launch, self._options.ranks, subject, workdir, args, options)
-
-    def _launch(self, call: Callable[[], object], ranks: int, seconds: float | None) -> WorldRecord:
-        """Run a callable in each of so many ranks, without faults."""
-        options = dataclasses.replace(
-            self._options,
-            ranks=ranks,
-            restarts=0,
-            nodes=None,
-            timeout=self._options.timeout if seconds is None else min(seconds, MAX_RUN_SECONDS),
-            grace=_EXPLORING_GRACE_SECONDS,
-        )
-        disk = WorkDirs((), self._scratch)
-        watch = torch_train.trained_parameters
-        return WorldSupervisor(
-            _server(), self._controller(), options, call, (), disk, watch
-        ).undisturbed()
+        launcher = Launcher(_server(), self._controller, self._options, self._scratch)
+        return self._explore(launcher, self._options.ranks, subject, workdir, args, options)
 
 
 def _traced(

@@ -26,7 +26,7 @@ from ..options import CrashOptions
 from ..report import CrashReport
 from ..tested import TestInfo
 from .runner import Launch, WorldRunner
-from .verdicts import WorldJudge
+from .verdicts import ResizedWorldJudge, WorldJudge
 
 __all__ = ["explore_world"]
 
@@ -61,7 +61,8 @@ def explore_world(
     runner = functools.partial(
         WorldRunner, launch, ranks, resume_ranks, inner=options["exhaustive"]
     )
+    judge = WorldJudge if resume_ranks == ranks else ResizedWorldJudge
     wanted = CrashOptions(
-        **options, isolation="process", jobs=1, horizon=None, runner=runner, judge=WorldJudge
+        **options, isolation="process", jobs=1, horizon=None, runner=runner, judge=judge
     )
     return explore_crashes(controller, subject, workdir, args, wanted, scratch, test_info, settings)

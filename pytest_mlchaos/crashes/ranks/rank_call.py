@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import pickle
 import random
 import sys
 import time
@@ -26,11 +27,12 @@ from ...engine.digests import random_states
 from ...engine.patching import Patches
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.user_code import user_place
+from ...processes.imported_modules import LateImports
 from ...runs.supervisor import snapshot_value
 from ...runs.torch_trace import trace_steps
 from ...runs.traces import Trace
 from ...sites.collectives import record_collectives
-from ..model import Change, Node, Tree
+from ..model import Change, Node, Observed, Tree
 from ..recording.content_store import ContentStore
 from ..recording.hooks import cross_device, install_hooks
 from ..recording.inotify_recorder import InotifyRecorder
@@ -81,12 +83,18 @@ class RankResult:
         value: The returned value.
         trace: Its optimizer steps.
         duration: The seconds that it took.
+        read: The files of an earlier process that were read, or None if this cannot be seen.
+        observed: What this rank can have learned about the directory, or None.
+        imported: The libraries that it imported.
         recording: What it did, if it was recorded.
     """
 
     value: Any
     trace: Trace
     duration: float
+    read: frozenset[str] | None = None
+    observed: Observed | None = None
+    imported: tuple[str, ...] = ()
     recording: RankRecording | None = None
 
 
@@ -95,7 +103,7 @@ class RankCall:
     """Run a subject in a rank, and return a ``RankResult``.
 
     Attributes:
-        call: The subject with its arguments.
+        call: The subject with its arguments, pickled.
         root: The work directory.
         number: The number of the run, which seeds the generators.
         cross_device: True to imitate a directory on a separate filesystem.
@@ -104,7 +112,7 @@ class RankCall:
             records those of all ranks.
     """
 
-    call: Callable[[], Any]
+    call: bytes
     root: Path
     number: int
     cross_device: bool = False
@@ -114,20 +122,30 @@ class RankCall:
     def __call__(self) -> RankResult:
         """Run the subject in this process, which is a rank."""
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        late = LateImports()
+        call = pickle.loads(self.call)  # our parent process made these bytes
         with contextlib.ExitStack() as stack:
             if self.cross_device:
                 stack.enter_context(cross_device(str(self.root)))
-            if self.store is None:
-                return self._run(rank, lambda trace: None)
-            with within(INTERNAL_OPERATION):
-                contents = ContentStore(self.store / f"contents-{rank}")
-                stack.callback(contents.close)
-                recorder = self._recorder(rank, contents)
-                _meet(self.store, rank, ranks)
-            if recorder is None:
-                return self._run(rank, lambda trace: None)
-            stack.callback(recorder.close)
-            return self._recorded(rank, recorder)
+            result = self._watched(stack, call, rank, ranks)
+        return dataclasses.replace(result, imported=tuple(late.imported()))
+
+    def _watched(
+        self, stack: contextlib.ExitStack, call: Callable[[], Any], rank: int, ranks: int
+    ) -> RankResult:
+        if self.store is None:
+            with LocalDirectory(self.root).reads(None) as reads:
+                result = self._run(call, rank, lambda trace: None)
+            return dataclasses.replace(result, read=reads.files, observed=reads.observed)
+        with within(INTERNAL_OPERATION):
+            contents = ContentStore(self.store / f"contents-{rank}")
+            stack.callback(contents.close)
+            recorder = self._recorder(rank, contents)
+            _meet(self.store, rank, ranks)
+        if recorder is None:
+            return self._run(call, rank, lambda trace: None)
+        stack.callback(recorder.close)
+        return self._recorded(call, rank, recorder)
 
     def _recorder(
         self, rank: int, contents: ContentStore
@@ -137,7 +155,10 @@ class RankCall:
         return LocalDirectory(self.root).recorder(contents) if rank == 0 else None
 
     def _recorded(
-        self, rank: int, recorder: RankRecorder | InotifyRecorder | PollingRecorder
+        self,
+        call: Callable[[], Any],
+        rank: int,
+        recorder: RankRecorder | InotifyRecorder | PollingRecorder,
     ) -> RankResult:
         marks: list[tuple[int, Launch | Meeting]] = []
 
@@ -156,7 +177,7 @@ class RankCall:
                 _watch_collectives(patches, mark)
                 watch_looks(patches, lambda path, listing: recorder.look(path, listing=listing))
             with install_hooks(recorder):
-                result = self._run(rank, on_step)
+                result = self._run(call, rank, on_step)
         with within(INTERNAL_OPERATION):
             recorder.drain()
         if not isinstance(recorder, RankRecorder):
@@ -175,13 +196,15 @@ class RankCall:
             )
         return dataclasses.replace(result, recording=recording)
 
-    def _run(self, rank: int, on_step: Callable[[Trace], None]) -> RankResult:
+    def _run(
+        self, call: Callable[[], Any], rank: int, on_step: Callable[[Trace], None]
+    ) -> RankResult:
         _seed(self.number, rank)
         before = dict(random_states())
         start = perf_counter()
         try:
             with trace_steps(on_step) as trace:
-                value = snapshot_value(self.call())
+                value = snapshot_value(call())
         except BaseException as error:
             with contextlib.suppress(Exception):
                 setattr(error, PLACE, user_place(error))

@@ -18,6 +18,8 @@ from ..recording.own_events import OwnEvents
 
 __all__ = ["RankRecorder"]
 
+_WRITES = inotify.MODIFY | inotify.CREATE
+
 
 class RankRecorder(InotifyRecorder):
     """Follows the directory, and keeps the changes of this process alone.
@@ -101,22 +103,32 @@ class RankRecorder(InotifyRecorder):
 
     def _apply(self, events: Sequence[Event]) -> None:
         queue = self._events_queue
-        own = [event for event in events if queue.is_own(event)]
         self._apply_others([event for event in events if not queue.is_own(event)])
-        for event in own:
+        taken: set[str] = set()
+        own = []
+        for event in events:
+            if not queue.is_own(event):
+                continue
             path = self._watches.path_of(event)
             if path is not None and self._history.tree.get(path) is SPECIAL:
-                self._touches_others_file(event.mask, path)
+                self._touch(event.mask, path, taken)
+            if path not in taken or not event.mask & _WRITES:
+                own.append(event)
         super()._apply(own)
 
-    def _touches_others_file(self, mask: int, path: str) -> None:
+    def _touch(self, mask: int, path: str, taken: set[str]) -> None:
+        """Note that this rank opened or changed a file of a different rank.
+
+        A changed one is its own from here on. It is added to ``taken``.
+        """
         if mask & (inotify.OPEN | inotify.ACCESS):
             self._saw(path)
-        if mask & (inotify.MODIFY | inotify.CREATE):
+        if mask & _WRITES:
             before = self._history.tree
             self._history.forget(path)
             self._new(path, writers=1)
             self._history.note("arrived", path, before)
+            taken.add(path)
 
     def _apply_others(self, events: Sequence[Event]) -> None:
         """Follow the names that other processes change."""

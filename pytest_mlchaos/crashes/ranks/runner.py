@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from ...core.records import RankRecord, WorldRecord
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...errors import BadArgument, MlchaosError
 from ...processes import stack_dumps
+from ...processes.subject_pickling import dumps
 from ...runs.traces import StepRecord, Trace
-from ..model import Change, Content, File, Node, RunResult, Tree
+from ..model import Change, Content, File, Node, Observed, RunResult, Tree, tree_key
 from ..recording.content_store import ContentStore, digest_of_file
 from ..recording.location import Location
 from ..recording.own_events import is_available
@@ -26,8 +29,19 @@ from .timelines import Event, Op, Timeline
 
 __all__ = ["Launch", "WorldRunner"]
 
-Launch = Callable[[Callable[[], object], int, float | None], WorldRecord]
-"""Runs a callable in that many ranks, within that many seconds."""
+
+class Launch(Protocol):
+    """Starts worlds of ranks."""
+
+    def __call__(
+        self, call: Callable[[], object], ranks: int, seconds: float | None
+    ) -> WorldRecord:
+        """Run a callable in that many ranks, within that many seconds."""
+        ...
+
+    def learn(self, libraries: Sequence[str]) -> None:
+        """Import these libraries in advance for later ranks."""
+
 
 UNATTRIBUTED = (
     "the system does not tell which rank made a change (fanotify is not available), so the states "
@@ -58,7 +72,7 @@ class WorldRunner:
         self.ranks = ranks
         self.resume_ranks = resume_ranks
         self._launch = launch
-        self._subject = subject
+        self._subject = dumps(subject.fresh())
         self._options = options
         self._timeout = options.timeout
         self._inner = inner
@@ -106,7 +120,14 @@ class WorldRunner:
             end = imported[0].tree(recordings[0].end)
             note_writes(ran, seen, end or {})
             return GoldenRun(
-                ran, start, seen, end, compared=True, unseen=unseen, notes=(UNATTRIBUTED,)
+                ran,
+                start,
+                seen,
+                end,
+                compared=True,
+                unseen=unseen,
+                notes=(UNATTRIBUTED,),
+                resumes_alike=self.ranks == self.resume_ranks,
             )
         timelines = [
             Timeline(rank, [one.event(event) for event in recording.events])
@@ -116,6 +137,7 @@ class WorldRunner:
         changes = found[-1].changes if not self._inner else found[len(timelines)].changes
         end = next((change.after for change in reversed(changes)), start)
         note_writes(ran, changes, end or {})
+        ran.complete = _whole_saves(start, changes)
         return GoldenRun(
             ran,
             start,
@@ -124,6 +146,7 @@ class WorldRunner:
             unseen=unseen,
             differs=self._differs(end),
             orders=tuple(found),
+            resumes_alike=self.ranks == self.resume_ranks,
         )
 
     def _differs(self, end: Tree | None) -> tuple[str, ...]:
@@ -157,7 +180,7 @@ class WorldRunner:
         self, number: int, *, store: Path | None = None, is_attributed: bool = True
     ) -> RankCall:
         return RankCall(
-            call=self._subject.fresh(),
+            call=self._subject,
             root=self._options.root,
             number=number,
             cross_device=self._options.cross_device,
@@ -185,6 +208,8 @@ class WorldRunner:
         ran.duration = max(result.duration for result in results)
         ran.trace = combined([result.trace for result in results])
         ran.traces = tuple(result.trace for result in results)
+        ran.read, ran.observed = _read(results), _observed(results)
+        self._launch.learn([name for result in results for name in result.imported])
         values = {f"rank {rank}": result.value for rank, result in enumerate(results)}
         ran.value = None if all(value is None for value in values.values()) else values
         with within(INTERNAL_OPERATION):
@@ -192,11 +217,40 @@ class WorldRunner:
         return ran, results
 
 
+def _whole_saves(start: Tree, changes: Sequence[Change]) -> frozenset[frozenset[tuple[str, Node]]]:
+    """Return the keys of the directory whenever the first rank began the next step, and at the
+    end."""
+    found = {tree_key(start)}
+    for change, after in itertools.pairwise(changes):
+        if change.after is not None and after.step > change.step:
+            found.add(tree_key(change.after))
+    last = next((change.after for change in reversed(changes)), None)
+    return frozenset(found if last is None else {*found, tree_key(last)})
+
+
 def _returned(record: RankRecord) -> RankResult:
     result = record.load_value()
     if not isinstance(result, RankResult):
         raise BadArgument(f"mlchaos.world: rank {record.rank} {record.ended} and did not return")
     return result
+
+
+def _read(results: Sequence[RankResult]) -> frozenset[str] | None:
+    read = [result.read for result in results if result.read is not None]
+    return frozenset().union(*read) if len(read) == len(results) else None
+
+
+def _observed(results: Sequence[RankResult]) -> Observed | None:
+    """Return what the ranks can have learned together, or None if this is unknown for one."""
+    found = [result.observed for result in results if result.observed is not None]
+    if len(found) < len(results):
+        return None
+    asked = [one.asked for one in found if one.asked is not None]
+    return Observed(
+        frozenset().union(*(one.read for one in found)),
+        frozenset().union(*asked) if len(asked) == len(found) else None,
+        frozenset().union(*(one.kept for one in found)),
+    )
 
 
 def _end(ran: RunResult, record: RankRecord) -> None:

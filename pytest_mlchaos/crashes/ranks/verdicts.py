@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
+from ...oracles.state import first_difference
 from ...runs.diagnosis import first_divergence
 from ...runs.traces import Divergence, Trace
-from ..model import CrashOutcome, CrashState, RunResult
-from ..verdicts import CrashJudge
+from ..model import CrashOutcome, CrashState, RunResult, tree_key
+from ..resumption import mark_restarted, never_resumes
+from ..verdicts import CrashJudge, from_scratch
 
-__all__ = ["WorldJudge"]
+__all__ = ["ResizedWorldJudge", "WorldJudge"]
 
 
 class WorldJudge(CrashJudge):
@@ -47,3 +50,76 @@ def _first_ranks(
         for rank, one in enumerate(own)
         if one is not None and (one.step, one.component) == (found.step, found.component)
     ]
+
+
+class ResizedWorldJudge(WorldJudge):
+    """Judges worlds that resume with a different number of ranks.
+
+    Their ends differ from the golden one by design: each rank has other data. So they are compared
+    with the ends of the worlds of that size that resume from a whole save (the directory when the
+    next step began), or from the start. A crash must not lead to a different end.
+
+    Fidelity: if all worlds of that size end wrongly, this is not seen. Without steps of torch, only
+    errors and hangs are.
+    """
+
+    def __init__(self, golden: RunResult, **options: Any) -> None:
+        super().__init__(_of_rank_0(golden), **options)
+
+    def differs(self, ran: RunResult) -> Divergence | None:
+        """Return how a second complete run differs from the golden run, or None."""
+        return super().differs(_of_rank_0(ran))
+
+    def outcome(self, state: CrashState, ran: RunResult) -> CrashOutcome:
+        """Return the verdict on one resumed world alone: whether it has ended."""
+        found = super().outcome(state, _of_rank_0(ran))
+        if found.verdict in ("failed", "hung"):
+            return found
+        end = (ran.value, ran.trace.final.get("parameters"))
+        return dataclasses.replace(
+            found, verdict="recovered", divergence=None, value=end, markers={}, left=None
+        )
+
+    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """Return the verdicts on all worlds, after comparing them with each other."""
+        known = [outcome.value for outcome in outcomes if self._is_whole(outcome)]
+        judged = [self._compared(outcome, known) for outcome in outcomes]
+        if not self.steps:
+            return judged
+        if never_resumes(self._golden, self._second, judged):
+            return mark_restarted(self._golden, judged)
+        return list(from_scratch(judged, [outcome.resumed_at for outcome in judged]))
+
+    def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """Return the failures that the outcome of a further state could turn into recoveries."""
+        keys = {tree_key(outcome.state.tree) for outcome in outcomes}
+        more = () if keys >= self._golden.complete else outcomes
+        return [outcome for outcome in outcomes if outcome.from_scratch] or [
+            outcome for outcome in more if outcome.verdict == "diverged"
+        ]
+
+    def _is_whole(self, outcome: CrashOutcome) -> bool:
+        return outcome.verdict == "recovered" and (
+            tree_key(outcome.state.tree) in self._golden.complete
+        )
+
+    def _compared(self, outcome: CrashOutcome, known: Sequence[Any]) -> CrashOutcome:
+        if not self.steps or outcome.verdict != "recovered" or not known:
+            return outcome
+        mine = outcome.value
+        if any(self._is_same(mine, theirs) for theirs in known):
+            return outcome
+        detail = "no world of this size ends so if it resumes from a whole save"
+        found = Divergence(self.steps, "returned value", detail)
+        return dataclasses.replace(outcome, verdict="diverged", divergence=found)
+
+    def _is_same(self, one: Any, other: Any) -> bool:
+        exact = not (self._rtol or self._atol)
+        if exact and one[1] != other[1]:
+            return False
+        return first_difference(one[0], other[0], rtol=self._rtol, atol=self._atol) is None
+
+
+def _of_rank_0(ran: RunResult) -> RunResult:
+    """Return a run with the steps of rank 0 alone, which worlds of each size have."""
+    return dataclasses.replace(ran, trace=ran.traces[0]) if ran.traces else ran
