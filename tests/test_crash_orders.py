@@ -38,9 +38,9 @@ def removed(path, at=0.0):
     return Op("removed", path, 0, removes=(path,), window=(at, at))
 
 
-def launch(op, number=0, peer=None, group=BOTH):
+def launch(op, number=0, peer=None, group=BOTH, name=""):
     """A collective that a rank launches."""
-    return Launch(CollectiveRecord(group, number, op, "", 0, peer))
+    return Launch(CollectiveRecord(group, number, op, "", 0, peer, name=name))
 
 
 def directories(*ranks, inner=False):
@@ -110,6 +110,15 @@ def test_a_collective_of_other_ranks_orders_nothing():
         [wrote("c"), wrote("d")],
     )
     assert {frozenset({"c", "d"}), frozenset({"a", "b"})} <= found
+
+
+def test_groups_of_the_same_ranks_are_told_apart():
+    """Threads may launch the collectives of two groups in a different order in each rank."""
+    mine = [wrote("a"), launch("barrier", name="x"), wrote("b"), launch("barrier", name="y")]
+    theirs = [launch("barrier", name="y"), launch("barrier", name="x"), wrote("c")]
+    found = directories(mine, theirs)
+    assert not [one for one in found if "c" in one and "a" not in one]
+    assert frozenset({"a", "c"}) not in found  # y also waits for what is before it
 
 
 def test_ranks_meet_in_the_making_of_a_group():

@@ -56,6 +56,8 @@ class CollectiveRecord(NamedTuple):
         tag: The tag of a point-to-point operation.
         waits: True if the caller waits for it at once. False if it goes on after the launch.
         step: The number of optimizer steps that the rank had begun.
+        name: The name of its group, which tells groups of the same ranks apart. Empty if it has
+            none.
     """
 
     group: tuple[int, ...]
@@ -67,6 +69,7 @@ class CollectiveRecord(NamedTuple):
     tag: int = 0
     waits: bool = False
     step: int = 0
+    name: str = ""
 
 
 class CollectiveLog(NamedTuple):

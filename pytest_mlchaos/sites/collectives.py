@@ -158,6 +158,7 @@ class _Group:
         except (KeyError, ValueError, RuntimeError):  # made without torch's registry
             self.ranks = tuple(range(group.size()))
         self.rank: int = self.ranks[group.rank()]
+        self.name: str = getattr(group, "group_name", "")
         self._numbers: dict[tuple[object, ...], itertools.count[int]] = {}
         self._next: dict[tuple[object, ...], int] = {}
 
@@ -269,6 +270,7 @@ class _Kernels:
                     at["tag"],
                     at["waits"],
                     at["step"],
+                    call.group.name,
                 )
             )
 

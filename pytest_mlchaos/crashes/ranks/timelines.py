@@ -185,10 +185,10 @@ def _key(event: Event, rank: int) -> tuple[object, ...] | None:
         return None
     record = event.record
     if record.op == "send":
-        return ("message", rank, record.peer, record.group, record.tag)
+        return ("message", rank, record.peer, record.group, record.name, record.tag)
     if record.op == "recv":
-        return ("message", record.peer, rank, record.group, record.tag)
-    return (record.op, record.peer, record.group, record.sequence)
+        return ("message", record.peer, rank, record.group, record.name, record.tag)
+    return (record.op, record.peer, record.group, record.name, record.sequence)
 
 
 def _after_any_message(timelines: Sequence[Timeline], edges: _Edges) -> None:
