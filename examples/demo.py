@@ -317,6 +317,16 @@ EXAMPLES = [
         "NotRolledBack: v2 is worse, and was not rolled back",
     ),
     Example(
+        "A federation of gardens that averages what they send: one of them lies, and the model is "
+        "worthless for all",
+        "federation",
+        "test_unsound_average",
+        "test_sound_median",
+        r"malicious_update\(at=0, client=0\)",
+        "federation.round 0 (kind=sign, round=0, client=0)",
+        "Worse: the metric of the global model is",
+    ),
+    Example(
         "A credit scorer that replaces features which cannot be had by those of a good customer: "
         "the answer is wrong, and looks as usual",
         "scorer",

@@ -438,7 +438,8 @@ def _comparison(found: float, usual: float) -> str:
         return "NaN or infinite"
     if shows_values():
         return f"{format_number(found, usual)} instead of {format_number(usual, found)}"
-    scale = max(abs(found), abs(usual)) or 1.0
+    scale = abs(usual) or abs(found)
     return (
-        f"{100 * abs(found - usual) / scale:.3g} % {'above' if found > usual else 'below'} golden"
+        f"{100 * abs(found - usual) / scale:.3g} % {'above' if found > usual else 'below'} that of "
+        f"the golden run"
     )

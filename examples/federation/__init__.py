@@ -1,0 +1,1 @@
+"""Seven gardens train one model of iris flowers, and keep their measurements to themselves."""
