@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -312,3 +314,45 @@ def test_megabytes_of_output_are_kept(mlchaos):
     run = mlchaos.world(ranks=2, elastic=True).run(misbehaves, "loud")
     run.assert_finished()
     assert all(len(rank.output) > 3 << 20 for rank in run.ranks)
+
+
+INTERRUPTED = """
+import os, pathlib, time
+
+def waits(folder):
+    rank = os.environ["RANK"]
+    (folder / f"{rank}.tmp").write_text(f"{os.getpid()} {os.getppid()}")
+    (folder / f"{rank}.tmp").rename(folder / rank)
+    time.sleep(600)
+
+def test_it(mlchaos):
+    folder = pathlib.Path("pids").resolve()
+    mlchaos.world(ranks=2, elastic=True, timeout=500).run(waits, folder)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_is_left_after_an_interruption(tmp_path, number):
+    """Ctrl-C, and the end of pytest itself, end the ranks, the agents and the store."""
+    (tmp_path / "pids").mkdir()
+    (tmp_path / "test_waits.py").write_text(INTERRUPTED)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_waits.py"]
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **output)
+    try:
+        files = [tmp_path / "pids" / str(rank) for rank in range(2)]
+        _wait_until(lambda: all(file.exists() for file in files))
+        pids = {int(pid) for file in files for pid in file.read_text().split()}
+        running.send_signal(number)
+        running.wait(60)
+    finally:
+        running.kill()
+    _wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+def _wait_until(done, seconds=90):
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.1)

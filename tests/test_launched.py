@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -145,6 +146,54 @@ def test_the_same_test_runs_under_two_agents(tmp_path):
     assert (strike["site"], strike["visit"], strike["details"]["rank"]) == ("train.step", 2, 1)
     (end,) = entries_in(journal, "test")
     assert (end["outcome"], end["strikes"]) == ("passed", 1)
+
+
+NAMESPACES = """
+set -e
+mount -t tmpfs none /run; mkdir -p /run/netns
+ip link add br0 type bridge; ip link set br0 up
+for i in 0 1; do
+  ip netns add n$i; ip link add v$i type veth peer name eth0 netns n$i
+  ip link set v$i master br0 up; ip -n n$i addr add 10.0.0.$((i+1))/24 dev eth0
+  ip -n n$i link set eth0 up; ip -n n$i link set lo up
+done
+export GLOO_SOCKET_IFNAME=eth0
+for i in 0 1; do
+  ip netns exec n$i "$PYTHON" -m torch.distributed.run --nnodes=2 --nproc-per-node=1 \\
+    --rdzv-backend=c10d --rdzv-endpoint=10.0.0.1:29400 --rdzv-conf=is_host=$((1-i)) --rdzv-id=1 \\
+    --local-addr=10.0.0.$((i+1)) -m pytest test_two.py -q -p no:cacheprovider \\
+    --mlchaos-journal=run.jsonl > agent$i.txt 2>&1 &
+  eval P$i=$!
+done
+wait $P0; wait $P1
+"""
+
+
+def namespaces(script, folder):
+    """Run a shell script as the root of a new user, network and mount namespace."""
+    command = ["unshare", "-Urnm", "sh", "-c", script]
+    variables = {**os.environ, "PYTHON": sys.executable}
+    return subprocess.run(
+        command, cwd=folder, env=variables, check=False, capture_output=True, text=True, timeout=250
+    )
+
+
+@pytest.mark.slow
+def test_the_same_test_runs_in_two_network_namespaces(tmp_path):
+    """Each agent has an address of its own, as on two machines."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        pytest.skip("unshare and ip are needed for network namespaces")
+    tried = namespaces(
+        "ip link add v0 type veth peer name v1 && ip link add b0 type bridge", tmp_path
+    )
+    if tried.returncode:
+        pytest.skip(f"the kernel does not allow network namespaces: {tried.stderr.strip()}")
+    (tmp_path / "test_two.py").write_text(COLLECTIVE)
+    ended = namespaces(NAMESPACES, tmp_path)
+    texts = [path.read_text() for path in sorted(tmp_path.glob("agent*.txt"))]
+    assert ended.returncode == 0, (ended.stderr, texts)
+    (strike,) = entries_in(merged(tmp_path), "strike")
+    assert (strike["visit"], strike["details"]["rank"]) == (2, 1)
 
 
 def free_port():
