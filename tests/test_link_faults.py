@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import unittest
 import zlib
 
 import pytest
@@ -14,20 +15,29 @@ from torch.nn.parallel import DistributedDataParallel
 from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.core.schedule import Schedule
+from pytest_mlchaos.engine.controller import Controller
 from pytest_mlchaos.errors import BadArgument, NotRecovered, RankFailed, RankHung
 from pytest_mlchaos.ranks.world import RankOptions, _check_faults
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("cloudpickle")  # most subjects here are local functions
 
-SECOND = 6
+LIMIT = 2.0
+"""The time limit of a group in seconds."""
+SECOND = 7
 """The all-reduce of the second step, after the collectives with which DDP sets itself up."""
+
+
+def limited_group(seconds=None):
+    """Return a group of all ranks with this time limit. Ranks on a busy machine meet before it."""
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
+    dist.barrier()
+    return dist.new_group(timeout=seconds and datetime.timedelta(seconds=seconds))
 
 
 def train(folder, seconds=None, steps=5, swallow=False):
     """Train with DDP, with a checkpoint after each step. It resumes from the last one."""
-    timeout = None if seconds is None else datetime.timedelta(seconds=seconds)
-    dist.init_process_group("gloo", timeout=timeout)
+    group = limited_group(seconds)
     torch.manual_seed(0)
     model = torch.nn.Linear(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -35,7 +45,7 @@ def train(folder, seconds=None, steps=5, swallow=False):
     if last.exists():
         done, state = torch.load(last)
         model.load_state_dict(state)
-    wrapped = DistributedDataParallel(model)
+    wrapped = DistributedDataParallel(model, process_group=group)
     for step in range(done, steps):
         optimizer.zero_grad()
         try:
@@ -52,10 +62,11 @@ def train(folder, seconds=None, steps=5, swallow=False):
 
 def fsdp():
     """Train with FSDP2."""
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import fully_shard
 
-    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=1.5))
-    model = fully_shard(torch.nn.Linear(8, 8))
+    mesh = DeviceMesh.from_group(limited_group(LIMIT), "cpu")
+    model = fully_shard(torch.nn.Linear(8, 8), mesh=mesh)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):
         model(torch.ones(4, 8)).square().mean().backward()
@@ -95,7 +106,7 @@ def exchange(checked, steps=4):
 @chaos.network_partition(groups=[[0], [1]], at=SECOND)
 def test_a_partition_reveals_a_job_without_a_time_limit(mlchaos, tmp_path):
     """No connection closes, so both ranks wait. gloo's own limit is half an hour."""
-    run = mlchaos.world(ranks=2, timeout=4, grace=1).run(train, tmp_path)
+    run = mlchaos.world(ranks=2, timeout=3, grace=1).run(train, tmp_path)
     with pytest.raises(RankHung, match="rank 0 was still running"):
         run.assert_failed_fast()
 
@@ -113,7 +124,7 @@ def test_a_death_does_not_reveal_it(mlchaos, tmp_path):
 @chaos.network_partition(groups=[[0], [1]], at=SECOND)
 def test_a_job_that_restarts_from_its_checkpoint_passes(mlchaos, tmp_path):
     """Its group has a time limit, and the second world finds a healthy network."""
-    run = mlchaos.world(ranks=2, restarts=1).run(train, tmp_path, 1.5)
+    run = mlchaos.world(ranks=2, restarts=1).run(train, tmp_path, LIMIT)
     run.assert_recovered()
     assert run.restarts == 1
 
@@ -121,10 +132,10 @@ def test_a_job_that_restarts_from_its_checkpoint_passes(mlchaos, tmp_path):
 @chaos.network_partition(groups=[[0], [1, 2]], at=SECOND)
 def test_the_error_names_ranks_links_step_and_collective(mlchaos, tmp_path):
     """Check it with three ranks. A ring needs all links, so the two on one side fail, too."""
-    run = mlchaos.world(ranks=3).run(train, tmp_path, 1.5)
+    run = mlchaos.world(ranks=3).run(train, tmp_path, LIMIT)
     with pytest.raises(
         RankFailed,
-        match=r"network partition, the links 0-1, 0-2 were cut at collective 6 \(all_reduce, after "
+        match=r"network partition, the links 0-1, 0-2 were cut at collective 7 \(all_reduce, after "
         r"1 step\), and no rank died: .*rank 0.* timed out",
     ):
         run.assert_finished()
@@ -140,18 +151,19 @@ def test_a_short_partition_only_delays(mlchaos, tmp_path):
     assert run.duration > 0.7
 
 
-@chaos.network_partition(groups=[[0], [1]], at=3)
+@chaos.network_partition(groups=[[0], [1]], at=4)
 def test_a_partition_of_fsdp(mlchaos):
     """Both ranks time out in a collective of FSDP2."""
     run = mlchaos.world(ranks=2).run(fsdp)
     assert [rank.lost_peer for rank in run.ranks] == ["timed out"] * 2
 
 
+@pytest.mark.slow
 @chaos.network_partition
 @chaos.settings(max_trials=4)
 def test_the_rank_that_is_cut_off_is_searched(mlchaos, tmp_path):
     """A checkpoint at each step is enough for a partition at any collective."""
-    mlchaos.world(ranks=2, restarts=1).run(train, tmp_path, 1.5, 2).assert_recovered()
+    mlchaos.world(ranks=2, restarts=1).run(train, tmp_path, LIMIT, 2).assert_recovered()
 
 
 # -- a partition and a death are told apart --------------------------------------------------------
@@ -159,7 +171,7 @@ def test_the_rank_that_is_cut_off_is_searched(mlchaos, tmp_path):
 
 def check_told_apart(mlchaos, tmp_path, kill):
     """Run a world, and check that each rank, and the text, tell what has happened to it."""
-    run = mlchaos.world(ranks=2, timeout=60).run(train, tmp_path, 1.5, 3)
+    run = mlchaos.world(ranks=2, timeout=60).run(train, tmp_path, LIMIT, 3)
     with pytest.raises(RankFailed) as failure:
         run.assert_finished()
     text = str(failure.value)
@@ -193,14 +205,53 @@ def test_they_are_told_apart_in_a_hundred_runs(mlchaos, tmp_path, kill, number):
     check_told_apart(mlchaos, tmp_path, kill)
 
 
+# -- in networks of the kernel ---------------------------------------------------------------------
+
+
+@chaos.network_partition(groups=[[0], [1]], at=SECOND, real=True)
+def test_a_real_partition_is_like_the_imitated_one(mlchaos, tmp_path):
+    """Drop packets in the kernel. No process with a network of its own is left."""
+    run = mlchaos.world(ranks=2).run(train, tmp_path, LIMIT)
+    assert [rank.lost_peer for rank in run.ranks] == ["timed out"] * 2
+    assert [strike.details["cut"] for strike in run.faults] == ["0-1", "1-0"]
+    assert "network partition, the link 0-1 was cut at collective 7" in run.story()
+
+
+@pytest.mark.slow
+@chaos.blackhole(between=(0, 1), at=SECOND, real=True, heal_after=0.5)
+def test_a_real_link_heals(mlchaos, tmp_path):
+    """Send lost packets again, as TCP does."""
+    run = mlchaos.world(ranks=3).run(train, tmp_path, 20)
+    run.assert_recovered()
+    assert run.restarts == 0
+
+
+def test_a_kernel_without_namespaces_skips_the_test(monkeypatch):
+    """Say why. A fault that passes its traffic through proxies cannot strike beside a real one."""
+    from pytest_mlchaos.ranks.links import real
+
+    options = RankOptions(ranks=2, backend="gloo", restarts=0, timeout=1, grace=1)
+    fault = "network_partition(groups=[[0], [1]], at=0, real=True)"
+    with pytest.raises(BadArgument, match="excludes slow_link"):
+        _check_faults(
+            Controller(Schedule.parse(f"{fault}, slow_link(between=(0, 1), at=0)")), options
+        )
+    monkeypatch.setattr(real, "why_no_namespaces", lambda: "the kernel does not allow it")
+    with pytest.raises(unittest.SkipTest, match="the kernel does not allow it"):
+        _check_faults(Controller(Schedule.parse(fault)), options)
+
+
 # -- slow_link -------------------------------------------------------------------------------------
 
 
-@chaos.slow_link(between=(0, 1), delay=0.4, at=SECOND)
-@pytest.mark.parametrize(("seconds", "sound"), [(0.3, False), (20, True)])
+@chaos.slow_link(between=(0, 1), delay=0.6, at=SECOND)
+@pytest.mark.parametrize(
+    ("seconds", "sound"),
+    [(0.5, False), pytest.param(20, True, marks=pytest.mark.slow)],
+)
 def test_a_slow_link_reveals_a_time_limit_that_is_too_short(mlchaos, tmp_path, seconds, sound):
-    """Each message comes after 0.4 s, which is longer than the group waits."""
-    run = mlchaos.world(ranks=2).run(train, tmp_path, seconds, 3)
+    """Each message comes after 0.6 s, which is longer than the group waits."""
+    run = mlchaos.world(ranks=2).run(train, tmp_path, seconds, 2)
     if sound:
         run.assert_recovered()
     else:
@@ -226,10 +277,10 @@ def test_nothing_is_left_of_a_world_with_links(mlchaos, tmp_path):
 
 
 @chaos.blackhole(between=(0, 1), at=SECOND)
-@pytest.mark.parametrize("swallow", [True, False])
+@pytest.mark.parametrize("swallow", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_dead_link_reveals_a_swallowed_error(mlchaos, tmp_path, swallow):
     """A job that goes on without its gradients ends elsewhere. One that restarts does not."""
-    run = mlchaos.world(ranks=3, restarts=1).run(train, tmp_path, 1.5, 3, swallow)
+    run = mlchaos.world(ranks=3, restarts=1).run(train, tmp_path, LIMIT, 3, swallow)
     if swallow:
         with pytest.raises(NotRecovered):
             run.assert_recovered()
@@ -302,17 +353,16 @@ def test_wrong_links_are_refused(name, keywords, says):
     ],
 )
 def test_links_outside_of_the_world_are_refused(fault, ranks, says):
-    """Before a rank starts."""
-    options = RankOptions(ranks=ranks, backend="gloo", restarts=0, timeout=1, grace=1)
+    """Such a fault strikes in none of its ranks, which is an error of the test."""
     with pytest.raises(BadArgument, match=says):
-        _check_faults(Schedule.parse(fault), options)
+        Schedule.parse(fault).faults[0].check_world(ranks)
 
 
 def test_a_backend_without_such_links_is_refused():
     """NCCL has connections of its own."""
     options = RankOptions(ranks=2, backend="nccl", restarts=0, timeout=1, grace=1)
     with pytest.raises(BadArgument, match="needs backend='gloo'"):
-        _check_faults(Schedule.parse("slow_link(between=(0, 1), at=0)"), options)
+        _check_faults(Controller(Schedule.parse("slow_link(between=(0, 1), at=0)")), options)
 
 
 def test_a_world_that_never_makes_a_group_is_not_disturbed(example):

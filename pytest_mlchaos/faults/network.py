@@ -311,6 +311,7 @@ class Blackhole(NetworkFault):
         between: Two ranks of a world, as in ``(0, 1)``.
         heal_after: With ``between``, the seconds until the link works again, in real time. What was
             sent in the meantime then arrives.
+        real: With ``between``, as for ``network_partition``.
 
     Imitates: a firewall that drops packets, a server that hangs, a lost route.
 
@@ -326,6 +327,7 @@ class Blackhole(NetworkFault):
     member_of: ClassVar[Mapping[str, int]] = {"bad_day": 90}
     between: Any = None
     heal_after: Any = None
+    real: bool = False
 
     @property
     def site(self) -> str:  # type: ignore[override]  # the parameters choose the site
@@ -346,11 +348,12 @@ class Blackhole(NetworkFault):
         """Check the parameters."""
         super().check()
         if self.between is None:
-            if self.heal_after is not None:
-                raise BadArgument(
-                    f"{self.name}: heal_after= needs between=, the ranks of a link. Use times= for "
-                    f"the number of requests"
-                )
+            for name in ("heal_after", "real"):
+                if getattr(self, name):
+                    raise BadArgument(
+                        f"{self.name}: {name}= needs between=, the ranks of a link. Use times= for "
+                        f"the number of requests"
+                    )
             return
         for name in ("url", "zone", "target", "rank"):
             if getattr(self, name) is not None:

@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..core.privacy import error_text
@@ -29,6 +29,7 @@ from ..processes.process_tree import (
 )
 from . import rank
 from .elastic.keeper import keep_nodes
+from .links.namespaces import RankNetwork
 from .links.switch import start_switch
 
 __all__ = ["ENTRY", "PIPES_PER_RANK", "main"]
@@ -64,6 +65,7 @@ class _Agent:
         self._ended_ranks: dict[int, int] = {}
         self._orphan_grace: float | None = None
         self._helpers: set[int] = set()
+        self._network: RankNetwork | None = None
 
     def run(self, pipes: Sequence[int]) -> None:
         os.setsid()
@@ -80,6 +82,8 @@ class _Agent:
             return
         self._orphan_grace = job.orphan_grace
         try:
+            if job.real_links:
+                job = self._make_network(job)
             if job.own_store:
                 world_store.process = self._fork_store(job, pipes)
             if job.links:
@@ -104,6 +108,14 @@ class _Agent:
         with contextlib.suppress(BrokenPipeError):
             self._tell("done")
 
+    def _make_network(self, job: rank.RankJob) -> rank.RankJob:
+        """Make a network for the ranks. The store moves there, at the same port."""
+        self._network = RankNetwork()
+        os.dup2(self._network.listen(job.port).detach(), self._listener)
+        return dataclasses.replace(
+            job, environment={**job.environment, **self._network.environment}
+        )
+
     def _fork_store(self, job: rank.RankJob, pipes: Sequence[int]) -> int:
         """Host the store in a process of its own, which a fault can end or stop."""
         agent = os.getpid()
@@ -124,14 +136,19 @@ class _Agent:
         agent = os.getpid()
         for number in range(job.ranks):
             own = pipes[number * PIPES_PER_RANK : (number + 1) * PIPES_PER_RANK]
+            place = None if self._network is None else self._network.place(number)
             pid = os.fork()
             if pid == 0:
                 os.setpgid(0, 0)
                 die_with_parent(agent)
                 for fd in {self._control, self._listener, *pipes} - set(own):
                     os.close(fd)
+                if place is not None:
+                    _enter(place.enter, own[2])
                 rank.main(job, number, *own)
             self._ranks[pid] = number
+            if place is not None:
+                place.attach(pid)
         for fd in pipes if not job.own_store else (*pipes, self._listener):
             os.close(fd)
 
@@ -201,6 +218,15 @@ class _Agent:
 
     def _tell(self, *message: object) -> None:
         write_message(self._control, message)
+
+
+def _enter(enter: Callable[[], None], errors: int) -> None:
+    """Enter the network of a rank, or end this process with an error."""
+    try:
+        enter()
+    except Exception as error:  # noqa: BLE001  # the parent process shows any error to the user
+        os.write(errors, f"{error_text(error)}\n".encode())
+        os._exit(1)
 
 
 def _host_store(listener: int, port: int) -> Any:

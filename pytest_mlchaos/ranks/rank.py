@@ -30,6 +30,7 @@ from ..runs.supervisor import not_finite_of
 from ..sites.collectives import record_collectives
 from .elastic.options import ElasticOptions, Nodes
 from .links.client import links_of_rank
+from .links.namespaces import RealLinks
 from .process_groups import adapt
 from .step_digests import watch_states
 
@@ -68,6 +69,7 @@ class RankJob:
     resumed: Mapping[int, ProcessCounts]
     links: bool = False
     switch: int = 0
+    real_links: bool = False
     elastic: ElasticOptions | None = None
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     nodes: Nodes | None = None
@@ -213,6 +215,12 @@ def _linked(
     job: RankJob, rank: int, controller: ReportingController, patches: Patches
 ) -> Iterator[None]:
     """Lead the links of this rank through the switch, if a fault may disturb them."""
+    if job.real_links:
+        real = RealLinks()
+        controller.attributes = {**controller.attributes, "links": real}
+        with contextlib.closing(real):
+            yield
+        return
     if not job.switch:
         yield
         return

@@ -35,6 +35,7 @@ from .attempt import RankAttempt, start_ranks
 from .elastic.group import start_nodes
 from .elastic.options import ElasticOptions, check_lost
 from .golden_worlds import find_golden, golden_key, keep_golden, subject_key
+from .links.real import check_real, is_real
 from .rank import RankJob
 from .rank_view import Rank
 
@@ -262,6 +263,7 @@ class WorldSupervisor:
         """Return the job of the ranks in attempt ``number``."""
         controller, options = self._controller, self._options
         judges_orphans = controller.judges_orphans and watch is None
+        real = any(map(is_real, schedule.faults))
         return RankJob(
             ranks=options.ranks,
             payload=self._given,
@@ -280,7 +282,8 @@ class WorldSupervisor:
             records_steps=controller.records_steps and watch is None,
             records_collectives=_records_collectives(controller, schedule),
             resumed=dict(resumed),
-            links=any(fault.on_links for fault in schedule.faults),
+            links=any(fault.on_links for fault in schedule.faults) and not real,
+            real_links=real,
         )
 
 
@@ -350,6 +353,8 @@ def _check_faults(controller: Controller, options: RankOptions) -> None:
                 f"{fault.name}: it disturbs links between ranks, which needs backend='gloo', but "
                 f"this world has backend={options.backend!r}"
             )
+        if is_real(fault):
+            check_real(fault.name, controller.schedule.faults, is_elastic=options.nodes is not None)
         if fault.needs_nodes:
             check_lost(fault.name, getattr(fault, "lost_ranks", ()), options.ranks, options.nodes)
 

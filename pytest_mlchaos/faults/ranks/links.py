@@ -100,13 +100,16 @@ class NetworkPartition(LinkFault):
         groups: The groups of ranks, as in ``[[0], [1, 2]]``. Each rank of the world is in one.
         heal_after: Seconds (or ``"500ms"``) until the links work again. What was sent in the
             meantime then arrives. Without it, they stay cut.
+        real: If true, each rank has a network namespace of its own (Linux, without root), and the
+            kernel drops the packets. The test is skipped if the kernel does not allow it.
 
     Imitates: a switch or an uplink that fails, a firewall rule, an availability zone that is cut
     off.
 
     Fidelity: each rank cuts what it sends from its own visit on, so earlier collectives are
     complete. ``heal_after`` is real time. The rendezvous store stays reachable, and a restarted
-    world finds a healthy network.
+    world finds a healthy network. With ``real=True``, TCP sends lost packets again, which takes up
+    to some seconds more, and ranks reach only each other.
 
     Source: Bailis and Kingsbury, The Network is Reliable, ACM Queue 2014,
     https://queue.acm.org/detail.cfm?id=2655736
@@ -116,6 +119,7 @@ class NetworkPartition(LinkFault):
 
     groups: Any = None
     heal_after: Any = None
+    real: bool = False
 
     @property
     def chosen(self) -> Any:

@@ -8,5 +8,8 @@
 4. ``stream.py`` passes the bytes of one direction of one connection, under its condition.
 5. ``gloo_frames.py`` finds the payloads in such a stream.
 
+``namespaces.py`` does the same in the kernel, for faults with ``real=True``, and ``real.py`` decides
+if that is possible.
+
 They exist only in worlds whose schedule has a fault of links.
 """
