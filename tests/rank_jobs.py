@@ -22,6 +22,7 @@ def model_of(kind):
     if kind == "buckets":
         return DistributedDataParallel(model, bucket_cap_mb=1e-5)
     model = DistributedDataParallel(model)
+    model.accumulates = kind == "no_sync"
     if kind == "fp16":
         from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 
@@ -35,8 +36,14 @@ def local(tensor):
 
 
 def gradients(model, step):
-    """Compute the gradients of a step, and return copies."""
+    """Compute the gradients of a step, and return copies.
+
+    A model that is to accumulate does so over two passes, the first one without a reduction.
+    """
     model.zero_grad()
+    if getattr(model, "accumulates", False):
+        with model.no_sync():
+            model(torch.ones(2, 4) * step).sum().backward()
     x = torch.linspace(-1, 1, 32).reshape(8, 4) + 0.1 * dist.get_rank() + 0.01 * step
     loss = (model(x) - x[:, :2]).square().mean()
     loss.backward()

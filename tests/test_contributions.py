@@ -7,15 +7,22 @@ import torch
 import torch.distributed as dist
 
 from pytest_mlchaos import assert_converged, assert_not_worse, chaos
-from pytest_mlchaos.errors import NotConverged, NotRecovered, OutOfSync, RankFailed, Worse
+from pytest_mlchaos.errors import (
+    MismatchedCollectives,
+    NotConverged,
+    NotRecovered,
+    OutOfSync,
+    RankFailed,
+    Worse,
+)
 from tests.rank_jobs import numbered, shards, train
 
 pytest.importorskip("cloudpickle")
 SAME_AND_WRONG = {
-    "lost": chaos.lost_contribution(rank=1, at=2),
-    "duplicated": chaos.duplicated_contribution(rank=1, at=2),
-    "partial": chaos.partial_gradient(rank=1, fraction=0.4, at=2),
-    "corrupt": chaos.corrupt_contribution(rank=1, bits=3, bit=22, at=2),
+    "lost": chaos.lost_contribution(rank=1, at=1),
+    "duplicated": chaos.duplicated_contribution(rank=1, at=1),
+    "partial": chaos.partial_gradient(rank=1, fraction=0.4, at=1),
+    "corrupt": chaos.corrupt_contribution(rank=1, bits=3, bit=13, at=1),
 }
 QUICK = {("lost", "ddp"), ("corrupt", "fsdp"), ("duplicated", "buckets"), ("partial", "ddp")}
 FAULTS_AND_KINDS = [
@@ -25,7 +32,7 @@ FAULTS_AND_KINDS = [
         marks=[fault, *([] if (name, kind) in QUICK else [pytest.mark.slow])],
     )
     for name, fault in SAME_AND_WRONG.items()
-    for kind in ("ddp", "buckets", "fsdp")
+    for kind in ("ddp", "buckets", "fsdp", "fp16", "no_sync")
 ]
 
 
@@ -35,7 +42,7 @@ def test_ranks_that_are_identical_and_wrong_are_found(mlchaos, kind):
     run = mlchaos.world(ranks=2, timeout=60).run(train, kind)
     run.assert_finished()
     run.assert_in_sync()
-    with pytest.raises(NotRecovered, match=r"struck collective 2"):
+    with pytest.raises(NotRecovered, match=r"struck collective 1"):
         run.assert_recovered()
     (strike,) = run.faults
     op = "reduce_scatter" if kind == "fsdp" else "all_reduce"
@@ -52,10 +59,11 @@ def test_a_job_that_computes_its_gradients_twice_recovers(mlchaos, kind):
 
 
 @pytest.mark.parametrize("sound", [False, True])
+@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 @chaos.lost_contribution(rank=2, at=1)
-def test_the_last_of_three_ranks_is_struck(mlchaos, sound):
+def test_the_last_of_three_ranks_is_struck(mlchaos, kind, sound):
     """The two others have the right values, and the sum lacks the third."""
-    run = mlchaos.world(ranks=3, timeout=60).run(train, "ddp", sound)
+    run = mlchaos.world(ranks=3, timeout=60).run(train, kind, sound)
     run.assert_in_sync()
     assert [len(rank.faults) for rank in run.ranks] == [0, 0, 1]
     if sound:
@@ -66,19 +74,19 @@ def test_the_last_of_three_ranks_is_struck(mlchaos, sound):
 
 
 @pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
-@chaos.corrupt_result(rank=1, bit=22, at=2)
+@chaos.corrupt_result(rank=1, bit=22, at=1)
 def test_a_rank_that_received_wrong_values_is_found(mlchaos, kind):
     """Copies of the parameters differ between ranks, and shards differ from the golden ones."""
     run = mlchaos.world(ranks=2, timeout=60).run(train, kind)
-    with pytest.raises(NotRecovered, match=r"corrupt_result.* struck collective 2"):
+    with pytest.raises(NotRecovered, match=r"corrupt_result.* struck collective 1"):
         run.assert_recovered()
     if kind == "ddp":
-        with pytest.raises(OutOfSync, match=r"rank 1: parameters, first at step 2|step 2"):
+        with pytest.raises(OutOfSync, match="step 1"):
             run.assert_in_sync()
 
 
 @pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
-@chaos.corrupt_result(rank=1, bit=22, at=2)
+@chaos.corrupt_result(rank=1, bit=22, at=1)
 def test_a_job_that_computes_twice_receives_again(mlchaos, kind):
     """One rank sees a difference, and all compute again."""
     run = mlchaos.world(ranks=2, timeout=60).run(train, kind, True)
@@ -93,9 +101,19 @@ def test_a_sound_job_recovers_from_any_part_of_any_contribution(mlchaos):
     mlchaos.world(ranks=2, timeout=60).run(train, "ddp", True, 2).assert_recovered()
 
 
-def test_the_rank_and_the_collective_are_searched_and_shrunk(example):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lost_contribution",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("duplicated_contribution", "partial_gradient", "corrupt_contribution")
+        ),
+    ],
+)
+def test_the_rank_and_the_collective_are_searched_and_shrunk(example, name):
     """The report names the only pair that harms."""
-    example.with_tests("""
+    example.with_tests(f"""
         import torch
         import torch.distributed as dist
 
@@ -103,20 +121,37 @@ def test_the_rank_and_the_collective_are_searched_and_shrunk(example):
             dist.init_process_group("gloo")
             found = []
             for step in range(3):
-                t = torch.tensor([float(dist.get_rank() * (step == 1))])
-                dist.all_reduce(t)
-                found.append(t)
+                own = torch.zeros(2) if step != 1 or dist.get_rank() == 0 else torch.ones(2)
+                dist.all_reduce(own)
+                found.append(own if step == 1 else 0)
             return found
 
-        @chaos.lost_contribution
+        @chaos.{name}
         @chaos.settings(max_faults=1, timeout=200)
         def test_total(mlchaos):
             mlchaos.world(ranks=2, timeout=60).run(total).assert_recovered()
-    """).run(failed=1).has(
-        "@chaos.lost_contribution(at=1, rank=1)",
-        "struck: lost_contribution(at=1, rank=1) at collective 1",
-        "op=all_reduce",
-    )
+    """).run(failed=1).has(f"struck: {name}(at=1, rank=", ") at collective 1", "op=all_reduce")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["corrupt_result", "desync"])
+def test_faults_that_part_ranks_are_searched(example, name):
+    """The rank, the collective and the parameters are chosen."""
+    example.with_tests(f"""
+        import torch
+        import torch.distributed as dist
+
+        def total():
+            dist.init_process_group("gloo")
+            own = torch.tensor([1.0 + dist.get_rank()])
+            dist.all_reduce(own)
+            return own
+
+        @chaos.{name}
+        @chaos.settings(max_faults=1, timeout=200)
+        def test_total(mlchaos):
+            mlchaos.world(ranks=2, timeout=60, grace=1).run(total).assert_recovered()
+    """).run(failed=1).has(f"struck: {name}(at=0, rank=", "op=all_reduce")
 
 
 def test_a_job_without_reductions_is_not_tested(example):
@@ -155,6 +190,8 @@ def test_a_desync_goes_on_silently(mlchaos, tmp_path, how):
     run.assert_finished()
     with pytest.raises(OutOfSync, match=r"desync.* struck collective.all_reduce 2"):
         run.assert_in_sync()
+    with pytest.raises(MismatchedCollectives):
+        run.assert_no_desync()
 
 
 @pytest.mark.parametrize("how", DESYNCS)

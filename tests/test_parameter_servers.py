@@ -107,7 +107,7 @@ def reach(retries):
     return found
 
 
-@chaos.parameter_server_failure(target="torch.distributed.rpc:rpc_sync", mode="raise", at=0)
+@chaos.parameter_server_failure(mode="raise", at=0)
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_server_that_is_not_reached_raises_in_its_caller(mlchaos, retries):
     """A caller that asks once fails, and one that asks again goes on."""
@@ -191,7 +191,11 @@ def test_a_restart_of_a_function_is_refused():
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
-    [({"target": " "}, "target must be"), ({"lost": 0}, "lost must be 1 or more")],
+    [
+        ({"target": " "}, "target must be"),
+        ({"lost": 0}, "lost must be 1 or more"),
+        ({"target": None}, "mode='restart' needs target="),
+    ],
 )
 def test_what_makes_no_sense_is_refused(keywords, message):
     """The parameter is named."""

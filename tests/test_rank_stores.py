@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 
@@ -10,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from pytest_mlchaos import chaos
-from pytest_mlchaos.errors import NotRecovered, RankHung
+from pytest_mlchaos.errors import NotRecovered, RankFailed, RankHung
 
 pytest.importorskip("cloudpickle")
 
@@ -96,6 +97,50 @@ def test_the_visits_of_the_given_rank_are_counted(mlchaos, tmp_path):
     """Without one, those of rank 0."""
     run = mlchaos.world(ranks=2, timeout=60).run(train, tmp_path, "ranks")
     assert [len(rank.faults) for rank in run.ranks] == [0, 1]
+
+
+# -- the meeting -----------------------------------------------------------------------------------
+
+
+def meet(seconds=60, tries=1):
+    """Meet within a time limit, and try again after an error. Return the sum over the ranks."""
+    for left in reversed(range(tries)):
+        try:
+            dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=seconds))
+            break
+        except dist.DistError:
+            if not left:
+                raise
+    total = torch.ones(1)
+    dist.all_reduce(total)
+    return float(total)
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+@chaos.rendezvous_timeout(rank=1, at=0)
+def test_a_meeting_that_times_out_is_tried_again(mlchaos, tries):
+    """A job that tries once ends there, and one that tries twice goes on."""
+    run = mlchaos.world(ranks=2, timeout=60, grace=1).run(meet, 60, tries)
+    if tries == 2:
+        run.assert_recovered()
+    else:
+        with pytest.raises(RankFailed, match=r"rank 1: .* raised DistStoreError"):
+            run.assert_finished()
+
+
+@chaos.rendezvous_timeout(rank=1, late="5s", at=0)
+def test_a_rank_that_comes_too_late_meets_nobody(mlchaos):
+    """The others have given up after their own time limit."""
+    run = mlchaos.world(ranks=2, timeout=60, grace=20).run(meet, 2)
+    with pytest.raises(RankFailed, match=r"rank 1: .*rendezvous_timeout.* struck rendezvous 0"):
+        run.assert_finished()
+
+
+@chaos.rendezvous_timeout(late="1s", at=0)
+@chaos.settings(max_trials=3, timeout=120)
+def test_a_job_with_patience_waits_for_any_rank(mlchaos):
+    """Each rank comes late in turn."""
+    mlchaos.world(ranks=2, timeout=60).run(meet).assert_recovered()
 
 
 def test_a_store_of_the_ranks_own_is_refused(example):

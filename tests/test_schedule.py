@@ -248,3 +248,14 @@ def test_a_bad_replay_line_is_refused_in_one_line(text, message):
     """A line that Python itself cannot parse is the user's mistake, too."""
     with pytest.raises(BadArgument, match=message):
         Schedule.parse(text)
+
+
+def test_a_schedule_without_strategies_can_be_sent():
+    """What is drawn stays open, and the rest is kept."""
+    fault = create("partial_gradient", rank=1, fraction=st.floats(0.1, 0.9), at=3)
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        pickle.dumps(Schedule((fault,)))
+    (kept,) = pickle.loads(pickle.dumps(Schedule((fault,)).without_strategies())).faults
+    assert (kept.rank, kept.at, kept.is_pinned) == (1, (3,), False)
+    plain = Schedule((create("partial_gradient", rank=1, at=3),), seed=4)
+    assert plain.without_strategies() == plain

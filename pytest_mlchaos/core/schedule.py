@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import BadArgument
-from .faults import EVERY, Fault, OneOf, create
+from .faults import EVERY, Fault, OneOf, create, fields_of, is_drawn
 from .validation import format_value, index
 
 __all__ = ["Schedule", "visits_of"]
@@ -56,6 +56,13 @@ class Schedule:
             self.line,
         )
 
+    def without_strategies(self) -> Schedule:
+        """Return the same schedule for the trial without faults of a different process.
+
+        What is still to be drawn is left open there, because a strategy may not pickle.
+        """
+        return dataclasses.replace(self, faults=tuple(map(_without_strategies, self.faults)))
+
     @classmethod
     def parse(cls, text: str) -> Schedule:
         """Read decorators or a replay line.
@@ -79,6 +86,13 @@ class Schedule:
                 f"a schedule must be faults such as 'gpu_oom(at=7)', got {format_value(text)}"
             )
         return cls(tuple(faults), seed)
+
+
+def _without_strategies(fault: Fault) -> Fault:
+    drawn: dict[str, Any] = {
+        name: OneOf(()) for name in fields_of(type(fault)) if is_drawn(getattr(fault, name))
+    }
+    return dataclasses.replace(fault, **drawn) if drawn else fault
 
 
 def visits_of(at: tuple[int, ...] | range) -> tuple[int, int]:

@@ -306,7 +306,7 @@ def _pickle_subject(subject: Callable[..., Any], args: tuple[Any, ...]) -> bytes
 
 def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
     try:
-        return dumps((schedule, watch))
+        return dumps((schedule.without_strategies(), watch))
     except BadArgument as error:
         raise BadArgument(
             f"world.run: the faults (perhaps where=) cannot be sent to the processes of the ranks: "

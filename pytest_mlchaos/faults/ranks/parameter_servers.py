@@ -16,6 +16,9 @@ from .object_state import save_state
 __all__ = ["ParameterServerFailure"]
 LAYER = "Ranks"
 
+RPC = "rpc.call"
+"""The site of the calls that a rank sends."""
+
 
 @register
 class ParameterServerFailure(Fault):
@@ -26,7 +29,8 @@ class ParameterServerFailure(Fault):
 
     Args:
         target: A method of the object that holds the parameters (``"jobs:Server.push"``), or a
-            function through which the ranks reach it (``"torch.distributed.rpc:rpc_sync"``).
+            function through which the ranks reach it. Without it, any call of
+            ``torch.distributed.rpc`` that a rank sends, in ``mode="raise"``.
         mode: ``"restart"`` (the object gets the state again that it had ``lost`` calls before, and
             the call goes on), ``"raise"`` (the call raises ``error``) or ``"kill"`` (the process in
             which the target runs gets SIGKILL).
@@ -48,14 +52,19 @@ class ParameterServerFailure(Fault):
 
     site = "call"
     random = False
-    target: str
+    target: str | None = None
     mode: Literal["restart", "raise", "kill"] = "restart"
     lost: int = 2
     error: Any = "ConnectionError"
 
     def check(self) -> None:
         """Check the parameters, and store ``error`` by its name."""
-        if not is_drawn(self.target) and not self.target.strip():
+        if self.target is None and not is_drawn(self.mode) and self.mode != "raise":
+            raise BadArgument(
+                f"{self.name}: mode={self.mode!r} needs target=, a method of the object that holds "
+                f"the parameters"
+            )
+        if isinstance(self.target, str) and not self.target.strip():
             raise BadArgument(
                 f"{self.name}: target must be 'pkg.mod:function', got {format_value(self.target)}"
             )
@@ -72,7 +81,7 @@ class ParameterServerFailure(Fault):
     @property
     def key(self) -> Key:
         """Count the visits of each target separately."""
-        return (self.site, self.target)
+        return RPC if self.target is None else (self.site, self.target)
 
     def possible(self, visit: Visit) -> bool:
         """Return False for a call before which a restart could lose nothing."""
@@ -98,7 +107,10 @@ class ParameterServerFailure(Fault):
                 )
             )
         if self.mode == "raise":
-            visit.fail(make_error(self.error, self.target, self.name))
+            called = (
+                self.target or f"torch.distributed.rpc.{visit.attributes.get('op', 'rpc_sync')}"
+            )
+            visit.fail(make_error(self.error, called, self.name))
         holder = _holder(visit)
         if holder is None:
             raise PayloadMismatch(

@@ -25,9 +25,8 @@ def reduction() -> str:
             break
         if str(frame.f_globals.get("__name__", "")).startswith("torch.distributed."):
             for value in frame.f_locals.values():
-                found = getattr(value, "reduceOp", None)
-                if found is not None and type(value).__name__.endswith("Options"):
-                    return _name(found)
+                if type(value).__name__.endswith("Options") and hasattr(value, "reduceOp"):
+                    return _name(value.reduceOp)
             name = frame.f_locals.get("reduceOp")
             if isinstance(name, str):
                 return name.lower()

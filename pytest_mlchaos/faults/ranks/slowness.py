@@ -39,7 +39,8 @@ class Straggler(RankFault):
 
     Fidelity: delays pass before the operation at the site, and nothing runs slower in between.
     With ``share``, timers and sockets of the kernel go on while the process is stopped, as they do
-    under a CPU quota. A rank that is restarted is fast again, unless ``at=chaos.EVERY``.
+    under a CPU quota. Its child processes (loader workers) go on, too. A rank that is restarted is
+    fast again, unless ``at=chaos.EVERY``.
 
     Source: C. Jiang et al., MegaScale: Scaling Large Language Model Training to More Than 10,000
     GPUs, NSDI 2024 (stragglers)

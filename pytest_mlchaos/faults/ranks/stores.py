@@ -31,7 +31,8 @@ class StoreFailure(RankFault):
 
     Fidelity: the store is a process of its own, which gets SIGKILL or SIGSTOP. Connections between
     ranks stay as they are, so collectives of existing groups work. A store that the ranks host
-    themselves (a port of their own) is not struck.
+    themselves (a port of their own) is not struck. Under ``elastic=True`` the agents lose their
+    store, too, and end the world, as torchrun does.
 
     Source: https://pytorch.org/docs/stable/distributed.html#torch.distributed.TCPStore
 
