@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import types
 
 import numpy as np
 import pytest
@@ -27,7 +28,16 @@ from pytest_mlchaos.errors import (
 )
 from pytest_mlchaos.plugin.fixture import Mlchaos
 from tests import federations
-from tests.federations import CLIENTS, ROUNDS, START, Momentum, SavedMomentum, train
+from tests.example import entries_in
+from tests.federations import (
+    CLIENTS,
+    ROUNDS,
+    START,
+    Momentum,
+    SavedMomentum,
+    samples,
+    train,
+)
 
 faults.load()
 sites.load()
@@ -287,6 +297,57 @@ def test_poisoned_data_without_data_is_refused(federate):
         federate(federations.mean, fault("malicious_update", kind="label_flip"))
 
 
+# -- models of torch -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "judge", "verdict"),
+    [
+        ({"kind": "sign"}, is_close, NotConverged),
+        ({"kind": "nan"}, lambda run: run.assert_intact(), BrokenModel),
+    ],
+)
+def test_a_state_dict_is_poisoned_and_judged(federate, how, judge, verdict):
+    """Counters of batches stay whole numbers, and an update may be an object."""
+    torch = pytest.importorskip("torch")
+
+    def model():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1))
+
+    def learn(parameters, config):
+        net = model()
+        net.load_state_dict(parameters)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+        x, y = (torch.tensor(part, dtype=torch.float32) for part in samples(config["client"]))
+        for _ in range(5):
+            optimizer.zero_grad()
+            (net(x).squeeze(1) - y).square().mean().backward()
+            optimizer.step()
+        return types.SimpleNamespace(state=net.state_dict(), examples=len(y))
+
+    def combined(updates, combine):
+        names = updates[0].state
+        return {
+            name: combine(torch.stack([one.state[name] for one in updates]).double()).to(
+                names[name].dtype
+            )
+            for name in names
+        }
+
+    def mean(updates):
+        return combined(updates, lambda values: values.mean(0))
+
+    def median(updates):
+        return combined(updates, lambda values: values.nan_to_num().median(0).values)
+
+    options = {"client": learn, "parameters": model().state_dict()}
+    strike = fault("malicious_update", at=3, **how)
+    with pytest.raises(verdict):
+        judge(federate(mean, strike, **options))
+    judge(federate(median, strike, **options))
+
+
 # -- what a federation is --------------------------------------------------------------------------
 
 
@@ -454,3 +515,8 @@ def test_the_search_finds_client_round_and_kind(example):
             run.assert_intact()
     """).run("--mlchaos-journal=journal.jsonl", failed=1, passed=1)
     outcome.has("reproduce: @chaos.malicious_update(at=0, client=0, kind='nan')")
+    rounds = entries_in(example.pytester.path / "journal.jsonl", "federation_round")
+    assert {(one["number"], tuple(one["answered"])) for one in rounds} == {
+        (0, (0, 1, 2)),
+        (1, (0, 1, 2)),
+    }
