@@ -482,6 +482,8 @@ def peers(session: nox.Session) -> None:
     session.run("python", "benchmarks/images.py", "--json", "peers-images.json")
     session.run("python", "benchmarks/bitflips.py", "--json", "peers-bitflips.json")
     session.run("python", "benchmarks/peers.py", "--json", "peers.json", *session.posargs)
+    _install_with_torch(session, "transformers", "accelerate")
+    session.run("python", "benchmarks/peers_ranks.py", "--theirs", "--json", "peers-ranks.json")
 
 
 @nox.session(python="3.11")

@@ -174,6 +174,29 @@ def test_crash_reproduces_a_state_of_a_world(example):
     example.run(failed=1).has("1 crash state", "all.json cut at byte 0")
 
 
+def test_nothing_crashes_with_mlchaos_off(example):
+    """The world runs once."""
+    example = example.with_tests("""
+        from tests.test_world_crashes import one_file
+
+        def test_job(mlchaos, tmp_path):
+            report = mlchaos.world(ranks=2).explore_crashes(one_file, tmp_path / "work", False)
+            assert not report.states
+            report.assert_recovers()
+    """)
+    example.run("--mlchaos-off", passed=1)
+
+
+@pytest.mark.slow
+def test_without_fanotify_the_order_that_was_seen_is_tried(explore, monkeypatch):
+    """The report says what is missing, and a sound job is not flagged."""
+    monkeypatch.setattr("pytest_mlchaos.crashes.ranks.runner.is_available", lambda path: False)
+    report = explore(own_files)
+    report.assert_recovers()
+    assert "the system does not tell which rank made a change" in str(report)
+    assert not [state for state in report.states if state.cut]
+
+
 def test_resume_ranks_must_be_a_number(mlchaos, tmp_path):
     """A wrong argument is an error of its own."""
     with pytest.raises(BadArgument, match="resume_ranks must be 1 or more, got 0"):

@@ -27,7 +27,7 @@ from ..core.validation import (
 )
 from ..crashes.api import asked_state, crashed_run, explore_crashes
 from ..crashes.options import CrashOptions
-from ..crashes.ranks.api import explore_world
+from ..crashes.ranks.api import explore_world, run_world_once
 from ..crashes.ranks.runner import Launch
 from ..crashes.report import CrashReport
 from ..crashes.tested import TestInfo
@@ -636,6 +636,10 @@ class Mlchaos(Tools):
         args: tuple[Any, ...],
         options: dict[str, Any],
     ) -> CrashReport:
+        if not self._may_crash():
+            report = run_world_once(launch, ranks, subject, workdir, args)
+            self._test_info.explored.append(report)
+            return report
         with self._running("world.explore_crashes", subject, each=True) as part:
             return part.hand_over(
                 explore_world(

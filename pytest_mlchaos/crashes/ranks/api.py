@@ -21,6 +21,7 @@ from typing import Any
 
 from ...core.settings import Settings
 from ...engine.controller import Controller
+from ...errors import GoldenRunFailed
 from ..api import explore_crashes
 from ..options import CrashOptions
 from ..report import CrashReport
@@ -28,7 +29,28 @@ from ..tested import TestInfo
 from .runner import Launch, WorldRunner
 from .verdicts import ResizedWorldJudge, WorldJudge
 
-__all__ = ["explore_world"]
+__all__ = ["explore_world", "run_world_once"]
+
+
+def run_world_once(
+    launch: Launch, ranks: int, subject: Callable[..., Any], workdir: object, args: tuple[Any, ...]
+) -> CrashReport:
+    """Run the world without a crash. The report has no crash state, so its assertions pass."""
+    Path(str(workdir)).mkdir(parents=True, exist_ok=True)  # as for the golden world
+    record = launch(functools.partial(subject, workdir, *args), ranks, None)
+    for rank in record.ranks:
+        if rank.outcome != "finished":
+            raise GoldenRunFailed(
+                f"the subject fails without any fault: rank {rank.rank} {rank.ended}"
+            ) from rank.load_error()
+    return CrashReport(
+        steps=max(rank.steps for rank in record.ranks),
+        writes=0,
+        states=[],
+        outcomes=[],
+        duration=record.duration,
+        notes=["crash states are not tried with --mlchaos-off"],
+    )
 
 
 def explore_world(

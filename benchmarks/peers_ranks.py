@@ -1,0 +1,118 @@
+"""Compare ckpt-chaos with this tool on the Trainer of transformers under two ranks.
+
+``python benchmarks/peers_ranks.py [--theirs] [--json FILE]`` needs ckpt-chaos, transformers and
+accelerate (``nox -s peers`` installs them). ckpt-chaos kills one rank at each file event of one
+save, with three worlds for each (its own job, ``ckpt_chaos.targets.hf_trainer``). We record one
+world of the same job, and resume from each state that a dead rank can leave in its two saves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import crashes
+from sessions import run_test_file
+
+MODULE = "test_bench_peers_ranks"
+TESTS = """
+import os, sys
+import peers_ranks
+from pytest_mlchaos import chaos
+
+def train(workdir):
+    sys.argv = ["train"]
+    from ckpt_chaos.targets import hf_trainer
+    from transformers.trainer_utils import get_last_checkpoint
+    hf_trainer.MAX_STEPS = peers_ranks.STEPS
+    trainer = hf_trainer.make_trainer(str(workdir), hf_trainer.Hooks())
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(workdir)))
+
+@chaos.settings(timeout=None)
+def test_trainer(mlchaos, tmp_path):
+    world = mlchaos.world(ranks=2, timeout=600)
+    peers_ranks.found.append(world.explore_crashes(train, tmp_path / "work", timeout=600))
+"""
+STEPS = 12
+"""The job saves after steps 5 and 10, and has work to do after that."""
+SAME = {"HARD_FAIL": "failed", "SILENT_DIVERGENCE": "diverged", "LOST_WORK": "lost work"}
+found: list[Any] = []
+"""The report of the test."""
+
+
+def ours(folder: Path) -> dict[str, Any]:
+    """Explore the crash states from one golden world."""
+    (folder / f"{MODULE}.py").write_text(TESTS)
+    arguments = ("--mlchaos-timeout", "none", "--basetemp", str(folder / "pytest"))
+    _, (wall, used) = crashes.timed(lambda: run_test_file(folder, MODULE, *arguments))
+    (report,) = found
+    outcomes = report.outcomes
+    return {
+        "tool": "pytest-mlchaos",
+        "wall s": wall,
+        "processor s": used,
+        "points": len(report.states),
+        "worlds": sum(outcome.follows is None for outcome in outcomes) + 2,
+        "verdicts": dict(collections.Counter(outcome.verdict for outcome in outcomes)),
+        "errors": sorted({type(o.error).__name__ for o in outcomes if o.error is not None}),
+        "silent": sorted({o.state.what for o in outcomes if o.verdict == "diverged"}),
+    }
+
+
+def theirs(folder: Path) -> dict[str, Any]:
+    """Run its built-in comparison, one run at a time."""
+    command = [sys.executable, "-m", "ckpt_chaos", "bench", "hf_trainer", "--ranks", "2"]
+    done, (wall, used) = crashes.timed(
+        lambda: subprocess.run(
+            [*command, "--jobs", "1"], capture_output=True, text=True, check=False, cwd=folder
+        )
+    )
+    rows = re.findall(r"(PASS|HARD_FAIL|SILENT_DIVERGENCE|LOST_WORK)\W*$", done.stdout, re.M)
+    runs = re.search(r"-> (\d+) runs", done.stdout)
+    if runs is None:
+        raise RuntimeError(done.stdout + done.stderr)
+    return {
+        "tool": "ckpt-chaos",
+        "wall s": wall,
+        "processor s": used,
+        "points": int(runs[1]),
+        "worlds": 2 * int(runs[1]) + 1,
+        "verdicts": dict(collections.Counter(SAME.get(row, "recovered") for row in rows)),
+    }
+
+
+def main() -> None:
+    """Run both tools, and print what each has found."""
+    parser = argparse.ArgumentParser(description="Compare with ckpt-chaos under two ranks.")
+    parser.add_argument("--theirs", action="store_true", help="run ckpt-chaos, too (minutes)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE")
+    arguments = parser.parse_args()
+    names = ("pytest-mlchaos", "ckpt-chaos", "transformers", "torch")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for measure in (ours, theirs) if arguments.theirs else (ours,):
+            rows.append(measure(Path(name)))
+            print(json.dumps(rows[-1], indent=2), flush=True)
+    if len(rows) == 2:
+        missed = rows[1]["verdicts"].keys() - rows[0]["verdicts"].keys() - {"recovered"}
+        print(f"we miss {', '.join(sorted(missed))}" if missed else "we find what it finds")
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps({"versions": versions, "rows": rows}, indent=2) + "\n", encoding="utf-8"
+        )
+
+
+if __name__ == "__main__":
+    # The test finds what was measured in the module of this name.
+    sys.modules["peers_ranks"] = sys.modules["__main__"]
+    main()
