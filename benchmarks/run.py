@@ -21,6 +21,7 @@ from typing import Any
 import arming
 import bitflips
 import clock
+import collectives
 import crashes
 import device
 import drift
@@ -47,6 +48,7 @@ BENCHMARKS = {
     "arming": arming,
     "bitflips": bitflips,
     "clock": clock,
+    "collectives": collectives,
     "crashes": crashes,
     "device": device,
     "drift": drift,

@@ -154,6 +154,7 @@ def three_ranks():
 @chaos.rank_failure(site="collective.broadcast", rank=2, at=1, when="after")
 def test_a_rank_dies_in_a_group_of_some_ranks(mlchaos):
     """Visits count in each rank, and roots are numbers of the world."""
+    current().records_collectives = True
     run = mlchaos.world(ranks=3).run(three_ranks)
     run.assert_failed_fast(within=10)
     assert run._record.ranks[2].ended.endswith("after collective.broadcast 1 (step 0)")

@@ -121,6 +121,7 @@ def ddp(steps=3):
 @chaos.rank_failure(site="collective.all_reduce", rank=1, at=1)
 def test_a_rank_dies_inside_the_reducer(mlchaos):
     """The visits of DDP's own collectives are counted, and its survivor ends."""
+    current().records_collectives = True
     run = mlchaos.world(ranks=2).run(ddp)
     run.assert_failed_fast(within=10)
     assert run.ranks[1].exitcode == -9

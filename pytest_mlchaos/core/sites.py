@@ -172,6 +172,11 @@ class Collective(Protocol):
     """
 
     @property
+    def inputs(self) -> list[Any]:
+        """Return the tensors that this rank gives, which are the payload."""
+        ...
+
+    @property
     def outputs(self) -> list[Any]:
         """Return the tensors that the operation fills in this rank, for changes after its end."""
         ...

@@ -652,7 +652,7 @@ class Controller(SubjectState):
         visit = Visit(
             name_of(key),
             number,
-            payload,
+            payload if operation is None else operation.inputs,
             {**self.attributes, **attributes},
             stack=stack,
             source=source,

@@ -18,6 +18,7 @@ from ..engine.counters import VisitCounter
 from ..engine.patching import Patches
 from ..errors import SimulatedCrash
 from .child import STACK_SIGNAL, pack_error
+from .shared_numbers import PLACES, SharedNumbers
 
 __all__ = ["ReportingClock", "ReportingController", "tell_before_exit"]
 
@@ -54,9 +55,17 @@ class ReportingController(Controller):
     """
 
     def __init__(
-        self, tell: Tell, attributes: Mapping[str, Any], *args: Any, **keywords: Any
+        self,
+        tell: Tell,
+        attributes: Mapping[str, Any],
+        *args: Any,
+        shared: SharedNumbers | None = None,
+        **keywords: Any,
     ) -> None:
         super().__init__(*args, **keywords)
+        # Here the numbers of visits are written, or else each of them is sent.
+        self._numbers = None if shared is None else shared.numbers
+        self._places: dict[Key, int] = {}
         self.attributes = attributes
         self.own_rank.is_allowed = "rank" not in attributes
         self._send: Tell = tell
@@ -65,14 +74,31 @@ class ReportingController(Controller):
     def _opened(self, key: Key, counter: VisitCounter) -> None:
         if not counter.scheduled and key != "train.step":
             return
-        count = counter.counting()
+        count, place = counter.counting(), self._place_of(key)
 
         def advance() -> int:
             number = count()
-            self._send("visit", key, number)
+            if self._numbers is None or place is None:
+                self._send("visit", key, number)
+            else:
+                self._numbers[place] = number
             return number
 
         counter.advance = advance
+
+    def _place_of(self, key: Key) -> int | None:
+        """Return the place of a key in the shared numbers, if there is one."""
+        if self._numbers is None or len(self._places) == PLACES:
+            return None
+        if key not in self._places:
+            self._places[key] = len(self._places)
+            self._send("counted", key, self._places[key])
+        return self._places[key]
+
+    def born(self) -> bool:
+        """Continue in a forked child, which has its own way to report."""
+        self._numbers = None
+        return super().born()
 
     def die(self, crash: SimulatedCrash) -> None:
         """End the process at a moment that is not a visit."""

@@ -27,6 +27,7 @@ from ..processes.process_tree import (
     process_name,
     reap,
 )
+from ..processes.shared_numbers import SharedNumbers
 from . import rank
 from .elastic.keeper import keep_nodes
 from .links.namespaces import RankNetwork
@@ -66,6 +67,7 @@ class _Agent:
         self._orphan_grace: float | None = None
         self._helpers: set[int] = set()
         self._network: RankNetwork | None = None
+        self._shared: list[SharedNumbers] = []
 
     def run(self, pipes: Sequence[int]) -> None:
         os.setsid()
@@ -134,6 +136,7 @@ class _Agent:
 
     def _fork(self, job: rank.RankJob, pipes: Sequence[int]) -> None:
         agent = os.getpid()
+        self._shared = [SharedNumbers() for _ in range(job.ranks)]
         for number in range(job.ranks):
             own = pipes[number * PIPES_PER_RANK : (number + 1) * PIPES_PER_RANK]
             place = None if self._network is None else self._network.place(number)
@@ -145,7 +148,7 @@ class _Agent:
                     os.close(fd)
                 if place is not None:
                     _enter(place.enter, own[2])
-                rank.main(job, number, *own)
+                rank.main(job, number, *own, shared=self._shared[number])
             self._ranks[pid] = number
             if place is not None:
                 place.attach(pid)
@@ -179,7 +182,9 @@ class _Agent:
         if number is not None:
             # The parent has ended. The next read from its socket notices that.
             with contextlib.suppress(BrokenPipeError):
-                self._tell("exit", number, os.waitstatus_to_exitcode(status), time.monotonic())
+                numbers = self._shared[number].read()
+                code = os.waitstatus_to_exitcode(status)
+                self._tell("exit", number, code, time.monotonic(), numbers)
             self._ended_ranks[pid] = number
             if self._orphan_grace is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):

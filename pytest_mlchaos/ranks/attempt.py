@@ -197,6 +197,7 @@ class RankGroup(RankAttempt):
         while self._listen(0):
             pass
         for rank in self.ranks:
+            rank.take_numbers()
             if rank.outcome is None:
                 rank.outcome, rank.left = "hung", monotonic()
 
@@ -236,8 +237,9 @@ class RankGroup(RankAttempt):
             elif kind == "left":
                 self.left = content[0]
             elif kind == "exit":
-                number, code, when = content
+                number, code, when, numbers = content
                 rank = self.ranks[number]
+                rank.numbers = numbers
                 rank.exitcode = code
                 if rank.outcome is None:
                     rank.left = when

@@ -25,6 +25,7 @@ from ..errors import BadArgument, MlchaosError
 from ..processes.child import Start, become, exit_code, leave, pack_error, print_error
 from ..processes.messages import Outbox
 from ..processes.remote_controller import ReportingClock, ReportingController, tell_before_exit
+from ..processes.shared_numbers import SharedNumbers
 from ..processes.subject_pickling import SameFiles, dumps
 from ..runs.supervisor import not_finite_of
 from ..sites.collectives import record_collectives
@@ -100,14 +101,23 @@ class RankJob:
         }
 
 
-def main(job: RankJob, rank: int, messages: int, out: int, err: int, stacks: int) -> NoReturn:
+def main(
+    job: RankJob,
+    rank: int,
+    messages: int,
+    out: int,
+    err: int,
+    stacks: int,
+    *,
+    shared: SharedNumbers | None = None,
+) -> NoReturn:
     """Run one rank, from the fork to the exit."""
     code = 1
     try:
         send = Outbox(messages)
         _start(job, rank, out, err, stacks)
         send("hello", threading.get_ident())
-        code = _run(job, rank, send)
+        code = _run(job, rank, send, shared)
     except SystemExit as stop:
         code = exit_code(stop)
     except BaseException:  # noqa: BLE001
@@ -136,7 +146,7 @@ def _start(job: RankJob, rank: int, out: int, err: int, stacks: int) -> None:
         set_debug_level()
 
 
-def _run(job: RankJob, rank: int, send: Outbox) -> int:
+def _run(job: RankJob, rank: int, send: Outbox, shared: SharedNumbers | None) -> int:
     for name in job.sites:
         importlib.import_module(name)
     try:
@@ -153,7 +163,13 @@ def _run(job: RankJob, rank: int, send: Outbox) -> int:
     if job.nodes is not None:
         attributes["nodes"] = job.nodes
     controller = ReportingController(
-        send, attributes, schedule, ReportingClock(send), probing=job.probing, own=job.own
+        send,
+        attributes,
+        schedule,
+        ReportingClock(send),
+        shared=shared,
+        probing=job.probing,
+        own=job.own,
     )
     controller.inside = "mlchaos.world"
     controller.go_on_from(job.resumed.get(rank, ProcessCounts()))

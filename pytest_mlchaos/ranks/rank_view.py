@@ -47,6 +47,8 @@ class Rank(RemoteState):
         self._dump = bytearray()
         self._written = {"stdout": BoundedOutput(), "stderr": BoundedOutput()}
         self._inbox = Inbox()
+        self.numbers: Sequence[int] = ()  # the numbers of its visits at its end, by place
+        self._places: dict[int, Key] = {}
         self._collectives: deque[CollectiveRecord] = deque(maxlen=MAX_LOGGED)
         self._launched = 0
 
@@ -85,6 +87,15 @@ class Rank(RemoteState):
 
     def _on_joined(self) -> None:
         self.joined = True
+
+    def _on_counted(self, key: Key, place: int) -> None:
+        self._places[place] = key
+
+    def take_numbers(self) -> None:
+        """Take over the visits that the agent has read, when all messages have been read."""
+        for place, key in self._places.items():
+            if place < len(self.numbers) and self.numbers[place]:
+                self.passed[key] = self.numbers[place]
 
     def _on_collective(self, *record: Any) -> None:
         self._launched += 1

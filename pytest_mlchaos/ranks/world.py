@@ -14,11 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic, time
 from typing import Any
 
-from ..core.collectives import is_collective
 from ..core.journal import Strike
 from ..core.records import Attempt, RankRecord, WorldRecord
 from ..core.schedule import Schedule
-from ..core.sites import name_of
 from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
 from ..engine.fresh_starts import site_modules
@@ -280,7 +278,7 @@ class WorldSupervisor:
             restarts=options.restarts,
             orphan_grace=options.grace + LOADER_SECONDS if judges_orphans else None,
             records_steps=controller.records_steps and watch is None,
-            records_collectives=_records_collectives(controller, schedule),
+            records_collectives=controller.records_collectives,
             resumed=dict(resumed),
             links=any(fault.on_links for fault in schedule.faults) and not real,
             real_links=real,
@@ -312,13 +310,6 @@ def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
             f"world.run: the faults (perhaps where=) cannot be sent to the processes of the ranks: "
             f"{error}"
         ) from None
-
-
-def _records_collectives(controller: Controller, schedule: Schedule) -> bool:
-    """Return True if something reads the log of collectives, or if they are watched anyway."""
-    return controller.records_collectives or any(
-        is_collective(name_of(fault.key)) for fault in schedule.faults
-    )
 
 
 def _told(group: RankAttempt) -> Attempt:

@@ -8,7 +8,6 @@ call the kernels below. A trial without a fault or a log here has none.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -150,6 +149,8 @@ class _Operator(NamedTuple):
 class _Group:
     """A process group, and the numbers of its operations in this rank."""
 
+    __slots__ = ("__weakref__", "_numbers", "name", "rank", "ranks")
+
     def __init__(self, group: Any) -> None:
         import torch.distributed as dist
 
@@ -159,17 +160,16 @@ class _Group:
             self.ranks = tuple(range(group.size()))
         self.rank: int = self.ranks[group.rank()]
         self.name: str = getattr(group, "group_name", "")
-        self._numbers: dict[tuple[object, ...], itertools.count[int]] = {}
-        self._next: dict[tuple[object, ...], int] = {}
+        self._numbers: dict[tuple[object, ...], int] = {}
 
     def number(self, kind: tuple[object, ...]) -> int:
         """Return the number of the next operation of this kind."""
-        return self._next.get(kind, 0)
+        return self._numbers.get(kind, 0)
 
     def count(self, kind: tuple[object, ...]) -> int:
-        """Give a number to an operation of this kind."""
-        number = next(self._numbers.setdefault(kind, itertools.count()))
-        self._next[kind] = number + 1
+        """Give a number to an operation of this kind. Threads must not share a group."""
+        number = self._numbers.get(kind, 0)
+        self._numbers[kind] = number + 1
         return number
 
 
@@ -231,17 +231,20 @@ class _Kernels:
         def kernel(keyset: Any, *args: Any, **keywords: Any) -> Any:
             if keywords:
                 args = _positional(operator, args, keywords)
-            lower = keyset & below
-            call = _Call(self, operator, args, lambda given: redispatch(lower, *given))
+            call = _Call(self, operator, keyset & below, args)
             counted = keys
             if across:
                 counted = [*keys, *(key for key in across if call.is_counted(key))]
             gates = None
             for key in counted:
-                gate = begin(key, call.inputs, call.attributes, call)
+                # The operation has the payload, which is read only if a fault is due.
+                gate = begin(key, None, call, call)
                 if gate is not None:
                     gates = [gate] if gates is None else [*gates, gate]
-            return call.launch() if gates is None else call.disturbed(gates)
+            if gates is not None:
+                return call.disturbed(gates)
+            self.launched(call)
+            return redispatch(call.keyset, *args)
 
         return kernel
 
@@ -255,62 +258,53 @@ class _Kernels:
 
     def launched(self, call: _Call) -> None:
         """Count and log an operation that is about to be launched."""
-        kind = call.kind
-        number = call.group.count(kind)
+        number = call.group.count(call.kind)
         if self._log is not None:
-            at = call.attributes
             self._log(
                 CollectiveRecord(
                     call.group.ranks,
                     number,
                     call.operator.op,
-                    at["dtype"],
-                    at["size"],
+                    call["dtype"],
+                    call["size"],
                     call.peer,
-                    at["tag"],
-                    at["waits"],
-                    at["step"],
+                    call["tag"],
+                    call["waits"],
+                    call["step"],
                     call.group.name,
                 )
             )
 
 
-class _Call:
-    """One call of an operator. It is the ``Collective`` that faults see."""
+class _Call(Mapping[str, Any]):
+    """One call of an operator: the ``Collective`` that faults see, and the attributes of its visit."""
 
     __slots__ = (
-        "_after",
-        "_args",
-        "_during",
-        "_kernels",
-        "_redispatch",
-        "_times",
-        "attributes",
-        "group",
-        "inputs",
-        "operator",
-        "peer",
+        *("_after", "_args", "_during", "_inputs", "_kernels", "_times"),
+        *("group", "keyset", "operator", "peer"),
     )
+    _NAMES = ("op", "group", "size", "dtype", "sequence", "peer", "tag", "waits", "step")
 
     def __init__(
-        self,
-        kernels: _Kernels,
-        operator: _Operator,
-        args: tuple[Any, ...],
-        redispatch: Callable[[tuple[Any, ...]], Any],
+        self, kernels: _Kernels, operator: _Operator, keyset: Any, args: tuple[Any, ...]
     ) -> None:
-        self.operator, self._kernels, self._args = operator, kernels, args
-        self._redispatch = redispatch
+        self._kernels, self.operator, self.keyset, self._args = kernels, operator, keyset, args
         self.group = kernels.group_of(args[operator.group])
         peer = None if operator.peer is None else args[operator.peer]
         self.peer: int | None = None if peer is None else self.group.ranks[peer]
-        self.inputs = _flat(args[operator.inputs]) if self._gives else []
-        self.attributes = _Attributes(self)
+        self._inputs: list[Any] | None = None
         self._times = 1
-        self._during: list[Callable[[], None]] = []
-        self._after: list[Callable[[], None]] = []
+        self._during: Sequence[Callable[[], None]] = ()
+        self._after: Sequence[Callable[[], None]] = ()
 
     # -- what faults call --------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> list[Any]:
+        """Return the tensors that this rank gives."""
+        if self._inputs is None:
+            self._inputs = _flat(self._args[self.operator.inputs]) if self._gives else []
+        return self._inputs
 
     @property
     def outputs(self) -> list[Any]:
@@ -327,11 +321,11 @@ class _Call:
 
     def during(self, action: Callable[[], None]) -> None:
         """Call ``action()`` when it has been launched."""
-        self._during.append(action)
+        self._during = (*self._during, action)
 
     def after(self, action: Callable[[], None]) -> None:
         """Call ``action()`` when it is finished."""
-        self._after.append(action)
+        self._after = (*self._after, action)
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -382,17 +376,49 @@ class _Call:
             ranks = (self.group.rank, self.peer)
         return is_counted(key, self.operator.op, ranks)
 
-    @property
-    def step(self) -> int:
-        """Return the number of the optimizer steps that have begun."""
-        return self._kernels.controller.count("train.step")
+    # -- attributes --------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._NAMES
+        if "rank" not in self._kernels.controller.attributes:
+            yield from ("rank", "world_size")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, name: str) -> Any:
+        operator = self.operator
+        match name:
+            case "op":
+                return operator.op
+            case "group":
+                return self.group.ranks
+            case "size":
+                return sum(tensor.numel() for tensor in self.tensors())
+            case "dtype":
+                return next((str(t.dtype).removeprefix("torch.") for t in self.tensors()), "")
+            case "sequence":
+                return self.group.number(self.kind)
+            case "peer":
+                return self.peer
+            case "tag":
+                return self.argument(operator.tag, 0)
+            case "waits":
+                return not (operator.returns and self.argument(operator.waits, True))
+            case "step":
+                return self._kernels.controller.count("train.step")
+            case "rank":
+                return self.group.rank
+            case "world_size":
+                return _world_size(self)
+        raise KeyError(name)
 
     # -- the operation -----------------------------------------------------------------------------
 
     def launch(self) -> Any:
         """Launch it, without faults."""
         self._kernels.launched(self)
-        return self._redispatch(self._args)
+        return self.operator.call.redispatch(self.keyset, *self._args)
 
     def disturbed(self, gates: Sequence[Gate]) -> Any:
         """Launch it inside the gates of faults, as these want it."""
@@ -461,52 +487,6 @@ class _Call:
         return work if self.operator.returns == 1 else (tensors, work)
 
 
-class _Attributes(Mapping[str, Any]):
-    """The attributes of a visit, which are read only if a fault looks at it."""
-
-    __slots__ = ("_call",)
-    _NAMES = ("op", "group", "size", "dtype", "sequence", "peer", "tag", "waits", "step")
-
-    def __init__(self, call: _Call) -> None:
-        self._call = call
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._NAMES
-        if "rank" not in self._call._kernels.controller.attributes:
-            yield from ("rank", "world_size")
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __getitem__(self, name: str) -> Any:
-        call = self._call
-        match name:
-            case "op":
-                return call.operator.op
-            case "group":
-                return call.group.ranks
-            case "size":
-                return sum(tensor.numel() for tensor in call.tensors())
-            case "dtype":
-                return next((str(t.dtype).removeprefix("torch.") for t in call.tensors()), "")
-            case "sequence":
-                return call.group.number(call.kind)
-            case "peer":
-                return call.peer
-            case "tag":
-                return call.argument(call.operator.tag, 0)
-            case "waits":
-                operator = call.operator
-                return not (operator.returns and call.argument(operator.waits, True))
-            case "step":
-                return call.step
-            case "rank":
-                return call.group.rank
-            case "world_size":
-                return _world_size(call)
-        raise KeyError(name)
-
-
 def _world_size(call: _Call) -> int:
     import torch.distributed as dist
 
@@ -542,9 +522,9 @@ def _like(value: Any, tensors: Iterator[Any]) -> Any:
     return next(tensors)
 
 
-def _run(actions: list[Callable[[], None]]) -> None:
-    while actions:
-        actions.pop(0)()
+def _run(actions: Sequence[Callable[[], None]]) -> None:
+    for action in actions:
+        action()
 
 
 def _wait(result: Any) -> bool:
