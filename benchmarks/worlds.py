@@ -1,10 +1,11 @@
 """Measure a world of two ranks from the call to the end of the last process, plain and with a
-killed rank.
+killed rank, and the schedules of a search over such worlds.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,40 @@ def train(kill=False):
         if kill and dist.get_rank() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         optimizer.step()
+
+def job(folder, steps=20):
+    dist.init_process_group("gloo")
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    ddp = DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    saved, done = folder / "last.pt", 0
+    if saved.exists():
+        done, state = torch.load(saved)
+        model.load_state_dict(state)
+    for step in range(done, steps):
+        optimizer.zero_grad()
+        ddp(torch.full((8, 4), (dist.get_rank() + step) / 20)).square().mean().backward()
+        optimizer.step()
+        if step % 5 == 4:
+            if dist.get_rank() == 0:
+                torch.save((step + 1, model.state_dict()), folder / "new.pt")
+                os.replace(folder / "new.pt", saved)
+            dist.barrier()
+
+starts = {"a killed rank": [], "restarted": []}
+
+@chaos.rank_failure(mode=chaos.one_of("kill", "raise", "exit"))
+@chaos.settings(max_trials=SCHEDULES, max_faults=2, timeout=None)
+def test_search_of_failures(mlchaos, tmp_path):
+    starts["a killed rank"].append(real_seconds())
+    mlchaos.world(ranks=2).run(job, tmp_path).assert_failed_fast()
+
+@chaos.rank_failure(mode=chaos.one_of("kill", "raise", "exit"))
+@chaos.settings(max_trials=SCHEDULES, max_faults=1, timeout=None)
+def test_search_of_restarts(mlchaos, tmp_path):
+    starts["restarted"].append(real_seconds())
+    mlchaos.world(ranks=2, restarts=1).run(job, tmp_path).assert_recovered()
 
 def measured(mlchaos, name, rounds, check, *args):
     world = mlchaos.world(ranks=2)
@@ -65,13 +100,24 @@ def measure(quick: bool) -> list[Figure]:
         return []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / f"{MODULE}.py").write_text(TESTS.replace("ROUNDS", "10" if quick else "50"))
+        tests = TESTS.replace("ROUNDS", "10" if quick else "50")
+        tests = tests.replace("SCHEDULES", "20" if quick else "200")
+        (folder / f"{MODULE}.py").write_text(tests)
         run_test_file(folder, MODULE)
-    seconds = sys.modules[MODULE].seconds
+    seconds, starts = sys.modules[MODULE].seconds, sys.modules[MODULE].starts
     return [
         _figure("world of 2 ranks (DDP, gloo), up and down", seconds["up and down"], 250),
         _figure("the same, one rank killed", seconds["killed"], 500),
+        *(
+            _figure(f"one schedule of a search, 2 ranks and 20 steps, {name}", _gaps(times), 300)
+            for name, times in starts.items()
+        ),
     ]
+
+
+def _gaps(times: list[float]) -> list[float]:
+    """Return the seconds from one trial to the next. The first two also run without faults."""
+    return [later - earlier for earlier, later in itertools.pairwise(times[2:])]
 
 
 def _figure(what: str, seconds: list[float], budget: float) -> Figure:
