@@ -50,9 +50,10 @@ def pytest_collection_modifyitems(config, items):
         import torch
 
         if not torch.cuda.is_available():
+            built = "" if torch.version.cuda else f", and torch {torch.__version__} has no CUDA"
             for item in items:
                 if item.get_closest_marker("gpu"):
-                    item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+                    item.add_marker(pytest.mark.skip(reason=f"needs a CUDA device{built}"))
 
 
 def pytest_configure():

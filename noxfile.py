@@ -458,6 +458,27 @@ def layers(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def gpu(session: nox.Session) -> None:
+    """Run all tests that need a CUDA device. Without one, each is skipped with the reason.
+
+    ``-- ARGUMENTS`` for pytest. On a machine without a network, use ``python tests/gpu.py``.
+    """
+    # The wheels of PyPI have CUDA on Linux.
+    _install_with_torch(session, *PLUGINS, *PROCESS, *TRANSFORMERS, "nvidia-ml-py>=12")
+    session.run("python", "tests/gpu.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def world_kills(session: nox.Session) -> None:
+    """Kill 500 worlds of ranks at random moments. No process, port or namespace may be left.
+
+    ``-- --kills 100 --minutes 20`` for a shorter run. It takes an hour or more.
+    """
+    _install_with_torch(session, *PROCESS)
+    session.run("python", "tests/world_kills/soak.py", *session.posargs)
+
+
+@nox.session(python="3.11")
 def interrupts(session: nox.Session) -> None:
     """Send Ctrl-C 500 times at random moments of each way to run code.
 

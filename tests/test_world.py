@@ -206,16 +206,6 @@ def test_a_world_that_makes_no_sense_is_refused(mlchaos, keywords, message):
         mlchaos.world(**keywords)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="there are devices enough")
-def test_nccl_needs_a_device_a_rank(mlchaos):
-    """The error says how many there are."""
-    with pytest.raises(
-        BadArgument,
-        match=r"'nccl' needs one CUDA device per rank \(2\), but there are \d\. Use 'gloo'",
-    ):
-        mlchaos.world(ranks=2, backend="nccl")
-
-
 # -- ranks that end in their own ways --------------------------------------------------------------
 
 

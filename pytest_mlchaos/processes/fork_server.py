@@ -225,7 +225,10 @@ class ForkServer:
             except OSError:
                 errors.seek(0)
                 text = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+                process = self._process
                 self._close()
+                if not text and process.returncode < 0:
+                    text = f"it was killed by signal {-process.returncode}"
                 raise MlchaosError(
                     f"the warm process that others are forked from did not start: "
                     f"{text or 'no reason given'}"

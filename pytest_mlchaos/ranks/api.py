@@ -322,9 +322,15 @@ def _check_devices(backend: str, ranks: int) -> None:
     if backend == "nccl":
         import torch
 
-        devices = torch.cuda.device_count() if torch.distributed.is_nccl_available() else 0
+        if not torch.distributed.is_nccl_available():
+            raise BadArgument(
+                f"mlchaos.world: backend='nccl' needs NCCL, which torch {torch.__version__} is "
+                f"built without. Use 'gloo'"
+            )
+        devices = torch.cuda.device_count()
         if devices < ranks:
             raise BadArgument(
                 f"mlchaos.world: backend='nccl' needs one CUDA device per rank ({ranks}), but "
-                f"there are {devices}. Use 'gloo'"
+                f"there are {devices}. NCCL refuses two ranks on one device. Use 'gloo', "
+                f"which also takes CUDA tensors"
             )

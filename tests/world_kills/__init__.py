@@ -1,0 +1,1 @@
+"""Kill worlds of ranks at random moments. Nothing may be left."""
