@@ -243,6 +243,22 @@ def test_what_was_pinned_stays():
     assert found.faults[0] == pinned
 
 
+def test_a_simpler_alternative_keeps_the_parameters_that_were_searched():
+    """A fault of one rank does not become one of all ranks."""
+    skip, double = (create("desync", how=how) for how in ("skip", "double"))
+    two = Space(
+        [
+            Probe(dataclasses.replace(one, _origin=0), frozenset(), (0, 1), {"rank": 2})
+            for one in (skip, double)
+        ],
+        max_faults=1,
+        seed=0,
+    )
+    found = dataclasses.replace(two.probes[1].fault, at=1, rank=1)
+    simpler = list(two.simpler_variants(found))
+    assert [(one.how, one.at, one.rank) for one in simpler] == [("skip", (1,), 1)]
+
+
 def test_one_of_may_decide_the_site_and_a_strategy_may_not():
     """Each value is a variant of its own."""
     phases = variants(create("gpu_oom", phase=OneOf(("forward", "optimizer"))))

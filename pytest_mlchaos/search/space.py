@@ -448,7 +448,14 @@ class Space:
         """Yield the fault with the parameters of earlier alternatives, at the same visits."""
         for probe in self.probes:
             if probe.fault._origin == fault._origin and probe.fault.key == fault.key:
-                other = dataclasses.replace(probe.fault, at=fault.at, p=fault.p, where=fault.where)
+                chosen: dict[str, Any] = {
+                    name: min(getattr(fault, name) or 0, probe.measures[name] - 1)
+                    for name in probe.searched
+                    if probe.measures.get(name)
+                }
+                other = dataclasses.replace(
+                    probe.fault, at=fault.at, p=fault.p, where=fault.where, **chosen
+                )
                 if _without_explored(other) == _without_explored(fault):
                     return
                 if not probe.is_drawn and (not probe.is_open or _covers(probe, fault)):
