@@ -75,10 +75,11 @@ def test_a_job_that_ends_with_its_store_goes_on_after_the_restart(mlchaos, tmp_p
     assert run.restarts == 1
 
 
+@pytest.mark.slow
 @chaos.store_failure(mode="frozen", at=2)
 def test_a_job_that_asks_a_frozen_store_hangs(mlchaos, tmp_path):
     """No request is answered, and the connection stays open."""
-    run = mlchaos.world(ranks=2, timeout=6).run(train, tmp_path, "careful")
+    run = mlchaos.world(ranks=2, timeout=20).run(train, tmp_path, "careful")
     with pytest.raises(RankHung, match=r"rank 0 .*asked"):
         run.assert_failed_fast()
 
@@ -128,10 +129,10 @@ def test_a_meeting_that_times_out_is_tried_again(mlchaos, tries):
             run.assert_finished()
 
 
-@chaos.rendezvous_timeout(rank=1, late="5s", at=0)
+@chaos.rendezvous_timeout(rank=1, late="60s", at=0)
 def test_a_rank_that_comes_too_late_meets_nobody(mlchaos):
     """The others have given up after their own time limit."""
-    run = mlchaos.world(ranks=2, timeout=60, grace=20).run(meet, 2)
+    run = mlchaos.world(ranks=2, timeout=60, grace=1).run(meet, 3)
     with pytest.raises(RankFailed, match=r"rank 1: .*rendezvous_timeout.* struck rendezvous 0"):
         run.assert_finished()
 
