@@ -63,7 +63,7 @@ def test_a_thread_of_this_process_counts(work, recorder):
 
 
 def test_a_file_in_a_directory_of_a_different_process_counts(work, recorder):
-    """A new directory is watched, whoever made it."""
+    """A new directory of any process is watched."""
     others(f"mkdir -p {work}/d/e")
     recorder.drain()
     (work / "d" / "e" / "mine").write_text("x")

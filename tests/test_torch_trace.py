@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
+from pytest_mlchaos.engine.digests import digest  # noqa: E402
 from pytest_mlchaos.runs.torch_trace import trace_steps  # noqa: E402
 
 
@@ -40,3 +41,23 @@ def test_a_loaders_seed_without_workers_is_idle():
 def test_what_uses_the_generator_is_not_idle(draws):
     """A layer in training, an order, and what workers are seeded with."""
     assert trained(**draws).idle == frozenset()
+
+
+def test_a_step_that_only_makes_the_state_of_an_optimizer_is_not_one():
+    """torch.distributed.checkpoint takes one before it loads: a resumed run does not begin there."""
+    with trace_steps(lambda trace: None) as trace:
+        model = torch.nn.Linear(2, 1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.param_groups[0]["lr"] = 0.0
+        optimizer.step()
+        optimizer.zero_grad()
+        optimizer.param_groups[0]["lr"] = 0.1
+        with torch.no_grad():
+            model.weight.fill_(3.0)
+        loaded = [parameter.clone() for parameter in model.parameters()]
+        model(torch.ones(4, 2)).sum().backward()
+        optimizer.step()
+    assert len(trace.steps) == 1
+    assert trace.steps[0].digests["parameters"] == digest(loaded)

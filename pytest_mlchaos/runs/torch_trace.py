@@ -81,6 +81,7 @@ class _Tracer:
         self._averages: tuple[int, list[weakref.ref[Any]]] = (0, [])
         self._leaves: list[Any] = []
         self._open: dict[str, bytes] | None = None
+        self._stepping: list[Any] = []
         self._began = 0.0
         self._thread = threading.get_ident()
         self._random: bytes | None = None
@@ -144,13 +145,14 @@ class _Tracer:
     def _begin(self, optimizers: list[Any]) -> None:
         self._began = perf_counter() - self._start
         self._unused = []
+        self._stepping = optimizers
         random = self._states()
         self._look(random)
         self._open = {**self._digests(optimizers), **random}
 
     def _after(self) -> None:
         digests, self._open = self._open, None
-        if digests is None or self.trace.stopped:
+        if digests is None or self.trace.stopped or self._only_made_state(digests):
             return
         self.trace.steps.append(
             StepRecord(digests, tuple(self._data), tuple(self._batches), self._began)
@@ -158,6 +160,16 @@ class _Tracer:
         self._data.clear()
         self._batches.clear()
         self._on_step(self.trace)
+
+    def _only_made_state(self, before: dict[str, bytes]) -> bool:
+        """Return True for a step without data that changed no parameter.
+
+        Libraries take one to create the optimizer's state, for example before they load it
+        (``torch.distributed.checkpoint``). A resumed run would seem to begin from scratch there.
+        """
+        if self.trace.steps or self._data or self._batches or not self._stepping:
+            return False
+        return self._digests(self._stepping)["parameters"] == before["parameters"]
 
     def _digests(self, optimizers: list[Any]) -> dict[str, bytes]:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
