@@ -215,6 +215,9 @@ def test_a_real_partition_is_like_the_imitated_one(mlchaos, tmp_path):
     assert [rank.lost_peer for rank in run.ranks] == ["timed out"] * 2
     assert [strike.details["cut"] for strike in run.faults] == ["0-1", "1-0"]
     assert "network partition, the link 0-1 was cut at collective 7" in run.story()
+    ours = os.readlink("/proc/self/ns/net")
+    below = psutil.Process().children(recursive=True)
+    assert {os.readlink(f"/proc/{process.pid}/ns/net") for process in below} <= {ours}
 
 
 @pytest.mark.slow

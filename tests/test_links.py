@@ -19,6 +19,7 @@ from pytest_mlchaos.core.links import Cut, Flip, Slow
 from pytest_mlchaos.ranks.links.gloo_address import UnknownFormat, parse_address
 from pytest_mlchaos.ranks.links.gloo_frames import Frames
 from pytest_mlchaos.ranks.links.stream import DirectionState, Imposed, Stream
+from pytest_mlchaos.ranks.links.switch import _Switch
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("cloudpickle")  # most subjects here are local functions
@@ -197,6 +198,46 @@ def test_without_a_fault_of_links_nothing_is_wrapped(mlchaos):
     assert [rank.value for rank in mlchaos.world(ranks=2).run(looks).ranks] == [(False, 2)] * 2
 
 
+def test_what_becomes_due_between_two_looks_is_not_missed():
+    """A wait without an end would hang the ranks."""
+    wire = Wire()
+    wire.impose(Slow(delay=0.02), time.monotonic())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        switch = _Switch(listener)
+        switch._streams[0, 1] = [wire.stream]
+        wire.sender.send(message(1, b"abc"))
+        wire.stream.read(time.monotonic())
+        switch._step()
+        time.sleep(0.05)
+        assert switch._next_event() < time.monotonic()
+    wire.close()
+
+
+@chaos.imposed(kind="slow", at=0)
+def test_a_large_tensor_passes_a_slow_link(mlchaos):
+    """It consists of many messages, each with its own time of arrival."""
+
+    def subject():
+        dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=25))
+        weight = torch.nn.Parameter(torch.ones(1))
+        weight.grad = torch.ones(1)
+        torch.optim.SGD([weight], lr=0.1).step()
+        large = torch.ones(4_000_000)
+        dist.all_reduce(large)
+        return float(large.sum())
+
+    run = mlchaos.world(ranks=2).run(subject)
+    assert [rank.value for rank in run.ranks] == [8e6, 8e6]
+
+
+@chaos.imposed(kind="cut", at=0)
+def test_groups_that_connect_late_pass_the_switch(mlchaos, monkeypatch):
+    """They read the addresses of their peers at the first collective."""
+    monkeypatch.setenv("TORCH_GLOO_LAZY_INIT", "1")
+    run = mlchaos.world(ranks=2).run(train)
+    assert ["Timed out" in str(rank.error) for rank in run.ranks] == [True, True]
+
+
 # -- gloo's formats --------------------------------------------------------------------------------
 
 
@@ -311,14 +352,18 @@ class Wire:
         except BlockingIOError:
             return b""
 
+    def close(self):
+        """Close all sockets."""
+        for sock in (self.sender, self.receiver, self.stream.source, self.stream.target):
+            sock.close()
+
 
 @pytest.fixture
 def wire():
     """A stream under test."""
     wire = Wire()
     yield wire
-    for sock in (wire.sender, wire.receiver, wire.stream.source, wire.stream.target):
-        sock.close()
+    wire.close()
 
 
 def test_a_cut_holds_bytes_and_the_end_until_it_heals(wire):

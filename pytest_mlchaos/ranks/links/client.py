@@ -117,7 +117,7 @@ class RankLinks:
             wrapped = wrap(store, _Group(self, rank, size))
             self._stores.append(wrapped)
             original(group, wrapped, rank, size, *args, **keywords)
-            self._joined(wrapped.group)
+            self._joined(wrapped)
 
         patches.set(group_class, "__init__", __init__)
 
@@ -126,11 +126,12 @@ class RankLinks:
         port: int = self._ask("lead", (self.rank, peer), address.family, address.target)
         return port
 
-    def _joined(self, group: _Group) -> None:
+    def _joined(self, wrapped: Any) -> None:
         """Check that the connections of a group lead through the switch."""
+        group: _Group = wrapped.group
         if group.own is None and not group.is_lazy:
             self.refuse("the group was made without a value in the store")
-        self._groups.append(frozenset({self.rank, *group.peers.values()}))
+        self._groups.append(wrapped.group.members(wrapped.inner))
         for peer in group.led:
             if not group.is_lazy and not self._is_connected(peer):
                 self.refuse(f"rank {self.rank} and rank {peer} connected past the switch")
@@ -196,14 +197,12 @@ class _Group:
         rank: The number of this rank in the group.
         size: The number of ranks in the group.
         own: The address of this rank.
-        peers: The number of each peer in the world, by its number in the group.
         led: The peers to which this rank connects, by their number in the world.
     """
 
     def __init__(self, links: RankLinks, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.own: RankAddress | None = None
-        self.peers: dict[int, int] = {}
         self.led: set[int] = set()
         self.is_lazy = os.environ.get("TORCH_GLOO_LAZY_INIT", "0") not in ("", "0")
         self._links = links
@@ -225,11 +224,19 @@ class _Group:
             return value
         if peer.family != self.own.family:
             self._links.refuse("the addresses of two ranks have different families")
-        self.peers[number] = int(store.get(_NUMBER_KEY.format(number)))
         if not self.own.connects_to(peer):
             return value
-        self.led.add(self.peers[number])
-        return peer.at_switch(self._links.lead(self.peers[number], peer))
+        other = self._number_of(number, store)
+        self.led.add(other)
+        return peer.at_switch(self._links.lead(other, peer))
+
+    def members(self, store: Any) -> frozenset[int]:
+        """Return the ranks of the group, by their numbers in the world."""
+        return frozenset(self._number_of(number, store) for number in range(self.size))
+
+    def _number_of(self, number: int, store: Any) -> int:
+        """Return the number in the world of a rank of the group."""
+        return int(store.get(_NUMBER_KEY.format(number)))
 
     def _parsed(self, value: bytes) -> RankAddress:
         try:

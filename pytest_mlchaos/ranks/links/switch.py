@@ -87,6 +87,7 @@ class _Switch:
         self._by_socket: dict[socket.socket, list[Stream]] = {}
         self._connected: dict[Direction, int] = {}
         self._unknown = ""
+        self._stepped = 0.0  # the time of the last step
         self._accept(listener, self._add_client)
 
     def run(self) -> NoReturn:
@@ -225,15 +226,18 @@ class _Switch:
                 time.sleep(DRAIN_QUIET_SECONDS)
 
     def _next_event(self) -> float:
-        now = time.monotonic()
+        """Return the time of the next arrival or healing.
+
+        What was due at the last step waits for its socket. What has become due since is next.
+        """
         times = [state.heals_at for state in (*self._states.values(), *self._earlier)]
         for streams in self._streams.values():
-            times += [stream.due for stream in streams if stream.due > now]
+            times += [stream.due for stream in streams if stream.due > self._stepped]
         return min(times, default=math.inf)
 
     def _step(self) -> None:
         """Write what is due, and wait for the right events of each connection."""
-        now = time.monotonic()
+        self._stepped = now = time.monotonic()
         for state in (*self._states.values(), *self._earlier):
             state.expire(now)
         for streams in self._streams.values():
