@@ -444,6 +444,18 @@ def test_a_federation_whose_golden_runs_differ_is_not_judged(federate):
         federate(federations.mean, fault("duplicate_update"), client=noisy).assert_recovered()
 
 
+def test_a_golden_run_that_ends_in_nan_judges_nothing(federate):
+    """Two models of NaN would be equal."""
+
+    def diverging(updates, parameters, config):
+        return {"w": parameters["w"] * np.nan}
+
+    run = federate(diverging, fault("duplicate_update"))
+    for judge in (run.assert_recovered, run.assert_intact, lambda: is_close(run)):
+        with pytest.raises(BadArgument, match="without faults, the global model"):
+            judge()
+
+
 def test_few_clients_take_part_in_a_round(federate):
     """A pinned client that does not take part is not struck."""
     run = federate(federations.mean, fault("client_dropout", client=0, at=EVERY), per_round=2)

@@ -184,6 +184,7 @@ class FederationRun(CallsResult):
         """
         self._compare_under_faults("assert_recovered")
         self._check_ended(NotRecovered)
+        self._check_golden("assert_recovered")
         difference = self._difference(self.golden, rtol, atol)
         if difference is None:
             return
@@ -232,6 +233,7 @@ class FederationRun(CallsResult):
         if within is None:
             return
         self._compare_under_faults("assert_converged")
+        self._check_golden("assert_converged")
         found = self.distance
         if found <= within:
             return
@@ -262,6 +264,7 @@ class FederationRun(CallsResult):
         """
         self._compare_under_faults("assert_not_worse")
         self._check_ended(Worse)
+        self._check_golden("assert_not_worse")
         sign = 1 if higher_is_better else -1
         usual = self._last_metric(self.golden, key)
         found = self._last_metric(self, key)
@@ -295,6 +298,7 @@ class FederationRun(CallsResult):
         """
         self._compare_under_faults("assert_fair_between_clients")
         self._check_ended(Unfair)
+        self._check_golden("assert_fair_between_clients")
         sign = 1 if higher_is_better else -1
         usual, found = self.golden._client_metrics(key), self._client_metrics(key)
         # Not ">", because NaN must count as worse.
@@ -346,6 +350,15 @@ class FederationRun(CallsResult):
             f"the server ended the federation with {error_text(self.error)} in round "
             f"{self.rounds[-1].number}\n{self.story()}"
         ) from self.error
+
+    def _check_golden(self, judgement: str) -> None:
+        """Refuse a golden run that is damaged itself. Two models of NaN are equal."""
+        models = self.golden._history.models
+        if (damage := describe_damage(models[-1], models[0])) is not None:
+            raise BadArgument(
+                f"{judgement}: without faults, the global model at the end is damaged, too: it "
+                f"{damage}"
+            )
 
     def _difference(self, golden: FederationRun, rtol: float, atol: float) -> str | None:
         ours, theirs = self._history.models[-1], golden._history.models[-1]
