@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -81,6 +82,25 @@ def test_a_test_without_ranks_has_no_hook(mlchaos, tmp_path):
     assert "mlchaos-ranks-" not in os.environ.get("PYTHONPATH", "")
 
 
+def write(folder, rank):
+    """Write a file at each step."""
+    for step in range(4):
+        (folder / f"{rank}-{step}").write_text("done")
+
+
+@chaos.rank_failure(site="storage.write", rank=1, at=2)
+def test_a_spawned_process_joins_once(mlchaos, tmp_path, monkeypatch):
+    """It finds both the hook in the environment, and the order in its process object."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    process = multiprocessing.get_context("spawn").Process(target=write, args=(tmp_path, 1))
+    process.start()
+    process.join(50)
+    assert process.exitcode == -9
+    assert written(tmp_path) == ["1-0", "1-1"]
+    assert [strike.details["rank"] for strike in mlchaos.journal] == [1]
+
+
 def spawned(rank, folder, size):
     """Train one rank of a job that torch.multiprocessing starts."""
     import torch.distributed as dist
@@ -88,15 +108,16 @@ def spawned(rank, folder, size):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.1)
-    for _ in range(4):
+    for step in range(4):
         weight.grad = torch.ones(1)
         dist.all_reduce(weight.grad)
         optimizer.step()
-    (folder / f"end-{rank}").write_text(f"{weight.item():.1f}")
+        (folder / f"{rank}-{step}").write_text("done")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
+@chaos.settings(timeout=250)
 @chaos.rank_failure(rank=1, at=2)
 def test_a_rank_that_multiprocessing_spawns_dies(mlchaos, tmp_path):
     """It becomes a rank when it initializes its process group."""
@@ -104,6 +125,8 @@ def test_a_rank_that_multiprocessing_spawns_dies(mlchaos, tmp_path):
         torch.multiprocessing.spawn(spawned, (tmp_path, 2), nprocs=2)
     (strike,) = mlchaos.journal
     assert (strike.visit, strike.details["rank"]) == (2, 1)
+    # Each step is one visit, so rank 1 has finished two of them.
+    assert sorted(path.name for path in tmp_path.glob("1-*")) == ["1-0", "1-1"]
 
 
 TORCHRUN = """
@@ -132,6 +155,7 @@ def torchrun(folder):
 
 
 @pytest.mark.slow
+@chaos.settings(timeout=250)
 @chaos.rank_failure(rank=1, at=2)
 def test_a_rank_under_torchrun_dies(mlchaos, tmp_path):
     """The hook passes through the launcher, whose own process is not a rank."""
@@ -142,3 +166,32 @@ def test_a_rank_under_torchrun_dies(mlchaos, tmp_path):
     )
     assert [(strike.visit, strike.details["rank"]) for strike in mlchaos.journal] == [(2, 1)]
     assert not (tmp_path / "end-1").exists()
+
+
+WORLD = """
+from pytest_mlchaos import chaos
+
+def write(folder):
+    import os
+    for step in range(4):
+        (folder / f"{os.environ['RANK']}-{step}").write_text("x" + os.environ.get("PYTHONPATH", ""))
+
+@chaos.rank_failure(site="storage.write", rank=1, at=2)
+def test_it(mlchaos, tmp_path):
+    run = mlchaos.world(ranks=2).run(write, tmp_path)
+    assert len(run.faults) == 1
+    assert (tmp_path / "1-1").exists() and (tmp_path / "1-1").read_text().find("mlchaos-") < 0
+    assert not (tmp_path / "1-3").exists() and (tmp_path / "0-3").exists()
+    assert run.ranks[1].exitcode == -9
+"""
+
+
+@pytest.mark.slow
+def test_the_ranks_of_a_world_do_not_join_twice(tmp_path):
+    """The processes of the plugin do not run the hook, also if a world starts them first."""
+    (tmp_path / "test_world.py").write_text(WORLD)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_world.py"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=200
+    )
+    assert ended.returncode == 0, ended.stdout

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.sites import SITES
-from .controller import Controller
+from .controller import Controller, current
 from .forks import Forks, ForksAddress
 from .import_hooks import when_imported
 from .patching import Patches
@@ -136,8 +136,11 @@ def order_for(controller: Controller, modules: list[str]) -> Order | None:
 def join_trial(order: Order, arm: Callable[[Controller, Patches], None]) -> None:
     """Take part in the trial of a parent process, in a process that was started afresh.
 
-    The patches stay until the process ends. If anything is missing, the process runs as always.
+    The patches stay until the process ends. If anything is missing, the process runs as always. A
+    process that has joined by the hook of ``start_hook.py`` does not join again.
     """
+    if current() is not None:
+        return
     with contextlib.suppress(Exception):
         for name in order.modules:
             importlib.import_module(name)

@@ -19,7 +19,7 @@ from .import_hooks import when_imported
 from .own_rank import become_rank
 from .patching import Patches
 from .scopes import INTERNAL_OPERATION, within
-from .start_hook import write_hook
+from .start_hook import RANKS_PREFIX, write_hook
 
 __all__ = ["follow_ranks", "join_commands"]
 
@@ -61,7 +61,7 @@ def join_commands(controller: Controller, patches: Patches) -> None:
     if not any(map(controller.own_rank.is_awaited_by, controller.scheduled)):
         return
     with within(INTERNAL_OPERATION):
-        folder = Path(tempfile.mkdtemp(prefix="mlchaos-ranks-"))
+        folder = Path(tempfile.mkdtemp(prefix=RANKS_PREFIX))
     patches.on_undo(functools.partial(_remove, folder))
     hook = _Hook(controller, folder)
     hook.write()

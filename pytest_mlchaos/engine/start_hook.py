@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..core.sites import CALL, SITES, Key, name_of
@@ -25,11 +25,13 @@ from .remote_state import pack_error
 from .scopes import INTERNAL_OPERATION, within
 from .user_code import Project, current_project, set_project
 
-__all__ = ["armed_processes", "join", "write_hook"]
+__all__ = ["RANKS_PREFIX", "armed_processes", "join", "without_hook", "write_hook"]
 
 _SITES = f"{__name__.partition('.')[0]}.sites"
 _WITH_TARGET = (CALL, "call.result")
 """The sites whose keys name a function of the user."""
+RANKS_PREFIX = "mlchaos-ranks-"
+"""The beginning of the name of a folder with the hook for ranks that the subject starts."""
 _ORDER, _ARMED = "order.pickle", "armed-"
 _PROGRAM = '''\
 """Make this process part of a trial of mlchaos, then do as if this file were not there."""
@@ -60,6 +62,16 @@ def _join():
 
 _join()
 '''
+
+
+def without_hook(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the hook for ranks. Processes of the plugin must not join."""
+    paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+    left = [path for path in paths if not os.path.basename(path).startswith(RANKS_PREFIX)]
+    if len(left) == len(paths):
+        return dict(environment)
+    plain = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    return {**plain, "PYTHONPATH": os.pathsep.join(left)} if left else plain
 
 
 def write_hook(folder: Path, controller: Controller, name: str, outside: Iterable[Key]) -> bool:

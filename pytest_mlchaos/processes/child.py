@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TextIO
 
 from ..core.privacy import show_values, shows_values, traceback_text
 from ..engine import remote_state
+from ..engine.start_hook import without_hook
 from ..engine.user_code import PACKAGE, Project, current_project, set_project
 from .messages import Outbox
 from .process_tree import children
@@ -58,7 +59,7 @@ class Start:
     def here(cls) -> Start:
         """Return the state of this process."""
         return cls(
-            environment=dict(os.environ),
+            environment=without_hook(os.environ),
             directory=os.getcwd(),
             sys_path=[os.path.abspath(path) for path in sys.path],
             argv=list(sys.argv),

@@ -25,6 +25,7 @@ from pathlib import Path
 from ..core.interrupts import deferred
 from ..engine.activity import TOOL_PROCESSES
 from ..engine.scopes import INTERNAL_OPERATION, within
+from ..engine.start_hook import without_hook
 from ..engine.user_code import PACKAGE
 from ..errors import MlchaosError
 from .messages import read_message, write_message
@@ -204,7 +205,7 @@ class ForkServer:
             fd=theirs.fileno(),
             entry=self._entry,
         )
-        environment = {**os.environ, **_SINGLE, "PYTHONHASHSEED": "0"}
+        environment = {**without_hook(os.environ), **_SINGLE, "PYTHONHASHSEED": "0"}
         with theirs, tempfile.TemporaryFile() as errors:
             with deferred():
                 self._process = subprocess.Popen(

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...core.interrupts import deferred, register_open, unregister_open
 from ...engine.scopes import INTERNAL_OPERATION, within
+from ...engine.start_hook import without_hook
 from ...errors import BadArgument
 from ...processes.messages import Inbox, write_message
 from .command import OWNER, ServerCommand
@@ -58,6 +59,7 @@ class ServerProcess:
                     stdout=self._output,
                     stderr=self._output,
                     cwd=ROOT,
+                    env=without_hook(os.environ),
                     start_new_session=True,
                 )
                 register_open(self)

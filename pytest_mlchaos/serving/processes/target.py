@@ -18,7 +18,7 @@ from ...core.clients import Client
 from ...engine.attribution import Scope, current_scope
 from ...engine.controller import Controller
 from ...engine.scopes import INTERNAL_OPERATION, within
-from ...engine.start_hook import armed_processes, write_hook
+from ...engine.start_hook import armed_processes, without_hook, write_hook
 from ...errors import BadArgument, ServiceFailed
 from ...sites.serving import SITE
 from ..http_requests import load_httpx
@@ -83,7 +83,7 @@ class ServerTarget:
 
         It finds the programs beside this interpreter, and the modules that the test finds.
         """
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **self._command.env}
+        env = {**without_hook(os.environ), "PYTHONUNBUFFERED": "1", **self._command.env}
         env["PATH"] = os.pathsep.join(
             [os.path.dirname(sys.executable), env.get("PATH", os.defpath)]
         )
