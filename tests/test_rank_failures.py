@@ -163,3 +163,31 @@ def test_a_site_without_a_duration_has_no_end(example):
         def test_it(mlchaos):
             mlchaos.world(ranks=2).run(job)
     """).run(failed=1).has("the site 'queue.get' has no duration")
+
+
+def test_rank_and_collective_are_searched_and_shrunk_together(example):
+    """A job that only rank 1 breaks, from its third collective on."""
+    outcome = example.with_tests("""
+        import torch, torch.distributed as dist
+        from pytest_mlchaos import chaos
+
+        def job():
+            dist.init_process_group("gloo")
+            for number in range(6):
+                try:
+                    dist.all_reduce(torch.ones(1))
+                except RuntimeError:
+                    dist.all_reduce(torch.ones(1))
+                    if dist.get_rank() == 1 and number >= 2:
+                        return "lost"
+            return "done"
+
+        @chaos.rank_failure(site="collective", mode="raise")
+        @chaos.settings(max_trials=15, max_faults=2)
+        def test_it(mlchaos):
+            run = mlchaos.world(ranks=2, grace=20).run(job)
+            assert run.ranks[1].value == "done"
+    """).run(failed=1)
+    assert outcome.reproduce == [
+        "@chaos.rank_failure(site='collective', at=2, rank=1, mode='raise')"
+    ]
