@@ -93,6 +93,8 @@ class RankAttempt:
 class RankGroup(RankAttempt):
     """The ranks of one attempt. As a context manager, it leaves none at its end."""
 
+    _orphan_grace = 0.0  # more time to end, if orphans are judged
+
     def __init__(self, server: ForkServer, job: RankJob) -> None:
         super().__init__([Rank(number) for number in range(job.ranks)])
         for rank in self.ranks:
