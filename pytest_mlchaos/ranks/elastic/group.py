@@ -106,6 +106,7 @@ class ElasticGroup(RankGroup):
         self._pids: dict[int, ElasticRank] = {}
         self._agents: dict[int, str] = {}  # the last words of each agent that ended by itself
         self._failed_at: float | None = None  # the time at which the first agent gave up
+        self._orphan_grace = 0.0  # no judgement on what the ranks of agents leave
         self._nodes, self._gone = 0, 0
         self._idle_since = monotonic()
         self.error = None
