@@ -563,18 +563,9 @@ class Mlchaos(Tools):
         )
         subject = client if callable(client) else aggregate
         with self._running("mlchaos.federation", subject) as part:
-            return part.hand_over(
-                federate(
-                    self._controller,
-                    client,
-                    aggregate,
-                    self._scratch,
-                    self._workdirs(),
-                    parameters=parameters,
-                    data=data,
-                    options=options,
-                )
-            )
+            given = (self._controller, client, aggregate, self._scratch, self._workdirs())
+            run = federate(*given, parameters=parameters, data=data, options=options)
+            return part.hand_over(run)
 
     def world(
         self,
