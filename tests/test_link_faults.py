@@ -28,16 +28,16 @@ SECOND = 7
 """The all-reduce of the second step, after the collectives with which DDP sets itself up."""
 
 
-def limited_group(seconds=None):
+def limited_group(seconds=None, meet=60):
     """Return a group of all ranks with this time limit. Ranks on a busy machine meet before it."""
-    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=meet))
     dist.barrier()
     return dist.new_group(timeout=seconds and datetime.timedelta(seconds=seconds))
 
 
-def train(folder, seconds=None, steps=5, swallow=False):
+def train(folder, seconds=None, steps=5, swallow=False, meet=60):
     """Train with DDP, with a checkpoint after each step. It resumes from the last one."""
-    group = limited_group(seconds)
+    group = limited_group(seconds, meet)
     torch.manual_seed(0)
     model = torch.nn.Linear(8, 8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -163,7 +163,8 @@ def test_a_partition_of_fsdp(mlchaos):
 @chaos.settings(max_trials=4)
 def test_the_rank_that_is_cut_off_is_searched(mlchaos, tmp_path):
     """A checkpoint at each step is enough for a partition at any collective."""
-    mlchaos.world(ranks=2, restarts=1).run(train, tmp_path, LIMIT, 2).assert_recovered()
+    run = mlchaos.world(ranks=2, restarts=1, timeout=60).run(train, tmp_path, 5, 2, False, 5)
+    run.assert_recovered()
 
 
 # -- a partition and a death are told apart --------------------------------------------------------
