@@ -20,7 +20,7 @@ import torch.distributed as dist
 from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.engine.counters import ScheduledFault
-from pytest_mlchaos.errors import BadArgument, RankFailed
+from pytest_mlchaos.errors import BadArgument, MlchaosError, RankFailed
 from pytest_mlchaos.processes.stack_dumps import last_words
 from pytest_mlchaos.ranks.bounded_output import MAX_HEAD_BYTES, MAX_TAIL_BYTES, BoundedOutput
 
@@ -215,6 +215,42 @@ def test_the_stack_of_a_different_death_is_not_shown():
     assert last_words(text, 10, signal.SIGABRT) == " in work (worker.py:3)"
     assert not last_words(text, 10, signal.SIGSEGV)
     assert not last_words(text + UNCAUGHT, 10, signal.SIGKILL)
+
+
+def test_an_agent_that_is_killed_is_no_verdict_on_the_subject(mlchaos):
+    """Something outside has killed it, for example because the memory was exhausted."""
+
+    def subject():
+        if os.environ["RANK"] == "1":
+            os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
+
+    with pytest.raises(MlchaosError, match=r"the agent, the process that runs them, has ended"):
+        mlchaos.world(timeout=TIMEOUT).run(subject)
+    mlchaos.world(timeout=TIMEOUT).run(os.getpid).assert_finished()
+
+
+@chaos.settings(allow_quiet=True)
+@chaos.network_partition(groups=[[0], [1]], at=10**6)
+def test_a_switch_that_is_killed_is_no_verdict_on_the_subject(mlchaos):
+    """Ranks whose connections it passed on wait for nothing."""
+
+    def subject():
+        dist.init_process_group("gloo")
+        dist.barrier()
+        if dist.get_rank() == 1:
+            for process in psutil.Process(os.getppid()).children():
+                if process.pid not in ranks():
+                    process.kill()
+        time.sleep(600)
+
+    def ranks():
+        here = psutil.Process()
+        first = min(here.parent().children(), key=lambda process: process.pid)
+        return {process.pid for process in here.parent().children()} - {first.pid}
+
+    with pytest.raises(MlchaosError, match=r"the switch between them has ended"):
+        mlchaos.world(timeout=TIMEOUT).run(subject)
 
 
 # -- output ----------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ class _Agent:
         self._control = control
         self._listener = listener
         self._inbox = Inbox()
+        self._switches: set[int] = set()
         self._ranks: dict[int, int] = {}
         self._ended_ranks: dict[int, int] = {}
         self._orphan_grace: float | None = None
@@ -89,7 +90,9 @@ class _Agent:
             if job.own_store:
                 world_store.process = self._fork_store(job, pipes)
             if job.links:
+                others = set(children())
                 job = dataclasses.replace(job, switch=start_switch())
+                self._switches = set(children()) - others
             self._helpers = set(children())
             self._fork(job, pipes)
             signal.set_wakeup_fd(wake)
@@ -178,6 +181,9 @@ class _Agent:
                     (os.killpg if signum == signal.SIGKILL else os.kill)(pid, signum)
 
     def _ended(self, pid: int, status: int) -> None:
+        if pid in self._switches and self._ranks:
+            with contextlib.suppress(BrokenPipeError):
+                self._tell("error", "the switch between them has ended. Was it killed?")
         number = self._ranks.pop(pid, None)
         if number is not None:
             # The parent has ended. The next read from its socket notices that.

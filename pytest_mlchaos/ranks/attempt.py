@@ -163,7 +163,10 @@ class RankGroup(RankAttempt):
         before, they get SIGTERM, as by torchrun.
         """
         stopping = False
-        while any(rank.running for rank in self.ranks) and not self._over:
+        while any(rank.running for rank in self.ranks) and self.error is None:
+            if self._over:
+                self.error = "the agent, the process that runs them, has ended. Was it killed?"
+                break
             deadline = self.start + timeout
             if self.failure is not None:
                 deadline = min(deadline, self.failure[0] + grace)

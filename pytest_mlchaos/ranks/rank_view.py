@@ -136,7 +136,8 @@ class Rank(RemoteState):
     @property
     def steps(self) -> int:
         """Return the number of optimizer steps begun in this attempt."""
-        return self.passed.get("train.step", 0) - self._before
+        # A rank that ended before its first message has told nothing.
+        return max(0, self.passed.get("train.step", 0) - self._before)
 
     @property
     def collectives(self) -> CollectiveLog:

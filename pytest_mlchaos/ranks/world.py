@@ -246,7 +246,7 @@ class WorldSupervisor:
         if group.error is None and not group.attempts:
             group.error = group.why_not()
         if group.error is not None:
-            raise MlchaosError(f"world.run: the ranks could not be started: {group.error}")
+            raise MlchaosError(f"world.run: the ranks could not be run to their end: {group.error}")
         for attempt in group.attempts:
             _check_started(attempt)
             yield attempt

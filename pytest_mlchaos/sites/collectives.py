@@ -8,6 +8,7 @@ call the kernels below. A trial without a fault or a log here has none.
 from __future__ import annotations
 
 import contextlib
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -221,7 +222,10 @@ class _Kernels:
             if _NAMES[name] == op and name not in self._implemented and known:
                 self._implemented.add(name)
                 kernel = self._kernel(_Operator.of(name))
-                self._library.impl(name, kernel, "BackendSelect", with_keyset=True)
+                with warnings.catch_warnings():
+                    # Torch warns that its own kernel is replaced, which is meant.
+                    warnings.filterwarnings("ignore", "Warning only once for all operators")
+                    self._library.impl(name, kernel, "BackendSelect", with_keyset=True)
 
     def _kernel(self, operator: _Operator) -> Callable[..., Any]:
         keys, across, below = self._keys[operator.op], self._across, self._below

@@ -81,7 +81,7 @@ class EndingVerdicts(WorldResult):
         error = RankHung(message)
         for record in self._record.ranks:
             if record.outcome == "hung" and record.stack:
-                lines = record.stack.strip().splitlines()[:MAX_STACK_LINES]
+                lines = record.stack.splitlines()[:MAX_STACK_LINES]
                 error.add_note(f"threads of rank {record.rank}:\n" + "\n".join(lines))
         return error
 
