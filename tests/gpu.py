@@ -1,7 +1,7 @@
 """Run all tests that need a CUDA device: ``python tests/gpu.py [PYTEST ARGUMENTS]``.
 
 It uses the torch of this interpreter, and installs nothing, so it also works on a machine without a
-network. ``nox -s gpu`` runs it. If there is no device, each test is skipped with the reason.
+network. ``nox -s gpu`` runs it. Without a device, each test is skipped with the reason.
 """
 
 from __future__ import annotations

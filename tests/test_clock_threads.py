@@ -232,7 +232,7 @@ def test_retries_of_libraries_wait_on_the_clock(clock):
 
 
 class Native:
-    """A thread without Python code, in a call of the system that is no wait for a lock."""
+    """A thread without Python code, in a call of the system, but not in a wait for a lock."""
 
     def __init__(self):
         self._libc = ctypes.CDLL(None)

@@ -251,7 +251,7 @@ def test_a_bad_replay_line_is_refused_in_one_line(text, message):
 
 
 def test_a_schedule_without_strategies_can_be_sent():
-    """What is drawn stays open, and the rest is kept."""
+    """Leave open what is drawn, and keep the rest."""
     fault = create("partial_gradient", rank=1, fraction=st.floats(0.1, 0.9), at=3)
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
         pickle.dumps(Schedule((fault,)))
