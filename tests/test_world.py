@@ -401,9 +401,9 @@ def test_a_killed_rank_is_really_killed_and_its_strike_is_told(mlchaos):
     ]
     assert [strike.visit for strike in run.ranks[1].faults] == [2]
     assert run.ranks[1].steps == 3
-    with pytest.raises(RankFailed, match="rank 0 did not finish: it raised RuntimeError"):
+    with pytest.raises(RankFailed, match="rank 1 did not finish: it was killed by SIGKILL"):
         run.assert_finished()
-    with pytest.raises(NotRecovered, match="rank 0 did not finish"):
+    with pytest.raises(NotRecovered, match="rank 1 did not finish"):
         run.assert_recovered()
 
 
