@@ -259,7 +259,7 @@ def strike(runner: Runner, scenario: str, drawn: random.Random) -> Kill:
         kill.ended = ended or ""
         may_be = runner.idle
     until = time.monotonic() + GONE_SECONDS
-    while (left := _left(runner, may_be, pid)) and time.monotonic() < until:
+    while (left := _left(runner, may_be - {pid})) and time.monotonic() < until:
         time.sleep(0.02)
     kill.wrong += [f"process left: {what} ({_describe(one)})" for one, what in left.items()]
     if not left:
@@ -288,11 +288,9 @@ def _describe(pid: int) -> str:
     return ", ".join(found)
 
 
-def _left(runner: Runner, may_be: set[int], killed: int) -> dict[int, str]:
-    """Return the processes that should have ended."""
-    return {
-        pid: what for pid, what in runner.marked().items() if pid not in may_be and pid != killed
-    }
+def _left(runner: Runner, may_be: set[int]) -> dict[int, str]:
+    """Return the processes that should have ended, with the killed one, which may take a moment."""
+    return {pid: what for pid, what in runner.marked().items() if pid not in may_be}
 
 
 def main() -> int:
