@@ -309,11 +309,11 @@ def test_a_rank_that_ignores_sigterm_is_killed(mlchaos, nodes):
 
 
 @chaos.settings(allow_quiet=True)
-def test_megabytes_of_output_are_kept(mlchaos):
-    """A rank that prints a lot does not block."""
+def test_megabytes_of_output_do_not_block(mlchaos):
+    """Their beginning and their end are kept."""
     run = mlchaos.world(ranks=2, elastic=True).run(misbehaves, "loud")
     run.assert_finished()
-    assert all(len(rank.output) > 3 << 20 for rank in run.ranks)
+    assert all(100 << 10 < len(rank.output) < 1 << 20 for rank in run.ranks)
 
 
 INTERRUPTED = """
