@@ -109,6 +109,7 @@ class _Agent:
         except Exception as error:  # noqa: BLE001  # the parent process shows any error to the user
             self._tell("error", f"{error_text(error)}")
         finally:
+            self._switches.clear()  # from here on, it is ended on purpose
             end_all(self._ranks, self._ended)
         with contextlib.suppress(BrokenPipeError):
             self._tell("done")
