@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core.privacy import compiled_text
 from ..engine.user_code import PACKAGE, is_users
 
-__all__ = ["OTHER_THREAD", "all_threads", "last_words", "main_thread", "place"]
+__all__ = ["OTHER_THREAD", "all_threads", "last_words", "main_thread", "place", "without_folders"]
 
 OTHER_THREAD = "another thread:"
 """The line before the frames of a thread that is not the main thread."""
@@ -36,6 +36,11 @@ def main_thread(dump: str, ident: int) -> str:
     The frames below the subject's own are left out.
     """
     return "\n".join(_sections(dump).get(ident, ()))
+
+
+def without_folders(stack: str) -> str:
+    """Return the frames with the names of their files alone, since folders are of one machine."""
+    return _FRAME.sub(lambda frame: f"  {frame[3]} ({Path(frame[1]).name}:{frame[2]})", stack)
 
 
 def all_threads(dump: str, ident: int) -> str:

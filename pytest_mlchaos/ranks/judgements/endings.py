@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...core.validation import parse_duration
 from ...errors import BadArgument, Orphaned, RankFailed, RankHung
+from ...processes.stack_dumps import without_folders
 from .world_result import WorldResult
 
 __all__ = ["EndingVerdicts"]
@@ -81,7 +82,7 @@ class EndingVerdicts(WorldResult):
         error = RankHung(message)
         for record in self._record.ranks:
             if record.outcome == "hung" and record.stack:
-                lines = record.stack.splitlines()[:MAX_STACK_LINES]
+                lines = without_folders(record.stack).splitlines()[:MAX_STACK_LINES]
                 error.add_note(f"threads of rank {record.rank}:\n" + "\n".join(lines))
         return error
 
