@@ -46,6 +46,7 @@ def train(steps=3):
 # -- a rank outside of the world -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @chaos.rank_failure(rank=2, at=1)
 def test_a_rank_that_one_of_two_worlds_has_is_struck_there(mlchaos):
     """The smaller world is undisturbed, whichever comes first."""
@@ -77,6 +78,7 @@ def test_expecting(mlchaos):
 """
 
 
+@pytest.mark.slow
 def test_a_rank_that_no_world_has_is_an_error(example):
     """It is reported for pinned and for searched faults, and beside an assertion that fails."""
     result = example.with_tests(NO_SUCH_RANK).run(failed=3)
@@ -99,6 +101,7 @@ def test_a_world_that_fits_clears_the_mismatch():
 # -- groups that are not as they should be ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_rank_that_never_joins_is_named(mlchaos):
     """The other one waits for it, and both are told."""
 

@@ -69,6 +69,7 @@ def project(example):
     )
 
 
+@pytest.mark.slow
 def test_each_failing_test_gets_a_folder(project):
     """With an issue, a script, the journal, the versions, and the crash state."""
     outcome = project.run("--mlchaos-bundle=bundle", fresh=True, failed=2, passed=1)

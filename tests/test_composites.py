@@ -117,6 +117,7 @@ def test_composite_target_leaves_out_what_strikes_files():
     assert not any(getattr(one, "file", None) for one in members)
 
 
+@pytest.mark.slow
 def test_composite_passes_over_streams_at_a_plain_call(example):
     """A fault that ends or repeats a stream has nothing to strike at a function's value."""
     example.with_tests(
@@ -179,6 +180,7 @@ def test_bad_day_tries_what_the_others_try():
     assert "gpu_oom" in names
 
 
+@pytest.mark.slow
 def test_composite_finds_the_member_that_breaks_the_test(example, registered):
     """The printed schedule has that fault alone, and reproduces the failure."""
     chosen = example.with_tests(

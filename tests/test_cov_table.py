@@ -130,6 +130,7 @@ def test_session_fails_under_a_percentage(project):
     assert project.run("-n2", "--mlchaos-cov-fail-under=80%", passed=5).exit_code == 1
 
 
+@pytest.mark.slow
 def test_ini_options_do_the_same(project):
     """The command line wins over the ini file."""
     project = project.with_ini("mlchaos_cov = true\nmlchaos_cov_fail_under = 80")
@@ -146,6 +147,7 @@ def test_wrong_percentages_are_usage_errors(project, given):
         assert outcome.exit_code == 4
 
 
+@pytest.mark.slow
 def test_selected_tests_alone_count(project):
     """A subset is judged by its own fault points, and one without chaos tests by none."""
     outcome = project.run("--mlchaos-cov-fail-under=100", "-k", "test_judged", passed=1)
@@ -165,6 +167,7 @@ def test_nothing_is_measured_when_switched_off(project):
     assert outcome.exit_code == 0
 
 
+@pytest.mark.slow
 def test_quiet_sessions_show_the_total_alone(project):
     """``-q`` shows one line, and ``-qq`` none."""
     quiet = project.run("--mlchaos-cov", "-q").text

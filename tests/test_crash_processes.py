@@ -98,6 +98,7 @@ def test_a_subject_that_fresh_processes_cannot_run_is_said_to_be_unchecked(proje
     """).run(passed=3)
 
 
+@pytest.mark.slow
 def test_a_lock_that_names_the_test_s_own_process_is_explored_in_fresh_ones(project):
     """A killed process is gone, and the process of the test is not."""
     project("""

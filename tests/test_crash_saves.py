@@ -73,6 +73,7 @@ def test_files_of_different_saves_are_named(project):
     """).run(failed=1).has("files of different saves")
 
 
+@pytest.mark.slow
 def test_a_finished_job_that_is_started_again_is_named(project):
     """It has a group of its own, whatever it does then."""
     project("""

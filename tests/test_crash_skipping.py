@@ -99,6 +99,7 @@ def project(example):
 # -- states that follow ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_states_that_no_run_can_tell_apart_are_run_once(project):
     """The cuts of a temporary file that no run opens follow from one of them, and some are
     checked.
@@ -155,6 +156,7 @@ def test_a_check_that_ends_differently_runs_all_states(project, isolation):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_state_that_is_asked_for_is_run_itself(project):
     """A pasted line repeats the run that it names."""
     project("""
@@ -166,6 +168,7 @@ def test_a_state_that_is_asked_for_is_run_itself(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_without_events_nothing_follows(project):
     """Each state is run where opens cannot be seen."""
     project("""
@@ -192,6 +195,7 @@ def test_parallel_workers_skip_the_same_states(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_job_that_saves_its_directory_is_run_by_one_worker(project):
     """Files that name their directory cannot be compared with those of a different directory."""
     pytest.importorskip("cloudpickle")

@@ -107,6 +107,7 @@ def test_the_state_between_two_objects_is_found(mlchaos, url):
     assert f"{2 * STEPS + 1} crash states" in str(failure.value)
 
 
+@pytest.mark.slow
 def test_a_sound_program_recovers_on_s3(mlchaos, bucket, options):
     """With clients that the subject has made itself."""
     report = mlchaos.explore_crashes(sound, f"{bucket}/run", options, storage_options=options)
@@ -305,6 +306,7 @@ def test_objects_come_back_in_the_order_in_which_they_were_made(mlchaos, url):
     assert [4 - len(outcome.completed) for outcome in report.outcomes] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_the_prefix_is_left_as_it_was_found(mlchaos, bucket, options, url):
     """Empty, and the bucket is still there; also when the golden run fails."""
     mlchaos.explore_crashes(sound, bucket, options, storage_options=options).assert_recovers()

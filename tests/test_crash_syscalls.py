@@ -345,6 +345,7 @@ def test_a_child_process_that_writes_in_place_is_found_out(project, strace):
     """).run(passed=2)
 
 
+@pytest.mark.slow
 def test_files_that_calls_do_not_explain_are_named(project, strace):
     """A mapping into memory writes one: the report says what was not seen, and why."""
     project("""
@@ -366,6 +367,7 @@ def test_files_that_calls_do_not_explain_are_named(project, strace):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_steps_are_told(project, strace):
     """A write is attributed to the steps that were complete."""
     pytest.importorskip("torch")
@@ -386,6 +388,7 @@ def test_steps_are_told(project, strace):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused(project):
     """One line says what is wrong, and what to do."""
     project("""

@@ -74,6 +74,7 @@ def test_ranks_of_an_elastic_world_have_nodes(mlchaos):
     assert [attempt.ranks for attempt in run.attempts] == [4]
 
 
+@pytest.mark.slow
 @chaos.rank_failure(rank=1, at=3)
 def test_the_agent_restarts_a_failed_rank(mlchaos, tmp_path):
     """A rank that is killed makes the agents start all ranks again, and the visits go on."""

@@ -44,6 +44,7 @@ def project(example):
     return lambda tests: example.with_tests(SUBJECTS + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 def test_a_sound_subject_recovers_from_every_crash_state(project):
     """Atomic writes: temporary files that are left over, cut short, do no harm."""
     project("""
@@ -90,6 +91,7 @@ def test_changes_that_were_not_seen_are_reported_though_all_recover(project):
     """).run(passed=3)
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_found_and_named(project):
     """The report says what broke, where, and how to repeat it; the line works."""
     project("""
@@ -167,6 +169,7 @@ def test_a_power_loss_cuts_what_a_kill_does_not(project):
     """).run(passed=1, failed=1).has("JSONDecodeError", "by a power loss")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["@chaos.crash(state='last.pkl@0#0')", "replayed"])
 def test_one_state_is_created_again(project, form):
     """By a decorator and by ``--mlchaos-replay``: exactly that state, struck and journalled."""
@@ -224,6 +227,7 @@ def test_a_state_that_does_not_exist_is_refused(project):
     )
 
 
+@pytest.mark.slow
 def test_states_are_kept_to_look_at(project):
     """``--mlchaos-keep-state`` leaves the directory of each state that a report names."""
     tests = project("""
@@ -260,6 +264,7 @@ def test_a_checkpoint_that_is_deleted_too_early_is_a_restart(project):
     )
 
 
+@pytest.mark.slow
 def test_what_is_returned_is_compared(project):
     """A counter that no checkpoint holds shows in the returned value; an entry that only says where
     the run went on from does not.
@@ -307,6 +312,7 @@ def test_files_are_judged_where_nothing_is_returned(project):
     )
 
 
+@pytest.mark.slow
 def test_the_report_does_not_name_the_folders_of_the_machine(project):
     """The work directory is called so: reports of two runs are alike, and tell nothing of the
     machine.
@@ -520,6 +526,7 @@ def test_what_cannot_be_explored_gets_one_clear_error(project, body, call, says)
     """).run("--mlchaos-timeout=20", failed=1).has(says)
 
 
+@pytest.mark.slow
 def test_a_work_directory_that_is_not_the_tests_own_is_refused(project):
     """It would be emptied: nothing in it is touched."""
     project("""
@@ -534,6 +541,7 @@ def test_a_work_directory_that_is_not_the_tests_own_is_refused(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_hangs_is_cut_off_and_said_to_hang(project):
     """The report names the line, in process and in a fresh process."""
     project("""
@@ -562,6 +570,7 @@ TICKS = """
 """
 
 
+@pytest.mark.slow
 def test_a_budget_passes_by_what_was_tried(project):
     """The report and a warning say how many states of which kinds were not tried."""
     project(f"""{TICKS}
@@ -577,6 +586,7 @@ def test_a_budget_passes_by_what_was_tried(project):
     """).run("--mlchaos-budget=6", passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keywords", "why"),
     [
@@ -603,6 +613,7 @@ def test_too_few_states_are_inconclusive(project, keywords, why):
     """).run(failed=1).has("Inconclusive", "not tried", why)
 
 
+@pytest.mark.slow
 def test_the_settings_limit_the_number_of_states(project):
     """The lower one of the setting and the keyword holds."""
     project("""
@@ -615,6 +626,7 @@ def test_the_settings_limit_the_number_of_states(project):
     """).run("--mlchaos-max-states=4", passed=3)
 
 
+@pytest.mark.slow
 def test_a_failure_within_the_budget_is_a_failure(project):
     """A failure that was found does not depend on the states that were not tried."""
     project(f"""{TICKS}
@@ -627,6 +639,7 @@ def test_a_failure_within_the_budget_is_a_failure(project):
     )
 
 
+@pytest.mark.slow
 def test_explorations_of_one_test_share_the_budget(project):
     """The budget is for one test: the second exploration finds it used up, and starts no further
     run.
@@ -643,6 +656,7 @@ def test_explorations_of_one_test_share_the_budget(project):
     """).run("--mlchaos-budget=6", passed=1)
 
 
+@pytest.mark.slow
 def test_a_budget_ends_the_search_for_second_crashes(project):
     """With depth=2, the report says how many states were not crashed again."""
     project(f"""{TICKS}
@@ -653,6 +667,7 @@ def test_a_budget_ends_the_search_for_second_crashes(project):
     """).run("--mlchaos-budget=6", passed=1)
 
 
+@pytest.mark.slow
 def test_a_state_that_is_asked_for_is_tried_without_a_budget(project):
     """A replay tries its one state however little time the settings give."""
     project("""
@@ -664,6 +679,7 @@ def test_a_state_that_is_asked_for_is_tried_without_a_budget(project):
     """).run("--mlchaos-budget=0.000001", passed=1)
 
 
+@pytest.mark.slow
 def test_the_timeout_of_the_settings_holds_for_resumed_runs(project):
     """A test that sets it waits no longer for a resumed run that hangs."""
     project("""
@@ -682,6 +698,7 @@ def test_the_timeout_of_the_settings_holds_for_resumed_runs(project):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [10**6, 10**30])
 def test_jobs_are_at_most_the_processors(project, jobs):
     """However many are asked for."""
@@ -692,6 +709,7 @@ def test_jobs_are_at_most_the_processors(project, jobs):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_budget_that_runs_out_names_the_slowest_state(project):
     """The report says how many states were tried, and which of them took the longest."""
     project(f"""{TICKS}
@@ -701,6 +719,7 @@ def test_a_budget_that_runs_out_names_the_slowest_state(project):
     """).run("--mlchaos-budget=6", passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "phase"),
     [

@@ -171,6 +171,7 @@ def test_a_horizon_ends_runs_that_match(project):
     """).run(passed=2, fresh=True)
 
 
+@pytest.mark.slow
 def test_a_subject_without_any_step_is_told_so(project):
     """Zero steps asked for: nothing could be lost."""
     project("""

@@ -101,6 +101,7 @@ def test_sarif_names_the_users_lines(project, mode):
     assert any('@chaos.crash(state="state.json@' in text for text in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_junit_has_properties_by_name(project, mode):
     """On each chaos test, whether it passes or fails, and on no other."""
@@ -140,6 +141,7 @@ def test_lost_steps_are_a_property():
     assert dict(junit.properties(everything().tests[WRONG]))["mlchaos.verdict"] == "inconclusive"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_github_gets_a_summary_and_annotations(project, monkeypatch, mode):
     """GitHub Actions needs no option. The annotations are lines of their own."""
@@ -158,6 +160,7 @@ def test_github_gets_a_summary_and_annotations(project, monkeypatch, mode):
     assert "test&#95;plain" not in text
 
 
+@pytest.mark.slow
 def test_github_can_be_switched_off(project, monkeypatch):
     """By the ini option."""
     summary = project.pytester.path / "summary.md"
@@ -168,6 +171,7 @@ def test_github_can_be_switched_off(project, monkeypatch):
     assert not summary.exists()
 
 
+@pytest.mark.slow
 def test_sessions_without_chaos_tests_are_left_alone(example, monkeypatch):
     """Also on GitHub Actions."""
     summary = example.pytester.path / "summary.md"
@@ -230,6 +234,7 @@ def test_metrics_of_a_session(project):
     assert 'mlchaos_crash_states_total{test="test_it.py::test_any_moment",verdict="failed"}' in text
 
 
+@pytest.mark.slow
 def test_a_trace_of_a_session(project, monkeypatch):
     """The exporter of the console shows the spans."""
     pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk")
@@ -238,6 +243,7 @@ def test_a_trace_of_a_session(project, monkeypatch):
     outcome.has('"name": "mlchaos.run"', '"test.case.name": "test_it.py::test_passes"')
 
 
+@pytest.mark.slow
 def test_the_commands_write_the_same_outputs(project, capsys, monkeypatch):
     """From the journal, later."""
     monkeypatch.chdir(project.pytester.path)
@@ -265,6 +271,7 @@ ATTEMPTS = """
 """
 
 
+@pytest.mark.slow
 def test_attempts_have_real_times(example):
     """Each attempt is timed on the wall clock, inside its run, also if the clock is virtual."""
     isolations = (

@@ -510,6 +510,7 @@ def test_a_client_that_does_not_exist_is_refused(federate):
 # -- in a test -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_search_finds_client_round_and_kind(example):
     """The smallest schedule names all three, and the journal has the rounds."""
     outcome = example.with_tests("""

@@ -80,6 +80,7 @@ def test_buffers_that_took_in_a_skipped_batch_fail_by_name(example):
     assert "mask" not in outcome.text.replace("Masked", "")
 
 
+@pytest.mark.slow
 def test_a_guarded_job_with_an_infinite_mask_converges(example):
     """A sound job passes, though a buffer of its model is infinite by design."""
     example.with_tests(

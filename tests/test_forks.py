@@ -61,6 +61,7 @@ def tried(x):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["in_pool", "in_executor", "in_fork", "in_grandchild"])
 def test_a_strike_in_a_forked_process_is_a_strike_of_the_trial(example, subject):
     """It is in the journal with its visit and its process, whichever way the process was forked."""
@@ -105,6 +106,7 @@ def test_it(mlchaos):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_an_injected_error_that_comes_home_from_a_pool_restarts_the_run(example):
     """The copy of it that the pool raises is the fault's doing, not the subject's own error."""
     example.with_tests(
@@ -137,6 +139,7 @@ def test_it(mlchaos):
     ).run(failed=1).has("ValueError: a mistake in the handler")
 
 
+@pytest.mark.slow
 def test_a_search_sees_the_visits_of_forked_processes(example):
     """A bare fault is tried at the calls that only a worker makes."""
     example.with_tests(
@@ -178,6 +181,7 @@ def test_it(mlchaos):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_forked_processes_of_a_fresh_one_are_part_of_the_trial(example):
     """Under ``isolation="process"`` the subject's process hands on what its children tell."""
     pytest.importorskip("cloudpickle")
@@ -193,6 +197,7 @@ def test_it(mlchaos):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_fault_that_ends_the_process_leaves_forked_ones_alone(example):
     """The process that a crash ends is the subject's own, and the error says so."""
     example.with_tests(
@@ -232,6 +237,7 @@ def test_it(mlchaos):
     )
 
 
+@pytest.mark.slow
 def test_a_strike_in_a_spawned_process_is_a_strike_of_the_trial(example):
     """The process is armed as it starts, and its visits count with those of the others."""
     example.with_file(

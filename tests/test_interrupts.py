@@ -356,6 +356,7 @@ def test_an_undo_that_is_interrupted_is_finished(example):
     assert not changed(before, state(WATCHED))
 
 
+@pytest.mark.slow
 def test_a_real_interrupt_is_none_of_a_fault_that_is_being_handled(example):
     """Ctrl-C in the pause before the next try ends the session. It does not count as an outcome of
     the trial.

@@ -35,6 +35,7 @@ def isolated(example):
     return lambda tests: example.with_tests(MORE + PROCESS + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isolation", ["in-process", "process"])
 def test_runs_attempts_and_strikes_are_the_same_in_both(example, isolation):
     """Steps, lost steps, the journal with its numbers, the golden run."""
@@ -58,6 +59,7 @@ def test_runs_attempts_and_strikes_are_the_same_in_both(example, isolation):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_modules_state_does_not_survive_a_crash(example):
     """A test that passes in process, and should not."""
     tests = """
@@ -71,6 +73,7 @@ def test_a_modules_state_does_not_survive_a_crash(example):
     project.run("--mlchaos-isolation=process", failed=1).has("AssertionError: 9 steps")
 
 
+@pytest.mark.slow
 def test_each_attempt_and_the_golden_run_is_a_process_of_its_own(isolated):
     """None of them is the test's."""
     isolated("""
@@ -136,6 +139,7 @@ def test_schedules_are_explored_and_shrunk_as_in_process(isolated):
     )
 
 
+@pytest.mark.slow
 def test_injected_errors_restart_and_the_subjects_own_are_raised_with_the_traceback_of_there(
     isolated,
 ):
@@ -168,6 +172,7 @@ def test_injected_errors_restart_and_the_subjects_own_are_raised_with_the_traceb
     """).run(passed=2)
 
 
+@pytest.mark.slow
 def test_a_hang_is_a_timeout_with_the_place_there(isolated):
     """The line is the user's, and the process is ended."""
     isolated("""
@@ -191,6 +196,7 @@ def test_a_hang_is_a_timeout_with_the_place_there(isolated):
     )
 
 
+@pytest.mark.slow
 def test_visits_go_on_across_runs_and_in_the_tests_own_process(isolated):
     """A site has one count in a trial, in all processes together."""
     isolated("""
@@ -211,6 +217,7 @@ def test_visits_go_on_across_runs_and_in_the_tests_own_process(isolated):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_faults_strike_in_the_tests_own_process_too(isolated):
     """Pinned to what only the test passes."""
     isolated("""
@@ -272,6 +279,7 @@ def test_what_ends_it_otherwise_is_said(isolated, body, message):
     """).run(failed=1).has(message)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_sent_there_is_refused(isolated):
     """Before anything runs."""
     isolated("""
@@ -337,6 +345,7 @@ def test_a_model_in_a_modules_global_recovers_in_process_and_not_in_processes(ex
     project.run("--mlchaos-isolation=process", fresh=True, passed=1, failed=1).has("assert 8 == 5")
 
 
+@pytest.mark.slow
 def test_what_it_prints_is_the_tests_output(isolated):
     """On both streams."""
     outcome = isolated("""

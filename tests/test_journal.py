@@ -77,6 +77,7 @@ def test_unknown_kinds_and_keys_are_skipped():
     assert parse_line(text) == Line("t", 1, Trial(outcome="passed"))
 
 
+@pytest.mark.slow
 def test_a_search_is_recorded(example):
     """Each trial with its schedule and visits, the strikes, the judgements and the end."""
     pytest.importorskip("torch")
@@ -196,6 +197,7 @@ def test_an_exploration_is_recorded(example):
     assert "checked in" in next(one["message"] for one in timings if one["of"] == "test")
 
 
+@pytest.mark.slow
 def test_requests_are_recorded(example):
     """On the virtual clock, latencies are the same each time."""
     project = example.with_tests("""
@@ -258,6 +260,7 @@ def test_the_journal_is_the_same_byte_for_byte(example, arguments):
     assert len(contents[0].splitlines()) > 15
 
 
+@pytest.mark.slow
 def test_commands_read_journals(example, capsys):
     """``report`` prints the rows of the session, ``merge`` puts journals together."""
     project = example.with_tests(SEEDED)

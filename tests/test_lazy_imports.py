@@ -125,6 +125,7 @@ def test_a_suite_passes_after_an_exploration_as_before_it(project, explored):
     )
 
 
+@pytest.mark.slow
 def test_an_ordinary_test_finds_a_submodule_that_was_imported_late(example, monkeypatch):
     """``import pkg`` at the top, ``import pkg.io`` in the subject: the name in the package is
     there, in the next exploration, too.
@@ -153,6 +154,7 @@ def test_an_ordinary_test_finds_a_submodule_that_was_imported_late(example, monk
     """).run(passed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("guard", "told"),
     [

@@ -377,6 +377,7 @@ def test_a_backend_without_such_links_is_refused():
         _check_faults(Controller(Schedule.parse("slow_link(between=(0, 1), at=0)")), options)
 
 
+@pytest.mark.slow
 def test_a_world_that_never_makes_a_group_is_not_disturbed(example):
     """The fault has not struck, so nothing was tested."""
     example.with_tests("""

@@ -172,6 +172,7 @@ IMPOSED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["step", "alone"])
 def test_ranks_without_a_link_are_an_error_of_the_test(example, subject):
     """A group of one rank, or none at all, has no connection that could be disturbed."""
@@ -230,6 +231,7 @@ def test_a_large_tensor_passes_a_slow_link(mlchaos):
     assert [rank.value for rank in run.ranks] == [8e6, 8e6]
 
 
+@pytest.mark.slow
 @chaos.imposed(kind="cut", at=0)
 def test_groups_that_connect_late_pass_the_switch(mlchaos, monkeypatch):
     """They read the addresses of their peers at the first collective."""

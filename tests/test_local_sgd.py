@@ -49,6 +49,7 @@ def local_sgd(averaged_rounds=ROUNDS):
     return model.state_dict()
 
 
+@pytest.mark.slow
 @chaos.straggler(rank=1, delay=0.02, at=chaos.EVERY)
 def test_a_straggler_leaves_local_sgd_in_sync(mlchaos):
     """Ranks wait for each other at each average, and end in the golden state."""

@@ -273,6 +273,7 @@ def test_values_are_rounded_to_a_grid_for_one_call(part):
     handle.remove()
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_model_that_are_called_one_by_one_have_its_names():
     """Frameworks call the parts if the training step is not ``forward``. Visits of other parts are
     skipped.

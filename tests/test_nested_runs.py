@@ -28,6 +28,7 @@ def project(example):
     return lambda tests: example.with_tests(textwrap.dedent(INNER) + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outside", ENTRIES)
 def test_a_run_inside_another_ones_subject_is_refused(project, outside):
     """The error names both, and what to do."""
@@ -62,6 +63,7 @@ def test_a_refusal_that_the_subject_catches_fails_the_test(project):
     """).run(failed=1).has("mlchaos.run was called inside the subject of mlchaos.run")
 
 
+@pytest.mark.slow
 def test_a_run_beside_another_one_in_a_thread_is_refused(project):
     """Two runs at a time would share one count of visits."""
     project("""
@@ -78,6 +80,7 @@ def test_a_run_beside_another_one_in_a_thread_is_refused(project):
     """).run(failed=1).has("or in a thread beside it")
 
 
+@pytest.mark.slow
 def test_a_service_inside_a_run_is_allowed_and_runs_follow_each_other(project):
     """Subjects may serve and drive an app, and a second run may follow one that failed."""
     project("""

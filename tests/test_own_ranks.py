@@ -88,6 +88,7 @@ def write(folder, rank):
         (folder / f"{rank}-{step}").write_text("done")
 
 
+@pytest.mark.slow
 @chaos.rank_failure(site="storage.write", rank=1, at=2)
 def test_a_spawned_process_joins_once(mlchaos, tmp_path, monkeypatch):
     """It finds both the hook in the environment, and the order in its process object."""

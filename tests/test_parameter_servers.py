@@ -67,6 +67,7 @@ def train(sound, steps=6):
     return result
 
 
+@pytest.mark.slow
 @chaos.parameter_server_failure(target=PUSH, rank=0, lost=2, at=3)
 def test_a_worker_that_trusts_its_server_loses_updates(mlchaos):
     """The server restarts with old parameters, and no error says so."""
@@ -77,6 +78,7 @@ def test_a_worker_that_trusts_its_server_loses_updates(mlchaos):
     assert [len(rank.faults) for rank in run.ranks] == [1, 0]
 
 
+@pytest.mark.slow
 @chaos.parameter_server_failure(target=PUSH, rank=0, lost=2)
 @chaos.settings(max_trials=4, max_faults=1, timeout=120)
 def test_a_worker_that_sends_again_what_was_lost_recovers(mlchaos):

@@ -91,6 +91,7 @@ def test_repeated_rows_are_passed_on():
     assert set(names(more, BEFORE, ((BEFORE, more),))) == {"id", "v", "w"}
 
 
+@pytest.mark.slow
 def test_frames_of_libraries_are_compared_by_columns():
     """NaN and None are missing values alike."""
     pd, pa = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
@@ -143,6 +144,7 @@ def test_struck_rows_are_found_in_a_larger_output():
     assert not is_right_elsewhere(judged, output([*BEFORE, *more]), 0.0, 0.0, ())
 
 
+@pytest.mark.slow
 def test_pipelines_are_told_apart(example):
     """One passes the column on, one computes with it, and the test may accept the first."""
     outcome = example.with_file(

@@ -200,6 +200,7 @@ def test_completeness_counts_rows_and_files(batch):
     )
 
 
+@pytest.mark.slow
 def test_the_same_call_once_more_after_the_fault_has_cleared(batch):
     """The call uses the same directory and objects (after a crash: fresh ones), and must not raise."""
     outcome = batch("""
@@ -247,6 +248,7 @@ def test_the_same_call_once_more_after_the_fault_has_cleared(batch):
     )
 
 
+@pytest.mark.slow
 def test_what_is_no_outcome_of_the_pipeline_is_raised(batch):
     """Mistakes in the test, swallowed crashes, pipelines that fail by themselves, and
     interruptions.
@@ -279,6 +281,7 @@ def test_what_is_no_outcome_of_the_pipeline_is_raised(batch):
     )
 
 
+@pytest.mark.slow
 def test_tables_name_column_row_and_cells(batch):
     """No value of theirs is shown."""
     pytest.importorskip("pandas")
@@ -331,6 +334,7 @@ def _judged(batch, *tests):
     return batch(LEFT + "".join(textwrap.dedent(test) for test in tests))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "written",
     [
@@ -356,6 +360,7 @@ def test_whole_files_with_other_content_are_not_half_written(batch, written):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "written",
     [
@@ -386,6 +391,7 @@ def test_a_part_of_a_whole_file_is_half_written(batch, written):
     )
 
 
+@pytest.mark.slow
 def test_a_working_copy_that_the_pipeline_reads_back_is_not_half_written(batch):
     """It noticed the cut, and raised; the same copy that is not read back is output."""
     outcome = _judged(
@@ -414,6 +420,7 @@ def test_a_working_copy_that_the_pipeline_reads_back_is_not_half_written(batch):
     outcome.has("HalfWritten: the pipeline raised", "in.json")
 
 
+@pytest.mark.slow
 def test_other_content_that_the_next_call_keeps_is_named(batch):
     """The second call takes what is there for its own."""
     outcome = _judged(
@@ -438,6 +445,7 @@ def test_other_content_that_the_next_call_keeps_is_named(batch):
     )
 
 
+@pytest.mark.slow
 def test_the_worst_kind_of_failure_is_reported_first(batch):
     """Wrong output that looks right comes before a half-written file, though its schedule is
     larger.
@@ -462,6 +470,7 @@ def test_the_worst_kind_of_failure_is_reported_first(batch):
     assert outcome.text.index("x  SilentlyDifferent") < outcome.text.index("x  HalfWritten")
 
 
+@pytest.mark.slow
 def test_a_single_value_has_nothing_to_count(batch):
     """Entries of a dict, items and files have; input files do not count."""
     outcome = batch("""

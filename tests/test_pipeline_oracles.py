@@ -27,6 +27,7 @@ def cases(example, tests):
     return example.with_tests(CASES + tests)
 
 
+@pytest.mark.slow
 def test_assert_noticed_asks_for_an_alarm_where_the_result_changed(example):
     """No alarm is needed for an unchanged result or an error, and one that is always on fails."""
     outcome = cases(
@@ -74,6 +75,7 @@ def test_no_fault(mlchaos, tmp_path): mlchaos.pipeline(score, tmp_path, "value")
     )
 
 
+@pytest.mark.slow
 def test_again_with_changed_input_is_judged_by_a_fresh_run(example):
     """Caches in memory and on disk are stale; a cache whose key changes with the input is not."""
     outcome = cases(
@@ -127,6 +129,7 @@ def test_wrong_arguments(mlchaos, day): mlchaos.pipeline(keyed, day).again(chang
     )
 
 
+@pytest.mark.slow
 def test_repeated_calls_leftovers_and_durations_are_judged(example):
     """Lost acknowledgements, locks, temporary files and endless back-offs are found."""
     outcome = cases(
@@ -307,6 +310,7 @@ def test_without_a_fault(mlchaos, most): mlchaos.pipeline(patient, 9).assert_cal
     )
 
 
+@pytest.mark.slow
 def test_databases_are_compared_by_their_rows_and_restorations_are_timed(example):
     """Bytes and the order of rows do not count; a lost row does, and so does the time to a right
     output.
@@ -517,6 +521,7 @@ def test_upload(mlchaos, fs): mlchaos.pipeline(parts, fs, None).assert_no_leftov
     )
 
 
+@pytest.mark.slow
 def test_no_leftovers_of_a_removal_that_failed_is_accepted(example):
     """The pipeline tried to tidy up, while the storage was down."""
     example.with_tests(
@@ -541,6 +546,7 @@ def test_it(mlchaos, tmp_path, tidy):
     ).run(passed=1, xfailed=1)
 
 
+@pytest.mark.slow
 def test_again_finds_a_stale_listing_of_a_remote_store(example):
     """The expected output is that of a process whose listings are empty."""
     example.with_tests(

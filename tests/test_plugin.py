@@ -55,6 +55,7 @@ def test_a_fixed_fault_makes_one_trial(sensors):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_an_open_fault_is_explored_and_shrunk_to_the_earliest_visit(sensors):
     """The report is grouped, smallest first, with a line to paste and no trace of Hypothesis."""
     outcome = sensors("""
@@ -73,6 +74,7 @@ def test_an_open_fault_is_explored_and_shrunk_to_the_earliest_visit(sensors):
         assert word not in outcome.text
 
 
+@pytest.mark.slow
 def test_the_pasted_decorator_and_the_replay_option_reproduce_the_failure(sensors):
     """And a replayed schedule that does not break the test passes."""
     source = """
@@ -126,6 +128,7 @@ def test_a_failing_trial_shows_its_own_output_and_locals(sensors):
     outcome.has("AssertionError: the fourth was 0.0", "test_it.py:", "def test_it():")
 
 
+@pytest.mark.slow
 def test_several_causes_are_grouped_smallest_first(sensors):
     """Each with its own smallest schedule."""
     outcome = sensors("""
@@ -145,6 +148,7 @@ def test_several_causes_are_grouped_smallest_first(sensors):
     assert outcome.text.index("stuck_sensor(at=1)") < outcome.text.index("stuck_sensor(at=3)")
 
 
+@pytest.mark.slow
 def test_parameters_are_drawn_and_shrunk(sensors):
     """From one_of and from Hypothesis strategies; the simplest that fails is reported."""
     outcome = sensors("""
@@ -175,6 +179,7 @@ def test_marks_work_on_classes_modules_and_parameters(sensors):
     """).run(passed=2)
 
 
+@pytest.mark.slow
 def test_marks_select_tests(sensors):
     """By name and by fault."""
     project = sensors("""
@@ -190,6 +195,7 @@ def test_marks_select_tests(sensors):
     project.run("--strict-markers", passed=3)
 
 
+@pytest.mark.slow
 def test_marks_select_tests_that_use_the_fixture(sensors):
     """Also through a different fixture. Without a fault of their own, they need none."""
     project = sensors("""
@@ -206,6 +212,7 @@ def test_marks_select_tests_that_use_the_fixture(sensors):
     project.run("-m", "not mlchaos", passed=1, deselected=3)
 
 
+@pytest.mark.slow
 def test_marks_fixture_and_options_describe_themselves(sensors):
     """``--markers``, ``--fixtures``, ``--help`` and the catalogue."""
     project = sensors("def test_it(): pass")
@@ -224,6 +231,7 @@ def test_marks_fixture_and_options_describe_themselves(sensors):
     )
 
 
+@pytest.mark.slow
 def test_off_makes_marks_inert(sensors):
     """No fault strikes, and none need strike; the fixture still runs subjects."""
     sensors("""
@@ -236,6 +244,7 @@ def test_off_makes_marks_inert(sensors):
     """).run("--mlchaos-off", passed=2).has("mlchaos: off")
 
 
+@pytest.mark.slow
 def test_settings_come_from_mark_ini_and_command_line_in_that_order(sensors):
     """The command line has the last word; the header shows what was changed."""
     project = sensors("""
@@ -264,6 +273,7 @@ def test_settings_come_from_mark_ini_and_command_line_in_that_order(sensors):
         assert tried == expected
 
 
+@pytest.mark.slow
 def test_huge_settings_are_bounded_by_what_there_is_to_try(sensors):
     """A test of three visits has no more schedules than they allow, whatever the settings say."""
     sensors("""
@@ -278,6 +288,7 @@ def test_huge_settings_are_bounded_by_what_there_is_to_try(sensors):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "ini", "message"),
     [
@@ -359,6 +370,7 @@ def test_a_bad_command_line_stops_at_start_up(sensors, args, ini, message):
     outcome.has(message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
@@ -405,6 +417,7 @@ def test_a_bad_mark_fails_that_one_test_in_a_line(sensors, declared, message):
     assert "pytest_mlchaos/" not in outcome.text
 
 
+@pytest.mark.slow
 def test_an_unknown_fault_is_an_attribute_error_that_names_the_likely_one(example):
     """At import, as for any misspelt name."""
     example.with_tests("@chaos.gpu_omm\ndef test_it(): pass").run(errors=1).has(
@@ -412,6 +425,7 @@ def test_an_unknown_fault_is_an_attribute_error_that_names_the_likely_one(exampl
     )
 
 
+@pytest.mark.slow
 def test_a_fault_that_never_struck_fails_the_test_by_name(sensors):
     """Explored, pinned too late, improbable, or at a site that is not passed; with the sites that
     were.
@@ -437,6 +451,7 @@ def test_a_fault_that_never_struck_fails_the_test_by_name(sensors):
     )
 
 
+@pytest.mark.slow
 def test_a_rank_outside_of_a_world_is_named(sensors):
     """The fault waits for a rank of a world, and the test has none."""
     sensors("""
@@ -447,6 +462,7 @@ def test_a_rank_outside_of_a_world_is_named(sensors):
     )
 
 
+@pytest.mark.slow
 def test_a_predicate_prints_as_the_visits_that_it_chose(sensors):
     """The pinned line was run, and failed in the same way."""
     sensors("""
@@ -456,6 +472,7 @@ def test_a_predicate_prints_as_the_visits_that_it_chose(sensors):
     """).run(failed=1).has("reproduce: @chaos.stuck_sensor(at=4, value=-1.0)")
 
 
+@pytest.mark.slow
 def test_a_line_that_does_not_reproduce_is_not_shown(sensors):
     """A predicate that depends on more than the visit cannot be replaced by visits."""
     outcome = sensors("""
@@ -471,6 +488,7 @@ def test_a_line_that_does_not_reproduce_is_not_shown(sensors):
     assert not outcome.reproduce
 
 
+@pytest.mark.slow
 def test_never_struck_hides_no_exception_that_came_before(sensors):
     """The user's own error is the news."""
     outcome = sensors("""
@@ -482,6 +500,7 @@ def test_never_struck_hides_no_exception_that_came_before(sensors):
     assert "never struck" not in outcome.text
 
 
+@pytest.mark.slow
 def test_a_broken_fault_is_reported_as_that_and_ends_the_exploration(sensors):
     """The report names the class and the line, and does not blame the subject."""
     outcome = sensors("""
@@ -502,6 +521,7 @@ def test_a_broken_fault_is_reported_as_that_and_ends_the_exploration(sensors):
     assert "schedules tried" not in outcome.text
 
 
+@pytest.mark.slow
 def test_a_test_that_depends_on_more_than_its_schedule_is_told_so(sensors):
     """A failure that does not repeat is an error of its own kind."""
     sensors("""
@@ -513,6 +533,7 @@ def test_a_test_that_depends_on_more_than_its_schedule_is_told_so(sensors):
     """).run(failed=1).has("NotReproducible", "and passed when it was repeated")
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_without_faults_says_so(sensors):
     """The first trial is without any."""
     sensors("""
@@ -521,6 +542,7 @@ def test_a_test_that_fails_without_faults_says_so(sensors):
     """).run(failed=1).has("AssertionError: anyway", "this is the first trial, without any fault")
 
 
+@pytest.mark.slow
 def test_skips_and_expected_failures_stay_what_they_are(sensors):
     """pytest.skip in the body, xfail marks; a test that every fault makes skip has tested nothing."""
     sensors("""
@@ -539,6 +561,7 @@ def test_skips_and_expected_failures_stay_what_they_are(sensors):
     """).run(skipped=2, xfailed=1, passed=1)
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_cut_off_and_shrunk(sensors):
     """By the setting timeout, with the place where it stood."""
     outcome = sensors("""
@@ -556,6 +579,7 @@ def test_a_trial_that_hangs_is_cut_off_and_shrunk(sensors):
     )
 
 
+@pytest.mark.slow
 @needs("pytest_timeout")
 def test_the_users_own_time_out_ends_the_exploration_at_once(sensors):
     """pytest-timeout fires once: nothing may go on without it. The next test is untouched."""
@@ -573,6 +597,7 @@ def test_the_users_own_time_out_ends_the_exploration_at_once(sensors):
     outcome.has("Timeout (>1.0s) from pytest-timeout", "struck: stuck_sensor(")
 
 
+@pytest.mark.slow
 def test_a_budget_ends_the_exploration_in_time(sensors):
     """The report shows what was found until then."""
     sensors("""
@@ -583,6 +608,7 @@ def test_a_budget_ends_the_exploration_in_time(sensors):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_given_of_the_users_own_runs_under_pinned_faults(sensors):
     """Visits are counted from 0 in each example; an open fault is refused with the cure."""
     outcome = sensors("""
@@ -607,6 +633,7 @@ def test_a_given_of_the_users_own_runs_under_pinned_faults(sensors):
     outcome.has("needs pinned faults: give each fault at=", "assert 10 < 10")
 
 
+@pytest.mark.slow
 @needs("pytest_asyncio")
 def test_async_tests_of_pytest_asyncio_are_explored(sensors):
     """Each trial in an event loop of its own."""
@@ -625,6 +652,7 @@ def test_async_tests_of_pytest_asyncio_are_explored(sensors):
     assert outcome.reproduce == ["@chaos.stuck_sensor(at=3)"]
 
 
+@pytest.mark.slow
 @needs("anyio")
 def test_async_tests_of_anyio_are_explored(sensors):
     """On each backend."""
@@ -639,6 +667,7 @@ def test_async_tests_of_anyio_are_explored(sensors):
     assert set(outcome.reproduce) == {"@chaos.stuck_sensor(at=3)"}
 
 
+@pytest.mark.slow
 def test_unittest_methods_are_refused_with_a_word(sensors):
     """They are run by unittest, not by pytest."""
     sensors("""
@@ -712,6 +741,7 @@ def test_the_journal_is_the_same_a_hundred_times(sensors):
     assert journals.pop().count("\n") > 10
 
 
+@pytest.mark.slow
 def test_another_plugin_may_own_the_names_chaos(sensors):
     """A mark, a fixture, an option and an ini option of that name do not disturb this plugin, nor
     it them.
@@ -738,6 +768,7 @@ def test_another_plugin_may_own_the_names_chaos(sensors):
     project.run("--strict-markers", "--chaos=x", passed=1)
 
 
+@pytest.mark.slow
 def test_it_loads_by_name_without_autoload(sensors, monkeypatch):
     """``pytest -p mlchaos``; and not at all when it is blocked."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
@@ -750,6 +781,7 @@ def test_it_loads_by_name_without_autoload(sensors, monkeypatch):
     project.run(fresh=True, errors=1).has("fixture 'mlchaos' not found")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_session_and_leaves_nothing_patched(sensors):
     """In the middle of an exploration; the journal is written all the same."""
     project = sensors("""
@@ -779,6 +811,7 @@ def test_ctrl_c_ends_the_session_and_leaves_nothing_patched(sensors):
     assert (project.pytester.path / "j.jsonl").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
@@ -797,6 +830,7 @@ def test_nothing_is_injected_where_it_is_forbidden(sensors, monkeypatch, environ
     project.run("--mlchaos-off", passed=2)
 
 
+@pytest.mark.slow
 def test_the_fixture_is_for_the_body_of_a_test(sensors):
     """In other places the fixture says that there is not a trial."""
     sensors("""
@@ -807,6 +841,7 @@ def test_the_fixture_is_for_the_body_of_a_test(sensors):
     """).run(errors=1).has("works only while the body of a test runs")
 
 
+@pytest.mark.slow
 def test_a_green_session_says_how_much_was_tried(sensors):
     """One line for all chaos tests; none where there is none; the XML has it for each test."""
     project = sensors("""
@@ -825,6 +860,7 @@ def test_a_green_session_says_how_much_was_tried(sensors):
     assert "mlchaos: " not in project.run("-k", "plain", passed=1).text.replace("plugins: ", "")
 
 
+@pytest.mark.slow
 def test_junit_and_last_failed_work_as_ever(sensors):
     """The report is in the XML; ``--lf``, ``-x`` and a node id select as usual."""
     project = sensors("""
@@ -842,6 +878,7 @@ def test_junit_and_last_failed_work_as_ever(sensors):
     project.run("-p", "cacheprovider", "--lf", failed=1, passed=0)
 
 
+@pytest.mark.slow
 def test_one_value_of_a_pinned_fault_is_drawn_at_a_time(sensors):
     """Alternatives are alternatives: the one that breaks is found, and not hidden by another."""
     outcome = sensors("""
@@ -853,6 +890,7 @@ def test_one_value_of_a_pinned_fault_is_drawn_at_a_time(sensors):
     assert outcome.reproduce == ["@chaos.stuck_sensor(at=1, value=-1.0)"]
 
 
+@pytest.mark.slow
 def test_each_declaration_has_to_strike(sensors):
     """Another of the same kind does not stand in for it."""
     outcome = sensors("""
@@ -899,6 +937,7 @@ def test_allow_quiet_permits_faults_that_strike_nothing(sensors, mark, args, ini
     sensors(QUIET_TESTS.format(mark=mark)).with_ini(ini).run(*args, passed=4)
 
 
+@pytest.mark.slow
 def test_without_allow_quiet_a_silent_fault_fails(sensors):
     """The command line can take the permission back."""
     sensors(QUIET_TESTS.format(mark="")).run(failed=4)
@@ -907,6 +946,7 @@ def test_without_allow_quiet_a_silent_fault_fails(sensors):
     )
 
 
+@pytest.mark.slow
 def test_allow_quiet_hides_no_failure(sensors):
     """Faults that do strike are judged as ever."""
     outcome = sensors("""
@@ -920,6 +960,7 @@ def test_allow_quiet_hides_no_failure(sensors):
     assert outcome.reproduce == ["@chaos.stuck_sensor(at=1)", "@chaos.stuck_sensor(at=0)"]
 
 
+@pytest.mark.slow
 def test_what_the_user_pinned_is_not_shrunk(sensors):
     """A fixed and an open fault of one kind: only the open one moves."""
     outcome = sensors("""
@@ -938,6 +979,7 @@ def test_what_the_user_pinned_is_not_shrunk(sensors):
     assert "TypeError" not in outcome.text
 
 
+@pytest.mark.slow
 def test_of_alternatives_the_first_that_fails_is_reported(sensors):
     """The order in one_of is the user's idea of simple."""
     outcome = sensors("""
@@ -954,6 +996,7 @@ def test_of_alternatives_the_first_that_fails_is_reported(sensors):
     ]
 
 
+@pytest.mark.slow
 def test_a_failure_shows_the_output_of_the_trial_that_is_reported(sensors):
     """Not what fifty others printed and logged."""
     outcome = sensors("""
@@ -969,6 +1012,7 @@ def test_a_failure_shows_the_output_of_the_trial_that_is_reported(sensors):
     assert outcome.text.count("logged [") == 1
 
 
+@pytest.mark.slow
 def test_failures_show_no_frames_of_the_package_unless_all_are_asked_for(example):
     """Neither in a test's failure nor in one of collection."""
     project = example.with_tests("""

@@ -129,6 +129,7 @@ def test_missed_points():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("-n2",)])
 def test_session_names_missed_points(example, more):
     """The summary names them with their lines, and the session passes."""
@@ -143,6 +144,7 @@ def test_session_names_missed_points(example, more):
     assert outcome.exit_code == 0
 
 
+@pytest.mark.slow
 def test_session_fails_for_missed_points_on_request(example):
     """By option, and by the ini file. Switched off, nothing is known of them."""
     project = example.with_file("product.py", PRODUCT.strip() + "\n").with_tests(TESTS)
@@ -156,6 +158,7 @@ def test_session_fails_for_missed_points_on_request(example):
     assert "no trial reached" not in outcome.text
 
 
+@pytest.mark.slow
 def test_points_in_other_processes_count(example):
     """A forked child and a fresh process report what they reach."""
     outcome = example.with_tests(

@@ -84,6 +84,7 @@ def test_a_search_lets_no_more_faults_end_the_process_than_may_be():
     check()
 
 
+@pytest.mark.slow
 def test_an_error_behind_the_call_is_tried(example):
     """A bare call_failure also loses the reply of a call that has taken effect."""
     outcome = example.with_tests(
@@ -108,6 +109,7 @@ def test_an_error_behind_the_call_is_tried(example):
     ]
 
 
+@pytest.mark.slow
 def test_a_signal_inside_a_write_is_tried(example):
     """A handler that exits inside a checkpoint's write leaves half a file: a bare preempt finds
     that, without torch.
@@ -134,6 +136,7 @@ def test_a_signal_inside_a_write_is_tried(example):
     outcome.has("JSONDecodeError", "@chaos.preempt(site='storage.write'")
 
 
+@pytest.mark.slow
 def test_signals_that_the_subject_handles_are_tried(example):
     """A bare preempt also sends the signals for which the subject installed a handler."""
     outcome = example.with_tests(
@@ -172,6 +175,7 @@ def test_signals_that_nothing_handles_are_not_tried():
     assert [fault.signal for fault in declared("preempt", signal="SIGHUP", site="a")] == ["SIGHUP"]
 
 
+@pytest.mark.slow
 def test_what_was_not_tried_is_said(example):
     """A passed test whose trials were used up names the positions that were left."""
     outcome = example.with_tests(
@@ -239,6 +243,7 @@ def test_a_search_does_not_exhaust_the_restarts(example):
     ).run(passed=3)
 
 
+@pytest.mark.slow
 def test_declared_strikes_beyond_the_restarts_give_up_with_the_reason(example):
     """Pinned strikes that exceed the restarts are GaveUp, and the message names the limit, not the
     job.
@@ -256,6 +261,7 @@ def test_declared_strikes_beyond_the_restarts_give_up_with_the_reason(example):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_may_not_restart_is_still_judged(example):
     """With max_restarts=0 one strike is tried, and gives up."""
     example.with_tests(

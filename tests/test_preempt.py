@@ -164,6 +164,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 def test_what_a_process_does_with_its_grace_is_judged_in_words(example):
     """The report says whether it saved, whether the save is whole, and whether the restart used it."""
     outcome = example.with_tests(written(*(case[:3] for case in CASES))).run(
@@ -389,6 +390,7 @@ def test_a_run_that_something_else_restarted_too_is_judged_by_its_files(example)
     ).run(passed=3)
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_does_not_prolong_the_grace(example):
     """Some schedulers tell a process more than once."""
     example.with_tests(
@@ -415,6 +417,7 @@ def test_a_second_sigterm_does_not_prolong_the_grace(example):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_bare_preempt_strikes_between_the_step_and_its_counter(example):
     """A handler that saves behind optimizer.step(), before the step is counted, saves weights of a
     later step.

@@ -527,6 +527,7 @@ def test_messages_hold_constant_words_alone():
     )
 
 
+@pytest.mark.slow
 def test_show_values_is_for_one_session(example):
     """The option shows a session's values, says so in the header, and ends with the session."""
     project = example.with_tests("""

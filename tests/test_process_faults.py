@@ -41,6 +41,7 @@ def test_an_interrupted_subject_is_started_again(example):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_handler_of_the_users_runs_instead(example):
     """And the subject goes on; afterwards Ctrl-C is what it was."""
     example.with_tests(
@@ -63,6 +64,7 @@ def test_a_handler_of_the_users_runs_instead(example):
     ).run(passed=2)
 
 
+@pytest.mark.slow
 def test_an_interrupt_arrives_where_a_shell_has_it_ignored(example):
     """Shells ignore SIGINT in background jobs, also on CI systems."""
     example.with_tests(
@@ -78,6 +80,7 @@ def test_an_interrupt_arrives_where_a_shell_has_it_ignored(example):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_leaves_a_test_fails_it_and_no_other(example):
     """The session goes on; a Ctrl-C of the user's ends it."""
     tests = """
@@ -172,6 +175,7 @@ LOADER = """
 """
 
 
+@pytest.mark.slow
 def test_a_worker_is_really_killed(example):
     """The loader raises; the subject is started again, with workers of its own; another may be
     searched for.
@@ -201,6 +205,7 @@ def test_a_worker_is_really_killed(example):
     ).run(fresh=True, passed=3)
 
 
+@pytest.mark.slow
 def test_a_death_is_heard_of_whatever_ran_before_in_this_process(example):
     """A trainer that puts back the handlers of all signals at its end leaves torch's loaders deaf:
     not those of a new process.
@@ -405,6 +410,7 @@ def test_the_wall_clock_jumps_and_the_monotonic_clock_does_not(example, clock):
 # -- memory of the host ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_subject_that_does_not_cope_with_memory_errors_is_started_again(example):
     """At the batch; the run goes on."""
     example.with_tests(
@@ -481,6 +487,7 @@ def test_a_limit_of_memory_is_real_in_a_process_of_its_own(example):
 # -- a process that gets little of the CPU ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_starved_process_waits_for_what_it_used(example):
     """On the trial's clock; one CPU and one thread while it lasts, and all of them again
     afterwards.

@@ -16,6 +16,7 @@ from pytest_mlchaos.plugin.progress_line import text_of
 from tests.progress_jobs import CTRL_C, FAILING, JOB, SEARCH, SOUND, STOP, command
 
 
+@pytest.mark.slow
 def test_no_terminal_shows_no_progress(tmp_path):
     """A pipe gets pytest's output alone."""
     (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB))
@@ -38,6 +39,7 @@ def rows(text):
     return [re.sub(r"  +", " | ", row) for row in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [[], ["-n2"]], ids=["plain", "xdist"])
 def test_summary_has_a_row_for_each_test(tmp_path, mode):
     """In the order of the ids, for explorations that pass and that fail, and for searches."""
@@ -56,6 +58,7 @@ def test_summary_has_a_row_for_each_test(tmp_path, mode):
     assert "mlchaos: 4 chaos tests" in ran
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "count"), [("-q", 1), ("-qq", 0)])
 def test_quiet_summary_is_one_line(tmp_path, option, count):
     """``-q`` has the total alone, without what was not tried. ``-qq`` has nothing."""

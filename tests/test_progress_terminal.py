@@ -63,12 +63,14 @@ def test_exploration_shows_its_progress(on_terminal, mode):
     ), texts
 
 
+@pytest.mark.slow
 def test_exploration_shows_its_golden_run(on_terminal):
     """The first states appear after it, which may take long."""
     texts = shown_by(on_terminal(JOB))
     assert texts[0] == "test_any_moment · in the golden run"
 
 
+@pytest.mark.slow
 def test_screen_shows_the_progress_after_the_dots(on_terminal):
     """While the test runs, and nothing of it when the test is over."""
     terminal = on_terminal(JOB)
@@ -80,6 +82,7 @@ def test_screen_shows_the_progress_after_the_dots(on_terminal):
     assert not terminal.find("·")
 
 
+@pytest.mark.slow
 def test_screen_of_a_passing_exploration(on_terminal):
     """The row in the summary stays."""
     terminal = on_terminal(JOB + SOUND, "-k", "plain or sound")
@@ -137,6 +140,7 @@ def test_output_during_the_test_gives_the_progress_lines_of_its_own(on_terminal,
     assert b"\x1b[K" not in terminal.written
 
 
+@pytest.mark.slow
 def test_dumb_terminal_gets_plain_lines(on_terminal):
     """It knows no escape sequence."""
     terminal = on_terminal(JOB, often=True, TERM="dumb")
@@ -145,6 +149,7 @@ def test_dumb_terminal_gets_plain_lines(on_terminal):
     assert b"\x1b" not in terminal.written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ci", ["true", ""])
 def test_log_gets_plain_lines_in_ci(tmp_path, ci):
     """They say the test, because nothing else in the log does. Other pipes get none."""
@@ -164,6 +169,7 @@ def test_log_gets_plain_lines_in_ci(tmp_path, ci):
         assert not lines
 
 
+@pytest.mark.slow
 def test_log_gets_a_plain_line_each_30_seconds(tmp_path):
     """A short test has none."""
     (tmp_path / "test_it.py").write_text(textwrap.dedent(JOB))
@@ -192,6 +198,7 @@ def test_search_over_worlds_counts_worlds(on_terminal):
     assert any(re.match(r"test_ranks · worlds \d/4", text) for text in texts), texts
 
 
+@pytest.mark.slow
 def test_quiet_shows_no_progress(on_terminal):
     """``-q`` switches it off."""
     terminal = on_terminal(JOB, "-q", "--no-summary")

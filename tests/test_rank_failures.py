@@ -151,6 +151,7 @@ def test_a_failure_that_makes_no_sense_is_refused(keywords, message):
         create("rank_failure", **keywords)
 
 
+@pytest.mark.slow
 def test_a_site_without_a_duration_has_no_end(example):
     """That is a mistake of the test, and no verdict."""
     example.with_tests("""
@@ -165,6 +166,7 @@ def test_a_site_without_a_duration_has_no_end(example):
     """).run(failed=1).has("the site 'queue.get' has no duration")
 
 
+@pytest.mark.slow
 def test_rank_and_collective_are_searched_and_shrunk_together(example):
     """A job that only rank 1 breaks, from its third collective on."""
     outcome = example.with_tests("""

@@ -144,6 +144,7 @@ def test_slowness_that_makes_no_sense_is_refused(keywords, message):
         create("straggler", rank=1, at=0, **keywords)
 
 
+@pytest.mark.slow
 def test_which_rank_is_slow_is_searched(example):
     """A bare straggler tries each rank, and shrinks to the one that harms, at its first visit."""
     example.with_tests("""

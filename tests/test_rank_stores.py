@@ -129,6 +129,7 @@ def test_a_meeting_that_times_out_is_tried_again(mlchaos, tries):
             run.assert_finished()
 
 
+@pytest.mark.slow
 @chaos.rendezvous_timeout(rank=1, late="60s", at=0)
 def test_a_rank_that_comes_too_late_meets_nobody(mlchaos):
     """The others have given up after their own time limit."""
@@ -137,6 +138,7 @@ def test_a_rank_that_comes_too_late_meets_nobody(mlchaos):
         run.assert_finished()
 
 
+@pytest.mark.slow
 @chaos.rendezvous_timeout(late="1s", at=0)
 @chaos.settings(max_trials=3, timeout=120)
 def test_a_job_with_patience_waits_for_any_rank(mlchaos):
@@ -144,6 +146,7 @@ def test_a_job_with_patience_waits_for_any_rank(mlchaos):
     mlchaos.world(ranks=2, timeout=60).run(meet).assert_recovered()
 
 
+@pytest.mark.slow
 def test_a_store_of_the_ranks_own_is_refused(example):
     """A strike at a store that is not in use would be no strike."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -119,6 +119,7 @@ def test_records_without_numbers_are_refused(payload):
     assert isinstance(outcome, PayloadMismatch)
 
 
+@pytest.mark.slow
 def test_a_feature_store_that_gives_records_is_struck(example):
     """Searched, as a call's results; a wrong score is silently different."""
     example.with_tests("""
@@ -130,6 +131,7 @@ def test_a_feature_store_that_gives_records_is_struck(example):
     """).run(failed=1).has("SilentlyDifferent")
 
 
+@pytest.mark.slow
 def test_a_searched_visit_with_nothing_to_strike_is_passed_over(example):
     """The last block of a file is empty; if no visit has anything, the fault says why."""
     outcome = example.with_tests("""

@@ -97,6 +97,7 @@ def test_no_time_to_recover(mlchaos):
 """
 
 
+@pytest.mark.slow
 def test_services_and_pipelines_note_it_in_the_journal(example):
     """A load that ends before the fault does notes nothing."""
     outcome = example.with_tests(TESTS).run("--mlchaos-journal=j.jsonl", passed=3)

@@ -152,6 +152,7 @@ CLASSIC = """
 """
 
 
+@pytest.mark.slow
 def test_a_threshold_that_is_never_acted_on_is_found(example):
     """18 failed checks at a threshold of 5, and no rollback."""
     outcome = example.with_tests(CLASSIC).run(passed=1, failed=1)
@@ -260,6 +261,7 @@ def test_each_strategy_decides(rollout, strategy, bad):
         assert result.harmed == 0
 
 
+@pytest.mark.slow
 def test_async_controllers_are_awaited(rollout):
     """Methods, models and analysis."""
 
@@ -284,6 +286,7 @@ def test_async_controllers_are_awaited(rollout):
     rollout(Async()).assert_promoted()
 
 
+@pytest.mark.slow
 def test_a_function_of_version_and_request_is_served(rollout):
     """The simplest of all."""
     result = rollout(lambda version, request: request, REQUESTS, fault("bad_deploy"))
@@ -619,6 +622,7 @@ def test_wrong_weights_are_refused(rollout, weights, says):
         rollout(Wrong())
 
 
+@pytest.mark.slow
 def test_a_controller_that_polls_forever_is_ended(rollout):
     """On the virtual clock, in bounded time."""
 

@@ -46,6 +46,7 @@ def counter(example):
     return lambda tests: example.with_tests(COUNTER + textwrap.dedent(tests))
 
 
+@pytest.mark.slow
 def test_a_sound_subject_recovers_from_a_crash_at_any_step(counter):
     """Explored: every schedule ends in the golden run's state."""
     counter("""
@@ -55,6 +56,7 @@ def test_a_sound_subject_recovers_from_a_crash_at_any_step(counter):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_an_unsound_subject_is_found_with_the_earliest_crash(counter):
     """And the report tells the story of the attempts."""
     outcome = counter("""
@@ -86,6 +88,7 @@ def test_a_run_tells_restarts_steps_and_what_struck(counter):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [
@@ -116,6 +119,7 @@ def test_the_golden_run_has_directories_of_its_own(counter, call):
     """).run(passed=2)
 
 
+@pytest.mark.slow
 def test_a_restart_finds_memory_fresh_and_the_disk_as_it_was(counter):
     """Objects that were passed start over; so does what a closure holds; random numbers are others
     than before.
@@ -181,6 +185,7 @@ def test_an_injected_error_that_nobody_handles_ends_the_process_and_restarts_it(
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_subjects_own_is_raised_at_once_with_the_story(counter):
     """It is the finding: a resume that cannot read what the crash left."""
     counter("""
@@ -238,6 +243,7 @@ def test_a_run_gives_up_after_its_restarts_and_says_why_each_attempt_ended(count
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "swallow",
     [
@@ -277,6 +283,7 @@ def test_a_crash_in_a_thread_of_the_subjects_ends_the_process_too(counter):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_crash_in_a_thread_that_the_main_one_waits_for_ends_the_wait(counter):
     """The process is gone, with every thread that waited."""
     counter("""
@@ -326,6 +333,7 @@ def test_there_must_be_something_to_judge(counter):
     """).run(failed=1).has("assert_recovered has nothing to judge", "Return the final state")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -367,6 +375,7 @@ def test_losses_are_judged_where_the_subject_returned_them(counter):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_dead_process_is_freed_before_the_next_attempt(counter):
     """A model on the device, or a loader's workers, must not live beside their successors."""
     counter("""
@@ -412,6 +421,7 @@ def forget(model, optimizer, path):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [
@@ -448,6 +458,7 @@ class Job:
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [
@@ -469,6 +480,7 @@ def test_it(mlchaos, tmp_path):
 """).run(failed=1).has("returned value: differs by 3 (int)")
 
 
+@pytest.mark.slow
 def test_a_golden_run_that_cannot_be_separated_is_an_error(counter):
     """A directory of the project's that nothing names: nothing is compared rather than the wrong
     thing.
@@ -481,6 +493,7 @@ def test_it(mlchaos):
 """).run(failed=1).has("the golden run took no step, because it found the files of this run")
 
 
+@pytest.mark.slow
 def test_paths_keep_their_names_in_the_golden_run(counter):
     """A subject may return where its best checkpoint lies."""
     counter("""
@@ -494,6 +507,7 @@ def test_paths_keep_their_names_in_the_golden_run(counter):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [
@@ -526,6 +540,7 @@ def test_it(mlchaos, tmp_path):
 """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_new_process_has_the_directory_and_environment_of_the_first(counter):
     """And the next test finds both as they were."""
     counter("""
@@ -544,6 +559,7 @@ def test_a_new_process_has_the_directory_and_environment_of_the_first(counter):
     """).run(passed=2)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_copied_is_an_error_where_a_copy_is_needed(counter):
     """Not a silent survivor of its process; a lock is copied as a new one."""
     outcome = counter("""
@@ -564,6 +580,7 @@ def test_what_cannot_be_copied_is_an_error_where_a_copy_is_needed(counter):
     )
 
 
+@pytest.mark.slow
 def test_an_argument_that_is_copied_in_part_raises_nothing_of_its_own(monkeypatch):
     """An event loop cannot be copied, and its half copy has no state that its finaliser could look
     at.
@@ -577,6 +594,7 @@ def test_an_argument_that_is_copied_in_part_raises_nothing_of_its_own(monkeypatc
     assert not heard
 
 
+@pytest.mark.slow
 def test_a_value_is_judged_as_it_was_when_it_was_returned(counter):
     """A module-level list that two runs return is not compared with itself."""
     counter("""
@@ -589,6 +607,7 @@ def test_a_value_is_judged_as_it_was_when_it_was_returned(counter):
     """).run(failed=1).has("returned value: 2 entries instead of 3")
 
 
+@pytest.mark.slow
 def test_an_exit_because_of_an_injected_error_ends_the_process(counter):
     """``sys.exit(1)`` in a handler is how scripts report a failure."""
     counter("""
@@ -603,6 +622,7 @@ def test_an_exit_because_of_an_injected_error_ends_the_process(counter):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_files_of_the_project_are_never_touched(counter):
     """Whatever a subject is given: only what lies below the test's own temporary directory is
     copied or moved.
@@ -628,6 +648,7 @@ def test_files_of_the_project_are_never_touched(counter):
     project.run(passed=1)
 
 
+@pytest.mark.slow
 def test_the_tests_own_tools_and_modules_in_a_closure_are_no_part_of_the_subject(counter):
     """``mlchaos.batches`` inside, ``request``, an imported module: nothing of the session is copied
     or moved.
@@ -649,6 +670,7 @@ def test_the_tests_own_tools_and_modules_in_a_closure_are_no_part_of_the_subject
     """).run(passed=2)
 
 
+@pytest.mark.slow
 def test_a_restart_in_the_working_directory_finds_it_there(counter):
     """Also when what was written while the crash unwound had to be undone, and the directory put
     back.
@@ -670,6 +692,7 @@ def test_a_restart_in_the_working_directory_finds_it_there(counter):
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_directory_that_was_removed_before_the_golden_run_stays_removed(counter):
     """Files that the golden run makes there are removed again."""
     counter("""
@@ -684,6 +707,7 @@ def test_a_directory_that_was_removed_before_the_golden_run_stays_removed(counte
     """).run(passed=1)
 
 
+@pytest.mark.slow
 def test_a_directory_is_found_beside_an_argument_that_holds_much(example):
     """The golden run has its own copy of it, whatever else is passed."""
     example.with_tests("""

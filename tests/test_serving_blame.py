@@ -414,6 +414,7 @@ async def in_a_module(user):
     return await CONNECTION.get(user)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [in_a_closure, InAClass, lambda: in_a_module])
 def test_a_golden_load_finds_no_state_that_a_fault_has_left(serving, store, make):
     """Each request gets the answer of the user before, but not in the golden load."""
@@ -532,6 +533,7 @@ def test_a_cache_that_one_trial_has_filled_is_empty_in_the_next(example):
     ).run(passed=1)
 
 
+@pytest.mark.slow
 def test_what_a_test_does_to_an_app_is_gone_in_the_next_one(example):
     """Tests are isolated as if each had its own process. A fixture's tear-down still sees the
     changes.
@@ -563,6 +565,7 @@ def test_what_a_test_does_to_an_app_is_gone_in_the_next_one(example):
     ).run(passed=2)
 
 
+@pytest.mark.slow
 def test_a_searched_fallback_that_no_strike_ever_meets_is_refused(example):
     """All strikes fall between the requests."""
     example.with_tests(
@@ -802,6 +805,7 @@ def idle_worker():
     thread.join()
 
 
+@pytest.mark.slow
 def test_work_that_an_earlier_trial_has_left_hides_no_hang(virtual):
     """It never ends, but it cannot answer a request of this trial."""
     release = threading.Event()
@@ -867,6 +871,7 @@ def test_a_long_wait_is_no_polling(virtual):
 # -- test clients that run an app in a thread ------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", ["as_context", "without_context", "of_a_fixture", "websocket"])
 def test_an_apps_time_out_fires_behind_a_test_client(example, client):
     """Its event loop runs in a thread of the test, on the same clock.

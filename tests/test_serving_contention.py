@@ -92,6 +92,7 @@ def test_it(mlchaos):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("test", "unsound", "sound", "error"),
     [

@@ -261,6 +261,7 @@ def test_it(mlchaos, tries):
 """
 
 
+@pytest.mark.slow
 def test_retries_that_multiply_the_load_are_found(example):
     """Hedging in every load does not count: it is in the golden load, too."""
     test = AMPLIFICATION.replace(', "us": [Replica.ping]', "")

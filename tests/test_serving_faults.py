@@ -43,6 +43,7 @@ def judge(example, *options):
     assert "FaultError" not in outcome.text
 
 
+@pytest.mark.slow
 def test_each_fault_reveals_its_unsound_app(example, monkeypatch):
     """With no visit given, and the twin passes in the first trials."""
     monkeypatch.setenv("SOUND_TRIALS", "2")
@@ -278,6 +279,7 @@ def test_the_lines_of_a_reload_are_measured_for_its_own_variant():
 # -- background tasks ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["idle", "busy"])
 def test_a_batcher_with_a_time_limit_loses_no_request(tmp_path, moment):
     """The error arrives through ``wait_for``, and no half of it goes on to take requests."""
@@ -424,6 +426,7 @@ def test_a_stale_model_may_be_that_of_the_start_up(tmp_path, monkeypatch):
         assert [reply.value for reply in load.golden.replies] == ["v2", "v2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [8, None], ids=["refuses", "never refuses"])
 @pytest.mark.parametrize("patience", [None, "2s"])
 def test_shedding_is_judged_in_the_time_of_the_overload(tmp_path, monkeypatch, most, patience):
@@ -489,6 +492,7 @@ LOADS_AT_START = """
 """
 
 
+@pytest.mark.slow
 def test_a_search_lets_an_app_refuse_to_start_without_its_model(example):
     """It judges the other loads. If there is none, the refusal is the result."""
     example.with_tests(LOADS_AT_START).run(passed=1, failed=2).has(

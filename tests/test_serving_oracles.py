@@ -275,6 +275,7 @@ def test_recovery_time_ends_with_the_first_right_reply(serving, store):
         assert load.golden.recovery_time is None
 
 
+@pytest.mark.slow
 def test_predictions_that_drift_are_found(serving, store):
     """A fallback for all is a drift, one for a few is not."""
     pytest.importorskip("numpy")
@@ -309,6 +310,7 @@ def served_by(places, *, at_most=None):
     return app
 
 
+@pytest.mark.slow
 def test_an_app_that_lets_requests_wait_does_not_shed_load(serving):
     """Its twin refuses what it cannot serve."""
     pytest.importorskip("httpx")
@@ -414,6 +416,7 @@ def leaving(**keywords):
     return create("client_disconnect", **{"after": 3, "at": 1, **keywords})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "in_task", "message"),
     [
@@ -457,6 +460,7 @@ def test_work_is_not_judged_if_no_client_left(serving):
         Load([reply(0)]).assert_work_stops()
 
 
+@pytest.mark.slow
 def test_a_worker_for_all_requests_is_not_the_work_of_the_first(serving):
     """It is started when the first request comes, whose client leaves."""
     pytest.importorskip("httpx")
@@ -514,6 +518,7 @@ BREAKER = """
 """
 
 
+@pytest.mark.slow
 def test_a_circuit_must_open_and_close_again(example):
     """By the calls of the target, of which there are none while it is open."""
     tests = """
@@ -579,6 +584,7 @@ ENGINE = """
 """
 
 
+@pytest.mark.slow
 def test_a_shared_engine_must_stop_for_a_client_that_has_left(example):
     """It belongs to no request, so the calls of its model are judged."""
     pytest.importorskip("httpx")

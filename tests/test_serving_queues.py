@@ -63,6 +63,7 @@ def check(waits, theory):
     return half / theory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("service_time", "theory"),
     [("exponential(20ms)", SERVICE_SECONDS), ("20ms", SERVICE_SECONDS / 2)],

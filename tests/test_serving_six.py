@@ -19,6 +19,7 @@ FOUND = {
 }
 
 
+@pytest.mark.slow
 def test_the_bugs_of_clients_and_batches_are_found(example):
     """A slot, a cache, work that goes on, a batch that fails or hangs, and a dead batcher."""
     pytest.importorskip("httpx")
