@@ -34,6 +34,7 @@ def train(workdir: Path) -> dict[str, torch.Tensor]:
             noisy = x + 0.1 * torch.randn_like(x)
             nn.functional.cross_entropy(model(noisy), y).backward()
             optimizer.step()
+        dist.barrier()  # all ranks have ended the epoch
         states = torch.get_rng_state()
         if dist.get_rank() == 0:
             state = {"model": model.module.state_dict(), "random": states, "epoch": epoch}
