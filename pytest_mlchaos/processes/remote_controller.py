@@ -75,13 +75,18 @@ class ReportingController(Controller):
         if not counter.scheduled and key != "train.step":
             return
         count, place = counter.counting(), self._place_of(key)
+        is_first = True
 
         def advance() -> int:
+            nonlocal is_first
             number = count()
             if self._numbers is None or place is None:
                 self._send("visit", key, number)
-            else:
-                self._numbers[place] = number
+                return number
+            self._numbers[place] = number
+            if is_first:  # the receiver notes its time
+                is_first = False
+                self._send("visit", key, number)
             return number
 
         counter.advance = advance
