@@ -408,20 +408,6 @@ EXPLORED = [
             r"  lost work: at most 2 steps; restart: .* s",
         ),
     ),
-    Explored(
-        "A DDP job in which one rank dies while all save: its files are of different epochs",
-        "test_unsound_save",
-        "test_sound_save",
-        ("unsound.py", "sound.py"),
-        "rank1-before-rank0:random-1.pt#2",  # an epoch has 2 steps
-        (
-            r"mlchaos: \d+ crash states in 4 steps \(6 checkpoint writes\), checked in .* s: \d+ recover, \d+ do not",
-            r"  diverged +\d+x  first divergence at step 0: rng.torch",
-            r" +first: random-1.pt just renamed from random-1.tmp \(in rank 1, while rank 0 was behind\), after step 2",
-            r"  lost work: at most 2 steps; restart: .* s",
-        ),
-        "ranksave",
-    ),
 ]
 
 
@@ -585,6 +571,7 @@ def all_sound() -> Outcome:
         "examples",
         f"--ignore={EXPLORED[0].tests.parent}",
         "--ignore=examples/kinds",  # these have no unsound versions
+        "--ignore=examples/ranksave",  # it takes minutes, so the demo leaves it out
         "-k",
         "test_sound",
         "-rp",
