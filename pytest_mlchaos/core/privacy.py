@@ -470,7 +470,7 @@ def _words_in(constant: object) -> Iterator[str]:
 
 _QUOTED = re.compile(r"""(?<!\w)(?:'([^']*)'|"([^"]*)"|`([^`]*)`)(?!\w)|(?<!\w)['"`<\[{].*$""")
 _TAG = re.compile(r"""^(?:\[[^\[\]'"`]*\]\s*)+""")
-"""What compiled code often puts before a message: its file and line, or its rank."""
+"""The parts that compiled code often puts before a message: its file and line, or its rank."""
 _WORD = re.compile(r"""\(?([A-Za-z_]+(?:['’-][a-z]+)?)(?:\(s?\))?\)?[.,:;!?]*""")
 
 

@@ -142,9 +142,11 @@ class NetworkPartition(LinkFault):
     def check_world(self, ranks: int) -> None:
         """Also refuse groups that leave out a rank."""
         super().check_world(ranks)
-        named = {rank for side in self.sides for rank in side} if is_chosen(self.groups) else None
-        for rank in range(ranks) if named is not None else ():
-            if rank not in (named or ()):
+        if not is_chosen(self.groups):
+            return
+        named = {rank for side in self.sides for rank in side}
+        for rank in range(ranks):
+            if rank not in named:
                 raise BadArgument(
                     f"{self.name}: groups must name each rank of the world, but rank {rank} is in "
                     f"none of them, got {format_value(self.groups)}"
@@ -163,8 +165,32 @@ class NetworkPartition(LinkFault):
         cut(visit, self._peers(visit), self.heal_after, self.name)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class _PairFault(LinkFault):
+    """A fault of the link between two ranks."""
+
+    random = True
+    between: Any = None
+
+    @property
+    def chosen(self) -> Any:
+        """Return the two ranks."""
+        return self.between
+
+    @property
+    def sides(self) -> Sequence[Sequence[int]]:
+        """Return each rank as a side."""
+        return [[rank] for rank in self.between]
+
+    def check(self) -> None:
+        """Check the parameters."""
+        super().check()
+        if is_chosen(self.between):
+            object.__setattr__(self, "between", parse_pair(self.name, self.between))
+
+
 @register
-class SlowLink(LinkFault):
+class SlowLink(_PairFault):
     """The link between two ranks is slow, from one collective on.
 
     ``at`` counts the collectives of process groups with both ranks. With ``rank=``, all links of
@@ -189,28 +215,14 @@ class SlowLink(LinkFault):
     Example: @chaos.slow_link(between=(0, 1), delay="50ms", at=2)
     """
 
-    random = True
-    between: Any = None
     delay: Any = None
     bandwidth: Any = None
     jitter: Any = None
     heal_after: Any = None
 
-    @property
-    def chosen(self) -> Any:
-        """Return the two ranks."""
-        return self.between
-
-    @property
-    def sides(self) -> Sequence[Sequence[int]]:
-        """Return each rank as a side."""
-        return [[rank] for rank in self.between]
-
     def check(self) -> None:
         """Check the parameters."""
         super().check()
-        if is_chosen(self.between):
-            object.__setattr__(self, "between", parse_pair(self.name, self.between))
         for name in ("delay", "jitter"):
             if is_chosen(getattr(self, name)):
                 seconds = parse_duration(getattr(self, name), f"{self.name}: {name}")
@@ -239,7 +251,7 @@ class SlowLink(LinkFault):
 
 
 @register
-class CorruptLink(LinkFault):
+class CorruptLink(_PairFault):
     """Bits of one message between two ranks arrive inverted, below the collective.
 
     The receiver works on with wrong values, and often passes them on: after an all-reduce, all
@@ -263,25 +275,11 @@ class CorruptLink(LinkFault):
     Example: @chaos.corrupt_link(between=(0, 1), bits=1, at=4)
     """
 
-    random = True
-    between: Any = None
     bits: int = 1
-
-    @property
-    def chosen(self) -> Any:
-        """Return the sender and the receiver."""
-        return self.between
-
-    @property
-    def sides(self) -> Sequence[Sequence[int]]:
-        """Return each rank as a side."""
-        return [[rank] for rank in self.between]
 
     def check(self) -> None:
         """Check the parameters."""
         super().check()
-        if is_chosen(self.between):
-            object.__setattr__(self, "between", parse_pair(self.name, self.between))
         if not is_drawn(self.bits) and self.bits < 1:
             raise BadArgument(f"{self.name}: bits must be 1 or more, got {self.bits}")
 
