@@ -7,7 +7,6 @@ import dataclasses
 import gc
 import io
 import os
-import random
 import sys
 import threading
 import warnings
@@ -21,12 +20,12 @@ from ..core.interrupts import deferred, uninterruptible
 from ..core.phases import raised
 from ..core.privacy import error_text
 from ..core.schedule import Schedule
-from ..core.sites import derive_seed
 from ..engine import virtual_time
 from ..engine.controller import Controller, current
 from ..engine.digests import random_states
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
+from ..engine.randomness import seed_as_new_process
 from ..engine.scopes import INTERNAL_OPERATION, within
 from ..engine.user_code import user_place
 from ..engine.watchdog import time_limit
@@ -55,7 +54,6 @@ Traced = Callable[[Callable[[Trace], None]], contextlib.AbstractContextManager[T
 """A context manager that traces a run's steps, and calls the given function after each."""
 OnStep = Callable[[Trace, ReadLog], None]
 """Called after each step, with the trace so far and the files that the run has read."""
-_TORCH_SEED = 67280421310721  # torch seeds each new process with it (c10's default_rng_seed_val)
 _MAX_OUTPUT_CHARACTERS = 20_000
 _JUDGEMENTS = (Verdict, GoldenRunFailed, NonDeterministicSubject)
 """This package's verdicts on code that the subject runs. They are outcomes, as the subject's own
@@ -188,7 +186,7 @@ def _run(
     recorder: Recorder | None = None,
 ) -> RunResult:
     ran, output = RunResult(), io.StringIO()
-    _seed(number)
+    seed_as_new_process(number)
     before = dict(random_states())
     start = perf_counter()
     with (
@@ -288,22 +286,6 @@ def _one_thread() -> Iterator[None]:
         yield
         if before:
             sys.modules["torch"].set_num_threads(before[0])
-
-
-def _seed(number: int) -> None:
-    """Seed the generators as in a new process.
-
-    torch starts from its fixed seed. Python's and NumPy's generators start from a different seed
-    each time.
-    """
-    seed = derive_seed("process", number)
-    random.seed(seed)
-    numpy = getattr(sys.modules.get("numpy"), "random", None)
-    if numpy is not None:
-        numpy.seed(seed % 2**32)
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "default_generator"):
-        torch.default_generator.manual_seed(_TORCH_SEED)
 
 
 @uninterruptible

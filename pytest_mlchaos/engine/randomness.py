@@ -10,7 +10,9 @@ from typing import Any
 from ..core.interrupts import uninterruptible
 from ..core.sites import derive_seed
 
-__all__ = ["capture_state", "preserve_state", "seed_all"]
+__all__ = ["capture_state", "preserve_state", "seed_all", "seed_as_new_process"]
+
+_TORCH_SEED = 67280421310721  # torch seeds each new process with it (c10's default_rng_seed_val)
 
 
 def _numpy() -> Any:
@@ -34,6 +36,20 @@ def seed_all(*parts: object) -> None:
         torch.default_generator.manual_seed(seed % 2**63)
         if torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed % 2**63)
+
+
+def seed_as_new_process(*parts: object) -> None:
+    """Seed the generators as in a new process.
+
+    torch starts from its fixed seed. Python's and NumPy's generators start from a different seed
+    for each of ``parts``.
+    """
+    seed = derive_seed("process", *parts)
+    random.seed(seed)
+    if numpy := _numpy():
+        numpy.seed(seed % 2**32)
+    if torch := _torch():
+        torch.default_generator.manual_seed(_TORCH_SEED)
 
 
 def capture_state() -> dict[str, Any]:

@@ -11,8 +11,6 @@ import functools
 import itertools
 import os
 import pickle
-import random
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,10 +19,10 @@ from typing import Any
 
 from ...core.collectives import CollectiveRecord
 from ...core.schedule import Schedule
-from ...core.sites import derive_seed
 from ...engine.controller import Controller, current
 from ...engine.digests import random_states
 from ...engine.patching import Patches
+from ...engine.randomness import seed_as_new_process
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.user_code import user_place
 from ...processes.imported_modules import LateImports
@@ -49,7 +47,6 @@ PLACE = "_mlchaos_place"
 MEETING_SECONDS = 60.0
 """The recorders of all ranks must be ready within this time."""
 _POLL_SECONDS = 0.001
-_TORCH_SEED = 67280421310721  # torch seeds each new process with it (c10's default_rng_seed_val)
 _MEETINGS = ("init_process_group", "new_group")
 
 
@@ -199,7 +196,7 @@ class RankCall:
     def _run(
         self, call: Callable[[], Any], rank: int, on_step: Callable[[Trace], None]
     ) -> RankResult:
-        _seed(self.number, rank)
+        seed_as_new_process(self.number, rank)
         before = dict(random_states())
         start = perf_counter()
         try:
@@ -224,22 +221,6 @@ def _meet(store: Path, rank: int, ranks: int) -> None:
         waiting = [path for path in waiting if not path.exists()]
         if waiting:
             time.sleep(_POLL_SECONDS)
-
-
-def _seed(number: int, rank: int) -> None:
-    """Seed the generators as in a new process.
-
-    torch starts from its fixed seed. Python's and NumPy's generators start from a different seed
-    each time.
-    """
-    seed = derive_seed("process", number, rank)
-    random.seed(seed)
-    numpy = getattr(sys.modules.get("numpy"), "random", None)
-    if numpy is not None:
-        numpy.seed(seed % 2**32)
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "default_generator"):
-        torch.default_generator.manual_seed(_TORCH_SEED)
 
 
 # -- collectives -----------------------------------------------------------------------------------
