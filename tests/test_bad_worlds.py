@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -179,7 +180,8 @@ def test_a_segmentation_fault_is_told_with_rank_and_place(mlchaos):
         r"subject \(test_bad_worlds\.py:\d+\)",
     ):
         run.assert_finished()
-    assert "Connection closed by peer" in run.story()
+    # Whether its peer reads the end of the connection or a reset is a matter of time
+    assert re.search(r"rank 0: .*raised RuntimeError: ", run.story())
 
 
 UNCAUGHT = """[rank1]:[E112 12:00:00.0 ProcessGroupNCCL.cpp:1] noise

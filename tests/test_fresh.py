@@ -348,6 +348,29 @@ def test_a_module_that_starts_a_thread_is_imported_by_each_process_itself(tmp_pa
         sys.modules.pop("has_thread")
 
 
+@linux
+def test_a_module_that_starts_a_thread_spares_the_others(tmp_path, monkeypatch):
+    """A function may need several modules. The others are imported once, in advance."""
+    monkeypatch.syspath_prepend(tmp_path)
+    told = "import os\nHERE = os.getpid()\ndef told(): return HERE, os.getpid()\n"
+    (tmp_path / "threaded.py").write_text(
+        "import threading\nworker = threading.Thread(target=threading.Event().wait, daemon=True)\n"
+        "worker.start()\n"
+    )
+    (tmp_path / "threaded_not.py").write_text(told)
+    importlib.import_module("threaded")
+    function = importlib.import_module("threaded_not").told
+    fresh = FreshProcesses()
+    try:
+        first, second = (fresh.run(function).value for _ in range(2))
+        assert first[0] != first[1]
+        assert second[0] != second[1]
+    finally:
+        fresh.stop()
+        for name in ("threaded", "threaded_not"):
+            sys.modules.pop(name)
+
+
 def test_no_fault_strikes_there(fresh, mlchaos):
     """Whatever goes on here."""
     assert current() is not None

@@ -30,7 +30,15 @@ from ..engine.user_code import PACKAGE
 from ..errors import MlchaosError
 from .messages import read_message, write_message
 
-__all__ = ["FORK_EVENT", "ForkServer", "import_modules", "serve", "threads"]
+__all__ = [
+    "FORK_EVENT",
+    "ForkServer",
+    "import_if_possible",
+    "import_modules",
+    "serve",
+    "share_objects",
+    "threads",
+]
 
 FORK_EVENT = "mlchaos.fork"
 """The audit event before a process is forked. It is not a child of this process."""
@@ -312,16 +320,27 @@ def _names(runner: socket.socket) -> Sequence[str]:
 def import_modules(names: Iterable[str]) -> int:
     """Import these modules if possible, and return the number of threads of this process."""
     for name in names:
-        if name not in sys.modules:
-            try:
-                importlib.import_module(name)
-            except BaseException as error:  # noqa: BLE001
-                # any module may fail: code that needs it will raise
-                error.__traceback__ = None
-    gc.collect()
-    # A collection in a forked process then does not touch, and so does not copy, the shared pages.
-    gc.freeze()
+        import_if_possible(name)
+    share_objects()
     return threads()
+
+
+def import_if_possible(name: str) -> None:
+    """Import a module. If it fails, code that needs it will raise."""
+    if name not in sys.modules:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:  # noqa: BLE001  # any module may fail
+            error.__traceback__ = None
+
+
+def share_objects() -> None:
+    """Exclude the existing objects from garbage collections.
+
+    A collection in a forked process then does not touch, and so does not copy, the shared pages.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def threads() -> int:

@@ -327,19 +327,23 @@ class FreshProcesses:
     def _warmed(self, supervisor: SupervisorClient, start: Start, modules: Iterable[str]) -> bool:
         """Let a supervisor import modules. Return False if it must not be used any more.
 
-        In that case, each process imports these modules itself.
+        In that case, each process imports the module that is the reason itself.
         """
         wanted = [
             name
             for name in modules
             if name not in supervisor.warm and name not in self._modules.unsafe
         ]
-        # A module may end the supervisor, for example with os._exit.
-        with contextlib.suppress(OSError):
-            if not wanted or supervisor.import_there(start, self._modules.files, wanted):
-                return True
-        self._modules.unsafe.update(wanted)
-        return False
+        if not wanted:
+            return True
+        try:
+            unsafe = supervisor.import_there(start, self._modules.files, wanted)
+        except OSError:  # any of them may end the supervisor, for example with os._exit
+            self._modules.unsafe.update(wanted)
+            return False
+        if unsafe is not None:
+            self._modules.unsafe.add(unsafe)
+        return unsafe is None
 
     def _done(self, supervisor: SupervisorClient, learned: Sequence[Iterable[str]]) -> None:
         with self._lock:

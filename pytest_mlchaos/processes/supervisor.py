@@ -29,7 +29,7 @@ from ..engine import virtual_time
 from ..engine.module_names import names
 from ..errors import BadArgument
 from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, pack_error, print_error
-from .fork_server import import_modules, threads
+from .fork_server import import_if_possible, share_objects, threads
 from .imported_modules import LateImports
 from .messages import Outbox, read_message, write_message
 from .process_tree import (
@@ -154,7 +154,7 @@ class _ProcessSupervisor:
     def _warm(self, start: Start, files: SameFiles, modules: Sequence[str]) -> None:
         """Import the user's modules once.
 
-        Report if they started a thread, because then this process must not fork.
+        Stop at one that starts a thread, and report it, because then this process must not fork.
         """
         before = threads()
         self._drop()
@@ -169,7 +169,13 @@ class _ProcessSupervisor:
             start.argv,
             not start.write_bytecode,
         )
-        self._tell("warm", import_modules(modules) <= before)
+        for name in modules:
+            import_if_possible(name)
+            if threads() > before:
+                self._tell("warm", name)
+                return
+        share_objects()
+        self._tell("warm", None)
 
     def _use(self, files: SameFiles) -> None:
         if self._files in sys.meta_path:

@@ -55,7 +55,7 @@ class SupervisorClient:
         self._files = job.files or self._files
         self.working = True
 
-    def import_there(self, start: Start, files: SameFiles, modules: Collection[str]) -> bool:
+    def import_there(self, start: Start, files: SameFiles, modules: Collection[str]) -> str | None:
         """Import modules in the supervisor, the user's in their order of import here.
 
         Args:
@@ -64,7 +64,8 @@ class SupervisorClient:
             modules: The names of the modules.
 
         Returns:
-            False if the supervisor must not be used any more.
+            The module that started a thread, so that the supervisor must not be used any more, or
+            None.
 
         Raises:
             ConnectionError: The supervisor has ended.
@@ -80,7 +81,8 @@ class SupervisorClient:
             raise ConnectionError("it ended")
         self.warm.update(modules)
         self._files = files
-        return bool(told[1])
+        unsafe: str | None = told[1]
+        return unsafe
 
     def hear(self, timeout: float | None) -> Any:
         """Return the next message, or None if the supervisor has ended or the time is over."""
