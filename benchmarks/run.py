@@ -31,6 +31,7 @@ import plugin_load
 import progress
 import proxy
 import serving
+import statistical
 import steps
 import storage
 import tables
@@ -54,6 +55,7 @@ BENCHMARKS = {
     "drift": drift,
     "images": images,
     "serving": serving,
+    "statistical": statistical,
     "storage": storage,
     "tables": tables,
     "worlds": worlds,

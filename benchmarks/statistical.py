@@ -1,0 +1,59 @@
+"""Measure statistical oracles on data without an effect, which need all of the work.
+
+Each area adds a function that returns its calls by name, and lists it in ``AREAS``. (The module is
+not called ``statistics``, because it would hide the standard library's.)
+"""
+
+from __future__ import annotations
+
+import functools
+import timeit
+from collections.abc import Callable
+from typing import Any
+
+from timing import Figure, compare, interleaved
+
+NEEDS = "scipy"
+BUDGET: dict[str, float] = {}
+"""The largest number of milliseconds, by the name of a call."""
+
+
+def _intervals(rng: Any) -> dict[str, Callable[[], Any]]:
+    from pytest_mlchaos.oracles import intervals
+
+    many = rng.normal(size=1_000_000)
+    few = rng.normal(size=2_000)
+    return {
+        "mean with its interval, 1M values": functools.partial(intervals.mean_interval, many),
+        "mean with its interval, 2,000 values": functools.partial(intervals.mean_interval, few),
+        "Clopper-Pearson, one share": functools.partial(intervals.clopper_pearson, 30, 1_000),
+    }
+
+
+AREAS: tuple[Callable[[Any], dict[str, Callable[[], Any]]], ...] = (_intervals,)
+
+
+def measure(quick: bool) -> list[Figure]:
+    """Measure each oracle, minus an empty call."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    sides: dict[str, Callable[[], Any]] = {"empty": lambda: None}
+    for area in AREAS:
+        sides |= area(rng)
+    samples = interleaved(
+        3 if quick else 15,
+        {name: functools.partial(timeit.Timer(call).timeit, 1) for name, call in sides.items()},
+    )
+    return [
+        compare(
+            f"statistics: {name}",
+            samples,
+            name,
+            "empty",
+            lambda a, b: (a - b) * 1e3,
+            "ms",
+            budget=BUDGET.get(name),
+        )
+        for name in list(sides)[1:]
+    ]
