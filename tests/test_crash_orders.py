@@ -12,11 +12,15 @@ from pytest_mlchaos.core.collectives import CollectiveRecord
 from pytest_mlchaos.crashes.model import Content, File, Folder
 from pytest_mlchaos.crashes.ranks.orders import orders
 from pytest_mlchaos.crashes.ranks.timelines import (
+    Access,
     Launch,
     Look,
     Meeting,
     Op,
+    StoreRead,
+    StoreWrite,
     Timeline,
+    Waited,
     requirements,
 )
 
@@ -38,9 +42,10 @@ def removed(path, at=0.0):
     return Op("removed", path, 0, removes=(path,), window=(at, at))
 
 
-def launch(op, number=0, peer=None, group=BOTH, name=""):
+def launch(op, number=0, peer=None, group=BOTH, name="", waits=True):
     """A collective that a rank launches."""
-    return Launch(CollectiveRecord(group, number, op, "", 0, peer, name=name))
+    waits = waits and op not in ("send", "recv")
+    return Launch(CollectiveRecord(group, number, op, "", 0, peer, waits=waits, name=name))
 
 
 def directories(*ranks, inner=False):
@@ -70,35 +75,108 @@ def test_without_a_collective_each_rank_may_be_ahead():
     assert found >= named("c d", "a c d", "a b", "a b c", "a b c d")
 
 
-def test_a_broadcast_orders_one_direction():
-    """The receiver waits for the root. The root does not wait."""
-    found = directories(
-        [wrote("a"), launch("broadcast", peer=0), wrote("c")],
-        [wrote("b"), launch("broadcast", peer=0), wrote("d")],
-    )
-    assert frozenset({"a", "c"}) in found
-    assert not [one for one in found if "d" in one and not one >= {"a", "b"}]
-
-
-@pytest.mark.parametrize("op", ["reduce", "gather"])
-def test_the_root_of_a_reduction_waits(op):
-    """The others do not."""
+@pytest.mark.parametrize("op", ["broadcast", "reduce", "gather", "scatter"])
+def test_the_root_and_the_others_wait_for_each_other(op):
+    """Gloo passes data on only when the receiver asks for it."""
     found = directories(
         [wrote("a"), launch(op, peer=0), wrote("c")], [wrote("b"), launch(op, peer=0), wrote("d")]
     )
-    assert frozenset({"b", "d"}) in found
-    assert not [one for one in found if "c" in one and not one >= {"a", "b"}]
+    assert frozenset({"a", "c"}) not in found
+    assert frozenset({"b", "d"}) not in found
 
 
-def test_a_receiver_waits_for_the_sender():
-    """A message orders one direction, also without a known sender."""
-    for peer in (0, None):
-        found = directories(
-            [wrote("a"), launch("send", peer=1), wrote("c")],
-            [wrote("b"), launch("recv", peer=peer), wrote("d")],
-        )
-        assert frozenset({"a", "c"}) in found
-        assert not [one for one in found if "d" in one and "a" not in one]
+def test_two_ranks_that_are_not_the_root_of_a_gather_do_not_wait_for_each_other():
+    """The root alone receives from all."""
+    group = {"group": (0, 1, 2), "peer": 0}
+    found = directories(
+        [launch("gather", **group)],
+        [launch("gather", **group), wrote("b")],
+        [wrote("c"), launch("gather", **group)],
+    )
+    assert frozenset({"b"}) in found
+
+
+@pytest.mark.parametrize("peer", [0, None])
+def test_a_sender_and_its_receiver_wait_for_each_other(peer):
+    """A receiver may not say from whom it receives."""
+    found = directories(
+        [wrote("a"), launch("send", peer=1), Waited(0, 1.0), wrote("c")],
+        [wrote("b"), launch("recv", peer=peer), Waited(0, 1.0), wrote("d")],
+    )
+    assert frozenset({"a", "c"}) not in found
+    assert frozenset({"b", "d"}) not in found
+
+
+def test_a_sender_that_does_not_wait_goes_on():
+    """Nothing tells it that the message has arrived."""
+    found = directories([launch("send", peer=1), wrote("c")], [launch("recv", peer=0)])
+    assert frozenset({"c"}) in found
+
+
+def test_the_order_begins_at_the_wait():
+    """A rank may go on between the launch of a collective and the wait for it."""
+    found = directories(
+        [launch("barrier", waits=False), wrote("c"), Waited(0), wrote("d")],
+        [wrote("b"), launch("barrier", waits=False)],
+    )
+    assert frozenset({"c"}) in found
+    assert not [one for one in found if "d" in one and "b" not in one]
+
+
+def test_the_order_begins_at_the_launch_if_no_wait_was_seen():
+    """C++ code may wait for it."""
+    found = directories(
+        [launch("barrier", waits=False), wrote("c")], [wrote("b"), launch("barrier", waits=False)]
+    )
+    assert found == named("", "b", "b c")
+
+
+# -- stores ----------------------------------------------------------------------------------------
+
+
+def store_set(start=0.0, end=1.0, *, saw=None, wrote=None, key="k"):
+    """A value that a rank sets, or adds to."""
+    return StoreWrite(Access(frozenset({key}), start, end, saw, wrote))
+
+
+def store_got(start=0.0, end=1.0, *, saw=None, key="k"):
+    """A value that a rank has read."""
+    return StoreRead(Access(frozenset({key}), start, end, saw))
+
+
+@pytest.mark.parametrize(
+    ("end", "key", "saw", "is_ordered"),
+    [
+        pytest.param(2.0, "k", None, True, id="may have been seen"),
+        pytest.param(0.5, "k", None, False, id="came later"),
+        pytest.param(2.0, "other", None, False, id="of a different key"),
+        pytest.param(2.0, "k", b"x", True, id="of this value"),
+        pytest.param(2.0, "k", b"y", False, id="of a value of a different rank"),
+    ],
+)
+def test_a_rank_that_read_a_value_needs_who_set_it(end, key, saw, is_ordered):
+    """The rank that set it did so before, and all that it had done before that."""
+    found = directories(
+        [wrote("a"), store_set(1.0, 1.5, wrote=b"x")],
+        [store_got(0.0, end, saw=saw, key=key), wrote("b")],
+        [store_set(0.0, 0.1, wrote=b"y")],
+    )
+    assert (frozenset({"b"}) not in found) == is_ordered
+
+
+def test_a_counter_orders_those_that_added_before():
+    """A rank that got 3 comes after the two others, and the one that got 1 after none."""
+    ranks = []
+    for number, name in enumerate("abc"):
+        access = Access(frozenset({"k"}), 0.0, 9.0, b"%d" % number, b"%d" % (number + 1))
+        ranks.append([wrote(name), StoreWrite(access), StoreRead(access), wrote(name * 2)])
+    found = directories(*ranks)
+    assert frozenset({"a", "aa"}) in found
+    assert not [one for one in found if "bb" in one and "a" not in one]
+    assert not [one for one in found if "cc" in one and not one >= {"a", "b"}]
+
+
+# -- files -----------------------------------------------------------------------------------------
 
 
 def test_a_collective_of_other_ranks_orders_nothing():
@@ -234,12 +312,7 @@ def possible(ranks, cut):
         for place, event in enumerate(events[:count]):
             if not isinstance(event, Launch) or place + 1 >= count:
                 continue
-            waits = {
-                "barrier": True,
-                "broadcast": rank != 0,
-                "reduce": rank == 0,
-            }[event.record.op]
             key = (event.record.op, event.record.sequence)
-            if waits and key not in launched[1 - rank]:
+            if key not in launched[1 - rank]:
                 return False
     return True

@@ -235,9 +235,9 @@ class World:
 
         All ranks work in this directory. One golden world is recorded, in each of its ranks. From
         its changes follow the states in which one rank has died, and the others have gone on to
-        the next collective that they share with it. States in which all ranks have died at once
-        are tried, too. What a collective excludes is not tried: if rank 1 writes after a barrier,
-        each state with this file also has what rank 0 wrote before the barrier.
+        where they wait for it. States in which all ranks have died at once are tried, too. What a
+        wait excludes is not tried: if rank 1 writes after a barrier, each state with this file also
+        has what rank 0 wrote before the barrier.
 
         Args:
             subject: The function that each rank runs.
@@ -268,10 +268,11 @@ class World:
         Imitates: SIGKILL or the kernel's OOM killer in one rank, preempted and failing nodes.
 
         Fidelity: a rank that lives stops in the collective, and does nothing about the dead one
-        (no handler, no emergency save). A rank waits for others in collectives, in
-        ``init_process_group`` and ``new_group``, or by looking at their files. If it waits in a
-        different way, for example by a message on a socket of its own, states may be tried that
-        cannot occur.
+        (no handler, no emergency save). A rank waits for others in collectives and messages, in
+        ``init_process_group`` and ``new_group``, for values of a store, or by looking at their
+        files. If it waits in a different way, for example by a message on a socket of its own or by
+        RPC, states may be tried that cannot occur. With gloo, the sender of a message and the root
+        of a broadcast wait for the receivers. With NCCL they may go on, which is not tried.
 
         Source: consistent cuts of events in a distributed system (Chandy and Lamport, 1985).
         """

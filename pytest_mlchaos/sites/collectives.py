@@ -56,7 +56,9 @@ _NAMES = {
 _BARRIERS = ("barrier", "monitored_barrier")
 _PEERS = ("root_rank", "src", "dst")
 
-Log = Callable[[CollectiveRecord], object]
+Launched = Callable[[Any], object]
+"""Called with the result of the operator, right after the launch."""
+Log = Callable[[CollectiveRecord], Launched | None]
 _active: list[_Kernels] = []
 
 
@@ -89,7 +91,10 @@ for _op in OPERATIONS:
 
 
 def record_collectives(controller: Controller, patches: Patches, log: Log) -> None:
-    """Call ``log`` with a record of each collective, right before it is launched."""
+    """Call ``log`` with a record of each collective, right before it is launched.
+
+    If it returns a function, that is called with the operator's result (a boxed ``Work``).
+    """
     _kernels_of(controller, patches).record(log)
 
 
@@ -247,8 +252,11 @@ class _Kernels:
                     gates = [gate] if gates is None else [*gates, gate]
             if gates is not None:
                 return call.disturbed(gates)
-            self.launched(call)
-            return redispatch(call.keyset, *args)
+            launched = self.launched(call)
+            result = redispatch(call.keyset, *args)
+            if launched is not None:
+                launched(result)
+            return result
 
         return kernel
 
@@ -260,24 +268,25 @@ class _Kernels:
             found = self._groups[group] = _Group(group)
         return found
 
-    def launched(self, call: _Call) -> None:
+    def launched(self, call: _Call) -> Launched | None:
         """Count and log an operation that is about to be launched."""
         number = call.group.count(call.kind)
-        if self._log is not None:
-            self._log(
-                CollectiveRecord(
-                    call.group.ranks,
-                    number,
-                    call.operator.op,
-                    call["dtype"],
-                    call["size"],
-                    call.peer,
-                    call["tag"],
-                    call["waits"],
-                    call["step"],
-                    call.group.name,
-                )
+        if self._log is None:
+            return None
+        return self._log(
+            CollectiveRecord(
+                call.group.ranks,
+                number,
+                call.operator.op,
+                call["dtype"],
+                call["size"],
+                call.peer,
+                call["tag"],
+                call["waits"],
+                call["step"],
+                call.group.name,
             )
+        )
 
 
 class _Call(Mapping[str, Any]):
@@ -421,8 +430,11 @@ class _Call(Mapping[str, Any]):
 
     def launch(self) -> Any:
         """Launch it, without faults."""
-        self._kernels.launched(self)
-        return self.operator.call.redispatch(self.keyset, *self._args)
+        launched = self._kernels.launched(self)
+        result = self.operator.call.redispatch(self.keyset, *self._args)
+        if launched is not None:
+            launched(result)
+        return result
 
     def disturbed(self, gates: Sequence[Gate]) -> Any:
         """Launch it inside the gates of faults, as these want it."""

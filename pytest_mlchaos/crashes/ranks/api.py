@@ -5,9 +5,9 @@ The flow is that of ``mlchaos.explore_crashes`` (``crashes/api.py``), with these
 1. ``runner.py`` makes each run in a world of new processes. The caller starts them (``launch``).
 2. ``rank_call.py`` runs the subject in a rank. In the golden run, ``rank_recorder.py`` keeps the
    changes that this rank makes. ``recording/own_events.py`` tells them from those of the others.
-   ``looks.py`` notes what a rank sees of the others' files.
-3. ``timelines.py`` finds what had to happen before each event: collectives, and what a rank had
-   seen. ``orders.py`` puts the changes of all ranks in the orders that a crash can show.
+   ``looks.py`` notes what a rank sees of the others' files, and ``waits.py`` how it waits for them.
+3. ``timelines.py`` finds what had to happen before each event: waits, and what a rank had seen.
+   ``orders.py`` puts the changes of all ranks in the orders that a crash can show.
 4. ``states.py`` makes the crash states from these orders, as from the changes of one process.
 5. ``verdicts.py`` names the rank that went wrong first.
 """

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ...core.collectives import CollectiveRecord
-from ...core.schedule import Schedule
-from ...engine.controller import Controller, current
 from ...engine.digests import random_states
 from ...engine.patching import Patches
 from ...engine.randomness import seed_as_new_process
@@ -29,7 +25,6 @@ from ...processes.imported_modules import LateImports
 from ...runs.supervisor import snapshot_value
 from ...runs.torch_trace import trace_steps
 from ...runs.traces import Trace
-from ...sites.collectives import record_collectives
 from ..model import Change, Node, Observed, Tree
 from ..recording.content_store import ContentStore
 from ..recording.hooks import cross_device, install_hooks
@@ -38,7 +33,8 @@ from ..recording.location import LocalDirectory
 from ..recording.polling_recorder import PollingRecorder
 from .looks import watch_looks
 from .rank_recorder import RankRecorder
-from .timelines import Event, Launch, Look, Meeting, Op
+from .timelines import Event, Look, Op, StoreRead, Waited
+from .waits import Mark, watch_waits
 
 __all__ = ["PLACE", "RankCall", "RankRecording", "RankResult"]
 
@@ -47,7 +43,6 @@ PLACE = "_mlchaos_place"
 MEETING_SECONDS = 60.0
 """The recorders of all ranks must be ready within this time."""
 _POLL_SECONDS = 0.001
-_MEETINGS = ("init_process_group", "new_group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,12 +152,20 @@ class RankCall:
         rank: int,
         recorder: RankRecorder | InotifyRecorder | PollingRecorder,
     ) -> RankResult:
-        marks: list[tuple[int, Launch | Meeting]] = []
+        marks: list[tuple[int, list[Mark]]] = []
 
-        def mark(event: Launch | Meeting) -> None:
-            with within(INTERNAL_OPERATION):
-                recorder.drain()
-            marks.append((len(recorder.changes), event))
+        def note(mark: Mark) -> Callable[[Mark | None], None]:
+            if not isinstance(mark, (Waited, StoreRead)):
+                # What this rank has changed comes before what others may learn from now on.
+                with within(INTERNAL_OPERATION):
+                    recorder.drain()
+            held = [mark]
+            marks.append((len(recorder.changes), held))
+
+            def replace(new: Mark | None) -> None:
+                held[:] = [] if new is None else [new]
+
+            return replace
 
         def on_step(trace: Trace) -> None:
             with within(INTERNAL_OPERATION):
@@ -171,7 +174,7 @@ class RankCall:
 
         with Patches() as patches:
             if isinstance(recorder, RankRecorder):
-                _watch_collectives(patches, mark)
+                watch_waits(patches, note)
                 watch_looks(patches, lambda path, listing: recorder.look(path, listing=listing))
             with install_hooks(recorder):
                 result = self._run(call, rank, on_step)
@@ -187,7 +190,7 @@ class RankCall:
         else:
             recording = RankRecording(
                 recorder.start,
-                tuple(_events(recorder, marks)),
+                tuple(_events(recorder, [(place, mark) for place, held in marks for mark in held])),
                 unseen=tuple(recorder.unseen),
                 complete=recorder.is_complete,
             )
@@ -223,63 +226,34 @@ def _meet(store: Path, rank: int, ranks: int) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-# -- collectives -----------------------------------------------------------------------------------
-
-
-def _watch_collectives(patches: Patches, mark: Callable[[Launch | Meeting], None]) -> None:
-    """Call ``mark`` before each collective, and before calls in which all ranks meet."""
-    import torch.distributed as dist
-
-    controller = current() or Controller(Schedule())
-
-    def log(record: CollectiveRecord) -> None:
-        mark(Launch(record))
-
-    record_collectives(controller, patches, log)
-    with patches.together():
-        for name in _MEETINGS:
-            original = getattr(dist, name)
-            wrapper = _marking(original, functools.partial(mark, Meeting(name)))
-            patches.replace_everywhere(original, wrapper)
-
-
-def _marking(original: Callable[..., Any], mark: Callable[[], None]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def called(*args: object, **keywords: object) -> Any:
-        mark()
-        return original(*args, **keywords)
-
-    return called
-
-
 # -- events ----------------------------------------------------------------------------------------
 
 
-def _events(recorder: RankRecorder, marks: list[tuple[int, Launch | Meeting]]) -> Iterator[Event]:
+def _events(recorder: RankRecorder, marks: Sequence[tuple[int, Mark]]) -> Iterator[Event]:
     """Yield what a rank did, in its order.
 
-    A look comes before the changes that were recorded after it, and a launch after those that were
+    A look comes before the changes that were recorded after it, and a mark after those that were
     recorded before it.
     """
     looks = iter(sorted(recorder.looks, key=lambda look: look[0]))
-    launches = iter(marks)
-    look, launch = next(looks, None), next(launches, None)
+    rest = iter(marks)
+    look, mark = next(looks, None), next(rest, None)
     for place, (change, window) in enumerate(
         itertools.zip_longest(recorder.changes, recorder.windows)
     ):
         while look is not None and look[0] <= place:
             yield Look(*look[1:])
             look = next(looks, None)
-        while launch is not None and launch[0] <= place:
-            yield launch[1]
-            launch = next(launches, None)
+        while mark is not None and mark[0] <= place:
+            yield mark[1]
+            mark = next(rest, None)
         yield _op(change, window)
     while look is not None:
         yield Look(*look[1:])
         look = next(looks, None)
-    while launch is not None:
-        yield launch[1]
-        launch = next(launches, None)
+    while mark is not None:
+        yield mark[1]
+        mark = next(rest, None)
 
 
 def _op(change: Change, window: tuple[float, float] | None) -> Op:

@@ -6,8 +6,9 @@ A *cut* has for each rank the number of its events that have happened. A crash c
 if it is consistent: whatever an event depends on has happened, too. An event depends on
 
 - the events of its own rank before it,
-- for a collective of its rank before it, the launches of that collective in the ranks that it
-  waits for,
+- for a collective that its rank has waited for, the launches of that collective in the ranks that
+  it waits for,
+- for a value that its rank has read from a store, the accesses that may have written it,
 - changes of paths that its rank had looked at, or that it changes itself, by other ranks before.
 
 Where the order of two such events is unknown, each depends on the other. So a cut may be missing,
@@ -22,23 +23,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from ...core.collectives import CollectiveRecord
 from ..model import Kind, Node
 
-__all__ = ["Cut", "Event", "Launch", "Look", "Meeting", "Op", "Timeline", "requirements"]
+__all__ = [
+    "Access",
+    "Cut",
+    "Event",
+    "Launch",
+    "Look",
+    "Meeting",
+    "Op",
+    "StoreRead",
+    "StoreWrite",
+    "Timeline",
+    "Waited",
+    "requirements",
+]
 
 Cut = tuple[int, ...]
 """For each rank the number of its events that have happened."""
 
-_WAITS_FOR_ALL = frozenset(
-    {
-        "all_reduce",
-        "reduce_scatter",
-        "all_gather",
-        "all_to_all",
-        "barrier",
-        "monitored_barrier",
-    }
-)
-_ROOT_WAITS = frozenset({"reduce", "gather"})
-_OTHERS_WAIT = frozenset({"broadcast", "scatter"})
+_ROOTED = frozenset({"gather", "scatter"})
+"""In these, each rank waits for the root, and the root for each rank. In all other collectives, each
+may wait for each: gloo passes a broadcast and a reduction through a tree of ranks, and no rank gets
+rid of its data before the next one asks for it."""
+
+_NEW_COUNTER = b"0"
+"""A store takes a missing value for this when something is added."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,16 +83,66 @@ class Op:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Launch:
-    """A collective, at the moment when a rank launches it."""
+    """A collective, at the moment when a rank launches it.
+
+    ``number`` is that of the launch in its rank, and ``at`` its time.
+    """
 
     record: CollectiveRecord
+    number: int = 0
+    at: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waited:
+    """The moment when a rank has first learned that the collective of a launch is finished."""
+
+    number: int
+    at: float = float("inf")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Meeting:
-    """A call that returns only when all ranks have made it, for example of ``new_group``."""
+    """A call that returns only when some ranks have made it, for example of ``new_group``.
+
+    ``ranks`` is None if all ranks make it.
+    """
 
     name: str
+    ranks: tuple[int, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """An access to a store of ``torch.distributed``.
+
+    Attributes:
+        keys: Its keys. Empty: it is about all keys.
+        start: The time before it.
+        end: The time after it, or infinity if it failed.
+        saw: The value that it found, or None if this is unknown.
+        wrote: The value that it left, or None if this is unknown.
+    """
+
+    keys: frozenset[str]
+    start: float
+    end: float = float("inf")
+    saw: bytes | None = None
+    wrote: bytes | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoreWrite:
+    """The beginning of an access that changes a value. Other ranks may see it from here on."""
+
+    access: Access
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoreRead:
+    """The end of an access that has read a value, or waited for it."""
+
+    access: Access
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +157,7 @@ class Look:
     until: float
 
 
-Event = Op | Launch | Meeting | Look
+Event = Op | Launch | Waited | Meeting | StoreWrite | StoreRead | Look
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,6 +182,7 @@ def requirements(timelines: Sequence[Timeline]) -> list[list[Cut]]:
     """Return for each event of each rank the smallest consistent cut that has it."""
     edges: _Edges = {}
     _after_collectives(timelines, edges)
+    _after_stores(timelines, edges)
     _after_changes(timelines, edges)
     needs = [
         [
@@ -157,7 +217,8 @@ def requirements(timelines: Sequence[Timeline]) -> list[list[Cut]]:
 
 
 def _after_collectives(timelines: Sequence[Timeline], edges: _Edges) -> None:
-    """Let what follows a launch depend on the launches in the ranks that the collective waits for."""
+    """Let what follows a collective depend on the launches in the ranks that it waits for."""
+    ends = [_ends(timeline) for timeline in timelines]
     places: dict[tuple[object, ...], dict[int, int]] = {}
     for mine, timeline in enumerate(timelines):
         seen: dict[tuple[object, ...], int] = {}
@@ -166,21 +227,46 @@ def _after_collectives(timelines: Sequence[Timeline], edges: _Edges) -> None:
             if key is not None:
                 number = seen[key] = seen.get(key, -1) + 1
                 places.setdefault((*key, number), {})[mine] = place
-    _after_any_message(timelines, edges)
+    unsure = _after_any_message(timelines, ends, edges)
     ranks = [timeline.rank for timeline in timelines]
     for key, launches in places.items():
+        if key[0] == "message" and key[2] in unsure:
+            continue
         for mine, place in launches.items():
-            if place + 1 >= len(timelines[mine].events):
+            end = place if isinstance(timelines[mine].events[place], Meeting) else None
+            if place in ends[mine]:
+                end = ends[mine][place][0]
+            if end is None or end + 1 >= len(timelines[mine].events):
                 continue
             for other, at in launches.items():
                 if other != mine and _waits(key, ranks[mine], ranks[other]):
-                    edges.setdefault((mine, place + 1), []).append((other, at))
+                    edges.setdefault((mine, end + 1), []).append((other, at))
+
+
+def _ends(timeline: Timeline) -> dict[int, tuple[int, float]]:
+    """Return for each launch the place where its rank knows that it is finished, and the time.
+
+    This is the launch itself if its rank waits at once, or if C++ code may do so unseen. A send that
+    no code waits for is left out.
+    """
+    waited: dict[int, tuple[int, float]] = {}
+    for place, event in enumerate(timeline.events):
+        if isinstance(event, Waited):
+            waited.setdefault(event.number, (place, event.at))
+    found = {}
+    for place, event in enumerate(timeline.events):
+        if isinstance(event, Launch):
+            if event.record.op == "send" and event.number not in waited:
+                continue
+            end, at = waited.get(event.number, (place, float("inf")))
+            found[place] = (place, at) if event.record.waits else (max(place, end), at)
+    return found
 
 
 def _key(event: Event, rank: int) -> tuple[object, ...] | None:
     """Return a key that is equal in the ranks that take part, and the same number of times."""
     if isinstance(event, Meeting):
-        return ("meeting", event.name, None)
+        return ("meeting", event.name, event.ranks)
     if not isinstance(event, Launch):
         return None
     record = event.record
@@ -191,38 +277,116 @@ def _key(event: Event, rank: int) -> tuple[object, ...] | None:
     return (record.op, record.peer, record.group, record.name, record.sequence)
 
 
-def _after_any_message(timelines: Sequence[Timeline], edges: _Edges) -> None:
-    """A receive from any rank depends on the last message that was sent to its rank.
+def _after_any_message(
+    timelines: Sequence[Timeline], ends: Sequence[dict[int, tuple[int, float]]], edges: _Edges
+) -> set[int]:
+    """Let the receives of a rank, if one is from any rank, and the sends to it depend on each other.
 
-    The sender is not known, so this is more than it may need.
+    It is unknown which of them met, so each depends on the last one that was launched before it
+    was finished. Return these ranks.
     """
+    unsure = set()
     for mine, timeline in enumerate(timelines):
-        for place, event in enumerate(timeline.events[:-1]):
-            if not isinstance(event, Launch):
-                continue
-            if event.record.op == "recv" and event.record.peer is None:
-                for other, theirs in enumerate(timelines):
-                    sent = [at for at, one in enumerate(theirs.events) if _sends(one, timeline)]
-                    if sent and other != mine:
-                        edges.setdefault((mine, place + 1), []).append((other, sent[-1]))
+        taken = [(at, one) for at, one in _launches(timeline) if one.record.op == "recv"]
+        if all(one.record.peer is not None for _, one in taken):
+            continue
+        unsure.add(timeline.rank)
+        for other, theirs in enumerate(timelines):
+            if other != mine:
+                sent = [
+                    (at, one) for at, one in _launches(theirs) if _is_sent_to(one, timeline.rank)
+                ]
+                _meet(edges, (mine, taken, ends[mine]), (other, sent))
+                _meet(edges, (other, sent, ends[other]), (mine, taken))
+    return unsure
 
 
-def _sends(event: Event, to: Timeline) -> bool:
-    if not isinstance(event, Launch):
-        return False
-    return event.record.op == "send" and event.record.peer == to.rank
+_Launches = list[tuple[int, Launch]]
+
+
+def _launches(timeline: Timeline) -> _Launches:
+    return [(at, one) for at, one in enumerate(timeline.events) if isinstance(one, Launch)]
+
+
+def _meet(
+    edges: _Edges,
+    waiting: tuple[int, _Launches, dict[int, tuple[int, float]]],
+    awaited: tuple[int, _Launches],
+) -> None:
+    mine, launches, ends = waiting
+    other, theirs = awaited
+    for place, _ in launches:
+        if place not in ends:
+            continue
+        end, until = ends[place]
+        met = [at for at, one in theirs if one.at <= until]
+        if met:
+            edges.setdefault((mine, end + 1), []).append((other, met[-1]))
+
+
+def _is_sent_to(launch: Launch, rank: int) -> bool:
+    return launch.record.op == "send" and launch.record.peer == rank
 
 
 def _waits(key: tuple[object, ...], mine: int, other: int) -> bool:
-    """Return True if a collective in one rank ends only after its launch in the other."""
+    """Return True if a collective in one rank may end only after its launch in the other."""
     op, root = key[0], key[1]
-    if op == "message":
-        return key[2] == mine  # the receiver waits for the sender
-    if op in _ROOT_WAITS:
-        return mine == root
-    if op in _OTHERS_WAIT:
-        return other == root
-    return op == "meeting" or op in _WAITS_FOR_ALL
+    return op not in _ROOTED or root in (mine, other)
+
+
+# -- stores ----------------------------------------------------------------------------------------
+
+
+def _after_stores(timelines: Sequence[Timeline], edges: _Edges) -> None:
+    """Let what follows a read of a store depend on the accesses that may have written the value."""
+    writes = [
+        _Write(mine, place, event.access)
+        for mine, timeline in enumerate(timelines)
+        for place, event in enumerate(timeline.events)
+        if isinstance(event, StoreWrite)
+    ]
+    for mine, timeline in enumerate(timelines):
+        for place, event in enumerate(timeline.events[:-1]):
+            if not isinstance(event, StoreRead):
+                continue
+            last: dict[int, int] = {}
+            for write in _seen_by(event.access, writes):
+                if write.rank != mine:
+                    last[write.rank] = max(write.place, last.get(write.rank, -1))
+            edges.setdefault((mine, place + 1), []).extend(last.items())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Write:
+    rank: int
+    place: int
+    access: Access
+
+
+def _seen_by(read: Access, writes: Sequence[_Write]) -> Sequence[_Write]:
+    """Return the writes that an access may have seen, with those that these may have seen.
+
+    If the value that it saw is known, it comes from the writes that left this value. Else it may
+    come from each write before its end.
+    """
+    before = [
+        write
+        for write in writes
+        if write.access is not read
+        and write.access.start <= read.end
+        and (not (read.keys and write.access.keys) or read.keys & write.access.keys)
+    ]
+    if read.saw is None or any(write.access.wrote is None for write in before):
+        return before
+    found: list[_Write] = []
+    wanted = [read.saw]
+    for value in wanted:
+        for write in before:
+            if write.access.wrote == value and write not in found:
+                found.append(write)
+                if write.access.saw is not None:
+                    wanted.append(write.access.saw)
+    return found if found or read.saw == _NEW_COUNTER else before
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -233,7 +397,8 @@ def _after_changes(timelines: Sequence[Timeline], edges: _Edges) -> None:
     known = _Paths()
     for mine, timeline in enumerate(timelines):
         for place, op in timeline.ops():
-            known.add(mine, place, op)
+            if op.kind not in ("closed", "synced"):  # no other rank can tell
+                known.add(mine, place, op)
     for mine, timeline in enumerate(timelines):
         for place, event in enumerate(timeline.events):
             if isinstance(event, Op):
