@@ -21,6 +21,7 @@ import tempfile
 import threading
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..core.interrupts import deferred
 from ..engine.activity import TOOL_PROCESSES
@@ -28,13 +29,13 @@ from ..engine.scopes import INTERNAL_OPERATION, within
 from ..engine.start_hook import without_hook
 from ..engine.user_code import PACKAGE
 from ..errors import MlchaosError
+from .huge_pages import HugePages
 from .messages import read_message, write_message
 
 __all__ = [
     "FORK_EVENT",
     "ForkServer",
     "import_if_possible",
-    "import_modules",
     "serve",
     "share_objects",
     "threads",
@@ -48,7 +49,7 @@ MAX_FDS = 250
 _BOOT = (
     "import sys; sys.path.insert(0, {home!r}); from pytest_mlchaos.processes.fork_server import "
     "serve; sys.path[:] = {path!r}; "
-    "serve({fd}, {entry!r})"
+    "serve({fd}, {entry!r}, {prepare!r})"
 )
 """The package comes from this process's folder, even if ``sys.path`` has a different one."""
 _FORK, _IMPORT = b"w", b"i"
@@ -81,6 +82,7 @@ class ForkServer:
             If such a variable has changed, ``start`` replaces the warm process, because a fork
             cannot make a library read it again.
         reread: The exceptions from ``import_reads``: variables that each process reads again.
+        prepare: A function that the warm process calls after imports, as ``"module:function"``.
 
     Attributes:
         threads: The number of threads of the warm process after its imports (0: unknown). A forked
@@ -93,6 +95,7 @@ class ForkServer:
         entry: str,
         import_reads: tuple[str, ...] = (),
         reread: Container[str] = (),
+        prepare: str = "",
     ) -> None:
         self.threads = 0
         self._import_reads = import_reads
@@ -100,7 +103,7 @@ class ForkServer:
         self._environment: Mapping[str, str] = {}
         self._preload = dict.fromkeys(preload)
         self._refused: dict[str, None] = {}
-        self._entry = entry
+        self._entry, self._prepare = entry, prepare
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -212,6 +215,7 @@ class ForkServer:
             path=[os.path.abspath(path) for path in sys.path],
             fd=theirs.fileno(),
             entry=self._entry,
+            prepare=self._prepare,
         )
         environment = {**without_hook(os.environ), **_SINGLE, "PYTHONHASHSEED": "0"}
         with theirs, tempfile.TemporaryFile() as errors:
@@ -291,24 +295,32 @@ class ForkServer:
             self._process = None
 
 
-def serve(fd: int, entry: str) -> None:
+def serve(fd: int, entry: str, prepare: str = "") -> None:
     """Import the modules, then fork on each request, until the socket is closed."""
-    module, _, name = entry.partition(":")
-    main = getattr(importlib.import_module(module), name)
+    main = _function(entry)
+    prepared = _function(prepare) if prepare else lambda: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
     with socket.socket(fileno=fd) as runner:
-        write_message(fd, import_modules(_names(runner)))
+        names: Sequence[str] | None = _names(runner)
         while True:
+            if names is not None:
+                for name in names:
+                    import_if_possible(name)
+                prepared()
+                share_objects()
+                write_message(fd, threads())
+                names, pages = None, HugePages()
             data, fds, _, _ = socket.recv_fds(runner, 1, MAX_FDS)
             if data == _FORK:
+                pages.before_fork()
                 if os.fork() == 0:
                     runner.close()
                     main(fds)  # does not return
                 for received in fds:
                     os.close(received)
             elif data == _IMPORT:
-                write_message(fd, import_modules(_names(runner)))
+                names = _names(runner)
             else:
                 return
 
@@ -317,12 +329,9 @@ def _names(runner: socket.socket) -> Sequence[str]:
     return read_message(runner.recv) or ()
 
 
-def import_modules(names: Iterable[str]) -> int:
-    """Import these modules if possible, and return the number of threads of this process."""
-    for name in names:
-        import_if_possible(name)
-    share_objects()
-    return threads()
+def _function(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def import_if_possible(name: str) -> None:

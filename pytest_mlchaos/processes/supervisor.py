@@ -30,6 +30,7 @@ from ..engine.module_names import names
 from ..errors import BadArgument
 from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, pack_error, print_error
 from .fork_server import import_if_possible, share_objects, threads
+from .huge_pages import HugePages
 from .imported_modules import LateImports
 from .messages import Outbox, read_message, write_message
 from .process_tree import (
@@ -115,6 +116,7 @@ class _ProcessSupervisor:
         self._next: tuple[int, socket.socket] | None = None
         self._settled = False
         self._sources = 0
+        self._pages = HugePages()
         os.setsid()
         adopt_orphans()
         self._woken, wake = os.pipe()
@@ -221,6 +223,7 @@ class _ProcessSupervisor:
             # would copy the memory pages of all modules.
             names.find([one for one in vars(os).values() if type(one) is BuiltinFunctionType])
             self._settled = True
+        self._pages.before_fork()
         ours, theirs = socket.socketpair()
         supervisor, pid = os.getpid(), os.fork()
         if pid == 0:

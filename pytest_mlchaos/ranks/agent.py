@@ -32,14 +32,23 @@ from . import rank
 from .elastic.keeper import keep_nodes
 from .links.namespaces import RankNetwork
 from .links.switch import start_switch
+from .process_groups import search_early
 
-__all__ = ["ENTRY", "PIPES_PER_RANK", "main"]
+__all__ = ["ENTRY", "PIPES_PER_RANK", "PREPARE", "main", "prepare"]
 
 ENTRY = f"{__name__}:main"
 """The function that the fork server runs in an agent."""
+PREPARE = f"{__name__}:prepare"
+"""The function that the fork server runs after its imports."""
 ORPHAN_POLL_SECONDS = 0.02
 PIPES_PER_RANK = 4
 """The file descriptors of a rank: messages, output, errors, stacks."""
+
+
+def prepare() -> None:
+    """Do in the warm process what each rank would do again."""
+    with contextlib.suppress(ImportError):
+        search_early()
 
 
 def main(fds: Sequence[int]) -> NoReturn:

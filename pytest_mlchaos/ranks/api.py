@@ -44,7 +44,7 @@ from ..processes.fork_server import ForkServer
 from ..runs.torch_trace import traced_steps
 from ..runs.workdirs import WorkDirs
 from ..sites import torch_train
-from .agent import ENTRY
+from .agent import ENTRY, PREPARE
 from .elastic.node_agent import LIBRARIES as ELASTIC_LIBRARIES
 from .elastic.options import check_nodes
 from .launcher import Launcher
@@ -101,6 +101,7 @@ def _server() -> ForkServer:
         ENTRY,
         _IMPORT_READS,
         REREAD,
+        PREPARE,
     )
 
 

@@ -5,18 +5,53 @@ from __future__ import annotations
 import errno
 import functools
 import importlib
+import itertools
 import os
 import socket
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..core.privacy import remember_text
 from ..engine.patching import Patches
 from ..engine.world_store import world_store
 
-__all__ = ["adapt"]
+__all__ = ["adapt", "search_early"]
+
+_found_early: list[types.ModuleType] = []
+"""The modules of the warm process that have one of the functions."""
+_newest = ""
+"""The last module that the warm process has imported."""
+
+
+def search_early() -> None:
+    """Search the modules of the warm process.
+
+    A search in each rank would copy the memory pages of all modules, which takes 20 ms.
+    """
+    global _newest
+    import torch.distributed as dist
+
+    if not dist.is_available():
+        return
+    functions = {"init_process_group", "destroy_process_group"}
+    _newest = next(reversed(sys.modules))
+    _found_early[:] = [
+        module
+        for module in [*sys.modules.values()]
+        if isinstance(module, types.ModuleType)
+        and any(vars(module).get(name) is getattr(dist, name) for name in functions)
+    ]
+
+
+def _modules() -> Iterator[types.ModuleType]:
+    """Yield the modules that were found in the warm process, and those that are newer."""
+    yield from _found_early
+    for name in [*itertools.takewhile(lambda name: name != _newest, reversed(sys.modules))]:
+        module = sys.modules[name]
+        if isinstance(module, types.ModuleType):
+            yield module
 
 
 def adapt(
@@ -42,10 +77,9 @@ def adapt(
     ):
         original = getattr(dist, name)
         wrapper = wrap(original)
-        # The subject's modules are loaded, and may have imported the function by its name. A search
-        # for all names takes longer than the start of a rank.
-        for module in [*sys.modules.values()]:
-            if isinstance(module, types.ModuleType) and vars(module).get(name) is original:
+        # The subject's modules are loaded, and may have imported the function by its name.
+        for module in _modules():
+            if vars(module).get(name) is original:
                 patches.set(module, name, wrapper)
     create = getattr(rendezvous, "_create_c10d_store", None)
     if create is not None:
