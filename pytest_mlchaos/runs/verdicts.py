@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from ..core.entries import Curve, Entry
 from ..core.privacy import error_text, labels_text
@@ -31,7 +31,7 @@ from ..errors import (
     Unnoticed,
 )
 from ..oracles.convergence import assert_converged
-from ..oracles.drift import assert_no_drift
+from ..oracles.drift import DriftOptions, assert_no_drift
 from ..oracles.state import first_difference
 from .effective_batch import first_other_batch
 from .emergency_save import emergency_save_missing
@@ -341,32 +341,22 @@ class Run(CallsResult):
             )
 
     def assert_no_drift(
-        self,
-        *,
-        key: str | int | None = None,
-        method: str | Mapping[Any, str] | None = None,
-        alpha: float = 0.05,
-        threshold: float | None = None,
-        bins: int = 10,
+        self, *, key: str | int | None = None, **options: Unpack[DriftOptions]
     ) -> None:
         """Call ``assert_no_drift`` with the returned value and that of the golden run.
 
         Args:
             key: The entry or attribute of the returned value. Without it, the value itself
                 (predictions, a table).
-            method: See ``assert_no_drift``.
-            alpha: See ``assert_no_drift``.
-            threshold: See ``assert_no_drift``.
-            bins: See ``assert_no_drift``.
+            **options: The options of ``pytest_mlchaos.assert_no_drift``: ``method``, ``alpha``,
+                ``threshold``, ``kind``, ``embed`` and so on.
         """
         reference = self.golden._entry(key, "the golden run")
         try:
             current = self._entry(key, "the run")
         except BadArgument as error:
             raise Drifted(str(error)) from None
-        assert_no_drift(
-            reference, current, method=method, alpha=alpha, threshold=threshold, bins=bins
-        )
+        assert_no_drift(reference, current, **options)
 
     def _entry(self, key: str | int | None, whose: str) -> Any:
         value = self._kept

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from ...core.replies import Reply
 from ...core.validation import TOLERANCE, check_arguments
 from ...errors import Inconclusive, SilentlyWrong
+from ...oracles.drift import DriftOptions
 from ...oracles.drift import assert_no_drift as compare
 from .fallbacks import LOWEST_ERROR, matches_fallback
 from .load_result import ABSENT, LoadResult, first_few, has_left
@@ -71,9 +72,7 @@ class CorrectnessVerdicts(LoadResult):
         self,
         *,
         by: Callable[[Reply], Any] | None = None,
-        method: str | None = None,
-        alpha: float = 0.05,
-        threshold: float | None = None,
+        **options: Unpack[DriftOptions],
     ) -> None:
         """Raise ``Drifted`` if the predictions have a different distribution than without faults.
 
@@ -83,9 +82,8 @@ class CorrectnessVerdicts(LoadResult):
         Args:
             by: A function of the reply that returns a number, a category, or a dict of them by
                 name. Without it, the value of a callable, or the JSON document.
-            method: See ``pytest_mlchaos.assert_no_drift``.
-            alpha: See ``pytest_mlchaos.assert_no_drift``.
-            threshold: See ``pytest_mlchaos.assert_no_drift``.
+            **options: The options of ``pytest_mlchaos.assert_no_drift``: ``method``, ``alpha``,
+                ``threshold``, ``kind``, ``embed`` and so on.
 
         Raises:
             Drifted: The distributions differ.
@@ -100,7 +98,7 @@ class CorrectnessVerdicts(LoadResult):
             _columns([read(reply) for reply in replies if not _is_error(reply)])
             for replies in (self._compared.load.replies, self._counted)
         )
-        compare(reference, current, method=method, alpha=alpha, threshold=threshold)
+        compare(reference, current, **options)
 
 
 def _columns(values: list[Any]) -> Any:
