@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from ..errors import BadArgument, UnknownFault
+from .ramps import at_strength, check_ramp, strength
 from .sites import Effect, Key, Visit, derive_seed
 from .validation import check_fields, did_you_mean, format_value, index
 
@@ -176,7 +177,8 @@ class Fault:
                 return self.value
 
     Every fault takes ``at``, ``p``, ``times``, ``where`` and ``rank``, which choose the visits that
-    it strikes. The docstring of a fault says what it imitates and, after ``Fidelity:``, what it
+    it strikes. With ``ramp``, the parameters of ``gradual`` grow over that many visits, and the
+    fault strikes from its first visit on. The docstring of a fault says what it imitates and, after ``Fidelity:``, what it
     does not.
     """
 
@@ -241,6 +243,9 @@ class Fault:
     A composite fault does not try it on runs that must end in the state of the golden run.
     """
 
+    gradual: ClassVar[Mapping[str, float]] = {}
+    """Parameters that can grow with ``ramp``, each with the value at which the fault does nothing."""
+
     on_links: ClassVar[bool] = False
     """True if it disturbs the links between the ranks of a world, by ``visit.attributes["links"]``.
     """
@@ -250,6 +255,8 @@ class Fault:
     times: int | None = None
     where: Callable[[Visit], bool] | None = None
     rank: int | None = None
+    ramp: int | None = None
+    """The number of visits over which the fault grows to its full strength."""
     _origin: int | None = dataclasses.field(default=None, compare=False)
     """The number of its declaration in the test. Copies keep it, and comparisons ignore it."""
     _searched: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
@@ -290,6 +297,7 @@ class Fault:
                 f"{self.name}: site must be the name of a site, got {format_value(site)}"
             )
         self.check()
+        check_ramp(self)
 
     def check(self) -> None:
         """Raise ``BadArgument`` if the parameters contradict each other. Override it in a fault."""
@@ -402,20 +410,25 @@ class Fault:
             place: The index of the fault in the schedule, which distinguishes equal faults.
         """
         if self.p is not None:
-            return derive_seed(seed, self.name, place, visit) < self.p * 2**64
+            limit = self.p * strength(self, visit)
+            return derive_seed(seed, self.name, place, visit) < limit * 2**64
         if self.is_consecutive:
             return bool(visit >= self.at[0])
         return self.at is EVERY or (self.at is not None and following(self.at, visit) == visit)
 
     @property
     def is_consecutive(self) -> bool:
-        """Return True if it strikes ``times`` visits in a row, from one visit on."""
-        return (
-            self.times is not None
-            and self.times > 1
-            and isinstance(self.at, tuple)
-            and len(self.at) == 1
-        )
+        """Return True if it strikes visits in a row, from one visit on: ``times`` or all later ones.
+
+        A fault that grows strikes all.
+        """
+        single = isinstance(self.at, tuple) and len(self.at) == 1
+        several = self.ramp is not None if self.times is None else self.times > 1
+        return single and several
+
+    def at_visit(self, visit: int) -> Fault:
+        """Return the fault as it strikes at a visit: with ``ramp``, at a part of its strength."""
+        return self if self.ramp is None else at_strength(self, strength(self, visit))
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(self._arguments())})"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.faults import EVERY, Fault
 from ..core.journal import Strike
 from ..core.privacy import error_text, remember_text
+from ..core.ramps import strength
 from ..core.sites import Visit, derive_seed
 from ..errors import BadArgument, MlchaosError, PayloadMismatch
 from .attribution import about, attribute_strike
@@ -187,7 +188,10 @@ class Injector:
         visit.struck_tables = kept if wanted else None
         before = _seen(scheduled.fault, visit)
         try:
-            payload = scheduled.fault.apply(visit)
+            fault = scheduled.fault.at_visit(visit.index)
+            if fault is not scheduled.fault:
+                visit.details["strength"] = round(strength(fault, visit.index), 4)
+            payload = fault.apply(visit)
         except BaseException as error:  # BaseException, because a crash is one
             # The end of the loader, or an error in the user's loader.
             if visit.source is not None and visit.source.owns(error):

@@ -123,6 +123,7 @@ class CallDelay(Fault):
 
     site = "call"
     random = False
+    gradual: ClassVar = {"delay": 0.0}
     target: str
     delay: Any = 1.0
 

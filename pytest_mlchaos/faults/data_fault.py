@@ -34,6 +34,15 @@ class DataFault(Fault):
     target: str | None = None
     severity: int | None = None
 
+    @property
+    def gradual(self) -> Mapping[str, float]:  # type: ignore[override]  # it follows from the scales
+        """Return the parameters with a severity. A share that is kept begins at 1."""
+        return {
+            name: 1.0 if values[0] > values[-1] else 0.0
+            for name, values in self.scales.items()
+            if isinstance(values[0], (int, float))
+        }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.target is not None and not is_drawn(self.target) and not self.target.strip():

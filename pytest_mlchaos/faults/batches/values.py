@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
@@ -91,6 +92,11 @@ class CorruptBatch(DataFault):
                 f"got {self.pattern!r}"
             )
         object.__setattr__(self, "fields", wanted_fields(self.name, self.fields))
+
+    @property
+    def gradual(self) -> Mapping[str, float]:  # type: ignore[override]
+        """Let the magnitude grow, too. A factor of 1 changes nothing."""
+        return {"fraction": 0.0, "magnitude": 1.0 if self.kind == "scale" else 0.0}
 
     def possible(self, visit: Visit) -> bool:
         """Return False for a plain record in a composite fault, because stores return no NaN.

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from ...core.faults import Fault, is_drawn, register
 from ...core.sites import Key, Visit
@@ -48,6 +48,7 @@ class SlowCompute(Fault):
     site = "train.forward"
     needs = ("torch", "torch")
     random = False
+    gradual: ClassVar = {"delay": 0.0}
     delay: Any = 1.0
     phase: Phase = "forward"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.faults import is_drawn, register
 from ...core.sites import Visit, derive_seed
@@ -65,6 +65,7 @@ class NanGradient(LayerFault):
     site = "train.backward"
     needs = ("torch", "torch")
     kind: Literal["nan", "inf"] = "nan"
+    gradual: ClassVar = {"fraction": 0.0}
     fraction: float = 1.0
 
     def check(self) -> None:

@@ -83,4 +83,5 @@ class DependencySlow(CallDelay):
     Example: @chaos.dependency_slow(target="json:loads", delay="2s", at=0)
     """
 
+    gradual: ClassVar = {"delay": 0.0}
     delay: Any = 5.0

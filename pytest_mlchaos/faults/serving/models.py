@@ -117,6 +117,7 @@ class ModelSlow(CallDelay):
     site = MODEL
     target: str | None = None  # type: ignore[assignment]  # this fault may omit the target
     model: str | None = None
+    gradual: ClassVar = {"delay": 0.0}
     delay: Any = 5.0
 
     def check(self) -> None:
@@ -154,6 +155,7 @@ class ColdStart(CallDelay):
     site = "serve.request"
     target: str | None = None  # type: ignore[assignment]  # this fault may omit the target
     model: str | None = None
+    gradual: ClassVar = {"delay": 0.0}
     delay: Any = 5.0
     calls: int = 1
 
