@@ -7,6 +7,7 @@ Exception
     │   ├── UnknownFault                              no fault has this name
     │   └── TargetNotFound                            a dotted target does not resolve
     ├── MissingExtra           (also ImportError)     an optional package is not installed
+    ├── MissingProgram                                a program is not on the PATH
     ├── InjectionForbidden                            this environment refuses injected faults
     ├── FaultError                                    a fault has a bug
     │   └── PayloadMismatch                           a fault does not support its payload
@@ -123,6 +124,10 @@ class MissingExtra(MlchaosError, ImportError):
         super().__init__(
             f"{what} needs {package}, which is not installed: python -m pip install {install}"
         )
+
+
+class MissingProgram(MlchaosError):
+    """A program is not on the ``PATH``. The message says where to get it."""
 
 
 class InjectionForbidden(MlchaosError):

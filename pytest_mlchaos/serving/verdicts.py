@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .judgements.alerts import AlertVerdicts
 from .judgements.circuits import CircuitVerdicts
 from .judgements.correctness import CorrectnessVerdicts
 from .judgements.failover import FailoverVerdicts
@@ -25,5 +26,6 @@ class Load(
     CircuitVerdicts,
     FailoverVerdicts,
     LeakVerdicts,
+    AlertVerdicts,
 ):
     """The replies to one ``drive``, in the order of the requests."""
