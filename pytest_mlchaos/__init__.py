@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .engine.patching import Patches as Patches
     from .errors import MlchaosError as MlchaosError
     from .federation.verdicts import FederationRun as FederationRun
+    from .monitoring.verdicts import Watch as Watch
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
     from .oracles.drift import assert_no_drift as assert_no_drift
@@ -64,6 +65,7 @@ _PUBLIC = {
     "Schedule": "core.schedule:Schedule",
     "Service": "serving.api:Service",
     "Visit": "core.sites:Visit",
+    "Watch": "monitoring.verdicts:Watch",
     "World": "ranks.api:World",
     "WorldRun": "ranks.verdicts:WorldRun",
     "assert_converged": "oracles.convergence:assert_converged",

@@ -29,10 +29,14 @@ BELOW = {
     "serving": ("runs",),
     "pipelines": ("runs",),
     "federation": ("runs",),
+    "monitoring": ("runs",),
     "faults": ("runs",),
     "decorators": ("faults",),
     "testing": ("processes", "oracles"),
-    "plugin": ("crashes", "ranks", "serving", "pipelines", "federation", "reports", "decorators"),
+    "plugin": (
+        *("crashes", "ranks", "serving", "pipelines", "federation", "monitoring"),
+        *("reports", "decorators"),
+    ),
     "export": ("reports",),
     "__init__": (),
     "__main__": ("reports",),
@@ -48,6 +52,7 @@ RUNNERS |= {
     "serving": {"app_runner", "load_generators", "asgi", "api"},
     "pipelines": {"runner"},
     "federation": {"runner", "api", "plain", "exchange"},
+    "monitoring": {"observer", "api"},
     "runs": {"supervisor", "isolated"},
 }
 DATA = {

@@ -20,6 +20,7 @@ __all__ = [
     "KINDS",
     "SCHEMA",
     "Curve",
+    "Detection",
     "Entry",
     "Exploration",
     "Guard",
@@ -140,7 +141,9 @@ class Trial(Entry):
     Attributes:
         outcome: ``passed``, ``failed`` or ``skipped``.
         schedule: The schedule, as the argument of ``--mlchaos-replay``. Empty without faults.
-        probing: True for the first trial of a search, which has no fault.
+        probing: True for a trial without faults: the first one of a search, or a control.
+        control: ``quiet`` or ``loud`` for a trial that shows if an alert is quiet without faults,
+            or fires under strong ones. Its outcome says nothing about the subject.
         visits: The number of visits by site, in all processes of the trial. The target of a call
             fault follows the site's name after a space.
         error: The type of the error that ended it.
@@ -151,6 +154,7 @@ class Trial(Entry):
     outcome: str
     schedule: str = ""
     probing: bool = False
+    control: str = ""
     visits: Mapping[str, int] = dataclasses.field(default_factory=dict)
     error: str = ""
     cause: str = ""
@@ -367,6 +371,31 @@ class RecoveryTime(Entry):
 
     result: int
     seconds: float | None = None
+
+
+@_kind("detection")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Detection(Entry):
+    """An alert was watched.
+
+    Attributes:
+        result: The number of the watch's result in the trial.
+        monitor: The alert.
+        fault: The name and the kind of a fault that struck. Empty without one.
+        outcome: ``detected``, ``missed``, ``false alarm`` (it fired before any strike) or ``quiet``
+            (nothing struck, and it did not fire).
+        visits: The further visits of the struck site before it fired.
+        seconds: The seconds until it fired, on the virtual clock.
+        expected: ``fired`` or ``quiet``, as the test asserts. Empty if it asserts neither.
+    """
+
+    result: int
+    monitor: str
+    fault: str = ""
+    outcome: str = ""
+    visits: int | None = None
+    seconds: float | None = None
+    expected: str = ""
 
 
 @_kind("federation_round")

@@ -31,55 +31,55 @@ class Listener(Protocol):
         """Receive an error that comes from a fault."""
 
 
-_listener: Listener | None = None  # A session runs one trial at a time.
+_listeners: tuple[Listener, ...] = ()  # A session runs one trial at a time.
 
 
 @contextlib.contextmanager
 def listened_by(listener: Listener | None) -> Iterator[None]:
-    """Let ``listener`` receive the announcements inside."""
-    global _listener
-    before, _listener = _listener, listener
+    """Let ``listener`` receive the announcements inside, too."""
+    global _listeners
+    before = _listeners
+    if listener is not None:
+        _listeners = (*before, listener)
     try:
         yield
     finally:
-        _listener = before
+        _listeners = before
 
 
 def struck(strike: Strike) -> None:
     """Announce a strike."""
-    if _listener is not None:
-        _listener.struck(strike)
+    for listener in _listeners:
+        listener.struck(strike)
 
 
 def raised(error: BaseException) -> None:
     """Announce an error that comes from a fault, before its traceback is dropped."""
-    if _listener is not None:
-        _listener.raised(error)
+    for listener in _listeners:
+        listener.raised(error)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Run code inside in which no fault strikes, for example a golden run."""
-    listener = _listener
-    if listener is None:
-        yield
-        return
-    listener.quiet(True)
+    listeners = _listeners
+    for listener in listeners:
+        listener.quiet(True)
     try:
         yield
     finally:
-        listener.quiet(False)
+        for listener in listeners:
+            listener.quiet(False)
 
 
 @contextlib.contextmanager
 def faulted() -> Iterator[None]:
     """Run code inside that meets a fault which is not in the journal, for example a crash state."""
-    listener = _listener
-    if listener is None:
-        yield
-        return
-    listener.faulted(True)
+    listeners = _listeners
+    for listener in listeners:
+        listener.faulted(True)
     try:
         yield
     finally:
-        listener.faulted(False)
+        for listener in listeners:
+            listener.faulted(False)

@@ -39,6 +39,7 @@ from .own_rank import OwnRank
 from .process_state import NOTICES
 from .remote_state import RemoteState, merge_into
 from .subjects import SubjectListener
+from .visit_listeners import VisitListeners
 
 __all__ = ["Controller", "current", "current_clock"]
 
@@ -176,6 +177,9 @@ class Controller(SubjectState):
         self.lock = threading.Lock()
         self._injector = Injector(self)
         self._counters: dict[Key, VisitCounter] = {}
+        self.visit_listeners = VisitListeners(self)
+        self.watches: list[Any] = []  # the alerts under test
+        self.struck_here = 0  # the number of strikes in this process
         # Makes the visits of threads that serve a process of the subject, while it runs.
         self.beside: BesideProcess | None = None
 
@@ -584,6 +588,7 @@ class Controller(SubjectState):
     def tell_strike(self, scheduled: ScheduledFault, strike: Strike) -> None:
         """Report a strike to the parent process, if there is one."""
         self._striking = scheduled
+        self.struck_here += 1
         if self._send is not None:
             self._send("strike", scheduled.index, strike)
 
@@ -608,6 +613,7 @@ class Controller(SubjectState):
                     counter.count_with(functools.partial(self.forks.advance, key))
                 if key in self.call_times:
                     counter.advance = self.call_times[key].recording(counter.counting())
+                self.visit_listeners.attach(counter)
                 self._counters[key] = counter
                 self._schedule(counter)
             return counter

@@ -32,6 +32,7 @@ from ..errors import (
 from ..reports.outputs import OUTPUTS, Output, check_writable
 from ..reports.tally import Tally
 from . import fault_coverage
+from .detection_report import DetectionReport, texts_of_detections
 
 if TYPE_CHECKING:
     from ..core.entries import Line
@@ -160,6 +161,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
         _check(config, late=False)
     config.pluginmanager.register(Tally(), "mlchaos-tally")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(DetectionReport(), "mlchaos-detections")
     if not hasattr(config, "workerinput"):
         _check_outputs(config)
         outputs = _wanted_outputs(config)
@@ -525,6 +528,7 @@ def _attach(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[
             "untried": ran.untried if report.passed else [],
         }
     report.mlchaos_points = fault_coverage.texts_of_points(lines)  # type: ignore[attr-defined]
+    report.mlchaos_detections = texts_of_detections(lines)  # type: ignore[attr-defined]
     if is_wanted:
         report.mlchaos_lines = [line.text() for line in lines]  # type: ignore[attr-defined]
     explored.clear()

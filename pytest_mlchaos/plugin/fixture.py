@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .judging_methods import JudgingMethods
 from .service_methods import ServiceMethods
 from .training_methods import TrainingMethods
 from .world_methods import WorldMethods
@@ -9,7 +10,7 @@ from .world_methods import WorldMethods
 __all__ = ["Mlchaos"]
 
 
-class Mlchaos(TrainingMethods, ServiceMethods, WorldMethods):
+class Mlchaos(TrainingMethods, ServiceMethods, WorldMethods, JudgingMethods):
     """Run a subject under the faults of a test, and judge the result.
 
     The fixture works in the body of the test that asked for it, and each trial has a fresh one.

@@ -18,7 +18,7 @@ from ..errors import BadArgument, MissingExtra
 from . import USES_FIXTURE
 from .pytest_internals import source_marks
 
-__all__ = ["DeclaredFault", "declared_by", "declares_composite", "settings_of"]
+__all__ = ["DeclaredFault", "declared_by", "declares_composite", "fault_of", "settings_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,12 @@ def declares_composite(item: pytest.Item) -> bool:
 def fault_marks(item: pytest.Item) -> list[pytest.Mark]:
     """Return the marks that declare a fault, in source order."""
     return [mark for mark in source_marks(item, "mlchaos") if mark is not USES_FIXTURE.mark]
+
+
+def fault_of(decorator: pytest.MarkDecorator) -> Fault:
+    """Return the fault of a decorator such as ``chaos.gpu_oom(at=7)``."""
+    faults.load()
+    return _from_mark(decorator.mark, 0).fault
 
 
 def _from_mark(mark: pytest.Mark, origin: int) -> DeclaredFault:

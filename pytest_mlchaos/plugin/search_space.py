@@ -86,7 +86,7 @@ def _targets(scheduled: ScheduledFault, controller: Controller) -> tuple[int, ..
 
     A composite fault ends the process only if the test starts it again, or judges its end.
     """
-    methods = {result.what for result in controller.results}
+    methods = {result.what for result in controller.results} - {"mlchaos.watch"}
     visits = scheduled.open_visits(in_subjects=_runs_a_subject(controller))
     if not scheduled.fault._composite:
         return visits

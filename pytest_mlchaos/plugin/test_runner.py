@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from .. import sites
 from ..core import safety
 from ..core.entries import Entry, Line, StrikeEntry, Timing
-from ..core.faults import Fault
+from ..core.faults import Fault, OneOf, is_drawn
 from ..core.journal import Strike
 from ..core.results import unstruck
 from ..core.schedule import Schedule
@@ -25,6 +25,7 @@ from ..errors import (
     BadArgument,
     FaultError,
     GaveUp,
+    Inconclusive,
     MlchaosError,
     NeverStruck,
     NotReproducible,
@@ -33,6 +34,7 @@ from ..errors import (
 )
 from ..reports import text
 from ..search.space import Space, variants
+from .alert_controls import AlertControls
 from .fault_coverage import points_declared
 from .launched import refuse_search, strikable
 from .marks import (
@@ -73,6 +75,7 @@ class Trials:
     ) -> None:
         self._item = item
         self._body = Body(item, body, patches, grow)
+        self._alerts = AlertControls(item, self._body)
         self._failing: Schedule | None = None  # the schedule of the reported failure
         self._judged = False  # True once a trial under faults has ended
         self._struck = False  # True once a trial's faults struck what it judges
@@ -169,6 +172,7 @@ class Trials:
             if self._body.judging and not settings.allow_quiet:
                 self._body.idle = "this test declares no fault"
             self._body.run(schedule, settings)
+            self._alerts.after(schedule, settings)
             return
         safety.refuse_production(config.getini("mlchaos_production"))
         if hasattr(self._item, "addFailure"):
@@ -200,6 +204,7 @@ class Trials:
 
     def _once(self, schedule: Schedule, settings: Settings) -> None:
         strikes: list[Strike] = []
+        self._alerts.before(schedule, settings)
         try:
             controller = self._body.run(schedule, settings, strikes)
         except BaseException as error:
@@ -244,6 +249,7 @@ class Trials:
                 )
             if missed := unstruck(controller.results, controller.journal):
                 raise Vacuous(missed)
+        self._alerts.after(schedule, settings)
 
     def _explain_mismatch(self, error: BaseException) -> None:
         """Add a note to an error if a fault could not strike, which may be its cause."""
@@ -314,6 +320,7 @@ class Trials:
         settings = suited_settings(settings, declared)
         space, passed = self._probed(declared, settings)
         assert self._body.controller is not None
+        self._alerts.had_trial_without_faults()
         settings = bounded_settings(settings, self._body.controller)
         struck: set[int | None] = set()
         found = explore(
@@ -335,6 +342,7 @@ class Trials:
                 raise Vacuous(self._unstruck)
             if self._skipped is not None and not self._judged:
                 raise self._skipped  # skipped under every fault, so nothing was tested
+            self._alerts.after(_all_declared(declared, settings), settings)
             return
         strikes: list[Strike] = []
         smallest = found.failures[0]
@@ -470,6 +478,12 @@ class Trials:
 
     def _check_judged(self, trials: int) -> None:
         idle = [oracle for oracle, judges in self._judgements.items() if not judges]
+        if idle and idle[0].startswith("Watch."):
+            raise Inconclusive(
+                f"{idle[0]} judged nothing: in each of the {trials} schedules, the run ended before "
+                f"within= was over. Let the run go on for longer after the faults, or choose early "
+                f"visits with at="
+            )
         if idle:
             raise BadArgument(
                 f"{idle[0]} judged nothing: in none of the {trials} schedules did a fault strike "
@@ -540,3 +554,21 @@ def _pin_to_strikes(scheduled: ScheduledFault) -> list[Fault]:
         for rank in ranks
         if some
     ]
+
+
+def _all_declared(declared: list[DeclaredFault], settings: Settings) -> Schedule:
+    """Return a schedule of the declared faults, for a control that lets them strike everywhere.
+
+    A parameter that is drawn has its default, or the first of its alternatives.
+    """
+    faults = [_undrawn(member.fault) for one in declared for member in one.members()]
+    return Schedule(tuple(faults), settings.seed or 0)
+
+
+def _undrawn(fault: Fault) -> Fault:
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(fault):
+        value = getattr(fault, field.name)
+        if field.compare and is_drawn(value):
+            changes[field.name] = value.values[0] if isinstance(value, OneOf) else field.default
+    return dataclasses.replace(fault, **changes) if changes else fault

@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .. import errors
-from ..core.entries import Curve, Entry, Judgement, Line, StrikeEntry, Timing, without_times
+from ..core.clock import VirtualClock
+from ..core.entries import (
+    Curve,
+    Detection,
+    Entry,
+    Judgement,
+    Line,
+    StrikeEntry,
+    Timing,
+    without_times,
+)
 from ..core.entries import Trial as TrialEntry
 from ..core.interrupts import Uninterruptible, uninterruptible
 from ..core.journal import Strike
@@ -116,8 +126,12 @@ class Body:
         strikes: list[Strike] | None = None,
         *,
         probing: bool = False,
+        control: str = "",
     ) -> Controller:
-        """Run one trial. Trials after the first have fresh fixtures."""
+        """Run one trial. Trials after the first have fresh fixtures.
+
+        ``control`` is the kind of a control trial, which judges alerts alone.
+        """
         self._set_up()
         alarm = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
         controller = self.controller = None
@@ -181,7 +195,9 @@ class Body:
                 self.clock = controller.clock.reason or self.clock
                 if strikes is not None:
                     strikes[:] = controller.journal
-                self._keep(controller, entries, ended, start)
+                if control:
+                    entries, ended = [], None  # its judgements say nothing about the subject
+                self._keep(controller, entries, ended, start, control)
         return controller
 
     def _describe_test(self, controller: Controller) -> None:
@@ -222,6 +238,7 @@ class Body:
         entries: list[Entry],
         error: BaseException | None,
         start: tuple[float, float],
+        control: str = "",
     ) -> None:
         """Keep the entries of a trial that has ended.
 
@@ -230,6 +247,7 @@ class Body:
             entries: What was recorded while it ran.
             error: The error that ended it.
             start: The time at which it began, and the same by ``perf_counter``.
+            control: The kind of a control trial.
         """
         interrupted = error is not None and not isinstance(error, (Exception, *SKIPPED))
         explored = self._item.stash.get(EXPLORED, [])
@@ -244,6 +262,7 @@ class Body:
                 outcome="passed" if error is None else "failed" if cause else "skipped",
                 schedule="" if controller.probing else controller.schedule.line,
                 probing=controller.probing,
+                control=control,
                 visits={text.site_text(key): count for key, count in controller.passed().items()},
                 error=cause.kind if cause else "",
                 cause=without_times(cause.summary) if cause else "",
@@ -256,6 +275,7 @@ class Body:
         if error is None:
             entries += _looks(controller.results)
         entries += controller.points.entries()
+        entries += _detections(controller)
         strikes = [StrikeEntry.of(strike) for strike in controller.journal.in_order()]
         if self.coverage is not None:
             strikes = self.coverage.complete(controller.journal.in_order())
@@ -291,6 +311,15 @@ class Body:
         self._patches.sweep(
             thoroughly=not {"monkeypatch", "mocker"}.isdisjoint(self._item.fixturenames)
         )
+
+
+def _detections(controller: Controller) -> Iterator[Detection]:
+    """Yield the entries about the alerts that a trial has watched."""
+    clock = controller.clock
+    is_virtual = isinstance(clock, VirtualClock) and not clock.reason
+    for watch in controller.watches:
+        handed = watch._handed
+        yield from watch._results(handed.number if handed else 0, is_virtual=is_virtual)
 
 
 def _looks(results: Iterable[HandedResult]) -> Iterator[Judgement]:

@@ -1,0 +1,1 @@
+"""``mlchaos.watch``: alerts, guards and monitors under test."""
