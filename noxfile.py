@@ -35,6 +35,8 @@ KINDS = ("scikit-learn", "optuna")
 """Further packages of the projects in ``examples/kinds``."""
 FAULT_TOLERANT = ("torchft",)
 """A manager that trains on without a dead replica."""
+ORACLE_PEERS = ("fairlearn",)
+"""Libraries whose values the oracles' must equal."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi", "uvicorn", "gunicorn", "flask", "schemathesis>=4")
 REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")
@@ -188,6 +190,7 @@ def tests(session: nox.Session) -> None:
         *TRANSFORMERS,
         *KINDS,
         *FAULT_TOLERANT,
+        *ORACLE_PEERS,
     )
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs, env=FEW_PLUGINS)
 

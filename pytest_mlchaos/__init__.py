@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
     from .oracles.drift import assert_no_drift as assert_no_drift
+    from .oracles.fairness.amplification import (
+        assert_no_bias_amplification as assert_no_bias_amplification,
+    )
+    from .oracles.fairness.fair import assert_fair as assert_fair
     from .oracles.rows import assert_row_independent as assert_row_independent
     from .oracles.state import assert_same_state as assert_same_state
     from .pipelines.verdicts import PipelineRun as PipelineRun
@@ -69,6 +73,8 @@ _PUBLIC = {
     "World": "ranks.api:World",
     "WorldRun": "ranks.verdicts:WorldRun",
     "assert_converged": "oracles.convergence:assert_converged",
+    "assert_fair": "oracles.fairness.fair:assert_fair",
+    "assert_no_bias_amplification": "oracles.fairness.amplification:assert_no_bias_amplification",
     "assert_no_drift": "oracles.drift:assert_no_drift",
     "assert_not_worse": "oracles.comparison:assert_not_worse",
     "assert_row_independent": "oracles.rows:assert_row_independent",

@@ -73,7 +73,7 @@ Exception
         ├── Orphaned                                  a rank of a world left a process running
         ├── BrokenModel                               a global model is empty or not finite, in
         silence
-        ├── Unfair                                    a client is served worse than without faults
+        ├── Unfair                                    a group or a client is treated worse than the others
         └── NotConverged                              the loss is not finite, or not low enough in
         time
 
@@ -345,7 +345,8 @@ class BrokenModel(Verdict):
 
 
 class Unfair(Verdict):
-    """A client of a federation is served worse than in the golden run, by more than the margin."""
+    """A gap between groups of people is above its limit, a fault harms one group more than the
+    others, or a client of a federation is served worse than in the golden run."""
 
 
 class NotConverged(Verdict):

@@ -11,7 +11,13 @@ import math
 import numpy as np
 import pytest
 
-from pytest_mlchaos import assert_converged, assert_no_drift, assert_not_worse
+from pytest_mlchaos import (
+    assert_converged,
+    assert_fair,
+    assert_no_bias_amplification,
+    assert_no_drift,
+    assert_not_worse,
+)
 from pytest_mlchaos.errors import BadArgument, Drifted, Inconclusive, NotConverged, Worse
 
 pytest.importorskip("scipy")
@@ -80,7 +86,120 @@ DRIFT = [
         "",
     ),
 ]
-ROWS = [*QUALITY, *DRIFT]
+LABELS = [0, 1] * 20
+AB = ["a", "a", "b", "b"] * 10
+
+
+def fair(y_true=LABELS, y_pred=LABELS, groups=AB, **keywords):
+    """Judge fairness with a limit, unless the row gives another argument."""
+    return assert_fair(y_true, y_pred, groups, **{"at_most": 0.1, "metric": "accuracy", **keywords})
+
+
+def amplified(golden=LABELS, chaos=LABELS, groups=AB, **keywords):
+    """Judge the harm of a fault."""
+    return assert_no_bias_amplification(golden, chaos, groups, **{"at_most": 0.1, **keywords})
+
+
+FAIRNESS = [
+    ("fair-lengths", lambda: fair(y_pred=LABELS[:-1]), BadArgument, "each of the 40 samples"),
+    ("fair-group-lengths", lambda: fair(groups=AB[:-1]), BadArgument, "got 39"),
+    ("fair-empty", lambda: fair([], [], []), BadArgument, "y_true is empty"),
+    ("fair-none", lambda: fair(y_true=None), BadArgument, "y_true must have one value"),
+    ("fair-text", lambda: fair(groups="abab"), BadArgument, "groups must have one value"),
+    ("fair-nan-label", lambda: fair([NAN, *LABELS[1:]]), BadArgument, "1 missing values"),
+    ("fair-nan-group", lambda: fair(groups=[NAN, *AB[1:]]), BadArgument, "mixes"),
+    ("fair-none-group", lambda: fair(groups=[None, *AB[1:]]), BadArgument, "position 0"),
+    ("fair-mixed", lambda: fair(["1", *LABELS[1:]]), BadArgument, "mixes texts and numbers"),
+    ("fair-types", lambda: fair([*map(str, LABELS)]), BadArgument, "labels of one type"),
+    ("fair-one-group", lambda: fair(groups=["a"] * 40), BadArgument, "nothing to compare"),
+    (
+        "fair-2001-groups",
+        lambda: assert_fair(None, [0, 1] * 1001, range(2002), at_most=0.1),
+        BadArgument,
+        "2,002 different values",
+    ),
+    ("fair-two-axes", lambda: fair(np.zeros((40, 2))), BadArgument, "the shape (40, 2)"),
+    ("fair-no-limit", lambda: fair(at_most=None), BadArgument, "give at_most="),
+    ("fair-two-limits", lambda: fair(at_least=0.8), BadArgument, "one of the two"),
+    ("fair-limit-one", lambda: fair(at_most=1.0), BadArgument, "from 0 to below 1"),
+    ("fair-limit-nan", lambda: fair(at_most=NAN), BadArgument, "at_most must be"),
+    ("fair-confidence", lambda: fair(confidence=1.0), BadArgument, "confidence must be"),
+    ("fair-metric", lambda: fair(metric="parity"), BadArgument, "metric must be one of"),
+    (
+        "fair-scores",
+        lambda: fair(y_pred=HUNDRED[:40], metric="equal_opportunity"),
+        BadArgument,
+        "y_pred holds scores",
+    ),
+    (
+        "fair-classes",
+        lambda: fair([0, 1, 2, 3] * 10, metric="equalized_odds"),
+        BadArgument,
+        "positive=",
+    ),
+    (
+        "fair-positive",
+        lambda: fair(metric="equalized_odds", positive="yes"),
+        BadArgument,
+        "no label equals",
+    ),
+    (
+        "fair-one-class",
+        lambda: fair([0] * 40, [0] * 40, metric="equal_opportunity"),
+        Inconclusive,
+        "'a' has 0",
+    ),
+    (
+        "fair-group-of-one",
+        lambda: fair(groups=["c", *AB[1:]], at_most=0.5),
+        Inconclusive,
+        "'c' has 1",
+    ),
+    ("fair-few", lambda: fair(), Inconclusive, "'a' has 20, 'b' has 20"),
+    (
+        "fair-probabilities",
+        lambda: fair(y_pred=[2.0] * 40, metric="calibration"),
+        BadArgument,
+        "probabilities from 0 to 1",
+    ),
+    (
+        "fair-infinite",
+        lambda: fair(y_pred=[INF] * 40, metric="absolute_error"),
+        BadArgument,
+        "finite numbers",
+    ),
+    (
+        "fair-few-errors",
+        lambda: fair(groups=["a"] * 35 + ["b"] * 5, metric="absolute_error"),
+        Inconclusive,
+        "'b' has 5",
+    ),
+    (
+        "fair-own-raises",
+        lambda: fair(metric=lambda y, p: 1 / 0),
+        BadArgument,
+        "metric= raised ZeroDivisionError",
+    ),
+    (
+        "fair-ratio-of-zero",
+        lambda: fair([0] * 40, [1] * 40, at_most=None, at_least=0.8),
+        Inconclusive,
+        "smallest ratio",
+    ),
+    ("bias-lengths", lambda: amplified(chaos=LABELS[:-1]), BadArgument, "Give None for a sample"),
+    ("bias-one-group", lambda: amplified(groups=["a"] * 40), BadArgument, "nothing to compare"),
+    ("bias-few", lambda: amplified(), Inconclusive, "'a' has 20, 'b' has 20"),
+    ("bias-limit", lambda: amplified(at_most=-1), BadArgument, "a number of 0 or more"),
+    ("bias-nan-golden", lambda: amplified([NAN] * 40), BadArgument, "40 missing values"),
+    ("bias-types", lambda: amplified(chaos=[*map(str, LABELS)]), BadArgument, "labels of one type"),
+    (
+        "bias-loss-nan",
+        lambda: amplified(loss=lambda y, p: [NAN] * 40),
+        BadArgument,
+        "the result of loss=",
+    ),
+]
+ROWS = [*QUALITY, *DRIFT, *FAIRNESS]
 
 
 @pytest.mark.parametrize(

@@ -227,12 +227,12 @@ class CalledPipeline(Run):
     def _is_right(self) -> bool:
         return self.error is None and self._difference(0.0, 0.0, self._patterns(())) is None
 
-    def _entry(self, key: str | int | None, whose: str) -> Any:
+    def _entry(self, key: str | int | None, whose: str, judgement: str) -> Any:
         if self.error is not None:
             raise Incomplete(
                 f"the pipeline {self.attempts[0].ended}, so it returned no values to judge"
             )
-        return super()._entry(key, whose)
+        return super()._entry(key, whose, judgement)
 
     def _check_judged(self, patterns: tuple[str, ...]) -> None:
         golden = self.golden._output

@@ -28,10 +28,12 @@ from ..errors import (
     NotConverged,
     NotRecovered,
     TooSlow,
+    Unfair,
     Unnoticed,
 )
 from ..oracles.convergence import assert_converged
 from ..oracles.drift import DriftOptions, assert_no_drift
+from ..oracles.fairness.amplification import assert_no_bias_amplification
 from ..oracles.state import first_difference
 from .effective_batch import first_other_batch
 from .emergency_save import emergency_save_missing
@@ -351,14 +353,70 @@ class Run(CallsResult):
             **options: The options of ``pytest_mlchaos.assert_no_drift``: ``method``, ``alpha``,
                 ``threshold``, ``kind``, ``embed`` and so on.
         """
-        reference = self.golden._entry(key, "the golden run")
+        reference = self.golden._entry(key, "the golden run", "assert_no_drift")
         try:
-            current = self._entry(key, "the run")
+            current = self._entry(key, "the run", "assert_no_drift")
         except BadArgument as error:
             raise Drifted(str(error)) from None
         assert_no_drift(reference, current, **options)
 
-    def _entry(self, key: str | int | None, whose: str) -> Any:
+    @check_arguments("assert_no_bias_amplification", at_most=TOLERANCE)
+    def assert_no_bias_amplification(
+        self,
+        *,
+        groups: Any,
+        at_most: float,
+        y_true: Any = None,
+        key: str | int | None = None,
+        loss: Callable[[Any, Any], Any] | None = None,
+        confidence: float = 0.95,
+    ) -> None:
+        """Call ``assert_no_bias_amplification`` with the returned predictions and the golden ones.
+
+        It passes only if the faults are shown to harm no group much more than another. A subject
+        that raised an error gave wrong predictions to no group, and passes.
+
+        Args:
+            groups: The group of each sample, or the name of the entry of the golden run's value
+                that holds it. A table or a dict of columns gives intersections.
+            at_most: The largest difference between the harms of two groups that would not matter:
+                a share of the samples, or a difference in ``loss``.
+            y_true: The true labels, or the name of an entry. Without them, a prediction that
+                differs from that of the golden run counts as wrong.
+            key: The entry or attribute of the returned value that holds the predictions, one for
+                each sample. Without it, the value itself.
+            loss: See ``assert_no_bias_amplification``.
+            confidence: See ``assert_no_bias_amplification``.
+
+        Raises:
+            Unfair: The faults harm one group more than another by more than ``at_most``, or no
+                predictions were returned.
+            Inconclusive: The samples show neither.
+        """
+        name = "assert_no_bias_amplification"
+        self._compare_under_faults(name)
+        if self._has_raised():
+            return
+        groups, y_true = (
+            self.golden._entry(given, "the golden run", name) if isinstance(given, str) else given
+            for given in (groups, y_true)
+        )
+        golden = self.golden._entry(key, "the golden run", name)
+        try:
+            reached = self._entry(key, "the run", name)
+        except BadArgument as error:
+            raise Unfair(str(error)) from None
+        assert_no_bias_amplification(
+            golden,
+            reached,
+            groups,
+            at_most=at_most,
+            y_true=y_true,
+            loss=loss,
+            confidence=confidence,
+        )
+
+    def _entry(self, key: str | int | None, whose: str, judgement: str) -> Any:
         value = self._kept
         if key is not None:
             try:
@@ -370,12 +428,12 @@ class Run(CallsResult):
             except (LookupError, TypeError):
                 has = f" with the keys {labels_text(value)}" if isinstance(value, Mapping) else ""
                 raise BadArgument(
-                    f"assert_no_drift: {whose} returned no entry {key!r} but "
+                    f"{judgement}: {whose} returned no entry {key!r} but "
                     f"{type(value).__name__}{has}"
                 ) from None
         if value is None:
             raise BadArgument(
-                f"assert_no_drift: {whose} returned None. Return the predictions from the subject"
+                f"{judgement}: {whose} returned None. Return the predictions from the subject"
             )
         return value
 
