@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from pytest_mlchaos.crashes.ranks.rank_recorder import RankRecorder
+from pytest_mlchaos.crashes.recording import own_events
 from pytest_mlchaos.crashes.recording.content_store import ContentStore
 from pytest_mlchaos.crashes.recording.own_events import is_available
 
@@ -113,3 +114,14 @@ def test_each_change_has_the_times_between_which_it_happened(work, recorder):
     assert len(recorder.windows) == len(recorder.changes)
     assert all(first <= last for first, last in recorder.windows)
     assert recorder.windows == sorted(recorder.windows)
+
+
+def test_a_listed_directory_takes_no_wait(work, recorder, monkeypatch):
+    """The two queues name the directory differently, so its event must not be waited for."""
+    (work / "d").mkdir()
+    recorder.drain()
+    waits = []
+    monkeypatch.setattr(own_events, "sleep", waits.append)
+    os.listdir(work / "d")
+    recorder.drain()
+    assert not waits

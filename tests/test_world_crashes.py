@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -95,10 +96,12 @@ def own_files(workdir, last="marker"):
 
 @pytest.fixture
 def explore(mlchaos, tmp_path):
-    """Explore a world of two ranks."""
+    """Explore a world of two ranks, each time in a new directory."""
+    numbers = itertools.count()
 
     def explored(subject, *args, **options):
-        return mlchaos.world(ranks=2).explore_crashes(subject, tmp_path / "work", *args, **options)
+        work = tmp_path / f"work-{next(numbers)}"
+        return mlchaos.world(ranks=2).explore_crashes(subject, work, *args, **options)
 
     return explored
 
@@ -201,3 +204,82 @@ def test_resume_ranks_must_be_a_number(mlchaos, tmp_path):
     """A wrong argument is an error of its own."""
     with pytest.raises(BadArgument, match="resume_ranks must be 1 or more, got 0"):
         mlchaos.world(ranks=2).explore_crashes(one_file, tmp_path / "work", resume_ranks=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("horizon", 3),
+        ("isolation", "in-process"),
+        ("record", "syscalls"),
+        ("storage_options", {"anon": True}),
+        ("allow_remote", True),
+    ],
+)
+def test_keywords_that_worlds_do_not_have_say_why(mlchaos, tmp_path, name, value):
+    """They are not ignored."""
+    with pytest.raises(BadArgument, match=f"world.explore_crashes: {name} is not supported: .* "):
+        mlchaos.world(ranks=2).explore_crashes(one_file, tmp_path / "work", **{name: value})
+
+
+def test_keywords_that_say_what_worlds_do_are_taken(mlchaos, tmp_path):
+    """A test may give them for worlds and single processes alike. A wrong name is an error."""
+    world = mlchaos.world(ranks=2)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'dept'"):
+        world.explore_crashes(
+            one_file, tmp_path / "work", horizon=None, isolation="process", dept=2
+        )
+
+
+def number_in_vain(workdir):
+    """Rank 0 notes each start in place, and fails if it finds a note without a text."""
+    job = Job(workdir)
+    path = job.folder / "starts"
+    count = int(path.read_text()) if path.exists() else 0
+    dist.barrier()
+    if job.rank == 0 and not (job.folder / "done").exists():
+        put(path, count + 1, whole=count == 0)
+    dist.barrier()
+    if job.rank == 0:
+        put(job.folder / "done", 1, whole=True)
+    return job.end()
+
+
+@pytest.mark.slow
+def test_a_second_crash_strikes_the_world_that_resumes(explore):
+    """The first start writes the file as a whole, and a second one in place."""
+    explore(number_in_vain, compare="done").assert_recovers(from_scratch=True)
+    with pytest.raises(NotRecovered, match="in the run that resumes from rank0:starts#0"):
+        explore(number_in_vain, compare="done", depth=2).assert_recovers()
+
+
+@pytest.mark.slow
+def test_worlds_run_at_a_time(explore):
+    """The outcomes are those of one world after the other."""
+    one, two = explore(one_file, False), explore(one_file, False, jobs=2)
+
+    def verdicts(report):
+        return {outcome.state.id: outcome.verdict for outcome in report.outcomes}
+
+    assert verdicts(one) == verdicts(two)
+
+
+def stumble(workdir, place):
+    """Fail if the file is there, and only in the first run that finds it."""
+    job = Job(workdir)
+    path = job.folder / "file"
+    if path.exists() and job.rank == 1 and not Path(place).exists():
+        Path(place).touch()
+        raise RuntimeError("once")
+    dist.barrier()
+    if job.rank == 0:
+        put(path, 1, whole=True)
+    return job.end()
+
+
+@pytest.mark.slow
+def test_a_failure_that_does_not_repeat_is_no_finding(explore, tmp_path):
+    """The same state is tried again, and the report says so."""
+    report = explore(stumble, str(tmp_path / "stumbled"))
+    report.assert_recovers(from_scratch=True)
+    assert "the crash alone is not the cause: it raised RuntimeError" in str(report)

@@ -50,6 +50,8 @@ def sharded(workdir, mode="sync", complete=True, steps=2):
             net, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
         )
     pending = None
+    # The thread of a save must not share a group with the training: their collectives would meet.
+    apart = dist.new_group() if mode == "async" else None
     for step in range(start, steps):
         generator = torch.Generator().manual_seed(100 * step + dist.get_rank())
         net(torch.randn(8, 4, generator=generator)).square().mean().backward()
@@ -60,7 +62,7 @@ def sharded(workdir, mode="sync", complete=True, steps=2):
         state = dict(zip(("model", "optimizer"), get_state_dict(net, optimizer), strict=True))
         target = str(Path(workdir) / f"step-{step + 1}")
         if mode == "async":
-            pending = dcp.async_save(state, checkpoint_id=target)
+            pending = dcp.async_save(state, checkpoint_id=target, process_group=apart)
         else:
             dcp.save(state, checkpoint_id=target)
     if pending is not None:

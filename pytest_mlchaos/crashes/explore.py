@@ -456,7 +456,13 @@ def _behind(
     """
     again = baseline.runner.golden(state.tree)
     unseen += again.unseen
-    at = max(0, baseline.judge.steps - len(again.ran.trace.steps))
+    steps = len(again.ran.trace.steps)
+    at = max(0, baseline.judge.steps - steps)
+    found = (
+        maker.of_ranks(None, again.orders, known, steps=steps, parent=state.id)
+        if again.orders
+        else maker.states(None, again.changes, known, steps=steps, parent=state.id)
+    )
     return [
         dataclasses.replace(
             one,
@@ -465,9 +471,7 @@ def _behind(
             until=at + one.until,
             what=f"{one.what} (in the run that resumes from {state.id})",
         )
-        for one in maker.states(
-            None, again.changes, known, steps=len(again.ran.trace.steps), parent=state.id
-        )
+        for one in found
     ]
 
 

@@ -218,6 +218,8 @@ class RunResult:
         traces: With several ranks, the steps of each.
         complete: With several ranks, the keys of the directory at the start, after each save that
             was complete when the next step began, and at the end. Recorded runs only.
+        unrepeated: With several ranks, how a first run from the same content failed, if this one
+            did not.
     """
 
     value: Any = None
@@ -238,6 +240,7 @@ class RunResult:
     rank: int | None = None
     traces: tuple[Trace, ...] = ()
     complete: frozenset[frozenset[tuple[str, Node]]] = frozenset()
+    unrepeated: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -95,7 +95,13 @@ class CrashStates:
         return found
 
     def of_ranks(
-        self, start: Tree, orders: Sequence[Order], known: set[frozenset[object]], *, steps: int
+        self,
+        start: Tree | None,
+        orders: Sequence[Order],
+        known: set[frozenset[object]],
+        *,
+        steps: int,
+        parent: str | None = None,
     ) -> list[CrashState]:
         """Return the states that several ranks leave, so that each comes after those before it.
 
@@ -104,11 +110,14 @@ class CrashStates:
             orders: Orders of the changes of all ranks.
             known: The keys of the trees that were found before.
             steps: The number of steps of the run.
+            parent: The state from which the run resumed, if any.
         """
         found: list[CrashState] = []
         for number, order in enumerate(orders):
             first = start if number == 0 else None
-            found += self.states(first, order.changes, known, steps=steps, order=order)
+            found += self.states(
+                first, order.changes, known, steps=steps, parent=parent, order=order
+            )
         return sorted(found, key=lambda state: sum(state.cut))
 
     def _all(self, start: Tree | None, changes: Sequence[Change]) -> Iterator[_Found]:

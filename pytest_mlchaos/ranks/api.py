@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 # Imported by name, so that a virtual clock of the test's code does not reach it.
@@ -227,10 +227,13 @@ class World:
         require_all: bool | None = None,
         exhaustive: bool = False,
         cross_device: bool = False,
+        depth: int = 1,
+        jobs: int | str = 1,
         timeout: float | str | None = None,
         rtol: float = 0.0,
         atol: float = 0.0,
         compare: str | Sequence[str] | None = None,
+        **unsupported: Any,
     ) -> CrashReport:
         """Resume a world of ``subject(workdir, *args)`` from every crash state of ``workdir``.
 
@@ -253,10 +256,15 @@ class World:
             exhaustive: If true, also try states in which all ranks have died at once, with one of
                 them ahead of the others by any number of changes.
             cross_device: If true, moves into ``workdir`` from outside fail with ``EXDEV``.
+            depth: The number of crashes in a row. The first ones also strike a world that resumes.
+            jobs: The number of worlds that run at a time, each in a directory of its own. ``"auto"``
+                uses the processors if that gains time.
             timeout: The time limit for one world.
             rtol: Returned values may differ by ``atol + rtol * abs(expected)``.
             atol: See ``rtol``.
             compare: Patterns of the files to compare if the ranks return nothing and train nothing.
+            **unsupported: Keywords of ``mlchaos.explore_crashes`` that worlds do not have. They
+                raise ``BadArgument`` with the reason.
 
         Returns:
             A ``CrashReport``, as of ``mlchaos.explore_crashes``.
@@ -279,6 +287,7 @@ class World:
         """
         if self._explore is None:
             raise MlchaosError("this world was not made by mlchaos.world")
+        _refuse(unsupported)
         if resume_ranks is not None and not index(resume_ranks):
             raise BadArgument(
                 f"world.explore_crashes: resume_ranks must be 1 or more, got "
@@ -293,6 +302,8 @@ class World:
             "require_all": require_all,
             "exhaustive": exhaustive,
             "cross_device": cross_device,
+            "depth": depth,
+            "jobs": jobs,
             "timeout": timeout,
             "rtol": rtol,
             "atol": atol,
@@ -300,6 +311,29 @@ class World:
         }
         launcher = Launcher(_server(), self._controller, self._options, self._scratch)
         return self._explore(launcher, self._options.ranks, subject, workdir, args, options)
+
+
+_UNSUPPORTED: Mapping[str, tuple[str, tuple[object, ...]]] = {
+    "horizon": (
+        "a world runs to its end, because its ranks cannot all stop after the same step",
+        (None,),
+    ),
+    "isolation": ("each rank is a new process", ("auto", "process")),
+    "record": ("each rank records its own changes, without strace", ("auto",)),
+    "storage_options": ("the ranks share a local directory", (None,)),
+    "allow_remote": ("the ranks share a local directory", (False,)),
+}
+"""The keywords of ``mlchaos.explore_crashes`` that worlds do not have. Each has the reason, and the
+values that say the same."""
+
+
+def _refuse(unsupported: Mapping[str, object]) -> None:
+    for name, value in unsupported.items():
+        if name not in _UNSUPPORTED:
+            raise TypeError(f"world.explore_crashes() got an unexpected keyword argument {name!r}")
+        why, allowed = _UNSUPPORTED[name]
+        if value not in allowed:
+            raise BadArgument(f"world.explore_crashes: {name} is not supported: {why}")
 
 
 def _traced(

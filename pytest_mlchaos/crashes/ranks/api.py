@@ -84,7 +84,5 @@ def explore_world(
         WorldRunner, launch, ranks, resume_ranks, inner=options["exhaustive"]
     )
     judge = WorldJudge if resume_ranks == ranks else ResizedWorldJudge
-    wanted = CrashOptions(
-        **options, isolation="process", jobs=1, horizon=None, runner=runner, judge=judge
-    )
+    wanted = CrashOptions(**options, isolation="process", horizon=None, runner=runner, judge=judge)
     return explore_crashes(controller, subject, workdir, args, wanted, scratch, test_info, settings)

@@ -19,8 +19,26 @@ __all__ = ["ResizedWorldJudge", "WorldJudge"]
 class WorldJudge(CrashJudge):
     """Judges all ranks of a world together, and names the rank that went wrong first."""
 
+    def __init__(self, golden: RunResult, **options: Any) -> None:
+        super().__init__(golden, **options)
+        self._unrepeated: dict[str, str] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """Return notes on files that were not compared, and on failures that did not repeat."""
+        found = [f"{way} (from {state})" for way, state in self._unrepeated.items()]
+        if not found:
+            return super().notes
+        return [
+            *super().notes,
+            f"a world failed once, and not when it was run again from the same files, so the crash "
+            f"alone is not the cause: it {'; it '.join(found[:3])}",
+        ]
+
     def outcome(self, state: CrashState, ran: RunResult) -> CrashOutcome:
         """Return the verdict on one resumed world alone."""
+        if ran.unrepeated is not None:
+            self._unrepeated.setdefault(ran.unrepeated, state.id)
         found = super().outcome(state, ran)
         if ran.rank is not None:
             return dataclasses.replace(found, rank=ran.rank)

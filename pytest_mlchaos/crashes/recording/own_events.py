@@ -11,10 +11,12 @@ import ctypes
 import os
 import struct
 import sys
-import time
 from collections.abc import Iterator
 
-from ...engine.inotify import IGNORED, OVERFLOW, Event, Inotify, NoInotify
+# By name, so that patches of the module's attributes do not affect them.
+from time import monotonic, sleep
+
+from ...engine.inotify import IGNORED, ISDIR, OVERFLOW, Event, Inotify, NoInotify
 
 __all__ = ["OwnEvents", "is_available"]
 
@@ -23,13 +25,16 @@ _MARK_ADD, _ONLYDIR, _HERE = 0x1, 0x8, -100
 _ON_DIRECTORIES, _ON_CHILDREN = 0x40000000, 0x08000000
 _MASK = 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x100 | 0x200
 """The changes, opens and closes that inotify is asked for. Both have the same bits."""
+_NAMES = 0x40 | 0x80 | 0x100 | 0x200
+"""The changes of names: moved from, moved to, created, deleted."""
 _HEAD = struct.Struct("IBBHQii")
 _INFO = struct.Struct("BBH8xIi")
 _MAX_HANDLE_BYTES = 128
 _BUFFER_BYTES = 1 << 18
-_MAX_WAITS = 200
+_MAX_WAIT_SECONDS = 2.0
 _WAIT_SECONDS = 0.0001
-"""The kernel adds an event to one queue after the other, some microseconds apart."""
+"""The kernel adds an event to one queue after the other, some microseconds apart. On a busy machine,
+the process that makes it may be stopped in between for much longer."""
 
 Key = tuple[int, str]
 """A watched directory and a name in it."""
@@ -68,9 +73,7 @@ class OwnEvents(Inotify):
 
     def add(self, path: str, *, reads: bool = False) -> int | None:
         """Watch a directory."""
-        watch = super().add(path, reads=reads)
-        if watch is None:
-            return None
+        # First this queue, so that the owner of each event of the other is known.
         handle = _handle_of(self._libc, path)
         marked = self._libc.fanotify_mark(
             self._fan,
@@ -79,8 +82,11 @@ class OwnEvents(Inotify):
             _HERE,
             os.fsencode(path),
         )
+        code = ctypes.get_errno()
+        watch = super().add(path, reads=reads)
+        if watch is None:
+            return None
         if handle is None or marked < 0:
-            code = ctypes.get_errno()
             if code in (2, 20):  # removed in between
                 return watch
             raise NoInotify(code, f"fanotify_mark: {os.strerror(code)}", path)
@@ -93,14 +99,17 @@ class OwnEvents(Inotify):
         changed = {
             (event.watch, event.name)
             for event in events
-            if event.name and not event.mask & (IGNORED | OVERFLOW)
+            if event.name and not event.mask & (IGNORED | OVERFLOW) and not _is_of_folder(event)
         }
         self.own, self.foreign = self._late
-        for _ in range(_MAX_WAITS):
+        pause = _WAIT_SECONDS
+        end = monotonic() + _MAX_WAIT_SECONDS
+        while True:
             self._drain()
-            if changed <= self.own | self.foreign:
+            if changed <= self.own | self.foreign or monotonic() > end:
                 break
-            time.sleep(_WAIT_SECONDS)
+            sleep(pause)
+            pause *= 2
         self._late = (self.own - changed, self.foreign - changed)
         return iter(events)
 
@@ -130,6 +139,11 @@ class OwnEvents(Inotify):
         watch = self._handles.get(struct.pack("i", kind) + info[_INFO.size : end])
         name = info[end:length].split(b"\0")[0]
         return None if watch is None else (watch, os.fsdecode(name))
+
+
+def _is_of_folder(event: Event) -> bool:
+    """Return True if a directory itself was listed or touched. fanotify has no name for that."""
+    return bool(event.mask & ISDIR) and not event.mask & _NAMES
 
 
 def _new_group(libc: ctypes.CDLL) -> int:
