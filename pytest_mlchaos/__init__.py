@@ -29,6 +29,11 @@ if TYPE_CHECKING:
         assert_no_bias_amplification as assert_no_bias_amplification,
     )
     from .oracles.fairness.fair import assert_fair as assert_fair
+    from .oracles.quality.calibration import assert_calibrated as assert_calibrated
+    from .oracles.quality.calibration import assert_not_overconfident as assert_not_overconfident
+    from .oracles.quality.metric import assert_abstention as assert_abstention
+    from .oracles.quality.metric import assert_metric as assert_metric
+    from .oracles.quality.slices import assert_no_weak_slice as assert_no_weak_slice
     from .oracles.rows import assert_row_independent as assert_row_independent
     from .oracles.state import assert_same_state as assert_same_state
     from .pipelines.verdicts import PipelineRun as PipelineRun
@@ -72,10 +77,15 @@ _PUBLIC = {
     "Watch": "monitoring.verdicts:Watch",
     "World": "ranks.api:World",
     "WorldRun": "ranks.verdicts:WorldRun",
+    "assert_abstention": "oracles.quality.metric:assert_abstention",
+    "assert_calibrated": "oracles.quality.calibration:assert_calibrated",
     "assert_converged": "oracles.convergence:assert_converged",
     "assert_fair": "oracles.fairness.fair:assert_fair",
+    "assert_metric": "oracles.quality.metric:assert_metric",
     "assert_no_bias_amplification": "oracles.fairness.amplification:assert_no_bias_amplification",
     "assert_no_drift": "oracles.drift:assert_no_drift",
+    "assert_no_weak_slice": "oracles.quality.slices:assert_no_weak_slice",
+    "assert_not_overconfident": "oracles.quality.calibration:assert_not_overconfident",
     "assert_not_worse": "oracles.comparison:assert_not_worse",
     "assert_row_independent": "oracles.rows:assert_row_independent",
     "assert_same_state": "oracles.state:assert_same_state",

@@ -31,6 +31,7 @@ Exception
         ├── NoEmergencySave                           a process did not save its state after SIGTERM
         ├── Drifted                                   the distribution of values has changed
         ├── Worse                                     a metric is worse by more than the margin
+        ├── MetricMissed                              a metric, rate or slice is beyond its bound
         ├── Inconclusive                              the evidence is too small: not a pass
         ├── SilentlyDifferent                         the output differs, without an error
         │   ├── OtherContent                          the next call did not correct different files
@@ -363,6 +364,10 @@ class Drifted(Verdict):
 
 class Worse(Verdict):
     """A metric is worse by more than the margin, or not finite."""
+
+
+class MetricMissed(Verdict):
+    """A metric, an error of calibration, a rate or a slice is shown to be beyond its bound."""
 
 
 class Inconclusive(Verdict):

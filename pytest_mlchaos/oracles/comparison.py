@@ -12,6 +12,7 @@ from ..core.privacy import shows_values
 from ..core.recording import oracle
 from ..core.validation import FLAG, ITERABLE, check_arguments, format_number, format_value
 from ..errors import BadArgument, Inconclusive, Worse
+from .quality.sequential import capital, fewest_pairs, pairs_to_decide
 
 __all__ = ["assert_not_worse"]
 
@@ -27,7 +28,12 @@ MOST_SEEDS = 1_000
 
 @oracle
 @check_arguments(
-    "assert_not_worse", chaos=ITERABLE, golden=ITERABLE, higher_is_better=FLAG, paired=FLAG
+    "assert_not_worse",
+    chaos=ITERABLE,
+    golden=ITERABLE,
+    higher_is_better=FLAG,
+    paired=FLAG,
+    sequential=FLAG,
 )
 def assert_not_worse(
     chaos: Iterable[Any],
@@ -37,6 +43,7 @@ def assert_not_worse(
     alpha: float = 0.05,
     higher_is_better: bool = True,
     paired: bool = True,
+    sequential: bool = False,
 ) -> None:
     """Pass only if a metric under faults is shown to be worse by at most ``margin``.
 
@@ -56,18 +63,24 @@ def assert_not_worse(
         paired: If true, numbers at the same position share their seed, and their differences are
             tested. If false, the lengths may differ, and the means of two independent groups are
             compared.
+        sequential: If true, you may look after each seed, and add seeds until the result is clear:
+            ``alpha`` holds for all looks together. Without it, ``alpha`` holds for a number of
+            seeds that you chose before. The test is one by betting on the paired differences in
+            their order. For one look it needs about 1.5 times as many seeds.
 
     Raises:
         Worse: A test rejects "worse by at most the margin", or the metric is NaN or infinite.
         Inconclusive: Neither is rejected. The message says how many seeds would probably do.
-        BadArgument: There are too few seeds, or a golden metric is not finite.
+        BadArgument: There are too few seeds, or a golden metric is not finite. With
+            ``sequential``, too few seeds are inconclusive.
 
     Fidelity: paired differences are assumed to be symmetric about their mean (unpaired groups: to
     differ by a shift). A collapse so rare that no seed shows it is not seen. Sorted lists are not
     paired by seed any more.
 
     Source: Blackwelder (1982), "Proving the null hypothesis in clinical trials", Controlled
-    Clinical Trials 3. Janssen (1997) for the studentised permutation test.
+    Clinical Trials 3. Janssen (1997) for the studentised permutation test. Ramdas et al. (2023),
+    "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 38.
     """
     _check(margin, alpha)
     test = _Test(
@@ -77,6 +90,7 @@ def assert_not_worse(
         alpha,
         paired,
         1 if higher_is_better else -1,
+        sequential,
     )
     test.check()
     not_worse, worse = test.p_values()
@@ -99,10 +113,15 @@ class _Test:
     alpha: float
     paired: bool
     sign: int
+    sequential: bool = False
 
     def check(self) -> None:
         """Raise an error for metrics that no test can judge."""
         n, m = len(self.chaos), len(self.golden)
+        if self.sequential and not self.paired:
+            raise BadArgument(
+                "assert_not_worse: sequential=True needs pairs of one seed, got paired=False"
+            )
         if self.paired and n != m:
             raise BadArgument(
                 f"assert_not_worse: {n} chaos metrics and {m} golden metrics cannot be paired by "
@@ -112,7 +131,7 @@ class _Test:
             raise BadArgument(f"assert_not_worse: the golden metrics must be finite, got {place}")
         if place := _not_finite(self.chaos):
             raise Worse(f"under faults the metric is {place}")
-        if self._ways(n, m) * self.alpha < 1:
+        if not self.sequential and self._ways(n, m) * self.alpha < 1:
             fewest = next(
                 size for size in range(2, MOST_SEEDS) if self._ways(size, size) * self.alpha >= 1
             )
@@ -147,6 +166,9 @@ class _Test:
         """Return the p-values of "worse by more than the margin" and of "worse by no more than it"."""
         if self.paired:
             excess = [loss - self.margin for loss in self.losses()]
+            if self.sequential:
+                room = [-value for value in excess]
+                return 1 / capital(room, strict=True), 1 / capital(excess, strict=False)
             return _sign_flips(excess, strict=True), _sign_flips(
                 [-value for value in excess], strict=False
             )
@@ -159,7 +181,8 @@ class _Test:
     def effect(self) -> tuple[float, float]:
         """Return the mean loss, and its variance for one seed (a pair, or one of each group)."""
         if self.paired:
-            return fmean(self.losses()), variance(self.losses())
+            losses = self.losses()
+            return fmean(losses or [0.0]), variance(losses) if len(losses) > 1 else 0.0
         loss = self.sign * (fmean(self.golden) - fmean(self.chaos))
         return loss, sum(
             variance(values) if len(values) > 1 else 0.0 for values in (self.chaos, self.golden)
@@ -183,8 +206,10 @@ class _Test:
     def advice(self) -> str:
         """Estimate how many seeds are needed, if effect and spread are as measured.
 
-        The estimate uses the normal approximation.
+        The estimate uses the normal approximation. That of a sequential test simulates.
         """
+        if self.sequential:
+            return self._more_pairs()
         loss, spread = self.effect()
         quantile = NormalDist().inv_cdf
         z = quantile(1 - self.alpha) + quantile(POWER)
@@ -200,6 +225,20 @@ class _Test:
         # 2 more, because the spread is an estimate too
         total = max(math.ceil(needed) + 2, max(len(self.chaos), len(self.golden)) + 1)
         return f"About {total} {seeds} would probably be enough"
+
+    def _more_pairs(self) -> str:
+        done, fewest = len(self.chaos), fewest_pairs(self.alpha)
+        if done < fewest:
+            return f"At least {fewest - done} more pairs are needed"
+        room = [self.margin - loss for loss in self.losses()]
+        way = room if fmean(room) >= 0 else [-value for value in room]
+        total = pairs_to_decide(way, self.alpha)
+        if total is None:
+            return (
+                f"The difference is so close to the margin that {MOST_SEEDS:,} pairs would not be "
+                "enough. Give a larger margin, or reduce the noise"
+            )
+        return f"About {max(1, total - done)} more pairs would probably be enough"
 
 
 def _check(margin: object, alpha: object) -> None:
