@@ -149,26 +149,20 @@ class Controller(SubjectState):
         self.injected: list[BaseException] = []
         self.claims: list[Callable[[BaseException], bool]] = []
         self.interrupt: Callable[[], None] | None = None
-        # Closed at the end of the body, also after an error.
-        self.resources = contextlib.ExitStack()
-        # Closed at the end of the process: the attempt, or the body without one.
-        self.process = contextlib.ExitStack()
+        self.resources = contextlib.ExitStack()  # closed at the end of the body, also after errors
+        self.process = contextlib.ExitStack()  # closed at the end of the attempt, or of the body
         self.elsewhere: dict[int, ProcessCounts] = {}
         # Opens the contexts that last as long as the body.
         self.activate_continuous_faults: Callable[[], None] = lambda: None
-        # The notice to the current process, after a signal to end.
-        self.preempted: Any = None
+        self.preempted: Any = None  # the notice to the current process, after a signal to end
         self.signalled: str | None = None  # the site at which a signal handler is running
         self.roots: tuple[Path, ...] = ()  # the work directories of a supervised subject
-        # By oracle: True if it has found anything to judge.
-        self.judgements: dict[str, bool] = {}
+        self.judgements: dict[str, bool] = {}  # by oracle: True if it has found anything to judge
         self.handlers = {
             number: handler(number) for number in map(signal.Signals.__getitem__, NOTICES)
         }  # at the start of the trial
-        # The smallest number of restarts that a run of this trial allows.
-        self.restarts: int | None = None
-        # The time limit of the trial in seconds, and its end on the real clock.
-        self.limit: tuple[float, float] | None = None
+        self.restarts: int | None = None  # the smallest number that a run of this trial allows
+        self.limit: tuple[float, float] | None = None  # its seconds, and its end on the real clock
         self.struck_tables: list[tuple[Any, Any]] = []  # each before and after its strike
         self.unremoved: set[str] = set()  # the files whose removal a fault has made fail
         self._begin_listeners()
@@ -178,8 +172,7 @@ class Controller(SubjectState):
         self._injector = Injector(self)
         self._counters: dict[Key, VisitCounter] = {}
         self.visit_listeners = VisitListeners(self)
-        self.watches: list[Any] = []  # the alerts under test
-        self.struck_here = 0  # the number of strikes in this process
+        self.armed: set[Key] = set()
         # Makes the visits of threads that serve a process of the subject, while it runs.
         self.beside: BesideProcess | None = None
 
@@ -588,7 +581,7 @@ class Controller(SubjectState):
     def tell_strike(self, scheduled: ScheduledFault, strike: Strike) -> None:
         """Report a strike to the parent process, if there is one."""
         self._striking = scheduled
-        self.struck_here += 1
+        self.visit_listeners.strikes += 1
         if self._send is not None:
             self._send("strike", scheduled.index, strike)
 

@@ -53,6 +53,7 @@ def arm(
                 site.needs is None or importlib.util.find_spec(site.needs) is not None
             ):
                 site.arm(controller, patches, key)
+                controller.armed.add(key)
 
 
 def arm_fresh(order: Any) -> None:

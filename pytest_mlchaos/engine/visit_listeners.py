@@ -33,10 +33,16 @@ class VisitListeners:
     """The listeners of one trial.
 
     What a listener does makes no visits, so a fault cannot strike it, and it moves no fault.
+
+    Attributes:
+        strikes: The number of strikes in this process.
+        watches: The alerts under test.
     """
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
+        self.strikes = 0
+        self.watches: list[Any] = []
         self._listeners: list[VisitListener] = []
         self._looking = threading.local()
         self._process = os.getpid()

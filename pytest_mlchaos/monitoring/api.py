@@ -45,5 +45,5 @@ def watch(
     observer = AlertObserver(controller, make_alert(alert, log, warning, raises, site, keys))
     observer.begin()
     watched = Watch(observer, control)
-    controller.watches.append(watched)
+    controller.visit_listeners.watches.append(watched)
     return watched

@@ -36,7 +36,7 @@ class AlertObserver:
         self._quiet = 0
         self._ended = False
         self._results = len(controller.results)
-        self._strikes = len(controller.journal), controller.struck_here
+        self._strikes = len(controller.journal), controller.visit_listeners.strikes
         self._of_fault = {one.text: one.fault for one in controller.scheduled}
         self._first_visits = dict(controller.passed())
 
@@ -109,7 +109,7 @@ class AlertObserver:
         """Return True if a fault struck in a different process, where the alert is not seen."""
         controller = self._controller
         all_strikes = len(controller.journal) - self._strikes[0]
-        return all_strikes > controller.struck_here - self._strikes[1]
+        return all_strikes > controller.visit_listeners.strikes - self._strikes[1]
 
     def look(self) -> None:
         """Ask the alert if it is on now."""

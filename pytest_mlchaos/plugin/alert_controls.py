@@ -49,7 +49,7 @@ class AlertControls:
     def after(self, schedule: Schedule, settings: Settings) -> None:
         """Run the missing control trials for the alerts that the last trial has watched."""
         controller = self._body.controller
-        watches = [] if controller is None else list(controller.watches)
+        watches = [] if controller is None else list(controller.visit_listeners.watches)
         if not watches or not self._body.judging:
             return
         if not self._was_quiet and schedule.faults:
@@ -63,7 +63,7 @@ class AlertControls:
         if controller is None:
             return
         self._was_quiet = True
-        for watch in controller.watches:
+        for watch in controller.visit_listeners.watches:
             if watch._expected == "fired" and watch._timeline.fired:
                 raise FalseAlarm(watch._describe_false_alarm())
 
@@ -85,7 +85,7 @@ class AlertControls:
                 f"mlchaos.watch(..., control=chaos.corrupt_batch(at=chaos.EVERY))"
             )
         controller = self._controlled(strong, settings, "loud")
-        again: Sequence[Any] = () if controller is None else controller.watches
+        again: Sequence[Any] = () if controller is None else controller.visit_listeners.watches
         if number < len(again) and again[number]._timeline.fired:
             return
         raise Inconclusive(

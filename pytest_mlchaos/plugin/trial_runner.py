@@ -178,14 +178,8 @@ class Body:
         except BaseException as error:
             ended = error
             if _raised_by(alarm, error):
-                error.add_note(
-                    text.one_trial(
-                        schedule,
-                        list(controller.journal) if controller else [],
-                        self.nodeid,
-                        self.clock,
-                    )
-                )
+                journal = list(controller.journal) if controller else []
+                error.add_note(text.one_trial(schedule, journal, self.nodeid, self.clock))
                 raise Abort(error) from None
             raise
         finally:
@@ -195,8 +189,6 @@ class Body:
                 self.clock = controller.clock.reason or self.clock
                 if strikes is not None:
                     strikes[:] = controller.journal
-                if control:
-                    entries, ended = [], None  # its judgements say nothing about the subject
                 self._keep(controller, entries, ended, start, control)
         return controller
 
@@ -249,6 +241,8 @@ class Body:
             start: The time at which it began, and the same by ``perf_counter``.
             control: The kind of a control trial.
         """
+        if control:
+            entries, error = [], None  # its judgements say nothing about the subject
         interrupted = error is not None and not isinstance(error, (Exception, *SKIPPED))
         explored = self._item.stash.get(EXPLORED, [])
         for number, report in enumerate(explored[self._explored :], len(controller.results)):
@@ -317,7 +311,7 @@ def _detections(controller: Controller) -> Iterator[Detection]:
     """Yield the entries about the alerts that a trial has watched."""
     clock = controller.clock
     is_virtual = isinstance(clock, VirtualClock) and not clock.reason
-    for watch in controller.watches:
+    for watch in controller.visit_listeners.watches:
         handed = watch._handed
         yield from watch._results(handed.number if handed else 0, is_virtual=is_virtual)
 
