@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from .monitoring.verdicts import Watch as Watch
     from .oracles.comparison import assert_not_worse as assert_not_worse
     from .oracles.convergence import assert_converged as assert_converged
+    from .oracles.drift import DriftMonitor as DriftMonitor
     from .oracles.drift import assert_no_drift as assert_no_drift
+    from .oracles.drift import assert_no_text_drift as assert_no_text_drift
     from .oracles.fairness.amplification import (
         assert_no_bias_amplification as assert_no_bias_amplification,
     )
@@ -60,6 +62,7 @@ _PUBLIC = {
     "CrashReport": "crashes.report:CrashReport",
     "CrashState": "crashes.model:CrashState",
     "Divergence": "runs.traces:Divergence",
+    "DriftMonitor": "oracles.drift:DriftMonitor",
     "Fault": "core.faults:Fault",
     "FederationRun": "federation.verdicts:FederationRun",
     "Load": "serving.verdicts:Load",
@@ -86,6 +89,7 @@ _PUBLIC = {
     "assert_no_drift": "oracles.drift:assert_no_drift",
     "assert_no_weak_slice": "oracles.quality.slices:assert_no_weak_slice",
     "assert_not_overconfident": "oracles.quality.calibration:assert_not_overconfident",
+    "assert_no_text_drift": "oracles.drift:assert_no_text_drift",
     "assert_not_worse": "oracles.comparison:assert_not_worse",
     "assert_row_independent": "oracles.rows:assert_row_independent",
     "assert_same_state": "oracles.state:assert_same_state",

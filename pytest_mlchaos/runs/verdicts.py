@@ -32,7 +32,12 @@ from ..errors import (
     Unnoticed,
 )
 from ..oracles.convergence import assert_converged
-from ..oracles.drift import DriftOptions, assert_no_drift
+from ..oracles.drift import (
+    DriftOptions,
+    TextDriftOptions,
+    assert_no_drift,
+    assert_no_text_drift,
+)
 from ..oracles.fairness.amplification import assert_no_bias_amplification
 from ..oracles.state import first_difference
 from .effective_batch import first_other_batch
@@ -353,12 +358,25 @@ class Run(CallsResult):
             **options: The options of ``pytest_mlchaos.assert_no_drift``: ``method``, ``alpha``,
                 ``threshold``, ``kind``, ``embed`` and so on.
         """
-        reference = self.golden._entry(key, "the golden run", "assert_no_drift")
+        assert_no_drift(*self._both_entries(key, "assert_no_drift"), **options)
+
+    def assert_no_text_drift(
+        self, *, key: str | int | None = None, **options: Unpack[TextDriftOptions]
+    ) -> None:
+        """Call ``assert_no_text_drift`` with the returned texts and those of the golden run.
+
+        Args:
+            key: The entry or attribute of the returned value. Without it, the value itself.
+            **options: The options of ``pytest_mlchaos.assert_no_text_drift``.
+        """
+        assert_no_text_drift(*self._both_entries(key, "assert_no_text_drift"), **options)
+
+    def _both_entries(self, key: str | int | None, oracle: str) -> tuple[Any, Any]:
+        reference = self.golden._entry(key, "the golden run", oracle)
         try:
-            current = self._entry(key, "the run", "assert_no_drift")
+            return reference, self._entry(key, "the run", oracle)
         except BadArgument as error:
             raise Drifted(str(error)) from None
-        assert_no_drift(reference, current, **options)
 
     @check_arguments("assert_no_bias_amplification", at_most=TOLERANCE)
     def assert_no_bias_amplification(

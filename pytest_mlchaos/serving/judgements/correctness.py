@@ -8,8 +8,9 @@ from typing import Any, Unpack
 from ...core.replies import Reply
 from ...core.validation import TOLERANCE, check_arguments
 from ...errors import Inconclusive, SilentlyWrong
-from ...oracles.drift import DriftOptions
+from ...oracles.drift import DriftOptions, TextDriftOptions
 from ...oracles.drift import assert_no_drift as compare
+from ...oracles.drift import assert_no_text_drift as compare_texts
 from .fallbacks import LOWEST_ERROR, matches_fallback
 from .load_result import ABSENT, LoadResult, first_few, has_left
 
@@ -89,16 +90,43 @@ class CorrectnessVerdicts(LoadResult):
             Drifted: The distributions differ.
             BadArgument: No fault struck, or the predictions are not numbers or categories.
         """
-        self._compare_under_faults("assert_no_drift")
+        pair = self._both_sides("assert_no_drift", by)
+        if pair is not None:
+            compare(*pair, **options)
+
+    def assert_no_text_drift(
+        self, *, by: Callable[[Reply], str] | None = None, **options: Unpack[TextDriftOptions]
+    ) -> None:
+        """Raise ``Drifted`` if the texts of the replies differ from those without faults.
+
+        The replies without an error are compared with those of the golden run, by
+        ``pytest_mlchaos.assert_no_text_drift``.
+
+        Args:
+            by: A function of the reply that returns a text. Without it, the value of a callable, or
+                the JSON document.
+            **options: The options of ``pytest_mlchaos.assert_no_text_drift``.
+
+        Raises:
+            Drifted: The texts differ.
+            BadArgument: No fault struck, or the golden replies are not texts.
+        """
+        pair = self._both_sides("assert_no_text_drift", by)
+        if pair is not None:
+            compare_texts(*pair, **options)
+
+    def _both_sides(self, name: str, by: Callable[[Reply], Any] | None) -> tuple[Any, Any] | None:
+        """Return what the golden replies hold, and the replies; None if no fault struck."""
+        self._compare_under_faults(name)
         struck = any(reply.faults or reply.suspicions for reply in self.replies)
-        if not self._is_judged("assert_no_drift", struck or bool(self._between)):
-            return
+        if not self._is_judged(name, struck or bool(self._between)):
+            return None
         read = by or (lambda reply: reply.value if reply.status is None else reply.json)
         reference, current = (
             _columns([read(reply) for reply in replies if not _is_error(reply)])
             for replies in (self._compared.load.replies, self._counted)
         )
-        compare(reference, current, **options)
+        return reference, current
 
 
 def _columns(values: list[Any]) -> Any:
