@@ -21,6 +21,8 @@ MOST_LEVELS = 20
 """The number of categories that have a dimension of their own. The others share one."""
 MOST_DESCRIBED = 50
 """Up to this number of columns, the message names the pair whose correlation changed most."""
+FARTHEST = 1e6
+"""Numbers that are more spreads than this away from the median are equally far."""
 NORMAL_IQR = 1.349
 """The interquartile range of a normal distribution, in standard deviations."""
 
@@ -127,11 +129,11 @@ def points_of(before: Columns, after: Columns) -> tuple[Any, Any]:
 def _scaled(values: np.ndarray[Any, Any]) -> Any:
     import numpy as np
 
-    values = values / (np.abs(values).max() or 1.0)  # so that no difference overflows
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    # Robust, or else a few extreme values would hide all others.
-    spread = (high - low) / NORMAL_IQR or float(values.std()) or 1.0
-    return (values - middle) / spread
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Robust, or else a few extreme values would hide all others.
+        spread = (high - low) / NORMAL_IQR or float(values.std()) or 1.0
+        return np.clip((values - middle) / spread, -FARTHEST, FARTHEST)
 
 
 def _scaled_vectors(vectors: np.ndarray[Any, Any]) -> Any:
