@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 import socket
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 import torch.distributed as dist
 
 from pytest_mlchaos import chaos
-from pytest_mlchaos.errors import NotRecovered, RankFailed, RankHung
+from pytest_mlchaos.engine.world_store import world_store
+from pytest_mlchaos.errors import MlchaosError, NotRecovered, RankFailed, RankHung
 
 pytest.importorskip("cloudpickle")
 
@@ -73,6 +75,23 @@ def test_a_job_that_ends_with_its_store_goes_on_after_the_restart(mlchaos, tmp_p
     run = mlchaos.world(ranks=2, restarts=1, timeout=60).run(train, tmp_path, "careful")
     run.assert_recovered()
     assert run.restarts == 1
+
+
+def loses_its_store(goes_on):
+    """Let rank 1 end the process of the store, as the kernel may if memory runs out."""
+    if os.environ["RANK"] == "1":
+        os.kill(world_store.process, signal.SIGKILL)
+        if not goes_on:
+            raise ValueError("no store")
+
+
+@chaos.settings(allow_quiet=True)
+@chaos.store_failure(mode="down", at=10**9)
+def test_a_store_that_dies_without_a_fault_is_no_verdict(mlchaos):
+    """Ranks that fail are not blamed for it. Ranks that finish are judged as ever."""
+    with pytest.raises(MlchaosError, match="the process of their store has ended"):
+        mlchaos.world(ranks=2).run(loses_its_store, False)
+    mlchaos.world(ranks=2).run(loses_its_store, True).assert_finished()
 
 
 @pytest.mark.slow

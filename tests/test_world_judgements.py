@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -154,6 +155,27 @@ def test_the_time_from_the_strike_to_the_end_of_each_rank(mlchaos, tmp_path):
     assert run.recovery_time is None
 
 
+def attempt(failed, *stepped):
+    """Return an attempt in which a rank failed, and ranks began steps, at these times."""
+    failure = None if failed is None else (failed, 0)
+    return SimpleNamespace(failure=failure, ranks=[SimpleNamespace(stepped=at) for at in stepped])
+
+
+@pytest.mark.parametrize(
+    ("attempts", "seconds"),
+    [
+        ([attempt(None, 1.0, 1.0)], None),
+        ([attempt(2.0, 1.0, 1.0)], None),
+        ([attempt(2.0, 1.0, 1.0), attempt(None, 5.0, 6.0)], 4.0),
+        ([attempt(2.0, 1.0), attempt(3.0, None), attempt(None, 7.0)], 5.0),  # it failed twice
+        ([attempt(None, 1.0), attempt(None, 7.0)], None),  # a node came back
+    ],
+)
+def test_the_recovery_time_ends_with_a_step_of_all_ranks(attempts, seconds):
+    """It begins with the first failure of a row."""
+    assert world._recovery_time(attempts) == seconds
+
+
 # -- processes that ranks leave --------------------------------------------------------------------
 
 
@@ -170,6 +192,14 @@ def starts_a_process(keeps):
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1).step()
 
 
+def starts_in_a_group(keeps, keeper=None):
+    """Start a process, which rank ``keeper`` keeps at least, and wait for the other ranks."""
+    dist.init_process_group("gloo")
+    starts_a_process(keeps or dist.get_rank() == keeper)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 @chaos.rank_failure(rank=1, at=0)
 def test_a_process_that_outlives_its_rank_is_found(mlchaos, monkeypatch):
     """It is named with its rank."""
@@ -184,6 +214,39 @@ def test_a_process_that_outlives_its_rank_is_found(mlchaos, monkeypatch):
 def test_loader_workers_of_a_dead_rank_may_end_by_themselves(mlchaos):
     """They notice after some seconds that their process has died."""
     run = mlchaos.world(ranks=2).run(starts_a_process, False)
+    run.assert_no_orphans()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keeps", [True, False])
+@chaos.rank_failure(rank=1, at=0)
+def test_what_outlives_the_ranks_of_agents_is_found(mlchaos, monkeypatch, keeps):
+    """The agents start the ranks again. A process counts for the attempt that started it."""
+    if keeps:
+        monkeypatch.setattr(world, "LOADER_SECONDS", 0.2)
+    grace = 0.2 if keeps else 5
+    world_of_agents = mlchaos.world(ranks=2, grace=grace, elastic=True, restarts=1, timeout=120)
+    run = world_of_agents.run(starts_in_a_group, keeps)
+    run.assert_finished()
+    assert 0 < run.recovery_time < run.duration
+    if not keeps:
+        run.assert_no_orphans()
+        return
+    with pytest.raises(Orphaned, match=r"\n  rank 1 of attempt 1 left a process.*python") as found:
+        run.assert_no_orphans()
+    for rank in range(2):
+        assert f"rank {rank} of attempt 2 left a process running" in str(found.value)
+
+
+@pytest.mark.slow
+@chaos.node_loss(ranks=[1], at=0)
+def test_what_is_lost_with_its_node_is_not_an_orphan(mlchaos):
+    """A node has no process any more, also none in a session of its own."""
+    world = mlchaos.world(ranks=2, elastic=True, min_ranks=1, restarts=1, timeout=120)
+    run = world.run(starts_in_a_group, False, 1)
+    run.assert_finished()
+    assert [attempt.ranks for attempt in run.attempts] == [2, 1]
+    assert 0 < run.recovery_time < run.duration
     run.assert_no_orphans()
 
 

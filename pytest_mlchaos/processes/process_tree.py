@@ -95,16 +95,17 @@ def children() -> list[int]:
         return [pid for pid, parent in parents() if parent == me]
 
 
-def descendants() -> list[int]:
-    """Return the running processes below this one (Linux)."""
-    if not children():
+def descendants(*above: int) -> list[int]:
+    """Return the running processes below these ones, or below this one (Linux)."""
+    if not above and not children():
         return []
-    below, found = {os.getpid()}, -1
+    roots = set(above or [os.getpid()])
+    below, found = set(roots), -1
     everyone = dict(parents())
     while found != len(below):
         found = len(below)
         below |= {pid for pid, parent in everyone.items() if parent in below}
-    return sorted(below - {os.getpid()})
+    return sorted(below - roots)
 
 
 def parents() -> Iterator[tuple[int, int]]:

@@ -20,11 +20,8 @@ from ..processes.messages import Inbox, write_message
 from ..processes.process_tree import (
     adopt_orphans,
     children,
-    descendants,
     die_with_parent,
     end_all,
-    parents,
-    process_name,
     reap,
 )
 from ..processes.shared_numbers import SharedNumbers
@@ -32,6 +29,7 @@ from . import rank
 from .elastic.keeper import keep_nodes
 from .links.namespaces import RankNetwork
 from .links.switch import start_switch
+from .orphans import Orphans
 from .process_groups import search_early
 
 __all__ = ["ENTRY", "PIPES_PER_RANK", "PREPARE", "main", "prepare"]
@@ -40,7 +38,6 @@ ENTRY = f"{__name__}:main"
 """The function that the fork server runs in an agent."""
 PREPARE = f"{__name__}:prepare"
 """The function that the fork server runs after its imports."""
-ORPHAN_POLL_SECONDS = 0.02
 PIPES_PER_RANK = 4
 """The file descriptors of a rank: messages, output, errors, stacks."""
 
@@ -73,11 +70,11 @@ class _Agent:
         self._inbox = Inbox()
         self._switches: set[int] = set()
         self._ranks: dict[int, int] = {}
-        self._ended_ranks: dict[int, int] = {}
-        self._orphan_grace: float | None = None
+        self._orphans: Orphans | None = None
         self._helpers: set[int] = set()
         self._network: RankNetwork | None = None
         self._shared: list[SharedNumbers] = []
+        self._now = 0.0
 
     def run(self, pipes: Sequence[int]) -> None:
         os.setsid()
@@ -92,7 +89,7 @@ class _Agent:
         if job.elastic is not None:
             keep_nodes(job, job.elastic, (self._control, self._listener, pipes[0]), _host_store)
             return
-        self._orphan_grace = job.orphan_grace
+        self._orphans = None if job.orphan_grace is None else Orphans(job.orphan_grace)
         try:
             if job.real_links:
                 job = self._make_network(job)
@@ -107,18 +104,22 @@ class _Agent:
             signal.set_wakeup_fd(wake)
             store = None if job.own_store else _host_store(self._listener, job.port)
             self._tell("started", {number: pid for pid, number in self._ranks.items()})
-            reap(self._ended)
+            self._reap()
             while self._ranks and self._listen(woken):
-                reap(self._ended)
-            if self._orphan_grace is not None:
-                self._tell("left", self._wait_for_orphans(self._orphan_grace))
+                self._reap()
+            if self._orphans is not None:
+                own = {*self._ranks, *self._helpers}
+                self._tell("left", self._orphans.wait(own, self._reap))
             del store
         except BrokenPipeError:
             pass  # the parent process has ended
         except Exception as error:  # noqa: BLE001  # the parent process shows any error to the user
             self._tell("error", f"{error_text(error)}")
         finally:
-            self._switches.clear()  # from here on, it is ended on purpose
+            # From here on, they are ended on purpose.
+            self._switches.clear()
+            world_store.process = None
+            self._now = time.monotonic()
             end_all(self._ranks, self._ended)
         with contextlib.suppress(BrokenPipeError):
             self._tell("done")
@@ -190,52 +191,30 @@ class _Agent:
                 with contextlib.suppress(ProcessLookupError):
                     (os.killpg if signum == signal.SIGKILL else os.kill)(pid, signum)
 
+    def _reap(self) -> bool:
+        """Collect the processes that have ended. All get one time, because none came first."""
+        self._now = time.monotonic()
+        return reap(self._ended)
+
     def _ended(self, pid: int, status: int) -> None:
         if pid in self._switches and self._ranks:
             with contextlib.suppress(BrokenPipeError):
                 self._tell("error", "the switch between them has ended. Was it killed?")
+        if pid == world_store.process:
+            with contextlib.suppress(BrokenPipeError):
+                self._tell("store ended")
         number = self._ranks.pop(pid, None)
         if number is not None:
             # The parent has ended. The next read from its socket notices that.
             with contextlib.suppress(BrokenPipeError):
                 numbers = self._shared[number].read()
                 code = os.waitstatus_to_exitcode(status)
-                self._tell("exit", number, code, time.monotonic(), numbers)
-            self._ended_ranks[pid] = number
-            if self._orphan_grace is None:
+                self._tell("exit", number, code, self._now, numbers)
+            if self._orphans is not None:
+                self._orphans.add(pid, number)
+            else:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)  # its loader workers, if any are left
-
-    def _wait_for_orphans(self, grace: float) -> list[tuple[int | None, str]]:
-        """Return the processes that ranks have left, by rank, if they do not end in time."""
-        until = time.monotonic() + grace
-        while reap(self._ended) and self._orphans() and time.monotonic() < until:
-            time.sleep(ORPHAN_POLL_SECONDS)
-        return [(rank, process_name(pid)) for pid, rank in self._orphans().items()]
-
-    def _orphans(self) -> dict[int, int | None]:
-        """Return the processes below this one that are not those of a running rank or our own."""
-        others = {*self._ranks, *self._helpers}
-        found = {}
-        parent_of = dict(parents())
-        for pid in descendants():
-            above = pid
-            while above in parent_of and above not in others:
-                above = parent_of[above]
-            if above not in others:
-                found[pid] = self._rank_of(pid)
-        return found
-
-    def _rank_of(self, pid: int) -> int | None:
-        """Return the rank that started a process, by its group or its environment."""
-        with contextlib.suppress(OSError):
-            if (number := self._ended_ranks.get(os.getpgid(pid))) is not None:
-                return number
-        with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/environ", "rb") as file:
-            for pair in file.read().split(b"\0"):
-                if pair.startswith(b"RANK="):
-                    return int(pair[5:])
-        return None
 
     def _tell(self, *message: object) -> None:
         write_message(self._control, message)

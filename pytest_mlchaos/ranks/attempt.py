@@ -26,6 +26,7 @@ from ..processes.child import STACK_SIGNAL
 from ..processes.fork_server import ForkServer
 from ..processes.messages import Inbox, write_message
 from .agent import PIPES_PER_RANK
+from .orphans import Left
 from .rank import RankJob
 from .rank_view import Rank
 
@@ -52,23 +53,39 @@ class RankAttempt:
         failure: The time and the number of the rank that failed first, or None.
         error: Why the ranks could not be started, or None.
         lost: The ranks whose nodes were lost.
-        left: The processes that ranks left running, with the rank. Empty if they were not judged.
+        left: The processes that ranks left running. Empty if they were not judged.
+        store_ended: True if the store of the ranks had a process of its own, which ended before
+            them.
     """
 
     start: float
     error: str | None = None
     lost: tuple[int, ...] = ()
-    left: Sequence[tuple[int | None, str]] = ()
+    left: Sequence[Left] = ()
+    store_ended = False
 
     def __init__(self, ranks: list[Rank]) -> None:
         self.ranks = ranks
 
     @property
     def failure(self) -> tuple[float, int] | None:
-        """Return the time and the number of the rank that failed first, or None."""
-        failed = [(rank.left, rank.number) for rank in self.ranks if rank.failed]
-        halted = [(rank.halted, rank.number) for rank in self.ranks if rank.halted is not None]
-        return min([*failed, *halted], default=None)
+        """Return the time and the number of the rank that failed first, or None.
+
+        The agent may notice several ends at one time. Then it was a rank that a fault struck or
+        that a signal killed, rather than one that raised an error because of it.
+        """
+        failed = [
+            (rank.left, not rank.strikes, (rank.exitcode or 0) >= 0, rank.number)
+            for rank in self.ranks
+            if rank.failed
+        ]
+        halted = [
+            (rank.halted, False, False, rank.number)
+            for rank in self.ranks
+            if rank.halted is not None
+        ]
+        first = min([*failed, *halted], default=None)
+        return None if first is None else (first[0], first[-1])
 
     @property
     def ended(self) -> str:
@@ -241,6 +258,8 @@ class RankGroup(RankAttempt):
                 self.error = content[0]
             elif kind == "left":
                 self.left = content[0]
+            elif kind == "store ended":
+                self.store_ended = True
             elif kind == "exit":
                 number, code, when, numbers = content
                 rank = self.ranks[number]

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -30,7 +29,7 @@ from ..processes.subject_pickling import dumps, same_files
 from ..runs.supervisor import Watch, check_subject, last_strike
 from ..runs.workdirs import WorkDirs
 from .attempt import RankAttempt, start_ranks
-from .elastic.group import start_nodes
+from .elastic.group import ElasticGroup, start_nodes
 from .elastic.options import ElasticOptions, check_lost
 from .golden_worlds import find_golden, golden_key, keep_golden, subject_key
 from .links.real import check_real, is_real
@@ -112,7 +111,7 @@ class WorldSupervisor:
         return dataclasses.replace(
             record,
             ended_by=tuple(ended_by),
-            recovery_time=_recovery_time(groups) if options.nodes is None else None,
+            recovery_time=_recovery_time(groups),
             orphans=_orphans(groups) if controller.judges_orphans else None,
         )
 
@@ -216,7 +215,12 @@ class WorldSupervisor:
         if self._options.nodes is not None:
             begin()
             job = self._job(schedule, resumed, watch, 0)
-            yield from self._elastic_attempts(job, restarts, timeout, echo=watch is None)
+            elastic = self._run_elastic(job, restarts, timeout, echo=watch is None)
+            ranks = [rank for attempt in elastic.attempts for rank in attempt.ranks]
+            _check_store(elastic, ranks, schedule)
+            for attempt in elastic.attempts:
+                _check_started(attempt)
+                yield attempt
             return
         for number in range(restarts + 1):
             begin()
@@ -228,13 +232,14 @@ class WorldSupervisor:
             if watch is None:
                 group.echo()
             _check_started(group)
+            _check_store(group, group.ranks, schedule)
             yield group
             if not any(rank.failed for rank in group.ranks):
                 return
 
-    def _elastic_attempts(
+    def _run_elastic(
         self, job: RankJob, restarts: int, timeout: float, *, echo: bool
-    ) -> Iterator[RankAttempt]:
+    ) -> ElasticGroup:
         """Run the world under torch's agents, which decide when an attempt ends."""
         assert self._options.nodes is not None
         nodes = dataclasses.replace(self._options.nodes, restarts=restarts, timeout=timeout)
@@ -247,9 +252,7 @@ class WorldSupervisor:
             group.error = group.why_not()
         if group.error is not None:
             raise MlchaosError(f"world.run: the ranks could not be run to their end: {group.error}")
-        for attempt in group.attempts:
-            _check_started(attempt)
-            yield attempt
+        return group
 
     def _job(
         self,
@@ -323,7 +326,8 @@ def _told(group: RankAttempt) -> Attempt:
 def _check_started(group: RankAttempt) -> None:
     """Raise an error if a rank did not reach the subject. That is not a verdict on the subject."""
     if group.error is not None:
-        raise MlchaosError(f"world.run: the ranks could not be started: {group.error}")
+        what = "run to their end" if any(rank.started for rank in group.ranks) else "started"
+        raise MlchaosError(f"world.run: the ranks could not be {what}: {group.error}")
     for rank in group.ranks:
         if rank.unusable is not None:
             raise BadArgument(f"world.run: {rank.unusable}")
@@ -332,6 +336,23 @@ def _check_started(group: RankAttempt) -> None:
                 f"world.run: rank {rank.number} could not be started: "
                 f"{rank.text('stderr').strip().rpartition(chr(10))[2]}"
             )
+
+
+def _check_store(group: RankAttempt, ranks: Sequence[Rank], schedule: Schedule) -> None:
+    """Raise an error if ranks failed after their store ended without a fault.
+
+    That is not a verdict on the subject.
+    """
+    struck = {index for rank in ranks for index, _ in rank.strikes}
+    if (
+        group.store_ended
+        and any(rank.outcome != "finished" for rank in group.ranks)
+        and not any(schedule.faults[index].needs_own_store for index in struck)
+    ):
+        raise MlchaosError(
+            "world.run: the ranks could not be run to their end: the process of their store has "
+            "ended. Was it killed?"
+        )
 
 
 def _check_faults(controller: Controller, options: RankOptions) -> None:
@@ -408,10 +429,14 @@ def _ended_by(group: RankAttempt) -> str:
 def _recovery_time(groups: Sequence[RankAttempt]) -> float | None:
     """Return the longest time from a failure to the next step of all ranks, or None without one."""
     times = []
-    for failed, following in itertools.pairwise(groups):
-        stepped = [rank.stepped for rank in following.ranks]
-        if failed.failure is not None and None not in stepped:
-            times.append(max(time for time in stepped if time is not None) - failed.failure[0])
+    for number, group in enumerate(groups):
+        if group.failure is None:
+            continue
+        for following in groups[number + 1 :]:
+            stepped = [rank.stepped for rank in following.ranks]
+            if None not in stepped:
+                times.append(max(time for time in stepped if time is not None) - group.failure[0])
+                break
     return max(times, default=None)
 
 
@@ -420,9 +445,9 @@ def _orphans(groups: Sequence[RankAttempt]) -> tuple[str, ...]:
     found = []
     for number, group in enumerate(groups, 1):
         which = f" of attempt {number}" if len(groups) > 1 else ""
-        for rank, name in group.left:
-            whose = "a rank" if rank is None else f"rank {rank}"
-            found.append(f"{whose}{which} left a process running: {name}")
+        for left in group.left:
+            whose = "a rank" if left.rank is None else f"rank {left.rank}"
+            found.append(f"{whose}{which} left a process running: {left.name}")
     return tuple(found)
 
 

@@ -106,6 +106,13 @@ def test_store(mlchaos, tmp_path):
     worlds(mlchaos, tmp_path)
 
 
+@chaos.settings(timeout=100_000, allow_quiet=True)
+@chaos.network_partition(groups=[[0], [1]], at=NEVER, real=True)
+def test_real(mlchaos, tmp_path):
+    """Ranks with networks of their own."""
+    worlds(mlchaos, tmp_path)
+
+
 @chaos.settings(timeout=100_000)
 def test_elastic(mlchaos, tmp_path):
     """Torch's own elastic agent, which starts the ranks again."""

@@ -26,6 +26,7 @@ from ...engine.counters import ProcessCounts
 from ...processes.fork_server import ForkServer
 from ...processes.messages import Inbox, write_message
 from ..attempt import RankAttempt, RankGroup
+from ..orphans import Left
 from ..rank import RankJob
 from ..rank_view import Rank
 from .node_agent import FAILED
@@ -106,7 +107,8 @@ class ElasticGroup(RankGroup):
         self._pids: dict[int, ElasticRank] = {}
         self._agents: dict[int, str] = {}  # the last words of each agent that ended by itself
         self._failed_at: float | None = None  # the time at which the first agent gave up
-        self._orphan_grace = 0.0  # no judgement on what the ranks of agents leave
+        self._orphan_grace = job.orphan_grace or 0.0
+        self._ended = False  # the agents have ended, and orphans are judged
         self._nodes, self._gone = 0, 0
         self._idle_since = monotonic()
         self.error = None
@@ -139,7 +141,7 @@ class ElasticGroup(RankGroup):
         do after one agent has given up.
         """
         del last  # the agents decide
-        while not self._over and self.error is None:
+        while not self._over and not self._ended and self.error is None:
             running = [rank for rank in self._pids.values() if rank.running]
             deadline = timeout + (self.attempts[-1].start if running else self._idle_since)
             if running and all(rank.halted is not None for rank in running):
@@ -160,7 +162,7 @@ class ElasticGroup(RankGroup):
                 return self._give_up()
             if not self._listen(0.0 if self._waiting else left):
                 self._begin_waiting()
-        if not self._over:
+        if not self._over and not self._ended:
             return None
         for text in self._agents.values():
             if text and text != FAILED:
@@ -237,6 +239,13 @@ class ElasticGroup(RankGroup):
                 self._failed_at = monotonic()
         elif kind == "agent ended":
             self._gone += content[0] not in self._agents
+        elif kind == "store ended":
+            self.store_ended = True
+        elif kind == "ended":
+            self._ended = True
+        elif kind == "left":
+            for one in content[0]:
+                self._left(one)
         elif kind == "error":
             self.error = content[0]
         elif kind == "done":
@@ -287,6 +296,12 @@ class ElasticGroup(RankGroup):
             self._pids[pid].left = when
         numbers = sorted(self._pids[pid].number for pid in pids)
         self.attempts[-1].lost = (*self.attempts[-1].lost, *numbers)
+
+    def _left(self, left: Left) -> None:
+        """Attribute a process that a rank has left to the attempt in which it was started."""
+        begun = [attempt for attempt in self.attempts if attempt.start <= left.started]
+        attempt = (begun or self.attempts)[-1 if begun else 0]
+        attempt.left = [*attempt.left, left]
 
     def _signal(self, signum: int, outcome: Outcome | None = None) -> None:
         for rank in self._pids.values():

@@ -20,9 +20,10 @@ from typing import Any
 from ...core.privacy import error_text
 from ...engine.world_store import world_store
 from ...processes.messages import Inbox, read_message
-from ...processes.process_tree import die_with_parent, end_all, reap
+from ...processes.process_tree import children, descendants, die_with_parent, end_all, reap
 from .. import rank
 from ..links.switch import start_switch
+from ..orphans import Orphans
 from . import node_agent
 from .options import ElasticOptions, Nodes
 
@@ -86,6 +87,8 @@ class _Keeper:
         self._nodes: dict[int, _Node] = {}  # by the process id of the agent
         self._started = 0
         self._store = 0
+        self._now = 0.0
+        self._orphans = None if job.orphan_grace is None else Orphans(job.orphan_grace)
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -97,12 +100,21 @@ class _Keeper:
                     world_store.process = self._store
                 if self._job.links:
                     self._job = dataclasses.replace(self._job, switch=start_switch())
+                helpers = set(children())
                 for _ in range(self._options.nodes):
                     self._start_node()
                 while self._nodes and self._listen():
-                    reap(self._ended)
+                    self._reap()
+                if self._orphans is not None:
+                    self._judge_orphans(self._orphans, helpers)
         except Exception as error:  # noqa: BLE001  # the runner shows any error to the user
             self._tell("error", error_text(error))
+
+    def _judge_orphans(self, orphans: Orphans, helpers: set[int]) -> None:
+        """Tell what the ranks have left, after all agents have ended."""
+        self._tell("ended")
+        running = {pid for node in self._nodes.values() for pid in (node.agent, *node.ranks)}
+        self._tell("left", orphans.wait(running | helpers, self._reap))
 
     def end(self) -> None:
         """End all processes."""
@@ -207,9 +219,10 @@ class _Keeper:
         for node in nodes:
             agent, node.agent = node.agent, 0
             self._tell("agent ended", node.number)
-            for pid in (agent, *node.ranks):
+            # All processes of a node are lost with it, in whatever session they are.
+            for pid in (agent, *node.ranks, *descendants(agent, *node.ranks)):
                 for kill in (os.killpg, os.kill):
-                    with contextlib.suppress(ProcessLookupError):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
                         kill(pid, signal.SIGKILL)
 
     # -- the processes -----------------------------------------------------------------------------
@@ -263,10 +276,17 @@ class _Keeper:
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if signum == signal.SIGKILL else os.kill)(pid, signum)
 
+    def _reap(self) -> bool:
+        """Collect the processes that have ended. All get one time, because none came first."""
+        self._now = time.monotonic()
+        return reap(self._ended)
+
     def _ended(self, pid: int, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
-        if pid == self._store and not self._job.own_store:
-            self._tell("error", "the store of the ranks has ended")
+        if pid == self._store and self._job.own_store:
+            self._tell("store ended")  # perhaps by a fault
+        elif pid == self._store:
+            self._tell("error", "the store of the ranks has ended. Was it killed?")
         node = self._nodes.get(pid)
         if node is not None:
             if node.agent:
@@ -281,10 +301,13 @@ class _Keeper:
             return
         for node in [*self._nodes.values()]:
             if pid in node.ranks:
-                del node.ranks[pid]
-                self._tell("exit", pid, code, time.monotonic())
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)  # its loader workers, if any are left
+                number = node.ranks.pop(pid)
+                self._tell("exit", pid, code, self._now)
+                if self._orphans is not None:
+                    self._orphans.add(pid, number)
+                else:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(pid, signal.SIGKILL)  # its loader workers, if any are left
                 if node.agent:
                     with contextlib.suppress(OSError):
                         node.home.send(pickle.dumps(("exit", pid, code)))

@@ -96,17 +96,16 @@ class EndingVerdicts(WorldResult):
         Raises:
             Orphaned: A process was left. The message names the rank.
             BadArgument: The plugin did not find the assertion in the test function or in a
-                function of its module, or torch's elastic agents ran the world.
+                function of its module.
 
         Fidelity: a rank that was still running when its world was ended is not judged. Only Linux
         finds processes outside of the rank's process group.
         """
         orphans = self._record.orphans
-        if self._record.elastic or orphans is None:
+        if orphans is None:
             raise BadArgument(
                 "assert_no_orphans: the assertion must be in the test function itself or in a "
-                "function of its module, because processes are looked for while the world ends, "
-                "and the world must not be elastic"
+                "function of its module, because processes are looked for while the world ends"
             )
         if orphans:
             lines = "\n".join(f"  {line}" for line in orphans)
