@@ -110,7 +110,7 @@ def test_a_rank_that_never_joins_is_named(mlchaos):
         if os.environ["RANK"] == "0":
             dist.init_process_group("gloo")
 
-    run = mlchaos.world(timeout=5).run(subject)
+    run = mlchaos.world(timeout=15).run(subject)
     with pytest.raises(
         RankFailed,
         match=r"rank 0 did not finish: it was still running after .*\(test_bad_worlds\.py",
@@ -395,6 +395,6 @@ def test_a_thread_that_never_ends_is_bounded_by_the_timeout(mlchaos):
         if os.environ["RANK"] == "1":
             threading.Thread(target=time.sleep, args=(600,)).start()
 
-    run = mlchaos.world(timeout=8).run(subject)
+    run = mlchaos.world(timeout=15).run(subject)
     with pytest.raises(RankFailed, match="rank 1 did not finish: it was still running"):
         run.assert_finished()

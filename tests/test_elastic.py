@@ -12,9 +12,10 @@ import pytest
 
 from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import find
-from pytest_mlchaos.errors import BadArgument, NotRecovered, RankFailed
+from pytest_mlchaos.errors import BadArgument, MlchaosError, NotRecovered, RankFailed
 from pytest_mlchaos.ranks.elastic.options import ElasticOptions, check_lost
 
+psutil = pytest.importorskip("psutil")
 torch = pytest.importorskip("torch")
 dist = pytest.importorskip("torch.distributed")
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
@@ -161,11 +162,10 @@ def test_a_lost_node_comes_back(mlchaos, tmp_path):
 @chaos.node_loss(ranks=[1], at=1)
 def test_a_world_that_is_too_small_does_not_go_on(mlchaos, tmp_path):
     """Below ``min_ranks``, the world ends soon, and says why."""
-    began = time.monotonic()
-    run = mlchaos.world(ranks=2, elastic=True, restarts=3, timeout=120).run(resumable, tmp_path)
+    run = mlchaos.world(ranks=2, elastic=True, restarts=3, timeout=500).run(resumable, tmp_path)
     with pytest.raises(RankFailed, match="Too few nodes were left for a world of at least 2 ranks"):
         run.assert_finished()
-    assert time.monotonic() - began < 100
+    assert run.duration < 400
 
 
 def test_a_world_without_nodes_loses_none():
@@ -309,6 +309,29 @@ def test_a_rank_that_ignores_sigterm_is_killed(mlchaos, nodes):
     assert run.duration < 200
 
 
+def kills(place):
+    """Let rank 1 kill a process that the tool has started before the ranks."""
+    if os.environ["RANK"] == "1":
+        children = psutil.Process(os.getppid()).children()
+        sorted(children, key=lambda child: child.pid)[place].kill()
+    time.sleep(600)
+
+
+@pytest.mark.slow
+@chaos.settings(allow_quiet=True)
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (0, "the store of the ranks has ended. Was it killed"),
+        (1, "the agent of a node has ended. Was it killed"),
+    ],
+)
+def test_a_process_of_the_tool_that_is_killed_is_no_verdict(mlchaos, place, message):
+    """Nothing is waited for, and the ranks are not blamed."""
+    with pytest.raises(MlchaosError, match=message):
+        mlchaos.world(ranks=2, elastic=True, timeout=300).run(kills, place)
+
+
 @chaos.settings(allow_quiet=True)
 def test_megabytes_of_output_do_not_block(mlchaos):
     """Their beginning and their end are kept."""
@@ -346,7 +369,7 @@ def test_no_process_is_left_after_an_interruption(tmp_path, number):
         _wait_until(lambda: all(file.exists() for file in files))
         pids = {int(pid) for file in files for pid in file.read_text().split()}
         running.send_signal(number)
-        running.wait(60)
+        running.wait(120)
     finally:
         running.kill()
     _wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))

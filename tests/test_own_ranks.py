@@ -82,6 +82,37 @@ def test_a_test_without_ranks_has_no_hook(mlchaos, tmp_path):
     assert "mlchaos-ranks-" not in os.environ.get("PYTHONPATH", "")
 
 
+STEPS = """
+import torch
+
+weight = torch.zeros(1, requires_grad=True)
+optimizer = torch.optim.SGD([weight], lr=0.1)
+for _ in range(3):
+    weight.grad = torch.ones(1)
+    optimizer.step()
+"""
+
+
+def takes_steps(folder):
+    """Let a command take steps as rank 1, and once more if it fails. Return the last exit code."""
+    (folder / "steps.py").write_text(STEPS)
+    command = [sys.executable, str(folder / "steps.py")]
+    variables = {**os.environ, "RANK": "1", "WORLD_SIZE": "2"}
+    codes = [subprocess.run(command, env=variables, check=False).returncode for _ in range(2)]
+    return codes[-1]
+
+
+@pytest.mark.slow
+@chaos.settings(timeout=250)
+@chaos.rank_failure(rank=1, at=1)
+def test_the_steps_of_such_a_rank_are_not_those_of_the_run(mlchaos, tmp_path):
+    """The golden run does not see them either, so the run can be compared with it."""
+    run = mlchaos.run(takes_steps, tmp_path)
+    assert len(run.faults) == 1
+    assert run.steps == 0
+    run.assert_recovered()
+
+
 def write(folder, rank):
     """Write a file at each step."""
     for step in range(4):

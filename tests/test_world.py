@@ -266,9 +266,8 @@ def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
         if os.environ["RANK"] == "1":
             time.sleep(600)
 
-    start = time.monotonic()
-    run = mlchaos.world(timeout=5).run(subject)
-    assert time.monotonic() - start < 60
+    run = mlchaos.world(timeout=15).run(subject)
+    assert run.duration < 120
     assert (run.ranks[0].exitcode, run.ranks[1].exitcode) == (0, None)
     assert "in subject" in run.ranks[1].stack
     assert "rank.py" not in run.ranks[1].stack
@@ -281,7 +280,15 @@ def test_a_hanging_subject_is_ended_and_shown_where_it_stood(mlchaos):
         run.assert_finished()
 
 
-def test_all_threads_of_a_hanging_rank_are_shown(mlchaos):
+def fails_after(file):
+    """Fail when a different rank is where it hangs. The world ends after its grace period."""
+    while not file.exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    raise ValueError("enough")
+
+
+def test_all_threads_of_a_hanging_rank_are_shown(mlchaos, tmp_path):
     """The main thread first, then those that run the user's code. How it hung is told of the main
     thread.
     """
@@ -290,11 +297,14 @@ def test_all_threads_of_a_hanging_rank_are_shown(mlchaos):
         time.sleep(600)
 
     def subject():
+        if os.environ["RANK"] == "1":
+            fails_after(tmp_path / "ready")
         threading.Thread(target=importlib.import_module("queue").Queue().get, daemon=True).start()
         threading.Thread(target=waits_for_work, daemon=True).start()
+        (tmp_path / "ready").touch()
         time.sleep(600)
 
-    run = mlchaos.world(ranks=1, timeout=3).run(subject)
+    run = mlchaos.world(timeout=100, grace=0.5).run(subject)
     main, users, library = run.ranks[0].stack.split("another thread:\n")
     assert "in subject" in main
     assert "waits_for_work" not in main
@@ -303,17 +313,20 @@ def test_all_threads_of_a_hanging_rank_are_shown(mlchaos):
     assert "hung in subject (test_world.py:" in run.story()
 
 
-def test_one_that_blocks_in_a_collective_shows_its_line_too(mlchaos):
+def test_one_that_blocks_in_a_collective_shows_its_line_too(mlchaos, tmp_path):
     """Python's own stack cannot be asked there; the dump is written by a signal handler in C."""
 
     def subject():
-        dist.init_process_group("gloo")
+        if os.environ["RANK"] == "2":
+            fails_after(tmp_path / "ready")
+        dist.init_process_group("gloo", rank=int(os.environ["RANK"]), world_size=2)
         if dist.get_rank() == 0:
+            (tmp_path / "ready").touch()
             dist.barrier()
         else:
             time.sleep(600)
 
-    run = mlchaos.world(timeout=1).run(subject)
+    run = mlchaos.world(ranks=3, timeout=100, grace=0.5).run(subject)
     assert "in barrier" in run.ranks[0].stack
     assert "called from subject (test_world.py:" in run.story()
 
@@ -351,7 +364,7 @@ def test_a_rendezvous_of_the_users_own_works(mlchaos):
         os.environ["MASTER_PORT"] = str(port)
         return train(2)
 
-    run = mlchaos.world(timeout=10).run(subject)
+    run = mlchaos.world(timeout=60).run(subject)
     run.assert_finished()
     run.assert_in_sync()
 
@@ -387,8 +400,8 @@ def test_a_rank_that_cannot_start_is_an_error_of_the_tool(mlchaos, tmp_path, mon
 @chaos.rank_failure(rank=1, at=2)
 def test_a_killed_rank_is_really_killed_and_its_strike_is_told(mlchaos):
     """SIGKILL; the survivor notices in its collective; the journal has the strike."""
-    run = mlchaos.world().run(train)
-    run.assert_failed_fast(within=5)
+    run = mlchaos.world(grace=30).run(train)
+    run.assert_failed_fast(within=25)
     assert run.ranks[1].exitcode == SIGKILL
     assert isinstance(run.ranks[0].error, RuntimeError)
     assert [json.loads(line) for line in mlchaos.journal.lines()] == [
@@ -410,7 +423,7 @@ def test_a_killed_rank_is_really_killed_and_its_strike_is_told(mlchaos):
 @chaos.rank_failure(rank=0, at=1, mode="hang")
 def test_a_rank_that_hangs_takes_the_others_with_it(mlchaos):
     """Neither ends; the survivor is the one to blame, and shown with its line."""
-    run = mlchaos.world(grace=0.5).run(train)
+    run = mlchaos.world(grace=1).run(train)
     with pytest.raises(
         RankHung,
         match=r"rank 1 was still running \d+\.\d s after rank 0 hung \(injected\).*called from train \(test_world",

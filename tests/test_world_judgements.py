@@ -112,7 +112,7 @@ def test_the_threads_of_a_rank_that_hangs_are_shown(mlchaos):
 
         threading.Event().wait()
 
-    run = mlchaos.world(ranks=2, grace=1).run(subject)
+    run = mlchaos.world(ranks=2, grace=2).run(subject)
     with pytest.raises(RankHung) as caught:
         run.assert_failed_fast(within=0.5)
     (note,) = (note for note in caught.value.__notes__ if note.startswith("threads of rank 0"))

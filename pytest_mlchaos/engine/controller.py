@@ -543,6 +543,8 @@ class Controller(SubjectState):
             return
         heard = RemoteState()
         for message in forks.told():
+            if message[0] == "failed" and message[2] != forks.rank:
+                continue  # a different rank counts its own visits
             heard.take(*message)
             self._relay(*message)
         merge_into(self, heard, ended=False)
@@ -686,7 +688,7 @@ class Controller(SubjectState):
         if self.forks is not None and self.forks.name:
             self.forks.tell("injected", type(error).__qualname__, str(error))
             if self._striking is not None:
-                self.forks.tell("failed", self._striking.fault.key)
+                self.forks.tell("failed", self._striking.fault.key, self.forks.rank)
         self.injected.append(error)
         if isinstance(error, SimulatedCrash):
             self.crash = error

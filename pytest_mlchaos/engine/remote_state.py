@@ -53,7 +53,7 @@ class RemoteState:
     def _on_strike(self, index: int, strike: Strike) -> None:
         self.strikes.append((index, strike))
 
-    def _on_failed(self, key: Key) -> None:
+    def _on_failed(self, key: Key, rank: int | None = None) -> None:
         self.failures[key] = self.failures.get(key, 0) + 1
 
     def _on_injected(self, kind: str, text: str) -> None:

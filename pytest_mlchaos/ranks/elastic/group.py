@@ -237,8 +237,10 @@ class ElasticGroup(RankGroup):
             self._agents[content[0]] = content[1]
             if content[1] and self._failed_at is None:
                 self._failed_at = monotonic()
-        elif kind == "agent ended":
-            self._gone += content[0] not in self._agents
+        elif kind == "node lost":
+            self._gone += 1
+        elif kind == "agent ended" and content[0] not in self._agents:
+            self.error = "the agent of a node has ended. Was it killed?"
         elif kind == "store ended":
             self.store_ended = True
         elif kind == "ended":

@@ -193,11 +193,11 @@ class _Keeper:
 
     def _obey(self, node: _Node, kind: str, *content: Any) -> None:
         """Do what the agent of a node asks for."""
-        if kind == "start":
+        if kind == "start" and node.agent:
             attempt, environments = content
             pids = [self._start_rank(node, attempt, one) for one in environments]
             node.home.send(pickle.dumps(("started", pids)))
-        elif kind == "alive":
+        elif kind == "alive" and node.agent:
             alive = sum(bool(one.agent) for one in self._nodes.values())
             node.home.send(pickle.dumps(("alive", min(alive, self._options.nodes))))
         elif kind == "stop":
@@ -205,7 +205,7 @@ class _Keeper:
             self._tell("stopped", [pid for pid in pids if pid in node.ranks])
             for pid in pids:
                 self._signal(pid, signum)
-        else:
+        elif kind == "agent":
             self._tell(kind, *content)
 
     def _serve(self, kind: str, *content: Any) -> None:
@@ -214,11 +214,13 @@ class _Keeper:
             self._start_node()
             return
         (lost,) = content
-        nodes = [node for node in self._nodes.values() if {*lost} & {*node.ranks.values()}]
+        nodes = [
+            node for node in self._nodes.values() if node.agent and {*lost} & {*node.ranks.values()}
+        ]
         self._tell("lost", [pid for node in nodes for pid in node.ranks], time.monotonic())
         for node in nodes:
             agent, node.agent = node.agent, 0
-            self._tell("agent ended", node.number)
+            self._tell("node lost")
             # All processes of a node are lost with it, in whatever session they are.
             for pid in (agent, *node.ranks, *descendants(agent, *node.ranks)):
                 for kill in (os.killpg, os.kill):
@@ -290,14 +292,15 @@ class _Keeper:
         node = self._nodes.get(pid)
         if node is not None:
             if node.agent:
+                node.agent = 0
+                while not node.closed and select.select([node.home], [], [], 0)[0]:
+                    self._hear(node)  # its last words
                 self._tell("agent ended", node.number)
             for other in node.ranks:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(other, signal.SIGKILL)
             if not node.ranks:
                 self._forget(node)
-            else:
-                node.agent = 0
             return
         for node in [*self._nodes.values()]:
             if pid in node.ranks:
