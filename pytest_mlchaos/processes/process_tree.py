@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import time
@@ -19,11 +20,14 @@ __all__ = [
     "descendants",
     "die_with_parent",
     "end_all",
+    "is_dying",
     "parents",
     "process_name",
     "reap",
 ]
 
+_EXITING = 0x4
+"""The kernel's flag of a process that is ending."""
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 _TASKS = Path("/proc/self/task")
 KILL_TIMEOUT_SECONDS = 10.0
@@ -82,6 +86,20 @@ def end_all(known: Iterable[int] = (), ended: OnExit = lambda pid, status: None)
         if not reap(ended):
             return
         time.sleep(0.001)
+
+
+def is_dying(pid: int) -> bool:
+    """Return True if a process is ending or has got SIGKILL (Linux).
+
+    On a busy machine it may take some time until it is gone.
+    """
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        pending = re.findall(r"^(?:SigPnd|ShdPnd):\s*(\w+)", status, re.MULTILINE)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        killed = 1 << (signal.SIGKILL - 1)
+        return any(int(mask, 16) & killed for mask in pending) or bool(int(fields[6]) & _EXITING)
+    return False
 
 
 def children() -> list[int]:

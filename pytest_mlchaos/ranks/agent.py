@@ -22,6 +22,7 @@ from ..processes.process_tree import (
     children,
     die_with_parent,
     end_all,
+    is_dying,
     reap,
 )
 from ..processes.shared_numbers import SharedNumbers
@@ -107,6 +108,8 @@ class _Agent:
             self._reap()
             while self._ranks and self._listen(woken):
                 self._reap()
+            if world_store.process is not None and is_dying(world_store.process):
+                self._tell("store ended")
             if self._orphans is not None:
                 own = {*self._ranks, *self._helpers}
                 self._tell("left", self._orphans.wait(own, self._reap))

@@ -20,7 +20,14 @@ from typing import Any
 from ...core.privacy import error_text
 from ...engine.world_store import world_store
 from ...processes.messages import Inbox, read_message
-from ...processes.process_tree import children, descendants, die_with_parent, end_all, reap
+from ...processes.process_tree import (
+    children,
+    descendants,
+    die_with_parent,
+    end_all,
+    is_dying,
+    reap,
+)
 from .. import rank
 from ..links.switch import start_switch
 from ..orphans import Orphans
@@ -105,6 +112,8 @@ class _Keeper:
                     self._start_node()
                 while self._nodes and self._listen():
                     self._reap()
+                if self._job.own_store and is_dying(self._store):
+                    self._tell("store ended")
                 if self._orphans is not None:
                     self._judge_orphans(self._orphans, helpers)
         except Exception as error:  # noqa: BLE001  # the runner shows any error to the user
