@@ -42,6 +42,7 @@ def test_trainer(mlchaos, tmp_path):
     report = world.explore_crashes(
         train, tmp_path / "work", timeout=600, max_states=peers_ranks.TRIED
     )
+    assert report.outcomes  # judged below
     peers_ranks.found.append(report)
 """
 STEPS = 12

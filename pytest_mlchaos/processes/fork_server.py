@@ -9,6 +9,7 @@ belongs to the user, and its children are hard to end reliably.
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
 import gc
 import importlib
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from ..engine.user_code import PACKAGE
 from ..errors import MlchaosError
 from .huge_pages import HugePages
 from .messages import read_message, write_message
+from .process_tree import threads
+from .safe_imports import SafeImports
 
 __all__ = [
     "FORK_EVENT",
@@ -38,7 +41,6 @@ __all__ = [
     "import_if_possible",
     "serve",
     "share_objects",
-    "threads",
 ]
 
 FORK_EVENT = "mlchaos.fork"
@@ -52,7 +54,7 @@ _BOOT = (
     "serve({fd}, {entry!r}, {prepare!r})"
 )
 """The package comes from this process's folder, even if ``sys.path`` has a different one."""
-_FORK, _IMPORT = b"w", b"i"
+_FORK, _IMPORT, _LEARN = b"w", b"i", b"l"
 _POOLS = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -83,6 +85,7 @@ class ForkServer:
             cannot make a library read it again.
         reread: The exceptions from ``import_reads``: variables that each process reads again.
         prepare: A function that the warm process calls after imports, as ``"module:function"``.
+        own: The variables whose value each forked process has of its own.
 
     Attributes:
         threads: The number of threads of the warm process after its imports (0: unknown). A forked
@@ -96,13 +99,19 @@ class ForkServer:
         import_reads: tuple[str, ...] = (),
         reread: Container[str] = (),
         prepare: str = "",
+        own: Sequence[str] = (),
     ) -> None:
         self.threads = 0
         self._import_reads = import_reads
         self._reread = reread
         self._environment: Mapping[str, str] = {}
         self._preload = dict.fromkeys(preload)
-        self._refused: dict[str, None] = {}
+        # pytest sets one for each test.
+        self._own = (*own, "PYTEST_CURRENT_TEST")
+        self._times: collections.Counter[str] = collections.Counter()
+        self._learned: set[str] = set()
+        self._refused: set[str] = set()
+        self._read_by_learned: dict[str, str | None] = {}
         self._entry, self._prepare = entry, prepare
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -133,7 +142,10 @@ class ForkServer:
         Wait for its imports, which take seconds. An interruption ends it.
         """
         with self._lock:
-            if self._socket is not None and self._environment != self._read_at_import():
+            if self._socket is not None and (
+                self._environment != self._read_at_import()
+                or any(os.environ.get(key) != value for key, value in self._read_by_learned.items())
+            ):
                 self._close()
             if self._socket is None:
                 try:
@@ -142,6 +154,7 @@ class ForkServer:
                     raise MlchaosError(
                         f"the warm process that others are forked from does not answer: {error}"
                     ) from error
+            self._import_learned()
 
     def preload(self, names: Iterable[str]) -> None:
         """Import these modules, too, for later forks.
@@ -164,22 +177,43 @@ class ForkServer:
                     self._close(kill=True)
                     raise
 
-    def preload_safely(self, names: Iterable[str]) -> None:
-        """Import these modules for later forks, unless one of them starts a thread.
+    def learn(self, names: Iterable[str], *, soon: bool = False) -> None:
+        """Note libraries that a forked process had to import.
 
-        A forked process would lack the thread. So the warm process is replaced then, and each
-        forked process imports the modules itself.
+        Those that two of them needed are imported at the next start, if that is safe.
+
+        Args:
+            names: The libraries, in the order of import.
+            soon: True if many more processes will need them.
         """
-        more = [name for name in dict.fromkeys(names) if name not in self._preload | self._refused]
-        if not more:
+        for name in dict.fromkeys(names):
+            self._times[name] += 2 if soon else 1
+
+    def _import_learned(self) -> None:
+        more = [
+            name
+            for name, times in self._times.items()
+            if times > 1 and name not in self._learned | self._refused
+        ]
+        if not more or self._socket is None:
             return
-        threads = self.threads
-        self.preload(more)
-        if self.threads > threads:
-            with self._lock:
-                self._refused.update(dict.fromkeys(more))
-                self._preload = {name: None for name in self._preload if name not in self._refused}
-                self._close()
+        self._refused.update(more)  # in case that they end the warm process
+        try:
+            self._socket.sendall(_LEARN)
+            write_message(self._socket.fileno(), (without_hook(os.environ), self._own, more))
+            refused, reads = self._answer()
+        except OSError:
+            self._close()
+            self._start()
+        except BaseException:
+            self._close(kill=True)
+            raise
+        else:
+            self._learned.update(more)
+            self._refused.difference_update(more)
+            self._refused.update(refused)
+            self._learned.difference_update(refused)
+            self._read_by_learned.update(reads)
 
     def stop(self) -> None:
         """End the warm process, and wait for its end."""
@@ -252,19 +286,24 @@ class ForkServer:
 
     def _await(self) -> None:
         """Wait until the warm process has imported everything."""
+        self.threads = self._answer()
+
+    def _answer(self) -> Any:
         assert self._socket is not None
         self._socket.settimeout(IMPORT_TIMEOUT_SECONDS)
         answer = read_message(self._socket.recv)
         self._socket.settimeout(None)
         if answer is None:
             raise ConnectionError("it ended")
-        self.threads = answer
+        return answer
 
     def _close(self, *, kill: bool = False) -> None:
         """End the warm process.
 
         ``kill`` is for one in the middle of its imports, which would not notice for seconds.
         """
+        self._learned.clear()
+        self._read_by_learned.clear()
         with deferred():
             if self._socket is not None:
                 self._socket.close()
@@ -298,19 +337,12 @@ class ForkServer:
 def serve(fd: int, entry: str, prepare: str = "") -> None:
     """Import the modules, then fork on each request, until the socket is closed."""
     main = _function(entry)
-    prepared = _function(prepare) if prepare else lambda: None
+    prepared: Callable[[], None] = _function(prepare) if prepare else lambda: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
     with socket.socket(fileno=fd) as runner:
-        names: Sequence[str] | None = _names(runner)
+        pages = _import(fd, _names(runner), prepared)
         while True:
-            if names is not None:
-                for name in names:
-                    import_if_possible(name)
-                prepared()
-                share_objects()
-                write_message(fd, threads())
-                names, pages = None, HugePages()
             data, fds, _, _ = socket.recv_fds(runner, 1, MAX_FDS)
             if data == _FORK:
                 pages.before_fork()
@@ -320,9 +352,27 @@ def serve(fd: int, entry: str, prepare: str = "") -> None:
                 for received in fds:
                     os.close(received)
             elif data == _IMPORT:
-                names = _names(runner)
+                pages = _import(fd, _names(runner), prepared)
+            elif data == _LEARN:
+                environment, own, names = read_message(runner.recv)
+                safe = SafeImports(environment, own)
+                safe.run(names)
+                pages = HugePages()
+                prepared()
+                share_objects()
+                write_message(fd, (safe.refused, safe.reads))
             else:
                 return
+
+
+def _import(fd: int, names: Sequence[str], prepared: Callable[[], None]) -> HugePages:
+    """Import modules, and tell the number of threads. New memory needs new huge pages."""
+    for name in names:
+        import_if_possible(name)
+    prepared()
+    share_objects()
+    write_message(fd, threads())
+    return HugePages()
 
 
 def _names(runner: socket.socket) -> Sequence[str]:
@@ -350,14 +400,3 @@ def share_objects() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def threads() -> int:
-    """Return the number of threads of this process, with those of C libraries.
-
-    It is 0 on systems other than Linux.
-    """
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:
-        return 0

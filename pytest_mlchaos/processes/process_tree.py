@@ -24,6 +24,7 @@ __all__ = [
     "parents",
     "process_name",
     "reap",
+    "threads",
 ]
 
 _EXITING = 0x4
@@ -151,3 +152,14 @@ def process_name(pid: int) -> str:
     except OSError:
         return f"process {pid}"
     return text if len(text) <= MAX_NAME_CHARACTERS else f"{text[: MAX_NAME_CHARACTERS - 3]}..."
+
+
+def threads() -> int:
+    """Return the number of threads of this process, with those of C libraries.
+
+    It is 0 on systems other than Linux.
+    """
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0

@@ -29,7 +29,7 @@ from ..engine import virtual_time
 from ..engine.module_names import names
 from ..errors import BadArgument
 from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, pack_error, print_error
-from .fork_server import import_if_possible, share_objects, threads
+from .fork_server import import_if_possible, share_objects
 from .huge_pages import HugePages
 from .imported_modules import LateImports
 from .messages import Outbox, read_message, write_message
@@ -41,6 +41,7 @@ from .process_tree import (
     end_all,
     process_name,
     reap,
+    threads,
 )
 from .subject_pickling import SameFiles, dumps
 

@@ -48,7 +48,7 @@ from .agent import ENTRY, PREPARE
 from .elastic.node_agent import LIBRARIES as ELASTIC_LIBRARIES
 from .elastic.options import check_nodes
 from .launcher import Launcher
-from .rank import REREAD
+from .rank import OF_RANKS, REREAD
 from .verdicts import WorldRun
 from .world import RankOptions, WorldSupervisor
 
@@ -102,6 +102,7 @@ def _server() -> ForkServer:
         _IMPORT_READS,
         REREAD,
         PREPARE,
+        OF_RANKS,
     )
 
 

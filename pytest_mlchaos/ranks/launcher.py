@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core.records import WorldRecord
@@ -54,7 +54,3 @@ class Launcher:
             torch_train.trained_parameters,
         )
         return world.undisturbed()
-
-    def learn(self, libraries: Sequence[str]) -> None:
-        """Import these libraries in advance for later ranks, if that starts no thread."""
-        self._server.preload_safely(libraries)

@@ -23,6 +23,7 @@ from ..engine.patching import Patches
 from ..engine.trial import arm
 from ..errors import BadArgument, MlchaosError
 from ..processes.child import Start, become, exit_code, leave, pack_error, print_error
+from ..processes.imported_modules import LateImports
 from ..processes.messages import Outbox
 from ..processes.remote_controller import ReportingClock, ReportingController, tell_before_exit
 from ..processes.shared_numbers import SharedNumbers
@@ -35,8 +36,26 @@ from .links.namespaces import RealLinks
 from .process_groups import adapt
 from .step_digests import watch_states
 
-__all__ = ["REREAD", "RankJob", "main"]
+__all__ = ["OF_RANKS", "REREAD", "RankJob", "main"]
 
+OF_RANKS = (
+    "RANK",
+    "LOCAL_RANK",
+    "GROUP_RANK",
+    "ROLE_RANK",
+    "ROLE_NAME",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_WORLD_SIZE",
+    "ROLE_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_RESTART_COUNT",
+    "TORCHELASTIC_MAX_RESTARTS",
+    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_USE_AGENT_STORE",
+)
+"""The variables that ranks have of their own, so that no process can read them in advance."""
 REREAD = ("TORCH_DISTRIBUTED_DEBUG",)
 """The variables that torch reads at import, and that each rank reads again."""
 
@@ -79,6 +98,7 @@ class RankJob:
     def environment_of(self, rank: int) -> dict[str, str]:
         """Return the variables that torchrun sets, in addition to those of the test."""
         ranks = str(self.ranks)
+        # All but the first are in OF_RANKS.
         return {
             "OMP_NUM_THREADS": "1",
             **self.start.environment,
@@ -149,6 +169,7 @@ def _start(job: RankJob, rank: int, out: int, err: int, stacks: int) -> None:
 def _run(job: RankJob, rank: int, send: Outbox, shared: SharedNumbers | None) -> int:
     for name in job.sites:
         importlib.import_module(name)
+    late = LateImports()
     try:
         schedule, watch = pickle.loads(job.schedule)  # our parent process made these bytes
         subject, args = pickle.loads(job.payload)
@@ -210,6 +231,7 @@ def _run(job: RankJob, rank: int, send: Outbox, shared: SharedNumbers | None) ->
             return 1
         finally:
             controller.report()
+            send("learned", late.imported())
     return 0
 
 

@@ -51,6 +51,7 @@ class Rank(RemoteState):
         self._places: dict[int, Key] = {}
         self._collectives: deque[CollectiveRecord] = deque(maxlen=MAX_LOGGED)
         self._launched = 0
+        self.learned: Sequence[str] = ()  # the libraries that it had to import
 
     # -- listening ---------------------------------------------------------------------------------
 
@@ -81,6 +82,9 @@ class Rank(RemoteState):
         if key == "train.step" and self.stepped is None:
             self.stepped = monotonic()
         super()._on_visit(key, number)
+
+    def _on_learned(self, names: Sequence[str]) -> None:
+        self.learned = names
 
     def _on_joining(self) -> None:
         self.joining = True

@@ -229,6 +229,10 @@ class WorldSupervisor:
             self._server.start()
             with start_ranks(self._server, self._job(schedule, resumed, watch, number)) as group:
                 group.watch(timeout, self._options.grace, last=last)
+            # A run of a different area is one of many.
+            soon = watch is _watch_nothing
+            learned = [name for rank in group.ranks for name in rank.learned]
+            self._server.learn(learned, soon=soon)
             if watch is None:
                 group.echo()
             _check_started(group)

@@ -21,7 +21,6 @@ from ...engine.patching import Patches
 from ...engine.randomness import seed_as_new_process
 from ...engine.scopes import INTERNAL_OPERATION, within
 from ...engine.user_code import user_place
-from ...processes.imported_modules import LateImports
 from ...runs.supervisor import snapshot_value
 from ...runs.torch_trace import trace_steps
 from ...runs.traces import Trace
@@ -77,7 +76,6 @@ class RankResult:
         duration: The seconds that it took.
         read: The files of an earlier process that were read, or None if this cannot be seen.
         observed: What this rank can have learned about the directory, or None.
-        imported: The libraries that it imported.
         recording: What it did, if it was recorded.
     """
 
@@ -86,7 +84,6 @@ class RankResult:
     duration: float
     read: frozenset[str] | None = None
     observed: Observed | None = None
-    imported: tuple[str, ...] = ()
     recording: RankRecording | None = None
 
 
@@ -114,13 +111,11 @@ class RankCall:
     def __call__(self) -> RankResult:
         """Run the subject in this process, which is a rank."""
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        late = LateImports()
         call = pickle.loads(self.call)  # our parent process made these bytes
         with contextlib.ExitStack() as stack:
             if self.cross_device:
                 stack.enter_context(cross_device(str(self.root)))
-            result = self._watched(stack, call, rank, ranks)
-        return dataclasses.replace(result, imported=tuple(late.imported()))
+            return self._watched(stack, call, rank, ranks)
 
     def _watched(
         self, stack: contextlib.ExitStack, call: Callable[[], Any], rank: int, ranks: int

@@ -39,9 +39,6 @@ class Launch(Protocol):
         """Run a callable in that many ranks, within that many seconds."""
         ...
 
-    def learn(self, libraries: Sequence[str]) -> None:
-        """Import these libraries in advance for later ranks."""
-
 
 UNATTRIBUTED = (
     "the system does not tell which rank made a change (fanotify is not available), so the states "
@@ -227,7 +224,6 @@ class WorldRunner:
         ran.trace = combined([result.trace for result in results])
         ran.traces = tuple(result.trace for result in results)
         ran.read, ran.observed = _read(results), _observed(results)
-        self._launch.learn([name for result in results for name in result.imported])
         values = {f"rank {rank}": result.value for rank, result in enumerate(results)}
         ran.value = None if all(value is None for value in values.values()) else values
         with within(INTERNAL_OPERATION):
