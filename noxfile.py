@@ -37,6 +37,8 @@ FAULT_TOLERANT = ("torchft",)
 """A manager that trains on without a dead replica."""
 ORACLE_PEERS = ("fairlearn",)
 """Libraries whose values the oracles' must equal."""
+PRIVATE = ("opacus>=1.5",)
+"""Training with differential privacy."""
 DATA = ("pandas>=2", "pyarrow>=15", "scipy")
 SERVE = ("httpx>=0.27", "fastapi", "uvicorn", "gunicorn", "flask", "schemathesis>=4")
 REPORT = ("jinja2>=3.1", "vl-convert-python>=1.7")
@@ -191,6 +193,7 @@ def tests(session: nox.Session) -> None:
         *KINDS,
         *FAULT_TOLERANT,
         *ORACLE_PEERS,
+        *PRIVATE,
     )
     session.run("pytest", "-n", "2", *ASYNC, *CUT_OFF, *session.posargs, env=FEW_PLUGINS)
 

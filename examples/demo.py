@@ -572,6 +572,7 @@ def all_sound() -> Outcome:
         f"--ignore={EXPLORED[0].tests.parent}",
         "--ignore=examples/kinds",  # these have no unsound versions
         "--ignore=examples/ranksave",  # it takes minutes, so the demo leaves it out
+        "--ignore=examples/private",  # it needs Opacus
         "-k",
         "test_sound",
         "-rp",

@@ -370,6 +370,14 @@ class MetricMissed(Verdict):
     """A metric, an error of calibration, a rate or a slice is shown to be beyond its bound."""
 
 
+class NotAccounted(Verdict):
+    """A run spent more privacy than it reports, or took steps without noise."""
+
+
+class BudgetExceeded(Verdict):
+    """A run spent more privacy than its budget."""
+
+
 class Inconclusive(Verdict):
     """The evidence is too small: too few seeds, or no budget for the remaining crash states.
 

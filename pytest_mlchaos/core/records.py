@@ -12,12 +12,14 @@ from .collectives import CollectiveLog
 from .journal import Strike
 
 __all__ = [
+    "Accounted",
     "Attempt",
     "FileState",
     "Gradients",
     "Outcome",
     "Output",
     "Preemption",
+    "PrivateStep",
     "RankRecord",
     "Record",
     "WorldRecord",
@@ -92,6 +94,41 @@ class Preemption:
     signal: str = "SIGTERM"
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateStep:
+    """One optimizer step of a run that is judged for its privacy.
+
+    Attributes:
+        noise: The noise multiplier. 0 if the step added no noise.
+        rate: The sample rate that its accountant was told last, or None if it was told none.
+        before: A digest of the parameters before the step.
+        after: The same after it.
+    """
+
+    noise: float
+    rate: float | None
+    before: bytes
+    after: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accounted:
+    """Hold what a privacy accountant knows at the end of an attempt.
+
+    Attributes:
+        kind: The class of the accountant.
+        history: Its entries: noise multiplier, sample rate, number of steps.
+    """
+
+    kind: Any
+    history: tuple[tuple[float, float, int], ...]
+
+    @property
+    def steps(self) -> int:
+        """Return the number of accounted steps."""
+        return sum(steps for _, _, steps in self.history)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
     """The record of a subject that returned, after one attempt or more.
@@ -127,6 +164,10 @@ class Record:
     """The reason why a virtual clock became real. Empty if it did not."""
     looked: Any = None
     """The result of the caller's ``look``, which saw the value and the directories at the end."""
+    private: Sequence[Sequence[PrivateStep]] = ()
+    """Each attempt's steps with what they mean for privacy. Empty if they were not recorded."""
+    accounted: Accounted | None = None
+    """What the last attempt's privacy accountant holds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -94,17 +94,6 @@ class Controller(SubjectState):
         names: A few names by site, for example of files.
     """
 
-    idle = ""  # the reason why no fault can strike, in a test that judges faults
-    drawn = False  # True if a search drew the schedule, and False if the test declares it
-    # True once the test serves an app. Then each later visit may belong to a request.
-    serves = False
-    starts_servers = False  # True once the test starts a server process
-    records_steps = False  # True if a judgement compares the ranks after each step
-    judges_orphans = False  # True if a judgement asks for processes that ranks leave
-    records_collectives = False  # True if a judgement reads the log of collectives of the ranks
-    # What the trials of one test share, by key: results that depend on the key alone
-    kept: dict[bytes, Any] | None = None
-    by_composite = False  # True if a composite fault declares the schedule
     attempts = 0  # the number of attempts so far
     _strikes_before = 0  # the number of strikes before the last attempt
     fault_ended: float | None = None  # the end of the last strike, on the trial's clock

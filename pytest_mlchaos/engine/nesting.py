@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 
 from ..errors import BadArgument, MlchaosError
+from .declarations import Declarations
 from .other_servers import note_servers
 
 __all__ = ["SubjectOf", "SubjectState"]
@@ -47,7 +48,7 @@ class SubjectOf:
         self._controller.changed()
 
 
-class SubjectState:
+class SubjectState(Declarations):
     """Keep what a trial knows about the subject that is running.
 
     Attributes:
@@ -56,8 +57,6 @@ class SubjectState:
             inside one.
         starts_servers: True once the test starts a server process. A trial then takes seconds.
         serves: True once the test serves an app. Then each later visit may belong to a request.
-        judges_leaks: False if the test has no assertion on what a load leaves behind.
-        decides: True if this trial alone decides the test: no search, and no --mlchaos-off.
         on_change: Functions that are called when the subject starts or stops running.
         broken: The first mistake of a fault or of the test.
         judgements: The oracles that were called, each with True if it had something to judge.
@@ -67,8 +66,6 @@ class SubjectState:
     supervised = 0
     serves = False
     starts_servers = False
-    judges_leaks = True
-    decides = False
     _quiet = 0  # the number of open golden runs
     on_change: list[Callable[[], None]]
     broken: MlchaosError | None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.journal import Strike
 from ..core.privacy import error_text, remember_text
-from ..core.records import Gradients, Preemption
+from ..core.records import Accounted, Gradients, Preemption, PrivateStep
 from ..core.sites import Key
 from ..errors import FaultError, MlchaosError
 from .counters import ProcessCounts
@@ -38,6 +38,8 @@ class RemoteState:
         self.preempted: Preemption | None = None
         self.gradients: Sequence[Gradients] = ()
         self.losses: Sequence[float] = ()
+        self.private: list[PrivateStep] = []
+        self.accounted: Accounted | None = None
         self.points: list[tuple[str, bool, str, int, int]] = []
         self.crash: str | None = None
         self.unusable: str | None = None
@@ -92,6 +94,12 @@ class RemoteState:
 
     def _on_losses(self, losses: Sequence[float]) -> None:
         self.losses = losses
+
+    def _on_private_step(self, step: PrivateStep) -> None:
+        self.private.append(step)
+
+    def _on_accounted(self, accounted: bytes) -> None:
+        self.accounted = pickle.loads(accounted)
 
     def _on_unusable(self, text: str) -> None:
         self.unusable = text

@@ -102,6 +102,7 @@ class Body:
         self._judges_collectives = names_assertion(item.function, "assert_no_desync")
         self._judges_sync = names_assertion(item.function, "assert_in_sync")
         self._judges_orphans = names_assertion(item.function, "assert_no_orphans")
+        self._judges_privacy = names_assertion(item.function, "assert_privacy_budget")
         self._properties = len(item.user_properties)
         self.nodeid = as_typed(item)
         self.runs = 0
@@ -201,6 +202,7 @@ class Body:
         controller.records_collectives = self._judges_collectives
         controller.records_steps = self._judges_sync
         controller.judges_orphans = self._judges_orphans
+        controller.judges_privacy = self._judges_privacy
         controller.decides = self.judging and not self.drawn
 
     @contextlib.contextmanager

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def supervise(
         max_restarts: The maximum number of restarts.
         isolated: True to run each attempt in a fresh process.
     """
-    given = (controller, subject, args, scratch, torch_steps.watch_training, workdirs)
+    watch = functools.partial(torch_steps.watch_training, privacy=controller.judges_privacy)
+    given = (controller, subject, args, scratch, watch, workdirs)
     supervisor = IsolatedSupervisor(fresh_processes(), *given) if isolated else Supervisor(*given)
     return Run(
         supervisor.run(max_restarts),

@@ -18,7 +18,15 @@ from typing import Any
 
 from ..core.privacy import error_text
 from ..core.recording import recorded_by
-from ..core.records import Attempt, Gradients, Preemption, Record, tell, too_many_ended
+from ..core.records import (
+    Attempt,
+    Gradients,
+    Preemption,
+    PrivateStep,
+    Record,
+    tell,
+    too_many_ended,
+)
 from ..core.schedule import Schedule
 from ..engine import randomness
 from ..engine.beside_process import beside_process
@@ -42,6 +50,7 @@ from ..processes.remote_controller import (
 )
 from ..processes.subject_pickling import dumps
 from ..processes.subprocess_runner import FreshProcesses, ProcessResult
+from .private_steps import accounted_of
 from .supervisor import Watch, check_subject, gradients_of, last_strike, losses_of, not_finite_of
 from .workdirs import WorkDirs
 
@@ -106,6 +115,7 @@ class IsolatedSupervisor:
         controller.may_restart(max_restarts)
         gradients: list[Sequence[Gradients]] = []
         losses: list[Sequence[float]] = []
+        private: list[Sequence[PrivateStep]] = []
         preemptions: list[Preemption | None] = []
         while True:
             struck = len(controller.journal)
@@ -125,6 +135,7 @@ class IsolatedSupervisor:
             ended_by.append(last_strike(controller.journal[struck:]))
             gradients.append(heard.gradients)
             losses.append(heard.losses)
+            private.append(heard.private)
             preemptions.append(heard.preempted)
             if end is None:
                 record = _record(
@@ -134,6 +145,8 @@ class IsolatedSupervisor:
                     record,
                     preemptions=preemptions,
                     losses=losses,
+                    private=private,
+                    accounted=heard.accounted,
                     real_time="time is real in fresh processes",
                 )
             if len(attempts) > max_restarts:
@@ -162,7 +175,13 @@ class IsolatedSupervisor:
         record = _record(
             value, parameters, [Attempt(end or "returned", steps)], (), start, [heard.gradients]
         )
-        return dataclasses.replace(record, losses=[heard.losses], looked=looked)
+        return dataclasses.replace(
+            record,
+            losses=[heard.losses],
+            looked=looked,
+            private=[heard.private],
+            accounted=heard.accounted,
+        )
 
     def _process(
         self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool
@@ -375,6 +394,7 @@ def _live(order: _Order) -> tuple[str | None, bytes, bytes] | None:
                 finally:
                     tell_home("gradients", gradients_of(trained))
                     tell_home("losses", losses_of(trained))
+                    tell_home("accounted", dumps(accounted_of(trained)))
         finally:
             join_threads()  # faults may strike in these threads too
             controller.report()

@@ -14,7 +14,16 @@ from ..core.faults import chaos_marks
 from ..core.journal import Strike
 from ..core.phases import raised
 from ..core.privacy import error_text
-from ..core.records import Attempt, Gradients, Preemption, Record, tell, too_many_ended
+from ..core.records import (
+    Accounted,
+    Attempt,
+    Gradients,
+    Preemption,
+    PrivateStep,
+    Record,
+    tell,
+    too_many_ended,
+)
 from ..engine import randomness
 from ..engine.continuous_faults import refuse_in_process
 from ..engine.controller import Controller
@@ -30,6 +39,7 @@ from ..errors import (
     SimulatedCrash,
 )
 from .inputs import Inputs, deep_copy
+from .private_steps import accounted_of, private_steps_of
 from .workdirs import WorkDirs
 
 __all__ = [
@@ -93,6 +103,7 @@ class Supervisor:
         controller.may_restart(max_restarts)
         gradients: list[Sequence[Gradients]] = []
         losses: list[Sequence[float]] = []
+        private: list[tuple[Sequence[PrivateStep], Accounted | None]] = []
         preemptions: list[Preemption | None] = []
         while True:
             subject = self._inputs.first() if not attempts else self._restarted(len(attempts))
@@ -102,7 +113,7 @@ class Supervisor:
             begin()
             with controller.on_crash(self._freeze):
                 value, (parameters, broken), ended = self._attempt(
-                    subject, attempts, gradients, losses
+                    subject, attempts, gradients, losses, private
                 )
             seconds = perf_counter() - began[1]
             attempts.append(Attempt(ended or "returned", self._steps() - steps, began[0], seconds))
@@ -126,6 +137,8 @@ class Supervisor:
                     broken,
                     losses,
                     controller.clock.reason,
+                    private=[steps for steps, _ in private],
+                    accounted=private[-1][1],
                 )
             if len(attempts) > max_restarts:
                 text = too_many_ended("the subject", len(attempts), "max_restarts")
@@ -151,6 +164,8 @@ class Supervisor:
                 [gradients_of(trained)],
                 not_finite=broken,
                 losses=[losses_of(trained)],
+                private=[private_steps_of(trained)],
+                accounted=accounted_of(trained),
                 looked=None if look is None else look(value),
             )
 
@@ -196,6 +211,7 @@ class Supervisor:
         before: list[Attempt],
         gradients: list[Sequence[Gradients]],
         losses: list[Sequence[float]],
+        private: list[tuple[Sequence[PrivateStep], Accounted | None]],
     ) -> tuple[Any, Any, str | None]:
         """Return the results of one attempt, or the reason why the process ended.
 
@@ -205,6 +221,9 @@ class Supervisor:
         with self._watch() as trained, contextlib.ExitStack() as ending:
             ending.callback(lambda: gradients.append(gradients_of(trained)))
             ending.callback(lambda: losses.append(losses_of(trained)))
+            ending.callback(
+                lambda: private.append((private_steps_of(trained), accounted_of(trained)))
+            )
             try:
                 with controller.attempt():
                     value = subject()

@@ -17,7 +17,8 @@ from ..engine.controller import current
 from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 from ..sites.optimizer_steps import outermost_steps
-from ..sites.torch_train import Trained, trained_parameters
+from ..sites.torch_train import Trained, trained_parameters, watch_steps
+from .private_steps import PrivateSteps
 
 if TYPE_CHECKING:
     import torch
@@ -33,22 +34,35 @@ MAX_NORM_ELEMENTS = 8192
 class _Trained(Trained):
     """The models and optimizers of a run.
 
-    ``gradients`` returns the gradients of each step, and ``losses`` the losses.
+    ``gradients`` returns the gradients of each step, and ``losses`` the losses. ``private`` has the
+    steps as they count for privacy, or is None.
     """
 
-    def __init__(self, steps: _Steps) -> None:
+    def __init__(self, steps: _Steps, private: PrivateSteps | None) -> None:
         super().__init__()
+        self.private = private
         self.gradients = steps.done
         self.losses = steps.losses
 
 
 @contextlib.contextmanager
-def watch_training() -> Iterator[_Trained]:
-    """Record the optimizers that step, and their gradients."""
+def watch_training(*, privacy: bool = False) -> Iterator[_Trained]:
+    """Record the optimizers that step, and their gradients.
+
+    Args:
+        privacy: True to record the noise of each step, too. It costs a digest of the parameters.
+    """
     steps = _Steps()
-    found = _Trained(steps)
+    private = PrivateSteps() if privacy else None
+    found = _Trained(steps, private)
+
+    def watch() -> None:
+        steps.watch(patches)
+        if private is not None:
+            watch_steps(patches, private.before_step, private.after_step)
+
     with trained_parameters(found, steps.seen), Patches() as patches:
-        when_imported("torch", patches, lambda: steps.watch(patches))
+        when_imported("torch", patches, watch)
         yield found
 
 

@@ -15,8 +15,11 @@ from ..core.validation import (
     CALLABLE,
     FLAG,
     TOLERANCE,
+    Rule,
     check_arguments,
     format_seconds,
+    format_value,
+    is_real,
     parse_duration,
 )
 from ..errors import (
@@ -43,8 +46,12 @@ from ..oracles.state import first_difference
 from .effective_batch import first_other_batch
 from .emergency_save import emergency_save_missing
 from .finite_state import newly_not_finite
+from .privacy_budget import check_privacy_budget
 
 __all__ = ["Run"]
+
+_POSITIVE = Rule("a positive number", lambda value: is_real(value) and value > 0)
+_SHARE = Rule("between 0 and 1", lambda value: is_real(value) and 0 < value < 1)
 
 
 class Run(CallsResult):
@@ -74,6 +81,8 @@ class Run(CallsResult):
         self._kept = record.kept
         self._gradients = record.gradients
         self._not_finite = record.not_finite
+        self._private = record.private
+        self._accounted = record.accounted
         self.preemptions = tuple(one for one in record.preemptions if one is not None)
         self._golden = golden
         self._look_at_golden = look_at_golden or (lambda look: look(self.golden._kept))
@@ -482,6 +491,80 @@ class Run(CallsResult):
                 )
             )
         return value
+
+    @check_arguments("assert_privacy_budget", epsilon=_POSITIVE, delta=_SHARE)
+    def assert_privacy_budget(
+        self,
+        *,
+        epsilon: float,
+        delta: float,
+        reported: Callable[[Any], Any] | str | None = None,
+        lost_steps: str = "discarded",
+    ) -> None:
+        """Raise a verdict unless the run accounts for the privacy that it spent, and keeps a budget.
+
+        Each optimizer step that adds noise is counted, in all attempts. The epsilon of these steps
+        is computed by the run's own class of accountant, and compared with what the run reports and
+        with the budget. The golden run is judged first.
+
+        A private optimizer is found by its ``noise_multiplier``, or by that of the object whose
+        method calls it. An accountant is an object with ``get_epsilon(delta)`` and a list
+        ``history`` of (noise multiplier, sample rate, number of steps). Opacus has both.
+
+        Args:
+            epsilon: The budget.
+            delta: The probability that goes with it, from 0 to 1.
+            reported: The epsilon that the run reports: a function of the returned value, or its
+                key. Without it, the run's accountant is asked at the end.
+            lost_steps: ``"discarded"``: a step whose result a crash lost does not count, because
+                it has left no trace. ``"counted"``: every step of every attempt counts, for jobs that
+                publish losses or checkpoints while they train.
+
+        Raises:
+            NotAccounted: The run reports less than it spent, or took steps without noise.
+            BudgetExceeded: It spent more than ``epsilon``.
+            Inconclusive: No accountant was found, or an attempt begins with parameters that no
+                earlier step has left.
+            BadArgument: No step adds noise, or the test function does not name this assertion, so
+                that nothing was recorded.
+
+        Fidelity: the noise itself, the clipping and the sampling are not measured. A restart that
+        draws the same noise again is not seen.
+
+        Source: Abadi et al. (2016), "Deep learning with differential privacy".
+        """
+        if lost_steps not in ("discarded", "counted"):
+            raise BadArgument(
+                f"assert_privacy_budget: lost_steps must be 'discarded' or 'counted', got "
+                f"{format_value(lost_steps)}"
+            )
+        self._compare_under_faults("assert_privacy_budget")
+        golden = self.golden
+        if self.steps and not any(self._private):
+            raise BadArgument(
+                "assert_privacy_budget: the steps were not recorded. Call it in the test function, "
+                "or in a function of the same module that the test calls by its name"
+            )
+        check_privacy_budget(
+            self._private,
+            self._accounted,
+            golden._private[0] if golden._private else (),
+            golden._accounted,
+            epsilon=epsilon,
+            delta=delta,
+            reported=None if reported is None else self._reported_epsilon(reported),
+            count_lost=lost_steps == "counted",
+        )
+
+    def _reported_epsilon(self, reported: Callable[[Any], Any] | str) -> float:
+        try:
+            value = reported(self.value) if callable(reported) else self.value[reported]
+            return float(value)
+        except Exception as error:
+            raise BadArgument(
+                f"assert_privacy_budget: reported must give a number from the returned value, but "
+                f"failed with {error_text(error)}"
+            ) from error
 
     def story(self) -> str:
         """Return the end of each attempt, one line for each."""

@@ -26,7 +26,7 @@ from .torch_state import Models, not_finite
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Trained", "close_with", "trained_parameters", "wrap_forward"]
+__all__ = ["Trained", "close_with", "trained_parameters", "watch_steps", "wrap_forward"]
 
 
 @site(
@@ -46,7 +46,7 @@ def arm_step(controller: Controller, patches: Patches, key: Key) -> None:
             gate.wait()
             close_with(frame, gate)
 
-    _watch_steps(patches, before_step)
+    watch_steps(patches, before_step)
 
 
 @site("train.step.end", "An optimizer step, taken just now. Payload: the optimizer.", needs="torch")
@@ -62,10 +62,11 @@ def arm_step_end(controller: Controller, patches: Patches, key: Key) -> None:
             with gate:
                 gate.wait()
 
-    _watch_steps(patches, lambda *_: None, after_step)
+    watch_steps(patches, lambda *_: None, after_step)
 
 
-def _watch_steps(patches: Patches, *hooks: Callable[..., object]) -> None:
+def watch_steps(patches: Patches, *hooks: Callable[..., object]) -> None:
+    """Call hooks before and after each optimizer step. See ``outermost_steps``."""
     from torch.optim import optimizer
 
     before, after = outermost_steps(*hooks)
@@ -122,7 +123,7 @@ def trained_parameters(
             forwarded(module, args, kwargs)
 
     def watch() -> None:
-        _watch_steps(patches, found.stepped)
+        watch_steps(patches, found.stepped)
         wrap_forward(patches, lambda module: True, lambda module: None, ended, buffers=True)
 
     with Patches() as patches:

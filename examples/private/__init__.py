@@ -1,0 +1,1 @@
+"""A training with differential privacy that dies and is started again."""
