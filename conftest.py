@@ -10,6 +10,7 @@ import threading
 import zlib
 from concurrent.futures import thread as pools
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -58,8 +59,12 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_configure():
     """Restore SIGINT, which a shell ignores in background jobs (``&``), or the signals of some
-    tests would be lost.
+    tests would be lost. A busy machine draws examples slowly, and that must not fail a test.
     """
+    hypothesis.settings.register_profile(
+        "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("busy")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
