@@ -309,6 +309,10 @@ class Fault:
         """
         raise NotImplementedError(f"{type(self).__name__} must define apply(self, visit)")
 
+    def strike(self, visit: Visit) -> Any:
+        """Call ``apply``. A kind of fault that strikes only a part of the payload overrides it."""
+        return self.apply(visit)
+
     def observe(self, visit: Visit) -> None:
         """Observe each visit, before a fault strikes there.
 

@@ -191,7 +191,7 @@ class Injector:
             fault = scheduled.fault.at_visit(visit.index)
             if fault is not scheduled.fault:
                 visit.details["strength"] = round(strength(fault, visit.index), 4)
-            payload = fault.apply(visit)
+            payload = fault.strike(visit)
         except BaseException as error:  # BaseException, because a crash is one
             # The end of the loader, or an error in the user's loader.
             if visit.source is not None and visit.source.owns(error):

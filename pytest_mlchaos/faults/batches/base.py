@@ -272,6 +272,33 @@ class Batch:
         """Return the batch with the samples at these indices, in this order, in all fields."""
         return rebuilt(self.payload, {field.path: _reorder(field, order) for field in self.fields})
 
+    def with_samples(self, places: Any, part: Any) -> Any:
+        """Return the batch with the samples of ``part``, a changed ``taken(places)``, put back."""
+        fresh = {}
+        for field in self.fields:
+            new = part
+            for name in field.path:
+                new = dict(parts(new))[name]
+            fresh[field.path] = self._with_samples(field, places, new)
+        return rebuilt(self.payload, fresh)
+
+    def _with_samples(self, field: Field, places: Any, new: Any) -> Any:
+        value = field.value
+        if not hasattr(value, "shape"):
+            same = hasattr(new, "__len__") and len(new) == len(places)
+            if same:
+                items = list(value)
+                for place, item in zip(places.tolist(), new, strict=True):
+                    items[place] = item
+                return type(value)(items)
+        elif tuple(getattr(new, "shape", ())) == (len(places), *value.shape[1:]):
+            return Leaf(field.path, value).with_rows(places, new)
+        raise self.mismatch(
+            f"changes the number or the shape of the samples of {field.name}, so it cannot be "
+            f"limited to rows,",
+            "",
+        )
+
 
 def _as_float(leaf: Leaf) -> Leaf:
     """Return a number of a record as a float, so that it can become any other number."""

@@ -9,7 +9,7 @@ from ...core.faults import is_drawn, register
 from ...core.sites import Visit
 from ...core.validation import check_share, format_value
 from ...errors import BadArgument
-from ..data_fault import DataFault
+from ..rows import RowFault
 from .base import Batch, field_name, wanted_fields
 from .labels import Labels
 from .pytree import Leaf, rebuilt
@@ -48,7 +48,7 @@ def _replace_leaves(batch: Batch, chosen: list[Leaf], fresh: dict[Any, Any]) -> 
 
 
 @register
-class LabelNoise(DataFault):
+class LabelNoise(RowFault):
     """Some labels of a batch are wrong.
 
     Integers become a different class, each equally likely. Negative ones mean "to be ignored", and
@@ -115,7 +115,7 @@ class LabelNoise(DataFault):
 
 
 @register
-class ClassImbalance(DataFault):
+class ClassImbalance(RowFault):
     """A class is nearly absent from a batch: samples of other classes are repeated in its place.
 
     Labels are integers, truth values or one-hot rows, one for each sample. Samples are recognised
@@ -175,7 +175,7 @@ class ClassImbalance(DataFault):
 
 
 @register
-class DistributionShift(DataFault):
+class DistributionShift(RowFault):
     """Batches come from a different distribution than before.
 
     A shift lasts, so use ``at=range(50, 100)`` or ``chaos.EVERY``. All strikes move in the same

@@ -176,6 +176,18 @@ class Leaf:
         fresh.flat[places] = _cast(change(fresh.flat[places]), fresh)
         return fresh
 
+    def with_rows(self, places: np.ndarray[Any, Any], values: Any) -> Any:
+        """Return a copy with other entries of the first axis at these places."""
+        if self.is_torch:
+            torch = sys.modules["torch"]
+            with torch.no_grad():
+                fresh = self.value.detach().clone()
+                fresh[torch.as_tensor(places, device=fresh.device)] = values.detach()
+            return fresh.requires_grad_(self.value.requires_grad)
+        fresh = self.value.copy()
+        fresh[places] = values
+        return fresh
+
     def reordered(self, order: object) -> Any:
         """Return a copy of these entries of the first axis, in this order."""
         import numpy as np

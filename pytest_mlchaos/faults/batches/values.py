@@ -10,7 +10,7 @@ from ...core.faults import is_drawn, register
 from ...core.sites import Visit
 from ...core.validation import Finite, check_share, format_value
 from ...errors import BadArgument, PayloadMismatch
-from ..data_fault import DataFault
+from ..rows import RowFault
 from .base import Batch, field_name, wanted_fields
 from .pytree import Leaf, rebuilt
 
@@ -26,7 +26,7 @@ _FLOATS_ONLY = ("nan", "inf", "noise")
 
 
 @register
-class CorruptBatch(DataFault):
+class CorruptBatch(RowFault):
     """A batch reaches the loop with broken values.
 
     Batches may be tensors, NumPy arrays, and dicts, tuples, lists and dataclasses of them, nested.

@@ -12,7 +12,7 @@ from ...core.sites import Visit
 from ...core.validation import format_value
 from ...errors import BadArgument, MissingExtra, PayloadMismatch
 from ..batches.pytree import Leaf, describe, rebuilt
-from ..data_fault import DataFault
+from ..rows import RowFault
 from .arrays import (
     LAYOUTS,
     MIN_SIDE_PIXELS,
@@ -38,7 +38,7 @@ _NO_IMAGES = ("mask", "masks", "label", "labels", "target", "targets", "y")
 
 
 @register
-class CorruptImage(DataFault):
+class CorruptImage(RowFault):
     """Images reach the loop noisy, blurred, snowed in or badly compressed: one of the 19
     corruptions of ImageNet-C.
 

@@ -46,6 +46,33 @@ class Column(abc.ABC):
     kind: str
     dtype: str
     size: int
+    only: Any = None
+    """The rows that a fault may strike (bool, one per row), or None for all."""
+
+    def closed(self) -> Any:
+        """Return which values a fault must not strike (bool, one per row), or None.
+
+        They are missing already, or in rows that ``only`` leaves out.
+        """
+        nulls = self.nulls()
+        if self.only is None:
+            return nulls
+        return ~self.only if nulls is None else nulls | ~self.only
+
+    def plain_values(self) -> list[Any]:
+        """Return the values as Python objects, and None for a missing one."""
+        import numpy as np
+
+        if self.kind in ("float", "integer", "boolean"):
+            found: list[Any] = np.asarray(self.numbers()).tolist()
+        elif self.kind in ("text", "category"):
+            found = list(self.texts(np.arange(self.size)))
+        else:
+            raise UnsupportedColumn(f"is of the dtype {self.dtype}, by which rows= cannot choose")
+        nulls = self.nulls()
+        if nulls is None:
+            return found
+        return [None if missing else one for one, missing in zip(found, nulls, strict=True)]
 
     @abc.abstractmethod
     def nulls(self) -> Any:
@@ -137,6 +164,8 @@ class Table(abc.ABC):
     rows: int
     named = True
     """True if columns have names. Those of a 2-D array have numbers."""
+    only: Any = None
+    """The rows that a fault may strike (bool, one per row), or None for all."""
     single = False
     """True for one record, which has no other rows. Shares then count its fields."""
 
@@ -175,6 +204,18 @@ class Table(abc.ABC):
     @abc.abstractmethod
     def followed_by(self, other: object) -> Any:
         """Return the table followed by the rows of a table with the same columns."""
+
+    def open_rows(self) -> Any:
+        """Return the positions of the rows that a fault may strike."""
+        import numpy as np
+
+        return np.arange(self.rows) if self.only is None else np.flatnonzero(self.only)
+
+    def open_column(self, place: int) -> Column:
+        """Return the column at a position, limited to the rows that a fault may strike."""
+        column = self.column(place)
+        column.only = self.only
+        return column
 
     def schema(self) -> tuple[Any, ...]:
         """Return the names and dtypes, which tables of one kind share."""

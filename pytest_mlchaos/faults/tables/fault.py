@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +18,7 @@ from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import describe
 from ..data_fault import DataFault
 from ..files.damaged_file import check_pattern, file_key, struck_later
+from ..rows import RowFault, matching
 from .base import Column, Table, UnsupportedColumn, places, table_of
 
 if TYPE_CHECKING:
@@ -104,7 +106,10 @@ class TableFault(DataFault):
         opened = self._opened(file)
         visit.note(file=file.path)
         try:
-            content = opened.encode(self._changed_table(self._table(opened.value), visit))
+            changed = self._changed_table(self._table(opened.value), visit)
+            if changed is None:
+                return None
+            content = opened.encode(changed)
         except PayloadMismatch as why:
             raise PayloadMismatch(f"{why}, in the file {file.path}") from None
         if content == file.read():
@@ -142,6 +147,9 @@ class TableFault(DataFault):
         import numpy as np
 
         before = None if visit.struck_tables is None else table.kept()
+        if not self._limit(table):
+            visit.skip()
+            return None
         try:
             changed = self.change(table, np.random.Generator(np.random.SFC64(visit.seed)), visit)
         except UnsupportedColumn as why:
@@ -155,6 +163,32 @@ class TableFault(DataFault):
             # The owner may change the table later, so keep it as it is now.
             visit.struck_tables.append((before, after.kept()))
         return changed
+
+    def strike(self, visit: Visit) -> Any:
+        """Strike the whole table. ``_limit`` marks the rows that ``rows`` names."""
+        return self.apply(visit)
+
+    def _limit(self, table: Table) -> bool:
+        """Mark the rows that the fault may strike. Return False if there are none."""
+        if not isinstance(self, RowFault) or self.rows is None:
+            return True
+        import numpy as np
+
+        columns = {
+            name: functools.partial(self._values, table, place)
+            for place, name in enumerate(table.names)
+        }
+        table.only = np.zeros(table.rows, dtype=bool)
+        table.only[matching(self, columns, table.rows)] = True
+        return bool(table.only.any())
+
+    def _values(self, table: Table, place: int) -> list[Any]:
+        try:
+            return table.column(place).plain_values()
+        except UnsupportedColumn as why:
+            if callable(getattr(self, "rows", None)):
+                return [None] * table.rows
+            raise self.refused(table, f"the column {table.quoted(place)} {why}") from None
 
     def change(self, table: Table, rng: np.random.Generator, visit: Visit) -> Any:
         """Return the table with the fault, as an object of its library. Call ``visit.note`` for the
@@ -251,7 +285,7 @@ class OneColumnFault(TableFault):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class ColumnFault(TableFault):
+class ColumnFault(TableFault, RowFault):
     """A fault of the values in columns.
 
     Args:
@@ -309,7 +343,7 @@ class ColumnFault(TableFault):
             wanted = [int(place) for place in rng.permutation(len(wanted))]
         for place in wanted:
             try:
-                yield place, table.column(place)
+                yield place, table.open_column(place)
             except UnsupportedColumn as why:
                 if self.column is not None:
                     raise self.refused(table, f"the column {table.quoted(place)} {why}") from None
@@ -350,7 +384,7 @@ def rows_of(column: Column, fraction: float, rng: np.random.Generator) -> Any:
     """Return the places of this share of a column's values, drawn uniformly, at least one."""
     import numpy as np
 
-    size, nulls = column.size, column.nulls()
+    size, nulls = column.size, column.closed()
     if nulls is None:
         return places(rng, size, max(1, round(fraction * size)))
     present = np.flatnonzero(~nulls)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.faults import register
 from ...core.sites import Visit
+from ..rows import RowFault
 from .base import Table, places, table_of
 from .fault import SHARES, TableFault
 
@@ -17,7 +18,7 @@ LAYER = "Tables"
 
 
 @register
-class DuplicateRows(TableFault):
+class DuplicateRows(TableFault, RowFault):
     """Rows of a table are there twice.
 
     A pandas index that only counts the rows goes on counting. Other labels come twice, too.
@@ -40,13 +41,14 @@ class DuplicateRows(TableFault):
         """Return all rows, and some of them again."""
         import numpy as np
 
-        again = places(rng, table.rows, max(1, round(self.scaled("fraction") * table.rows)))
+        rows = table.open_rows()
+        again = rows[places(rng, len(rows), max(1, round(self.scaled("fraction") * len(rows))))]
         visit.note(rows=len(again), of=table.rows)
         return table.taken(np.concatenate([np.arange(table.rows), again]))
 
 
 @register
-class OutOfOrderRows(TableFault):
+class OutOfOrderRows(TableFault, RowFault):
     """Rows of a table are not in their order.
 
     Args:
@@ -66,9 +68,10 @@ class OutOfOrderRows(TableFault):
         """Return the same rows in a different order."""
         import numpy as np
 
-        if table.rows < 2:
+        rows = table.open_rows()
+        if len(rows) < 2:
             raise self.refused(table, "it has fewer than two rows")
-        hit = places(rng, table.rows, max(2, round(self.scaled("fraction") * table.rows)))
+        hit = rows[places(rng, len(rows), max(2, round(self.scaled("fraction") * len(rows))))]
         order = np.arange(table.rows)
         order[hit] = np.roll(hit, int(rng.integers(1, len(hit))))
         visit.note(rows=len(hit), of=table.rows)
@@ -76,7 +79,7 @@ class OutOfOrderRows(TableFault):
 
 
 @register
-class LateRows(TableFault):
+class LateRows(TableFault, RowFault):
     """Rows are missing from a table, and come with a later one.
 
     They come at the end of the next table of the same columns that the fault strikes. Rows that are
@@ -104,11 +107,9 @@ class LateRows(TableFault):
 
         if table.rows < 2:
             raise self.refused(table, "it has fewer than two rows")
-        late = places(
-            rng,
-            table.rows,
-            min(table.rows - 1, max(1, round(self.scaled("fraction") * table.rows))),
-        )
+        rows = table.open_rows()
+        count = min(table.rows - 1, max(1, round(self.scaled("fraction") * len(rows))))
+        late = rows[places(rng, len(rows), count)]
         in_time = np.ones(table.rows, dtype=bool)
         in_time[late] = False
         schema = table.schema()

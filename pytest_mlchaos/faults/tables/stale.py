@@ -144,6 +144,8 @@ class StaleFeature(ColumnFault):
 
     def changed(self, column: Column, spot: Spot) -> tuple[Any, int]:
         """Return the column with earlier values at these places, at least one of which differs."""
+        import numpy as np
+
         source, lag = column, self.lag
         if self.age or spot.table.single or self.behind == "tables":
             earlier = self._earlier(spot.table, spot.visit)
@@ -154,10 +156,15 @@ class StaleFeature(ColumnFault):
             place = earlier.names.index(spot.table.names[spot.place])
             source, lag = earlier.column(place), 0
         # the rows that have an earlier one, even if one of the values is missing
-        rows = min(column.size, source.size + lag) - lag
+        candidates = np.arange(lag, min(column.size, source.size + lag))
+        if column.only is not None:
+            candidates = candidates[column.only[candidates]]
+        rows = len(candidates)
+        if not rows:
+            raise UnsupportedColumn("has no earlier values in these rows")
         count = max(1, round(self.scaled("fraction") * rows)) if not spot.table.single else rows
         for _ in range(MAX_REDRAWS):
-            where = places(spot.rng, rows, count) + lag
+            where = candidates[places(spot.rng, rows, count)]
             if not all_same(column, where, source, where - lag):
                 return column.replaced(where, source, where - lag), len(where)
             if count >= rows:
@@ -168,7 +175,7 @@ class StaleFeature(ColumnFault):
         """Return the column with times that are older by the age."""
         import numpy as np
 
-        nulls = column.nulls()
+        nulls = column.closed()
         present = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
         if not len(present):
             raise UnsupportedColumn("has no such values")

@@ -68,7 +68,7 @@ class EncodingErrors(ColumnFault):
         """Return a share of all texts that can break."""
         import numpy as np
 
-        nulls = column.nulls()
+        nulls = column.closed()
         present = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
         texts = column.texts(present)
         breakable = self._breakable(texts)

@@ -82,7 +82,7 @@ class MissingValues(ColumnFault):
         )
         codes, nulls = (
             np.nan_to_num(judged.codes(), nan=-np.inf, posinf=np.inf, neginf=-np.inf),
-            column.nulls(),
+            column.closed(),
         )
         present = np.arange(column.size) if nulls is None else np.flatnonzero(~nulls)
         if not len(present):
@@ -290,7 +290,7 @@ class ClockSkew(ColumnFault):
 
         judged = spot.table.column(self.wanted(spot.table, self.producer)[0])
         codes = judged.codes()
-        nulls = column.nulls()
+        nulls = column.closed()
         present = ~np.isnan(codes) if nulls is None else ~np.isnan(codes) & ~nulls
         names = np.unique(codes[present])
         if len(names) < 2:
@@ -348,7 +348,7 @@ class SwappedValues(ColumnFault):
             return super().change(table, rng, visit)
         reason: object = "it has no two columns of one dtype whose values differ"
         for one, other in self._pairs(table, rng):
-            ours, theirs = table.column(one), table.column(other)
+            ours, theirs = table.open_column(one), table.column(other)
             try:
                 where = _where_they_differ(ours, theirs, self.scaled("fraction"), rng)
                 fresh = {
@@ -406,7 +406,9 @@ def _where_they_differ(ours: Column, theirs: Column, share: float, rng: np.rando
     if ours.dtype != theirs.dtype:
         raise UnsupportedColumn(f"their dtypes differ, {ours.dtype} and {theirs.dtype}")
     everywhere = np.arange(ours.size)
-    where = np.flatnonzero(~np.asarray(ours.same(everywhere, theirs, everywhere), dtype=bool))
+    differ = ~np.asarray(ours.same(everywhere, theirs, everywhere), dtype=bool)
+    where = np.flatnonzero(differ if ours.only is None else differ & ours.only)
     if not len(where):
         raise UnsupportedColumn("they hold the same values")
-    return where[places(rng, len(where), min(len(where), max(1, round(share * ours.size))))]
+    rows = ours.size if ours.only is None else int(ours.only.sum())
+    return where[places(rng, len(where), min(len(where), max(1, round(share * rows))))]

@@ -12,7 +12,7 @@ from ...core.sites import Key, Visit
 from ...core.validation import format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..batches.pytree import children
-from ..data_fault import DataFault
+from ..rows import RowFault
 from .strings import Texts, describe_texts, replace_texts, texts
 
 __all__ = ["TextFault"]
@@ -22,7 +22,7 @@ _NO_TEXT = ("role", "type", "id", "model")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
-class TextFault(DataFault):
+class TextFault(RowFault):
     """A fault that changes strings: in batches, in what a function returns, or in its arguments.
 
     Args:
