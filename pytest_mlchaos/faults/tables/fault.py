@@ -175,14 +175,14 @@ class TableFault(DataFault):
         import numpy as np
 
         columns = {
-            name: functools.partial(self._values, table, place)
+            name: functools.partial(self._plain_values, table, place)
             for place, name in enumerate(table.names)
         }
         table.only = np.zeros(table.rows, dtype=bool)
         table.only[matching(self, columns, table.rows)] = True
         return bool(table.only.any())
 
-    def _values(self, table: Table, place: int) -> list[Any]:
+    def _plain_values(self, table: Table, place: int) -> list[Any]:
         try:
             return table.column(place).plain_values()
         except UnsupportedColumn as why:
