@@ -31,6 +31,14 @@ if TYPE_CHECKING:
         assert_no_bias_amplification as assert_no_bias_amplification,
     )
     from .oracles.fairness.fair import assert_fair as assert_fair
+    from .oracles.privacy.canaries import (
+        assert_no_memorised_canaries as assert_no_memorised_canaries,
+    )
+    from .oracles.privacy.extraction import assert_no_extraction as assert_no_extraction
+    from .oracles.privacy.inversion import assert_no_inversion as assert_no_inversion
+    from .oracles.privacy.membership import (
+        assert_no_membership_leak as assert_no_membership_leak,
+    )
     from .oracles.quality.calibration import assert_calibrated as assert_calibrated
     from .oracles.quality.calibration import assert_not_overconfident as assert_not_overconfident
     from .oracles.quality.metric import assert_abstention as assert_abstention
@@ -86,6 +94,10 @@ _PUBLIC = {
     "assert_fair": "oracles.fairness.fair:assert_fair",
     "assert_metric": "oracles.quality.metric:assert_metric",
     "assert_no_bias_amplification": "oracles.fairness.amplification:assert_no_bias_amplification",
+    "assert_no_extraction": "oracles.privacy.extraction:assert_no_extraction",
+    "assert_no_inversion": "oracles.privacy.inversion:assert_no_inversion",
+    "assert_no_membership_leak": "oracles.privacy.membership:assert_no_membership_leak",
+    "assert_no_memorised_canaries": "oracles.privacy.canaries:assert_no_memorised_canaries",
     "assert_no_drift": "oracles.drift:assert_no_drift",
     "assert_no_weak_slice": "oracles.quality.slices:assert_no_weak_slice",
     "assert_not_overconfident": "oracles.quality.calibration:assert_not_overconfident",

@@ -74,6 +74,7 @@ Exception
         ├── Orphaned                                  a rank of a world left a process running
         ├── BrokenModel                               a global model is empty or not finite, in
         silence
+        ├── Leaks                                     an attack learns something about the training data
         ├── Unfair                                    a group or a client is treated worse than the others
         └── NotConverged                              the loss is not finite, or not low enough in
         time
@@ -348,6 +349,11 @@ class BrokenModel(Verdict):
 class Unfair(Verdict):
     """A gap between groups of people is above its limit, a fault harms one group more than the
     others, or a client of a federation is served worse than in the golden run."""
+
+
+class Leaks(Verdict):
+    """An attack learns what it must not: who was in the training data, what the records were, or
+    the model itself."""
 
 
 class NotConverged(Verdict):

@@ -16,6 +16,10 @@ from pytest_mlchaos import (
     assert_fair,
     assert_no_bias_amplification,
     assert_no_drift,
+    assert_no_extraction,
+    assert_no_inversion,
+    assert_no_membership_leak,
+    assert_no_memorised_canaries,
     assert_not_worse,
 )
 from pytest_mlchaos.errors import BadArgument, Drifted, Inconclusive, NotConverged, Worse
@@ -199,7 +203,95 @@ FAIRNESS = [
         "the result of loss=",
     ),
 ]
-ROWS = [*QUALITY, *DRIFT, *FAIRNESS]
+NOISE = np.random.default_rng(0).normal(size=400)
+TWO = NOISE.reshape(200, 2)
+TEXTS = [f"code {number}" for number in range(40)]
+
+
+def member(members=NOISE[:200], others=NOISE[200:], **keywords):
+    """Attack the membership by scores."""
+    return assert_no_membership_leak(members, others, **keywords)
+
+
+def steal(model=lambda records: records[:, 0] > 0, queries=TWO, holdout=TWO, **keywords):
+    """Steal a model."""
+    return assert_no_extraction(model, queries, holdout, **{"at_most": 0.9, **keywords})
+
+
+def invert(found=TWO[:50], private=TWO[50:100], public=TWO[100:150], **keywords):
+    """Judge reconstructions."""
+    return assert_no_inversion(found, private, public, **keywords)
+
+
+def canary(canaries=TEXTS[:1], references=TEXTS[1:], **keywords):
+    """Judge the loss of canaries."""
+    return assert_no_memorised_canaries(
+        canaries, references, **{"loss": lambda texts: NOISE[: len(texts)], **keywords}
+    )
+
+
+PRIVACY = [
+    ("member-few", lambda: member(NOISE[:9]), BadArgument, "at least 10 records"),
+    ("member-empty", lambda: member([]), BadArgument, "the shape (0,)"),
+    ("member-nan", lambda: member([NAN] * 20), BadArgument, "20 values that are NaN"),
+    ("member-text", lambda: member(["a"] * 20), BadArgument, "one number for each"),
+    ("member-vectors", lambda: member(TWO), BadArgument, "the shape (200, 2)"),
+    ("member-no-limit", lambda: member(at_most=None, tpr_at_most=None), BadArgument, "give"),
+    ("member-fpr-0", lambda: member(fpr=0.0), BadArgument, "fpr must be above 0"),
+    ("member-tpr", lambda: member(tpr_at_most=0.001), BadArgument, "a guess reaches that"),
+    ("member-few-for-fpr", lambda: member(at_most=None), Inconclusive, "records of each kind"),
+    ("member-same", lambda: member([1.0] * 20, [1.0] * 20), Inconclusive, "neither a leak"),
+    ("member-score", lambda: member(score=lambda r: 1 / 0), BadArgument, "score raised"),
+    (
+        "steal-refused",
+        lambda: steal(lambda r: None, truth=lambda r: r[:, 0] > 0),
+        Inconclusive,
+        "none of",
+    ),
+    ("steal-refused-holdout", lambda: steal(lambda r: [None] * len(r)), Inconclusive, "none of"),
+    ("steal-constant", lambda: steal(lambda r: np.zeros(len(r))), BadArgument, "most frequent"),
+    ("steal-scores", lambda: steal(lambda r: r[:, 0]), BadArgument, "single scores"),
+    ("steal-lengths", lambda: steal(lambda r: [1]), BadArgument, "one answer for each"),
+    ("steal-widths", lambda: steal(holdout=NOISE), BadArgument, "2 numbers for each"),
+    ("steal-holdout", lambda: steal(holdout=TWO[:5]), BadArgument, "at least 20"),
+    (
+        "steal-few-queries",
+        lambda: steal(lambda r: (r**2).sum(1) > 1, TWO[:4], at_most=0.95),
+        Inconclusive,
+        "",
+    ),
+    ("invert-empty", lambda: invert(np.zeros((0, 2))), BadArgument, "at least one record"),
+    ("invert-widths", lambda: invert(private=NOISE), BadArgument, "2 numbers for each"),
+    ("invert-nan", lambda: invert(np.full((5, 2), NAN)), BadArgument, "NaN or infinite"),
+    ("invert-few", lambda: invert(TWO[:5]), Inconclusive, "reconstructions"),
+    ("invert-room", lambda: invert(public=TWO[:1]), BadArgument, "more records"),
+    (
+        "invert-same",
+        lambda: invert(np.tile(TWO[:50], (8, 1)), TWO, TWO),
+        Inconclusive,
+        "not recognised either",
+    ),
+    ("canary-none", lambda: canary([]), BadArgument, "canaries is empty"),
+    ("canary-loss", lambda: canary(loss=None), BadArgument, "give loss="),
+    ("canary-few", lambda: canary(references=TEXTS[1:10]), Inconclusive, "at least 19"),
+    ("canary-both", lambda: canary(references=TEXTS), BadArgument, "different texts"),
+    (
+        "canary-lengths",
+        lambda: canary(loss=lambda t: [1.0]),
+        BadArgument,
+        "one number for each text",
+    ),
+    ("canary-nan", lambda: canary(loss=lambda t: [NAN] * len(t)), BadArgument, "NaN or infinite"),
+    (
+        "canary-equal",
+        lambda: canary(loss=lambda t: [1.0] * len(t)),
+        Inconclusive,
+        "ranks say nothing",
+    ),
+    ("canary-generated", lambda: canary(loss=None, generated=[]), BadArgument, "no texts"),
+    ("canary-text", lambda: canary([3]), BadArgument, "must be texts"),
+]
+ROWS = [*QUALITY, *DRIFT, *FAIRNESS, *PRIVACY]
 
 
 @pytest.mark.parametrize(

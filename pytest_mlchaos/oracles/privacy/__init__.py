@@ -1,0 +1,1 @@
+"""Judge attacks on privacy: membership, extraction, inversion, and memorised texts."""
