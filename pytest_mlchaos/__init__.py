@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .comparing.verdicts import Comparison as Comparison
     from .core.faults import Fault as Fault
     from .core.points import reachable as reachable
     from .core.points import sometimes as sometimes
@@ -65,6 +66,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Capacity": "serving.capacity:Capacity",
+    "Comparison": "comparing.verdicts:Comparison",
     "Controller": "engine.controller:Controller",
     "CrashOutcome": "crashes.model:CrashOutcome",
     "CrashReport": "crashes.report:CrashReport",

@@ -30,11 +30,13 @@ BELOW = {
     "pipelines": ("runs",),
     "federation": ("runs",),
     "monitoring": ("runs",),
+    "comparing": ("runs",),
     "faults": ("runs",),
     "decorators": ("faults",),
     "testing": ("processes", "oracles"),
     "plugin": (
         *("crashes", "ranks", "serving", "pipelines", "federation", "monitoring"),
+        "comparing",
         *("reports", "decorators"),
     ),
     "export": ("reports",),
@@ -54,6 +56,7 @@ RUNNERS |= {
     "federation": {"runner", "api", "plain", "exchange"},
     "monitoring": {"observer", "api"},
     "runs": {"supervisor", "isolated"},
+    "comparing": {"seeds", "api"},
 }
 DATA = {
     "model",

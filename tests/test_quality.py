@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
+# It cannot be imported twice: the run of an example forgets what it has imported.
+pytest.importorskip("scipy.special")
 
 from pytest_mlchaos import (
     assert_abstention,

@@ -2,25 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
+from ..comparing.api import compare
+from ..comparing.seeds import Metric
+from ..comparing.verdicts import Comparison
 from ..core.faults import Fault
-from ..core.validation import NAME, check_arguments, format_value, optional
+from ..core.validation import NAME, WHOLE, check_arguments, format_value, optional
 from ..errors import BadArgument
 from ..monitoring.api import watch
 from ..monitoring.verdicts import Watch
 from .fixture_base import FixtureBase
 from .marks import fault_of
 from .part import Part
+from .training_methods import MAX_RESTARTS
 
 __all__ = ["JudgingMethods"]
 
 
 class JudgingMethods(FixtureBase):
-    """Judge alerts under faults."""
+    """Judge alerts under faults, and a metric over several seeds."""
+
+    @check_arguments("mlchaos.compare", max_restarts=WHOLE)
+    def compare(
+        self,
+        subject: Callable[..., Any],
+        *args: Any,
+        seeds: Iterable[int] = range(8),
+        metric: Metric = None,
+        max_restarts: int = MAX_RESTARTS,
+        isolation: str | None = None,
+    ) -> Comparison:
+        """Run ``subject(seed, *args)`` for several seeds, with the test's faults and without them.
+
+        Each run starts from the same files and arguments. The global random generators are seeded
+        from the seed, too, and the golden run of a seed starts from the same state. The faults
+        count visits from the start of each run, so a fault ``at=7`` strikes visit 7 of each seed.
+        If a fault does not strike in a seed, that is an error: such a run is not evidence.
+
+        In a search, the first trial (without faults) compares two golden runs of each seed. In
+        each further one, all seeds meet the same schedule. A seed that has too few visits for it is
+        left out.
+
+        Args:
+            subject: The function to run. Its first argument is the seed.
+            *args: Its further arguments.
+            seeds: The seeds. An assertion stops as soon as the result is clear, so give as many
+                as you can afford.
+            metric: A function of the returned value, a key or an attribute of it. Without it, the
+                returned value is the metric.
+            max_restarts: The largest number of restarts of each run, see ``mlchaos.run``.
+            isolation: See ``mlchaos.run``.
+
+        Returns:
+            A ``Comparison``.
+
+        Raises:
+            NeverStruck: A fault did not strike in one of the seeds.
+            GoldenRunFailed: The subject fails without faults.
+            BadArgument: The metric is not a number, or not finite without faults.
+            Exception: The subject's own error under faults. A note names the seed.
+
+        Fidelity: random choices inside a fault (which bit, which rows) are those of the schedule,
+        so they are the same for each seed. The journal holds the strikes of the first seed.
+        """
+        settings = self._settings()
+        if isolation not in (None, "in-process", "process"):
+            raise BadArgument(
+                f"mlchaos.compare: isolation must be 'in-process' or 'process', got "
+                f"{format_value(isolation)}"
+            )
+        name = "mlchaos.compare"
+        with self._running(name, subject) as part:
+            return part.hand_over(
+                compare(
+                    self._controller,
+                    subject,
+                    args,
+                    self._scratch,
+                    self._workdirs(),
+                    seeds=seeds,
+                    metric=metric,
+                    max_restarts=max_restarts,
+                    isolated=(isolation or settings.isolation) == "process",
+                    allow_quiet=settings.allow_quiet,
+                    running=lambda: self._controller.subject_of(name),
+                )
+            )
 
     @check_arguments("mlchaos.watch", site=optional(NAME))
     def watch(

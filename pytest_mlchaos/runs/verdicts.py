@@ -15,11 +15,13 @@ from ..core.validation import (
     CALLABLE,
     FLAG,
     TOLERANCE,
+    WHOLE,
     Rule,
     check_arguments,
     format_seconds,
     format_value,
     is_real,
+    optional,
     parse_duration,
 )
 from ..errors import (
@@ -42,6 +44,7 @@ from ..oracles.drift import (
     assert_no_text_drift,
 )
 from ..oracles.fairness.amplification import assert_no_bias_amplification
+from ..oracles.quality.loss_curves import steps_to_recover
 from ..oracles.state import first_difference
 from .effective_batch import first_other_batch
 from .emergency_save import emergency_save_missing
@@ -335,8 +338,17 @@ class Run(CallsResult):
         if fault is not None:
             raise NoEmergencySave(f"{fault}\n{self.story()}")
 
+    @check_arguments("assert_converged", recovers_within=optional(WHOLE))
     def assert_converged(
-        self, *, below: float, by: int | None = None, window: int = 1, key: str | None = None
+        self,
+        *,
+        below: float | None = None,
+        by: int | None = None,
+        window: int = 1,
+        key: str | None = None,
+        settled: float | None = None,
+        max_rise: float | None = None,
+        recovers_within: int | None = None,
     ) -> None:
         """Call ``assert_converged`` with the losses that the subject returned.
 
@@ -349,12 +361,67 @@ class Run(CallsResult):
             window: The number of steps whose mean is taken.
             key: The entry of the returned value that holds the losses. Without it, ``"losses"`` or
                 ``"loss"``, or the value itself.
+            settled: See ``assert_converged``.
+            max_rise: See ``assert_converged``.
+            recovers_within: The largest number of steps that it may take until the loss is back in
+                the golden band, see ``steps_to_recover``.
         """
-        assert_converged(self._losses(key), below=below, by=by, window=window)
+        if recovers_within is None or (below, settled, max_rise) != (None, None, None):
+            losses = self._losses(key)
+            assert_converged(
+                losses, below=below, by=by, window=window, settled=settled, max_rise=max_rise
+            )
         if (broken := self._broken()) is not None:
             raise NotConverged(
                 f"the loss is finite, but the state is not\n  {broken}\n{self.story()}"
             )
+        if recovers_within is None:
+            return
+        self._compare_under_faults("assert_converged")
+        steps = self.steps_to_recover(key=key)
+        if steps is None or steps > recovers_within:
+            took = (
+                "is not back in the golden band at the end"
+                if steps is None
+                else f"took {steps} steps to be back in the golden band"
+            )
+            raise NotConverged(
+                f"the loss {took}, expected at most {recovers_within} steps\n{self.story()}"
+            )
+
+    def steps_to_recover(self, *, window: int = 5, key: str | None = None) -> int | None:
+        """Return the steps that it took until the loss was back in the golden band.
+
+        They are the steps that were taken again after a restart, and those from where the loss
+        leaves the band until it stays inside. 0 if it never left it, and None if it is outside at
+        the end. The band is the running median of the golden run's losses plus five standard
+        deviations of its own noise, and at least 1 %.
+
+        The losses are those of the backward passes, if each is a single number, or the returned
+        ones. The last attempt is compared with the end of the golden run.
+
+        Args:
+            window: The number of steps over which medians are taken.
+            key: The entry of the returned value that holds the losses.
+
+        Raises:
+            BadArgument: There are no losses, or fewer than ``window``.
+        """
+        golden = self.golden
+        if key is None and any(self._curves) and any(golden._curves):
+            attempts, expected = list(self._curves), list(golden._curves[-1])
+        else:
+            attempts, expected = [list(self._losses(key))], list(golden._losses(key))
+        if len(expected) < window or not attempts[-1]:
+            raise BadArgument(
+                f"steps_to_recover: the golden run must have {window} losses or more, got "
+                f"{len(expected)}"
+            )
+        last = attempts[-1]
+        start = max(0, len(expected) - len(last)) if len(attempts) > 1 else 0
+        steps = steps_to_recover(last, expected[start:], window=window)
+        again = max(0, sum(map(len, attempts[:-1])) - start)
+        return None if steps is None else steps + again
 
     def assert_no_drift(
         self, *, key: str | int | None = None, **options: Unpack[DriftOptions]

@@ -1,0 +1,1 @@
+"""Compare a metric under faults with its golden values, over several seeds."""

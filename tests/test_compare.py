@@ -1,0 +1,145 @@
+"""``mlchaos.compare`` judges a metric over seeds, and counts only seeds in which a fault struck."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+# It cannot be imported twice: the run of an example forgets what it has imported.
+pytest.importorskip("scipy.special")
+
+from pytest_mlchaos.comparing.pairs import SeedPair
+from pytest_mlchaos.comparing.verdicts import Comparison
+from pytest_mlchaos.errors import BadArgument, Inconclusive, MetricMissed, Worse
+
+JOB = """
+    import math
+    import random
+    from pytest_mlchaos import batches, chaos
+
+    def train(seed, harm, out=None):
+        score = 0.9 + 0.01 * random.Random(seed).random()
+        if out is not None:
+            done = out / "done"
+            score -= done.exists()
+            done.write_text("")
+        for batch in batches([[1.0], [2.0], [3.0]]):
+            if math.isnan(batch[0]):
+                score -= harm
+        return {"accuracy": score}
+"""
+
+
+def test_each_seed_meets_the_fault_or_is_not_evidence(example):
+    """A sound subject passes after five seeds, and a harmed one fails. Each run starts from the
+    same directory. A search finds the visit that harms. A seed that the fault does not strike is an
+    error.
+    """
+    outcome = example.with_tests(
+        JOB
+        + """
+    @chaos.corrupt_batch(kind="nan", at=1)
+    def test_sound(mlchaos, tmp_path):
+        comparison = mlchaos.compare(train, 0.001, tmp_path, metric="accuracy")
+        comparison.assert_not_worse(margin=0.05)
+        assert len(comparison._pairs) == 5
+        assert not list(tmp_path.glob("done"))
+        comparison.assert_metric(at_least=0.85)
+        assert round(comparison.golden[3] - comparison.faulted[3], 6) == 0.001
+
+    @chaos.corrupt_batch(kind="nan", at=1)
+    def test_harmed(mlchaos):
+        comparison = mlchaos.compare(train, 0.2, metric=lambda value: value["accuracy"])
+        comparison.assert_not_worse(margin=0.05)
+
+    def varied(seed):
+        return float(sum(batch[0] for batch in batches([[1.0]] * (4 - seed % 2 * 2))))
+
+    @chaos.corrupt_batch(kind="inf", at=2)
+    def test_unstruck(mlchaos):
+        mlchaos.compare(varied, seeds=[0, 2, 3, 4])._run(4)
+
+    def late(seed):
+        score = 1.0
+        for place, batch in enumerate(batches([[1.0], [2.0], [3.0]])):
+            if math.isnan(batch[0]) and place == 2:
+                score -= 0.5
+        return score
+
+    @chaos.settings(max_trials=10)
+    @chaos.corrupt_batch(kind="nan")
+    def test_searched(mlchaos):
+        mlchaos.compare(late, seeds=range(6)).assert_not_worse(margin=0.1)
+"""
+    ).run()
+    assert outcome.outcomes == {"passed": 1, "failed": 3}
+    outcome.has(
+        "test_harmed",
+        "it is worse by more than the margin",
+        "did not strike in the run of seed 3",
+        "this was seed 3 of mlchaos.compare",
+        "at=2",
+    )
+
+
+def compared(faulted, golden=None, missed=()):
+    """A comparison of these metrics, without any run."""
+    golden = golden or [0.9] * len(faulted)
+    return Comparison(
+        range(len(faulted)),
+        lambda seed: SeedPair(
+            seed, golden[seed], faulted[seed], ("gpu_oom(at=3)",) if seed in missed else ()
+        ),
+    )
+
+
+def test_a_comparison_stops_when_it_is_clear():
+    """Five seeds that agree, of fifty."""
+    comparison = compared([0.9] * 50)
+    comparison.assert_not_worse(margin=0.01)
+    assert len(comparison._pairs) == 5
+    assert compared([0.9] * 8).assert_not_worse(margin=0.01, sequential=False) is None
+
+
+@pytest.mark.parametrize(
+    ("comparison", "error", "message"),
+    [
+        (compared([0.9, 0.7] * 4), Inconclusive, "has run all 8 seeds: give more"),
+        (compared([0.9] * 4), Inconclusive, "At least 1 more pairs are needed"),
+        (compared([0.5] * 8), Worse, "by more than the margin"),
+        (compared([0.9, math.nan] * 4), Worse, "under faults the metric of seed 1 is nan"),
+        (
+            compared([0.9] * 8, missed=range(2, 8)),
+            Inconclusive,
+            "(6 of 8 seeds do not count, because gpu_oom(at=3) did not strike in them)",
+        ),
+    ],
+)
+def test_a_comparison_that_is_not_clear_says_why(comparison, error, message):
+    """Seeds that do not count are no evidence."""
+    with pytest.raises(error) as caught:
+        comparison.assert_not_worse(margin=0.05)
+    assert message in str(caught.value)
+
+
+def test_the_metric_under_faults_is_judged_alone():
+    """By its mean over seeds."""
+    compared([0.90, 0.91, 0.89, 0.9, 0.92]).assert_metric(at_least=0.85)
+    with pytest.raises(MetricMissed):
+        compared([0.90, 0.91, 0.89, 0.9, 0.92]).assert_metric(at_least=0.95)
+    with pytest.raises(Inconclusive, match="no fault struck in any seed"):
+        compared([0.9] * 3, missed=range(3)).assert_metric(at_least=0.1)
+
+
+def test_a_seed_that_failed_leaves_nothing_to_judge():
+    """Its error was raised, and the test went on."""
+
+    def fail(seed):
+        raise ValueError(seed)
+
+    comparison = Comparison(range(5), fail)
+    with pytest.raises(ValueError):
+        comparison.assert_not_worse(margin=1)
+    with pytest.raises(BadArgument, match="an earlier seed failed"):
+        comparison.assert_not_worse(margin=1)
