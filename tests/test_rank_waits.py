@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import fcntl
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -313,10 +314,10 @@ def save(workdir, waits):
     dist.destroy_process_group()
 
 
-def incomplete(mlchaos, folder, waits):
+def incomplete(mlchaos, folder, waits, subject=save):
     """Return the waits for which a crash state is complete without the part of rank 1."""
     report = mlchaos.world(ranks=2, timeout=60).explore_crashes(
-        save, folder / "work", waits, max_states=1, compare=["*.none"]
+        subject, folder / "work", waits, max_states=1, compare=["*.none"]
     )
     names = [wait.__name__ for wait in waits]
     assert {path for state in report.states for path in state.tree} >= {f"{n}.done" for n in names}
@@ -345,3 +346,63 @@ def test_no_state_has_what_a_wait_excludes(mlchaos, tmp_path, waits):
 def test_a_state_has_what_no_wait_excludes(mlchaos, tmp_path):
     """Without a wait, or with one that comes too late, a save may be incomplete."""
     assert incomplete(mlchaos, tmp_path, NO_WAITS) == [wait.__name__ for wait in NO_WAITS]
+
+
+# -- remote calls ----------------------------------------------------------------------------------
+
+
+def until_exists(path):
+    """Wait for a file in the rank that writes it."""
+    while not os.path.exists(path):
+        time.sleep(POLL_SECONDS)
+
+
+def call_and_wait(to, path, kept):
+    """Wait for the result."""
+    dist.rpc.rpc_sync(to, until_exists, (path,))
+
+
+def call_and_wait_later(to, path, kept):
+    """Wait for the future."""
+    dist.rpc.rpc_async(to, until_exists, (path,)).wait()
+
+
+def call_and_call_back(to, path, kept):
+    """Let the result call a function."""
+    done = threading.Event()
+    kept.append(dist.rpc.rpc_async(to, until_exists, (path,)).then(lambda _: done.set()))
+    done.wait()
+
+
+def call_and_fetch(to, path, kept):
+    """Leave the result there, and fetch it."""
+    dist.rpc.remote(to, until_exists, (path,)).to_here()
+
+
+def call_without_waiting(to, path, kept):
+    """Wait after the write."""
+    kept.append(dist.rpc.rpc_async(to, until_exists, (path,)))
+
+
+def save_remotely(workdir, calls):
+    """Rank 0 asks rank 1 if its part exists, and says that the save is complete."""
+    folder, rank = Path(workdir), int(os.environ["RANK"])
+    dist.rpc.init_rpc(f"worker{rank}", rank=rank, world_size=2)
+    for call in calls:
+        name, kept = call.__name__, []
+        if rank:
+            (folder / f"{name}.part1").touch()
+        else:
+            call("worker1", str(folder / f"{name}.part1"), kept)
+            (folder / f"{name}.done").touch()
+            for future in kept:
+                future.wait()
+    dist.rpc.shutdown()
+
+
+@pytest.mark.slow
+def test_no_state_has_what_a_remote_call_excludes(mlchaos, tmp_path):
+    """A caller that waits for the result comes after the function."""
+    sound = [call_and_wait, call_and_wait_later, call_and_call_back, call_and_fetch]
+    calls = [call_without_waiting, *sound]
+    assert incomplete(mlchaos, tmp_path, calls, save_remotely) == ["call_without_waiting"]

@@ -100,10 +100,86 @@ def test_a_directory_without_metadata_is_not_a_checkpoint(mlchaos, tmp_path):
         report.assert_recovers()
 
 
-def transformers_trainer(workdir, steps=4, every=2):
-    """The Trainer of transformers, which resumes from its newest directory."""
-    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_distributed_checkpoint_is_loaded_by_a_world_of_any_size(mlchaos, tmp_path, ranks):
+    """torch.distributed.checkpoint divides the state anew."""
+    explore(mlchaos, tmp_path, sharded, max_states=10, resume_ranks=ranks).assert_recovers()
+
+
+def test_fewer_ranks_find_a_directory_without_metadata(mlchaos, tmp_path):
+    """The directory is as incomplete for a world of a different size."""
+    report = explore(mlchaos, tmp_path, sharded, "sync", False, max_states=8, resume_ranks=1)
+    with pytest.raises(NotRecovered, match=r"resume raised .*, in rank 0"):
+        report.assert_recovers()
+
+
+def own_shards(workdir, steps=2):
+    """FSDP2. Each rank saves its own shards, and rank 0 says that the save is complete."""
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group()
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, 6)
+    fully_shard(net, mesh=init_device_mesh("cpu", (ranks,)))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    start = max((int(path.stem) for path in Path(workdir).glob("*.done")), default=0)
+    if start:
+        shards = torch.load(Path(workdir) / f"{start}.{rank}")
+        with torch.no_grad():
+            for parameter, shard in zip(net.parameters(), shards, strict=True):
+                parameter.to_local().copy_(shard)
+    for step in range(start, steps):
+        generator = torch.Generator().manual_seed(100 * step + rank)
+        net(torch.randn(8, 4, generator=generator)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        shards = [parameter.to_local().detach() for parameter in net.parameters()]
+        torch.save(shards, Path(workdir) / f"{step + 1}.{rank}")
+        dist.barrier()
+        if rank == 0:
+            (Path(workdir) / f"{step + 1}.done").touch()
+    end = {name: value.full_tensor() for name, value in net.state_dict().items()}
+    dist.destroy_process_group()
+    return end
+
+
+def test_own_shards_recover_in_a_world_of_the_same_size(mlchaos, tmp_path):
+    """The barrier comes before the word that the save is complete."""
+    explore(mlchaos, tmp_path, own_shards, max_states=12).assert_recovers()
+
+
+@pytest.mark.parametrize(("ranks", "error"), [(1, "RuntimeError"), (3, "FileNotFoundError")])
+def test_own_shards_fit_no_world_of_a_different_size(mlchaos, tmp_path, ranks, error):
+    """Each rank has the shards of one rank of the old world."""
+    report = explore(mlchaos, tmp_path, own_shards, max_states=12, resume_ranks=ranks)
+    with pytest.raises(NotRecovered, match=f"resume raised {error}"):
+        report.assert_recovers()
+
+
+def transformers_trainer(workdir, with_marker=False, steps=4, every=2):
+    """The Trainer of transformers, which resumes from its newest directory.
+
+    ``with_marker`` lets rank 0 mark a directory when all ranks have saved, and takes marked ones
+    alone.
+    """
+    import torch.distributed as dist
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
     from transformers.trainer_utils import get_last_checkpoint
+
+    class Marker(TrainerCallback):
+        def on_save(self, args, state, control, **_):
+            dist.barrier()
+            if state.is_world_process_zero:
+                (Path(workdir) / f"{state.global_step}.done").touch()
 
     class Data(torch.utils.data.Dataset):
         def __len__(self):
@@ -128,8 +204,24 @@ def transformers_trainer(workdir, steps=4, every=2):
         disable_tqdm=True,
         ddp_timeout=60,
     )
-    trainer = Trainer(model=GPT2LMHeadModel(config), args=arguments, train_dataset=Data())
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(workdir)))
+    trainer = Trainer(
+        model=GPT2LMHeadModel(config),
+        args=arguments,
+        train_dataset=Data(),
+        callbacks=[Marker()] if with_marker else [],
+    )
+    last = get_last_checkpoint(str(workdir))
+    if with_marker:
+        done = max((int(path.stem) for path in Path(workdir).glob("*.done")), default=0)
+        last = str(Path(workdir) / f"checkpoint-{done}") if done else None
+    trainer.train(resume_from_checkpoint=last)
+
+
+def test_the_trainer_of_transformers_recovers_with_a_marker(mlchaos, tmp_path):
+    """A directory counts when all ranks have saved."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    explore(mlchaos, tmp_path, transformers_trainer, True, max_states=6).assert_recovers()
 
 
 def test_the_trainer_of_transformers_takes_a_directory_for_a_checkpoint(mlchaos, tmp_path):
@@ -144,9 +236,17 @@ def test_the_trainer_of_transformers_takes_a_directory_for_a_checkpoint(mlchaos,
         report.assert_recovers()
 
 
-def lightning_trainer(workdir, epochs=3):
-    """Lightning's Trainer under DDP, which writes each checkpoint elsewhere and renames it."""
+def lightning_trainer(workdir, in_place=False, epochs=3):
+    """Lightning's Trainer under DDP, which writes each checkpoint elsewhere and renames it.
+
+    ``in_place`` replaces the writer by one that does not.
+    """
     import pytorch_lightning as pl
+    from lightning_fabric.plugins import TorchCheckpointIO
+
+    class InPlace(TorchCheckpointIO):
+        def save_checkpoint(self, checkpoint, path, storage_options=None):
+            torch.save(checkpoint, path)
 
     class Module(pl.LightningModule):
         def __init__(self):
@@ -170,6 +270,7 @@ def lightning_trainer(workdir, epochs=3):
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        plugins=[InPlace()] if in_place else [],
         callbacks=[pl.callbacks.ModelCheckpoint(dirpath=str(workdir), save_last=True)],
     )
     model = Module()
@@ -185,3 +286,11 @@ def test_lightning_recovers(mlchaos, tmp_path):
     """A sound trainer is not flagged."""
     pytest.importorskip("pytorch_lightning")
     explore(mlchaos, tmp_path, lightning_trainer, max_states=20).assert_recovers()
+
+
+def test_lightning_fails_with_a_writer_that_writes_in_place(mlchaos, tmp_path):
+    """Rank 0 may die in the middle of the file, and all ranks fail to load it."""
+    pytest.importorskip("pytorch_lightning")
+    report = explore(mlchaos, tmp_path, lightning_trainer, True, max_states=12)
+    with pytest.raises(NotRecovered, match=r"last\.ckpt cut at byte"):
+        report.assert_recovers()

@@ -74,7 +74,8 @@ def kind_of(state: CrashState) -> str:
 
     Examples are ``cut at``, ``just renamed`` and ``complete``.
     """
-    return " ".join(state.what.removeprefix(state.path).split()[:2])
+    what = state.what.removeprefix(state.path).partition(" (")[0]  # without remarks
+    return " ".join(what.split()[:2])
 
 
 def in_order(states: Sequence[CrashState]) -> list[int]:

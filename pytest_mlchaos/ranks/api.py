@@ -279,10 +279,11 @@ class World:
 
         Fidelity: a rank that lives stops in the collective, and does nothing about the dead one
         (no handler, no emergency save). A rank waits for others in collectives and messages, in
-        ``init_process_group`` and ``new_group``, for values of a store, or by looking at their
-        files. If it waits in a different way, for example by a message on a socket of its own or by
-        RPC, states may be tried that cannot occur. With gloo, the sender of a message and the root
-        of a broadcast wait for the receivers. With NCCL they may go on, which is not tried.
+        ``init_process_group`` and ``new_group``, for values of a store and results of RPC, or by
+        looking at their files. If it waits in a different way, for example for a file outside
+        ``workdir`` or a message on a socket of its own, states may be tried that cannot occur. With
+        gloo, the sender of a message and the root of a broadcast wait for the receivers. With NCCL
+        they may go on, which is not tried. The threads of a rank keep the order that was seen.
 
         Source: consistent cuts of events in a distributed system (Chandy and Lamport, 1985).
         """

@@ -1,4 +1,4 @@
-"""Note how a rank waits for others: by collectives, by new groups, and by values of a store."""
+"""Note how a rank waits for others: by collectives, new groups, values of a store, and remote calls."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ...core.schedule import Schedule
 from ...engine.controller import Controller, current
 from ...engine.patching import Patches
 from ...sites.collectives import record_collectives
+from .rpc_waits import watch_rpc
 from .timelines import Access, Launch, Meeting, StoreRead, StoreWrite, Waited
 
 __all__ = ["Mark", "watch_waits"]
@@ -38,6 +39,7 @@ def watch_waits(patches: Patches, note: Note) -> None:
     """Call ``note`` right before a rank lets others go on, and right after it has waited for them."""
     watch_collectives(patches, note)
     watch_stores(patches, note)
+    watch_rpc(patches, note)
 
 
 # -- collectives -----------------------------------------------------------------------------------
