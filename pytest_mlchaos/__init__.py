@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .breaking.verdicts import BreakingPoint as BreakingPoint
     from .comparing.verdicts import Comparison as Comparison
     from .core.faults import Fault as Fault
     from .core.points import reachable as reachable
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "BreakingPoint": "breaking.verdicts:BreakingPoint",
     "Capacity": "serving.capacity:Capacity",
     "Comparison": "comparing.verdicts:Comparison",
     "Controller": "engine.controller:Controller",

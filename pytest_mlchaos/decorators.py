@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from . import faults
-from .core.faults import EVERY, FAULTS, Every, OneOf, register
-from .core.validation import did_you_mean
+from .core.faults import EVERY, FAULTS, Every, OneOf, Scale, register
+from .core.validation import did_you_mean, format_value, is_real
 from .errors import BadArgument
 
 __all__ = ["chaos"]
+
+MOST_STEPS = 1000
 
 
 class _Chaos:
@@ -32,6 +36,43 @@ class _Chaos:
         if not values:
             raise BadArgument("chaos.one_of: give it one value or more")
         return OneOf(values)
+
+    @staticmethod
+    def scale(low: float, high: float, *, steps: int = 32) -> Scale:
+        """Return the range of a parameter for ``mlchaos.breaking_point``, from weak to strong.
+
+        Two whole numbers that are further apart than 1 stand for all whole numbers between them,
+        with both ends: ``severity=chaos.scale(1, 5)``. Other numbers are divided into ``steps``,
+        and ``low`` stands for no damage: ``fraction=chaos.scale(0, 1)``.
+        """
+        if not is_real(low) or not is_real(high) or low == high:
+            raise BadArgument(
+                f"chaos.scale: low and high must be two different numbers, got "
+                f"{format_value(low)} and {format_value(high)}"
+            )
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 2 <= steps <= MOST_STEPS:
+            raise BadArgument(
+                f"chaos.scale: steps must be from 2 to {MOST_STEPS}, got {format_value(steps)}"
+            )
+        scale = Scale(low, high, steps)
+        if len(scale.levels) > MOST_STEPS:
+            raise BadArgument(
+                f"chaos.scale: the range must have at most {MOST_STEPS} whole numbers, got "
+                f"{scale!r}. Write them as floats"
+            )
+        return scale
+
+    @staticmethod
+    def steady_state(check: Callable[..., object], *, during: bool = True) -> pytest.MarkDecorator:
+        """Check a steady state before, during and after the faults of a test.
+
+        ``check`` returns true, or raises nothing, if it holds. Its arguments are fixtures of the
+        test. If it does not hold before any fault, that is an error of the set-up
+        (``SteadyStateFailed``). During and after the faults, it is a verdict (``NotSteady``).
+        During the test it is asked before each visit, unless ``during`` is False.
+        """
+        # A mark that is called with a function alone would decorate it.
+        return pytest.mark.mlchaos_steady_state.with_args(check, during=during)
 
     @property
     def settings(self) -> pytest.MarkDecorator:

@@ -12,6 +12,7 @@ Exception
     ├── FaultError                                    a fault has a bug
     │   └── PayloadMismatch                           a fault does not support its payload
     ├── GoldenRunFailed                               the subject fails without any fault
+    ├── SteadyStateFailed                             the steady state does not hold before any fault
     ├── NonDeterministicSubject                       two runs without faults differ
     ├── NotReproducible                               a failing schedule passed when it was repeated
     └── Verdict                (also AssertionError)  a failed test
@@ -32,6 +33,8 @@ Exception
         ├── Drifted                                   the distribution of values has changed
         ├── Worse                                     a metric is worse by more than the margin
         ├── MetricMissed                              a metric, rate or slice is beyond its bound
+        ├── Regressed                                 a breaking point is below its baseline
+        ├── NotSteady                                 the steady state did not hold under faults
         ├── Inconclusive                              the evidence is too small: not a pass
         ├── SilentlyDifferent                         the output differs, without an error
         │   ├── OtherContent                          the next call did not correct different files
@@ -146,6 +149,10 @@ class PayloadMismatch(FaultError):
 
 class GoldenRunFailed(MlchaosError):
     """The subject raised in its golden run, in which no fault strikes."""
+
+
+class SteadyStateFailed(MlchaosError):
+    """The steady state of a test does not hold before any fault, so its set-up is wrong."""
 
 
 class NonDeterministicSubject(MlchaosError):
@@ -382,6 +389,14 @@ class NotAccounted(Verdict):
 
 class BudgetExceeded(Verdict):
     """A run spent more privacy than its budget."""
+
+
+class NotSteady(Verdict):
+    """The steady state of a test did not hold during the faults, or does not hold after them."""
+
+
+class Regressed(Verdict):
+    """A subject breaks under a weaker fault than its baseline says. The message has both intervals."""
 
 
 class Inconclusive(Verdict):

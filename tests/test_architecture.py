@@ -31,12 +31,13 @@ BELOW = {
     "federation": ("runs",),
     "monitoring": ("runs",),
     "comparing": ("runs",),
+    "breaking": ("runs",),
     "faults": ("runs",),
     "decorators": ("faults",),
     "testing": ("processes", "oracles"),
     "plugin": (
         *("crashes", "ranks", "serving", "pipelines", "federation", "monitoring"),
-        "comparing",
+        *("comparing", "breaking"),
         *("reports", "decorators"),
     ),
     "export": ("reports",),
@@ -55,6 +56,7 @@ RUNNERS |= {
     "pipelines": {"runner"},
     "federation": {"runner", "api", "plain", "exchange"},
     "monitoring": {"observer", "api"},
+    "breaking": {"runner", "api"},
     "runs": {"supervisor", "isolated"},
     "comparing": {"seeds", "api"},
 }

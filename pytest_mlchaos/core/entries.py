@@ -19,6 +19,7 @@ from .journal import Strike
 __all__ = [
     "KINDS",
     "SCHEMA",
+    "BreakingPointEntry",
     "Curve",
     "Detection",
     "Entry",
@@ -142,8 +143,7 @@ class Trial(Entry):
         outcome: ``passed``, ``failed`` or ``skipped``.
         schedule: The schedule, as the argument of ``--mlchaos-replay``. Empty without faults.
         probing: True for a trial without faults: the first one of a search, or a control.
-        control: ``quiet`` or ``loud`` for a trial that shows if an alert is quiet without faults,
-            or fires under strong ones. Its outcome says nothing about the subject.
+        control: ``quiet`` (no faults) or ``loud`` (strong ones) for a control trial of alerts.
         visits: The number of visits by site, in all processes of the trial. The target of a call
             fault follows the site's name after a space.
         error: The type of the error that ended it.
@@ -382,8 +382,7 @@ class Detection(Entry):
         result: The number of the watch's result in the trial.
         monitor: The alert.
         fault: The name and the kind of a fault that struck. Empty without one.
-        outcome: ``detected``, ``missed``, ``false alarm`` (it fired before any strike) or ``quiet``
-            (nothing struck, and it did not fire).
+        outcome: ``detected``, ``missed``, ``false alarm`` (before any strike) or ``quiet``.
         visits: The further visits of the struck site before it fired.
         seconds: The seconds until it fired, on the virtual clock.
         expected: ``fired`` or ``quiet``, as the test asserts. Empty if it asserts neither.
@@ -396,6 +395,36 @@ class Detection(Entry):
     visits: int | None = None
     seconds: float | None = None
     expected: str = ""
+
+
+@_kind("breaking_point")
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BreakingPointEntry(Entry):
+    """A breaking point was searched.
+
+    Attributes:
+        result: The number of its result in the trial.
+        name: The name of the subject, or as the test gave it.
+        fault: The fault, with the range of its parameter.
+        parameter: The parameter.
+        low: The strongest level that is survived, or None.
+        high: The weakest level that breaks the subject, or None.
+        confidence: The confidence of this interval. 1 if one trial decides a level.
+        curve: Each level that was tried, with the survived trials and all trials.
+        baseline: The interval of the baseline, in words.
+        change: ``better``, ``worse``, ``same`` or ``new``. Empty if it was not compared.
+    """
+
+    result: int
+    name: str
+    fault: str
+    parameter: str
+    low: float | None = None
+    high: float | None = None
+    confidence: float = 0.95
+    curve: tuple[tuple[float, int, int], ...] = ()
+    baseline: str = ""
+    change: str = ""
 
 
 @_kind("federation_round")

@@ -24,6 +24,7 @@ __all__ = [
     "Fault",
     "OneOf",
     "Opaque",
+    "Scale",
     "chaos_marks",
     "create",
     "fields_of",
@@ -59,6 +60,41 @@ class OneOf:
 
     def __repr__(self) -> str:
         return f"chaos.one_of({', '.join(map(repr, self.values))})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scale:
+    """A range of values of one parameter, from weak to strong, for a breaking point.
+
+    Attributes:
+        low: The weakest value. Of numbers that are not whole, it stands for no damage.
+        high: The strongest value.
+        steps: The number of values, if they are not whole numbers.
+    """
+
+    low: float
+    high: float
+    steps: int = 32
+
+    def __repr__(self) -> str:
+        steps = "" if self.steps == 32 else f", steps={self.steps}"
+        return f"chaos.scale({self.low!r}, {self.high!r}{steps})"
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Return the values, the weakest first.
+
+        Of whole numbers, these are all of them. Of others, the ends of equal steps.
+        """
+        if (
+            isinstance(self.low, int)
+            and isinstance(self.high, int)
+            and abs(self.high - self.low) > 1
+        ):
+            step = 1 if self.high > self.low else -1
+            return tuple(range(self.low, self.high + step, step))
+        width = self.high - self.low
+        return tuple(self.low + width * (n + 1) / self.steps for n in range(self.steps))
 
 
 class Opaque:
@@ -564,6 +600,11 @@ def create(name: str, /, **keywords: Any) -> Fault:
             raise BadArgument(
                 f"{name} got an unknown keyword {keyword!r}{did_you_mean(keyword, known)}. It "
                 f"takes {', '.join(known)}"
+            )
+        if isinstance(keywords[keyword], Scale):
+            raise BadArgument(
+                f"{name}: {keyword} must be one value here. chaos.scale works in "
+                f"mlchaos.breaking_point"
             )
     try:
         return cls(**keywords)

@@ -102,6 +102,10 @@ class Result:
         """Return the entries that are known once an assertion has judged this result."""
         return ()
 
+    def _late_entries(self, number: int, is_virtual: bool) -> Iterable[Entry]:
+        """Return the entries that are known at the end of the trial. See ``_entries``."""
+        return ()
+
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_") and name not in NOT_A_LOOK:
             handed = object.__getattribute__(self, "_handed")

@@ -22,7 +22,7 @@ from ..core.journal import Journal, Strike
 from ..core.phases import quiet, raised
 from ..core.points import Points, listen, stop_listening
 from ..core.records import Preemption
-from ..core.results import HandedResult
+from ..core.results import HandedResult, Result
 from ..core.schedule import Schedule
 from ..core.sites import Collective, Key, Stream, Visit, key_of, name_of
 from ..errors import MlchaosError, SimulatedCrash
@@ -162,6 +162,7 @@ class Controller(SubjectState):
         self._counters: dict[Key, VisitCounter] = {}
         self.visit_listeners = VisitListeners(self)
         self.armed: set[Key] = set()
+        self.late_results: list[Result] = []  # with entries that are known at the end of the trial
         # Makes the visits of threads that serve a process of the subject, while it runs.
         self.beside: BesideProcess | None = None
 

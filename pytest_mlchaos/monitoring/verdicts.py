@@ -273,7 +273,7 @@ class Watch(Result):
         allowed = f"{most:g} visits" if unit == "visits" else format_seconds(most)
         return f"{self._name} saw {struck}, too late: after {took}, and within={allowed} was asked"
 
-    def _results(self, number: int, *, is_virtual: bool) -> Iterator[Detection]:
+    def _late_entries(self, number: int, is_virtual: bool) -> Iterator[Detection]:
         """Yield the entries about this watch, at the end of the trial."""
         timeline = self._timeline
         common: dict[str, Any] = {

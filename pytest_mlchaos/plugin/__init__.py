@@ -63,6 +63,8 @@ _MARKS = (
     "fault into the code under test. "
     "Write it as a decorator: @chaos.gpu_oom(at=7). `pytest --mlchaos-faults` lists the faults. "
     "Select with -m mlchaos or -m \"mlchaos(fault='gpu_oom')\".",
+    "mlchaos_steady_state(check, during=True): a check that must hold before, during and after the "
+    "faults. Write it as @chaos.steady_state(check).",
     f"mlchaos_settings({', '.join(Settings.table())}): the settings of one chaos test. Write them "
     f"as @chaos.settings(...).",
 )
@@ -115,6 +117,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         dest="mlchaos_journal",
         metavar="FILE",
         help="write what happened to FILE, as JSON lines",
+    )
+    group.addoption(
+        "--mlchaos-update-baselines",
+        dest="mlchaos_update_baselines",
+        action="store_true",
+        help="write the breaking points of this session as the new baselines",
+    )
+    parser.addini(
+        "mlchaos_baselines",
+        "the file of the baselines of breaking points, relative to the root directory",
+        default=".mlchaos/baselines.json",
     )
     group.addoption(
         "--mlchaos-live",
@@ -275,7 +288,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if (
             isinstance(item, pytest.Function)
-            and "mlchaos" in item.fixturenames
+            and ("mlchaos" in item.fixturenames or item.get_closest_marker("mlchaos_steady_state"))
             and item.get_closest_marker("mlchaos") is None
         ):
             item.add_marker(USES_FIXTURE)
@@ -563,6 +576,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     A run that a fault ends is restarted: ``mlchaos.run(train, tmp_path).assert_recovered()``.
     """
+    from ..breaking.baselines import Baselines
     from ..core.slugs import slug_of
     from ..crashes.tested import TestInfo
     from .fixture import Mlchaos
@@ -593,10 +607,18 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         began,
         request.node.stash.setdefault(EXPLORED, []),
     )
+
+    def baselines() -> Baselines:
+        """Return the file of the baselines, for this test."""
+        path = request.config.rootpath / request.config.getini("mlchaos_baselines")
+        update = bool(request.config.getoption("mlchaos_update_baselines"))
+        return Baselines(path, request.node.nodeid, update=update)
+
     return Mlchaos(
         tmp_path_factory.getbasetemp(),
         workdirs,
         lambda: settings_of(request.config, request.node),
         shown,
         may_crash,
+        baselines,
     )

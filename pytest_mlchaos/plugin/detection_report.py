@@ -1,4 +1,4 @@
-"""Write at the end of the session which monitor has seen which fault.
+"""Write at the end of the session which monitor has seen which fault, and the breaking points.
 
 Each pytest session loads this file, so it imports little.
 """
@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 __all__ = ["DetectionReport", "texts_of_detections"]
 
 
+KINDS = ("detection", "breaking_point")
+
+
 def texts_of_detections(lines: Iterable[Line]) -> list[str]:
-    """Return the lines about watched alerts as text, for a session that wants no other lines."""
-    return [line.text() for line in lines if line.entry.kind == "detection"]
+    """Return the lines about watched alerts and breaking points as text.
+
+    The session may want no other lines.
+    """
+    return [line.text() for line in lines if line.entry.kind in KINDS]
 
 
 class DetectionReport:
-    """Collect what the watched alerts have seen. xdist sends it from its workers."""
+    """Collect what alerts have seen, and what subjects survive. xdist sends it from its workers."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -30,18 +36,23 @@ class DetectionReport:
         self._lines += getattr(report, "mlchaos_detections", None) or ()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Write the table of faults and monitors. ``-q`` leaves it out."""
+        """Write a table of each. ``-q`` leaves them out."""
         if not self._lines or terminalreporter.verbosity < 0:
             return
         from ..core.entries import parse_line
+        from ..reports.breaking_points import describe_breaking_points
         from ..reports.detections import describe_sights, sights_of
         from ..reports.journal_reader import session_of
 
         lines = (parse_line(text) for text in self._lines)
-        rows = list(
-            describe_sights(sights_of(session_of(line for line in lines if line is not None)))
-        )
-        if rows:
-            terminalreporter.write_line("mlchaos: which monitor has seen which fault")
-        for text, colour in rows:
-            terminalreporter.write_line(text, **({colour: True} if colour else {}))
+        session = session_of(line for line in lines if line is not None)
+        tables = {
+            "which monitor has seen which fault": describe_sights(sights_of(session)),
+            "breaking points": describe_breaking_points(session),
+        }
+        for title, table in tables.items():
+            rows = list(table)
+            if rows:
+                terminalreporter.write_line(f"mlchaos: {title}")
+            for text, colour in rows:
+                terminalreporter.write_line(text, **({colour: True} if colour else {}))

@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..breaking.baselines import Baselines
 from ..core.settings import Settings
 from ..crashes.tested import TestInfo
 from ..engine.user_code import take_subject
 from .part import Part
 from .tools import Tools
 
-__all__ = ["FixtureBase"]
+__all__ = ["BASELINES", "FixtureBase"]
+
+BASELINES = ".mlchaos/baselines.json"
+"""The file of the baselines, relative to the root directory of pytest."""
 
 
 class FixtureBase(Tools):
@@ -26,6 +30,7 @@ class FixtureBase(Tools):
         settings: Callable[[], Settings] = Settings,
         test_info: TestInfo | None = None,
         may_crash: Callable[[], bool] = lambda: True,
+        baselines: Callable[[], Baselines] = lambda: Baselines(Path(BASELINES), "test"),
     ) -> None:
         self._scratch = scratch
         self._test_info = test_info or TestInfo()
@@ -33,6 +38,7 @@ class FixtureBase(Tools):
         self._workdirs = workdirs
         self._settings = settings
         self._may_crash = may_crash
+        self._baselines = baselines
 
     @contextlib.contextmanager
     def _running(self, what: str, subject: Callable[..., Any], **how: Any) -> Iterator[Part]:

@@ -7,14 +7,28 @@ from typing import Any
 
 import pytest
 
+from ..breaking.api import SearchOptions, find_breaking_point
+from ..breaking.verdicts import BreakingPoint
 from ..comparing.api import compare
 from ..comparing.seeds import Metric
 from ..comparing.verdicts import Comparison
 from ..core.faults import Fault
-from ..core.validation import NAME, WHOLE, check_arguments, format_value, optional
+from ..core.validation import (
+    CALLABLE,
+    COUNT,
+    FLAG,
+    NAME,
+    WHOLE,
+    check_arguments,
+    format_value,
+    is_real,
+    optional,
+    parse_positive_duration,
+)
 from ..errors import BadArgument
 from ..monitoring.api import watch
 from ..monitoring.verdicts import Watch
+from ..runs.verdicts import Run
 from .fixture_base import FixtureBase
 from .marks import fault_of
 from .part import Part
@@ -24,7 +38,7 @@ __all__ = ["JudgingMethods"]
 
 
 class JudgingMethods(FixtureBase):
-    """Judge alerts under faults, and a metric over several seeds."""
+    """Judge alerts, a metric over several seeds, and how much of a fault a subject survives."""
 
     @check_arguments("mlchaos.compare", max_restarts=WHOLE)
     def compare(
@@ -93,6 +107,103 @@ class JudgingMethods(FixtureBase):
                 )
             )
 
+    @check_arguments(
+        "mlchaos.breaking_point",
+        oracle=CALLABLE,
+        max_trials=COUNT,
+        staged=FLAG,
+        repeat=optional(FLAG),
+        name=optional(NAME),
+    )
+    def breaking_point(
+        self,
+        subject: Callable[..., Any],
+        fault: pytest.MarkDecorator,
+        oracle: Callable[[Run], object],
+        *args: Any,
+        confidence: float = 0.95,
+        max_trials: int = 60,
+        repeat: bool | None = None,
+        staged: bool = False,
+        budget: float | str | None = None,
+        name: str | None = None,
+    ) -> BreakingPoint:
+        """Find out how much of a fault ``subject(*args)`` survives.
+
+        Each trial runs the subject from the same start, as ``mlchaos.run`` does, and asks the
+        oracle. The test itself declares no fault.
+
+        Args:
+            subject: The function or script to run.
+            fault: A fault with one parameter as a range from weak to strong, for example
+                ``chaos.corrupt_batch(fraction=chaos.scale(0, 1))``, or
+                ``severity=chaos.scale(1, 5)``. Without ``at`` and ``p``, it strikes at every visit.
+            oracle: A function of the ``Run``. If it raises a verdict, or returns False, the subject
+                has not survived: ``lambda run: run.assert_converged(below=0.3)``. An error of the
+                subject, and too many restarts, count as well.
+            *args: The arguments of the subject.
+            confidence: The confidence of the interval.
+            max_trials: The largest number of trials.
+            repeat: False if one trial decides a level, for subjects that are deterministic.
+                Without it, a fault without random numbers is tried once for each level, and both
+                sides of the result once more.
+            staged: If true, try the levels in order and stop at the first one that breaks it.
+            budget: The time limit: seconds, or ``"5m"``. Then the interval is as known so far.
+            name: The name in messages and in the baseline. Without it, that of the subject.
+
+        Returns:
+            A ``BreakingPoint``.
+
+        Raises:
+            GoldenRunFailed: The subject does not pass the oracle without any fault.
+            NeverStruck: At some level, the fault never struck.
+            Inconclusive: It survives strong levels and not weaker ones.
+            BadArgument: An argument is wrong.
+
+        Fidelity: the interval holds if stronger levels are survived less often. All trials are in
+        this process.
+        """
+        if not isinstance(fault, pytest.MarkDecorator) or "fault" not in fault.kwargs:
+            raise BadArgument(
+                f"mlchaos.breaking_point: fault must be a fault with a range, such as "
+                f"chaos.corrupt_batch(fraction=chaos.scale(0, 1)), got {format_value(fault)}"
+            )
+        if not is_real(confidence) or not 0.5 <= confidence < 1:
+            raise BadArgument(
+                f"mlchaos.breaking_point: confidence must be from 0.5 to below 1, got "
+                f"{format_value(confidence)}"
+            )
+        options = SearchOptions(
+            confidence=confidence,
+            max_trials=max_trials,
+            repeat=repeat,
+            staged=staged,
+            budget=None
+            if budget is None
+            else parse_positive_duration(budget, "mlchaos.breaking_point: budget"),
+            name=name or "",
+        )
+        keywords = {key: value for key, value in fault.kwargs.items() if key != "fault"}
+        with self._running("mlchaos.breaking_point", subject) as part:
+            found = part.hand_over(
+                find_breaking_point(
+                    self._controller,
+                    subject,
+                    args,
+                    str(fault.kwargs["fault"]),
+                    keywords,
+                    oracle,
+                    self._scratch,
+                    self._workdirs(),
+                    options,
+                    self._baselines(),
+                )
+            )
+        assert found._handed is not None
+        found._handed.quiet = ""  # its faults are its own
+        self._controller.late_results.append(found)
+        return found
+
     @check_arguments("mlchaos.watch", site=optional(NAME))
     def watch(
         self,
@@ -140,6 +251,7 @@ class JudgingMethods(FixtureBase):
             site=site,
             control=_control(control),
         )
+        self._controller.late_results.append(found)
         return part.hand_over(found)
 
 

@@ -30,6 +30,7 @@ from ..errors import (
     NeverStruck,
     NotReproducible,
     ServiceFailed,
+    SteadyStateFailed,
     Vacuous,
 )
 from ..reports import text
@@ -437,7 +438,7 @@ class Trials:
                 missed or self._unstruck,
                 self._struck or (bool(strikes) and not missed),
             )
-        except (FaultError, BadArgument, Vacuous) as error:
+        except (FaultError, BadArgument, Vacuous, SteadyStateFailed) as error:
             error.add_note(text.one_trial(schedule, strikes, self._nodeid, self._body.clock))
             raise Abort(error) from None
         except BaseException as error:

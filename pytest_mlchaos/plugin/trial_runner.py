@@ -23,7 +23,6 @@ from .. import errors
 from ..core.clock import VirtualClock
 from ..core.entries import (
     Curve,
-    Detection,
     Entry,
     Judgement,
     Line,
@@ -50,6 +49,7 @@ from .counted_calls import counted_targets, names_assertion
 from .fault_coverage import measures_coverage
 from .launched import dies_for_real, strikes_here
 from .pytest_internals import own_directories, set_up_again
+from .steady_states import steady_state_checked
 from .swallowed import describe_dropped
 
 if TYPE_CHECKING:
@@ -161,7 +161,10 @@ class Body:
                 self._describe_test(controller)
                 made: list[errors.MlchaosError] = []
                 errors.made = made
-                with self._body_as_subject(controller):
+                with (
+                    steady_state_checked(self._item, controller),
+                    self._body_as_subject(controller),
+                ):
                     self._call()
                 self.missed = (
                     (describe_dropped(made) or describe_unjudged(controller.results))
@@ -271,7 +274,7 @@ class Body:
         if error is None:
             entries += _looks(controller.results)
         entries += controller.points.entries()
-        entries += _detections(controller)
+        entries += _late_entries(controller)
         strikes = [StrikeEntry.of(strike) for strike in controller.journal.in_order()]
         if self.coverage is not None:
             strikes = self.coverage.complete(controller.journal.in_order())
@@ -309,13 +312,13 @@ class Body:
         )
 
 
-def _detections(controller: Controller) -> Iterator[Detection]:
-    """Yield the entries about the alerts that a trial has watched."""
+def _late_entries(controller: Controller) -> Iterator[Entry]:
+    """Yield the entries of results that are known only at the end of the trial."""
     clock = controller.clock
     is_virtual = isinstance(clock, VirtualClock) and not clock.reason
-    for watch in controller.visit_listeners.watches:
-        handed = watch._handed
-        yield from watch._results(handed.number if handed else 0, is_virtual=is_virtual)
+    for result in controller.late_results:
+        handed = result._handed
+        yield from result._late_entries(handed.number if handed else 0, is_virtual)
 
 
 def _looks(results: Iterable[HandedResult]) -> Iterator[Judgement]:

@@ -74,6 +74,8 @@ def describe_sights(sights: list[Sight]) -> Iterator[tuple[str, str]]:
     """
     rows = [one for one in sights if one.fault or one.seen]
     faults = [one.fault or "no fault" for one in rows]
+    if not rows:
+        return
     widths = [max(map(len, column)) for column in (faults, [one.monitor for one in rows])]
     for fault, one in zip(faults, rows, strict=True):
         is_bad = (one.seen < one.trials) if one.fault else one.seen > 0

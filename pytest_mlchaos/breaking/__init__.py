@@ -1,0 +1,1 @@
+"""``mlchaos.breaking_point``: how much of a fault a subject survives."""
