@@ -128,3 +128,22 @@ def test_each_use_of_pythons_generator_shows():
     assert dict(random_states())["rng.python"] != first
     random.setstate(before)
     assert dict(random_states())["rng.python"] == first
+
+
+def test_the_piece_of_a_sharded_tensor_is_digested():
+    """By its values, and without a collective, even for a single element."""
+    torch = pytest.importorskip("torch")
+    dist = pytest.importorskip("torch.distributed")
+    tensors = pytest.importorskip("torch.distributed.tensor")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
+        for one, other in ([[1.0, 2.0], [1.0, 3.0]], [[1.0], [2.0]]):
+            sharded = [
+                tensors.distribute_tensor(torch.tensor(values), mesh, [tensors.Shard(0)])
+                for values in (one, one, other)
+            ]
+            same, again, different = map(digest, sharded)
+            assert same == again != different
+    finally:
+        dist.destroy_process_group()

@@ -26,17 +26,22 @@ class Strike:
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.fault} struck {self.site} {self.visit}"
+        return f"{self.fault} struck {self._visited}"
 
     @property
     def place(self) -> str:
         """Return the moment in words, for example ``at collective.all_reduce 8 (step 3)``."""
-        op = self.details.get("op")
+        return f"{self.details.get('when', 'at')} {self._visited}"
+
+    @property
+    def _visited(self) -> str:
+        """Return the site and the visit, with the operation and the step where they are known."""
+        op, step = self.details.get("op"), self.details.get("step")
         facts = [] if op is None or self.site.endswith(f".{op}") else [str(op)]
-        if "step" in self.details:
-            facts.append(f"step {self.details['step']}")
+        if step is not None:
+            facts.append(f"step {step}")
         more = f" ({', '.join(facts)})" if facts else ""
-        return f"{self.details.get('when', 'at')} {self.site} {self.visit}{more}"
+        return f"{self.site} {self.visit}{more}"
 
     def of_rank(self, rank: int) -> Strike:
         """Return the strike with this rank."""

@@ -264,8 +264,8 @@ class RankRecord:
     Attributes:
         rank: The number of the rank.
         outcome: One word for its end. It ``finished``, it ``failed`` by itself, or it ``hung`` (it
-            was still running at the time limit). It was ``halted`` by a fault that blocks forever,
-            or ``stopped`` because a different rank had failed.
+            was still running at the time limit). It was ``halted`` by a fault that blocks forever
+            or longer than the world lasted, or ``stopped`` because a different rank had failed.
         ended: The end in words.
         exitcode: The exit code of the process, or None.
         duration: The seconds that it took.

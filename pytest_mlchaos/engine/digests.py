@@ -95,6 +95,9 @@ def _is(library: str, kind: str, value: object) -> bool:
 def _feed_tensor(tensor: torch.Tensor, update: _Update) -> None:
     torch = sys.modules["torch"]
     try:
+        if hasattr(tensor, "placements") and hasattr(tensor, "to_local"):
+            # A DTensor. Its value would be gathered by a collective, and its storage is empty.
+            tensor = tensor.detach().to_local()
         if (
             tensor.layout is not torch.strided
             or tensor.is_quantized

@@ -44,6 +44,7 @@ class RemoteState:
         self.crash: str | None = None
         self.unusable: str | None = None
         self.halted: float | None = None
+        self.delayed_until = 0.0
 
     def take(self, kind: str, *content: object) -> None:
         """Process one message."""
@@ -106,6 +107,9 @@ class RemoteState:
 
     def _on_hangs(self, when: float) -> None:
         self.halted = when
+
+    def _on_delays(self, until: float) -> None:
+        self.delayed_until = until
 
     def _on_point(self, name: str, is_condition: bool, place: str, reached: int, held: int) -> None:
         self.points.append((name, is_condition, place, reached, held))

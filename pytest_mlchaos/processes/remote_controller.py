@@ -26,18 +26,27 @@ Tell = Callable[..., object]
 """A function that sends a message. The message has left this process when it returns."""
 
 
+REPORTED_DELAY_SECONDS = 0.5
+"""Shorter delays matter for no verdict."""
+
+
 class ReportingClock(RealClock):
-    """The real clock of a fresh process. An endless wait is reported to the runner as a hang."""
+    """The real clock of a fresh process. It reports waits of faults to the runner.
+
+    An endless one is a hang. While a process waits, it is not to blame for what it does not do.
+    """
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
 
     def sleep(self, seconds: float) -> None:
-        """Wait, and report an endless wait as a hang."""
+        """Wait, and report a long wait."""
         if math.isinf(seconds):
             self._tell("hangs", self.now())
             while True:
                 super().sleep(3600)
+        if seconds >= REPORTED_DELAY_SECONDS:
+            self._tell("delays", self.now() + seconds)
         super().sleep(seconds)
 
     def freeze(self) -> None:

@@ -203,6 +203,7 @@ class World:
                     record,
                     lambda fresh: WorldRun(supervisor.golden(fresh=fresh)),
                     _traced(controller, supervisor, record),
+                    lambda: supervisor.check_undisturbed(_most(controller)),
                 )
             )
 
@@ -348,12 +349,18 @@ def _traced(
     """
 
     def again(faults: bool) -> WorldRecord | None:
-        left = math.inf if controller.limit is None else controller.limit[1] - monotonic()
-        if left / _INVERSE_TRACE_SHARE < record.duration:
+        most = _most(controller)
+        if most < record.duration:
             return None
-        return supervisor.once_more(traced_steps, faults=faults, most=left / _INVERSE_TRACE_SHARE)
+        return supervisor.once_more(traced_steps, faults=faults, most=most)
 
     return again
+
+
+def _most(controller: Controller) -> float:
+    """Return the seconds that one more run of the world may take."""
+    left = math.inf if controller.limit is None else controller.limit[1] - monotonic()
+    return left / _INVERSE_TRACE_SHARE
 
 
 def _check_devices(backend: str, ranks: int) -> None:

@@ -207,7 +207,8 @@ class RankGroup(RankAttempt):
         for rank in self.ranks:
             if rank.running:
                 rank.left = now
-                rank.outcome = rank.outcome or ("hung" if rank.halted is None else "halted")
+                blocked = rank.halted is not None or rank.delayed_until > now
+                rank.outcome = rank.outcome or ("halted" if blocked else "hung")
 
     def _end(self) -> None:
         """End all ranks before this returns."""

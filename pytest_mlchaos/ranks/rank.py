@@ -223,6 +223,8 @@ def _run(job: RankJob, rank: int, send: Outbox, shared: SharedNumbers | None) ->
                 _send_home(send, functools.partial(subject, *args), trained)
         except SystemExit as stop:
             send("raised", *pack_error(stop))
+            if controller.is_injected(stop):
+                send("injected_exit")
             return exit_code(stop)
         except BaseException as error:  # noqa: BLE001
             # the error ends this process, as it would end any

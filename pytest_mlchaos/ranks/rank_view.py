@@ -40,6 +40,7 @@ class Rank(RemoteState):
         self.left = 0.0
         self.outcome: Outcome | None = None
         self.raised: tuple[str, bytes | None] | None = None
+        self.exited_by_fault = False
         self._before = 0
         self._sent: dict[str, bytes] = {}
         self._unsent: dict[str, str] = {}
@@ -73,6 +74,9 @@ class Rank(RemoteState):
 
     def _on_raised(self, text: str, data: bytes | None) -> None:
         self.raised = (text, data)
+
+    def _on_injected_exit(self) -> None:
+        self.exited_by_fault = True
 
     def _on_strike(self, index: int, strike: Strike) -> None:
         self.struck = monotonic() if self.struck is None else self.struck
@@ -175,14 +179,14 @@ class Rank(RemoteState):
             return (
                 "returned"
                 if "value" in self._sent or "value" in self._unsent
-                else "exited with code 0"
+                else f"exited with code 0{self._injected_at()}"
             )
         if self.outcome == "failed":
             return self._failure()
         where = stack_dumps.place(self.stack)
         words = {
             "hung": "hung",
-            "halted": "hung (injected)",
+            "halted": f"{'was delayed' if self.halted is None else 'hung'} (injected)",
             "stopped": "was stopped for the restart",
         }
         return words[self.outcome or "hung"] + (f" in {where}" if where else "")
@@ -197,7 +201,7 @@ class Rank(RemoteState):
             return f"was killed by {name}{words}"
         if self.raised is not None and not self.raised[0].startswith("SystemExit"):
             return f"raised {self.raised[0].partition(chr(10))[0]}"
-        return f"exited with code {code}"
+        return f"exited with code {code}{self._injected_at()}"
 
     def mentions(self, name: bytes) -> bool:
         """Return True if this name is in what the rank has sent or printed."""
@@ -206,8 +210,8 @@ class Rank(RemoteState):
         )
 
     def _injected_at(self) -> str:
-        """Return in words at which visit a fault killed it, or "" if none did."""
-        injected = self.crash is not None and self.strikes
+        """Return in words at which visit a fault ended it, or "" if none did."""
+        injected = (self.crash is not None or self.exited_by_fault) and self.strikes
         return f" {self.strikes[-1][1].place}" if injected else ""
 
     def load_value(self) -> Any:

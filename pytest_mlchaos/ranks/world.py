@@ -98,7 +98,9 @@ class WorldSupervisor:
         ended_by: list[str] = []
         groups: list[RankAttempt] = []
         controller.may_restart(options.restarts)
-        for group in self._attempts(self._schedule, controller.elsewhere, begin):
+        for group in self._attempts(
+            self._schedule, controller.elsewhere, begin, broken_off=self._take_events
+        ):
             for rank in group.ranks:
                 _merge(controller, rank)
             _check_where(controller, group)
@@ -115,6 +117,11 @@ class WorldSupervisor:
             orphans=_orphans(groups) if controller.judges_orphans else None,
         )
 
+    def _take_events(self, group: RankAttempt) -> None:
+        """Merge the events of an attempt that is broken off. It may have been struck."""
+        for rank in group.ranks:
+            merge_into(self._controller, rank, rank.number, ended=False)
+
     def golden(self, *, fresh: bool = False) -> WorldRecord:
         """Return the same world without faults, from the same start.
 
@@ -127,9 +134,28 @@ class WorldSupervisor:
         if known is not None:
             return known
         record, ranks = self._run_golden()
+        if record.unfinished is not None:
+            raise _golden_failure(record, record.unfinished)
         if kept is not None:
             keep_golden(kept, key, record, ranks, self._disk.roots)
         return record
+
+    def check_undisturbed(self, most: float) -> None:
+        """Raise ``GoldenRunFailed`` if the world fails without faults, too.
+
+        Return if it does not, or if that is not known after ``most`` seconds.
+        """
+        with self._controller.without_faults():
+            key, kept = self._golden_key, self._controller.kept
+            if kept is not None and find_golden(kept, key, self._disk.roots) is not None:
+                return
+        record, ranks = self._run_golden(most)
+        rank = record.unfinished
+        if rank is None:
+            if kept is not None:
+                keep_golden(kept, key, record, ranks, self._disk.roots)
+        elif rank.outcome != "hung" or most >= self._options.timeout:
+            raise _golden_failure(record, rank)
 
     @functools.cached_property
     def _golden_key(self) -> bytes:
@@ -141,17 +167,12 @@ class WorldSupervisor:
             self._disk,
         )
 
-    def _run_golden(self) -> tuple[WorldRecord, list[Rank]]:
+    def _run_golden(self, most: float = math.inf) -> tuple[WorldRecord, list[Rank]]:
         start = monotonic()
         with self._controller.without_faults(), ProcessState(), self._disk.as_at_the_start():
             self._process_state.restore()
-            *_, group = self._attempts(Schedule(), {}, once=True)
+            *_, group = self._attempts(Schedule(), {}, once=True, most=most)
         record = _record(group, self._options, (_told(group),), (), monotonic() - start)
-        rank = record.unfinished
-        if rank is not None:
-            raise GoldenRunFailed(
-                f"the subject fails without any fault: rank {rank.rank} {rank.ended}"
-            ) from rank.load_error()
         return record, group.ranks
 
     def undisturbed(self) -> WorldRecord:
@@ -199,6 +220,7 @@ class WorldSupervisor:
         once: bool = False,
         watch: Watch | None = None,
         most: float = math.inf,
+        broken_off: Callable[[RankAttempt], object] = lambda group: None,
     ) -> Iterator[RankAttempt]:
         """Run attempts until no rank fails by itself, or until no restart is left.
 
@@ -209,6 +231,8 @@ class WorldSupervisor:
             once: True to run one attempt.
             watch: Replaces the world's own for a run that is not the test's.
             most: The time limit for an attempt, besides the world's own.
+            broken_off: Called with an attempt that an exception ends, for example the trial's time
+                limit.
         """
         restarts = 0 if once else self._options.restarts
         timeout = min(self._options.timeout, most)
@@ -228,7 +252,11 @@ class WorldSupervisor:
             # The first start takes seconds, so start here, where an interruption is still possible.
             self._server.start()
             with start_ranks(self._server, self._job(schedule, resumed, watch, number)) as group:
-                group.watch(timeout, self._options.grace, last=last)
+                try:
+                    group.watch(timeout, self._options.grace, last=last)
+                except BaseException:
+                    broken_off(group)
+                    raise
             # A run of a different area is one of many.
             soon = watch is _watch_nothing
             learned = [name for rank in group.ranks for name in rank.learned]
@@ -317,6 +345,15 @@ def _packed_schedule(schedule: Schedule, watch: Watch) -> bytes:
             f"world.run: the faults (perhaps where=) cannot be sent to the processes of the ranks: "
             f"{error}"
         ) from None
+
+
+def _golden_failure(record: WorldRecord, rank: RankRecord) -> GoldenRunFailed:
+    """Return the error about a world that fails without faults."""
+    lines = [f"  rank {each.rank}: {each.steps} steps, then {each.ended}" for each in record.ranks]
+    about = f"the subject fails without any fault: rank {rank.rank} {rank.ended}"
+    error = GoldenRunFailed("\n".join([about, *lines]))
+    error.__cause__ = rank.load_error()
+    return error
 
 
 def _told(group: RankAttempt) -> Attempt:
@@ -455,6 +492,11 @@ def _orphans(groups: Sequence[RankAttempt]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _lag(rank: Rank, failure: float) -> float:
+    """Return the seconds that a rank went on after the first failure, without a fault's delay."""
+    return rank.left - max(failure, min(rank.delayed_until, rank.left))
+
+
 def _record(
     group: RankAttempt,
     options: RankOptions,
@@ -470,7 +512,7 @@ def _record(
             ended=rank.ended,
             exitcode=None if rank.outcome in ("hung", "halted", "stopped") else rank.exitcode,
             duration=rank.left - group.start,
-            lag=None if group.failure is None else rank.left - group.failure[0],
+            lag=None if group.failure is None else _lag(rank, group.failure[0]),
             steps=rank.steps,
             joining=rank.joining,
             joined=rank.joined,

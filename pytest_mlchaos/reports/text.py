@@ -305,6 +305,8 @@ def _why(fault: Fault, count: int) -> str:
         return f", but not in rank {fault.rank} of a world (mlchaos.world)"
     if fault.p is not None:
         return f", but p={fault.p} chose none of them with this seed. Raise p, or change the seed with @chaos.settings(seed=...)"
+    if fault.on_links:
+        return ", but its links carried nothing after it, or it was not in a rank of mlchaos.world"
     if not fault.applies_to({}):
         return ", but not in a rank of a world (mlchaos.world)"
     far = " and ".join(

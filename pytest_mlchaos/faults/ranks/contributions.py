@@ -13,7 +13,7 @@ from ...core.sites import Key, Visit
 from ...core.validation import format_value
 from ...errors import BadArgument, PayloadMismatch
 from ..models.bits import Cells, flip, width
-from .rank_fault import RankFault
+from .rank_fault import RankFault, note_collective
 from .reductions import reduction
 
 if TYPE_CHECKING:
@@ -75,12 +75,6 @@ class ContributionFault(RankFault):
     def change(self, visit: Visit, given: Sequence[torch.Tensor]) -> Sequence[torch.Tensor] | None:
         """Return the tensors that arrive, as new ones. None if nothing changes."""
         raise NotImplementedError
-
-
-def note_collective(visit: Visit, **details: object) -> None:
-    """Note in the journal which collective is struck."""
-    at = visit.attributes
-    visit.note(op=at["op"], step=at["step"], sequence=at["sequence"], **details)
 
 
 def _shown(tensor: torch.Tensor) -> str:
@@ -392,6 +386,7 @@ class Desync(RankFault):
             visit.skip()
             return
         note_collective(visit)
+        visit.note(launches=0 if self.how == "skip" else 2)
         if self.how == "skip":
             visit.collective.skip()
         else:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ...core.faults import Fault
 from ...core.sites import Visit
 
-__all__ = ["RankFault"]
+__all__ = ["RankFault", "note_collective"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -27,3 +27,10 @@ class RankFault(Fault):
     def probe(self, visit: Visit) -> None:
         """Report that any rank of this world can be struck."""
         visit.measure(rank=visit.attributes["world_size"])
+
+
+def note_collective(visit: Visit) -> None:
+    """Note in the journal which collective is struck, if the site is one."""
+    at = visit.attributes
+    facts = {name: at.get(name) for name in ("op", "step", "sequence")}
+    visit.note(**{name: value for name, value in facts.items() if value is not None})

@@ -10,7 +10,7 @@ from ...core.sites import Key, Visit, derive_seed
 from ...core.validation import check_share, format_value, parse_duration, parse_positive_duration
 from ...engine.cpu_throttle import throttled
 from ...errors import BadArgument
-from .rank_fault import RankFault
+from .rank_fault import RankFault, note_collective
 
 __all__ = ["SlowGradientSync", "Straggler"]
 LAYER = "Ranks"
@@ -94,6 +94,7 @@ class Straggler(RankFault):
         if "seed" in visit.memory:
             return  # with at=chaos.EVERY it is slow already
         visit.memory["seed"] = visit.seed
+        note_collective(visit)
         if self.share is not None:
             visit.keep_until_exit(throttled(self.share))
         else:
@@ -143,5 +144,5 @@ class SlowGradientSync(RankFault):
 
     def apply(self, visit: Visit) -> None:
         """Delay the collective."""
-        visit.note(op=visit.attributes.get("op"))
+        note_collective(visit)
         visit.sleep(self.delay)

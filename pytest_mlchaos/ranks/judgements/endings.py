@@ -21,10 +21,11 @@ class EndingVerdicts(WorldResult):
         Raises:
             RankFailed: A rank did not finish.
             GaveUp: Faults ended the world more often than ``restarts`` allows.
+            GoldenRunFailed: A rank fails without faults, too.
         """
         record = self._record.unfinished
         if record is not None:
-            self._check_restarts(record)
+            self._check_cause(record)
             raise RankFailed(
                 f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}"
             ) from record.load_error()
@@ -41,6 +42,7 @@ class EndingVerdicts(WorldResult):
         Raises:
             RankHung: A rank was still running.
             RankFailed: A rank failed without a fault.
+            GoldenRunFailed: A rank fails without faults, too.
         """
         seconds = parse_duration(within, "within")
         first = self._record.first
@@ -79,6 +81,8 @@ class EndingVerdicts(WorldResult):
 
     def _hung(self, message: str) -> RankHung:
         """Return the error, with the stacks of all threads of each rank that hung."""
+        if self.faults:
+            self._check_undisturbed()
         error = RankHung(message)
         for record in self._record.ranks:
             if record.outcome == "hung" and record.stack:

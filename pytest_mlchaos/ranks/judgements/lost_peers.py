@@ -71,12 +71,29 @@ def _causes(record: WorldRecord, lost: Mapping[int, LostPeer]) -> Iterator[str]:
             yield words.format(_links(of_effect, effect), _place(of_effect))
             if effect == "cut":
                 absent.remove("no link was cut")
+    cause_is_known = False
     for rank in record.ranks:
         if rank.outcome == "failed" and rank.exitcode is not None and rank.exitcode < 0:
             yield f"rank {rank.rank} died ({rank.ended})"
             absent = [text for text in absent if text != "no rank died"]
         elif rank.outcome == "failed" and not lost[rank.rank]:
             yield f"rank {rank.rank} failed by itself"
+        elif rank.outcome == "halted":
+            yield f"rank {rank.rank} {rank.ended}"
+            cause_is_known = True
+        for strike in rank.faults:
+            if "launches" in strike.details:
+                how = "skipped" if strike.details["launches"] == 0 else "doubled"
+                yield f"rank {rank.rank} {how} {strike.place.removeprefix('at ')}"
+                cause_is_known = True
+    if cause_is_known:
+        return
+    if len(absent) == 2:
+        for rank in record.ranks:
+            if rank.outcome == "finished":
+                yield f"rank {rank.rank} had returned after {_count_steps(rank.steps)}"
+            elif rank.outcome == "hung":
+                yield f"rank {rank.rank} was still running"
     yield from absent
 
 
@@ -96,8 +113,12 @@ def _place(strikes: Sequence[Strike]) -> str:
     """Return the first collective at which a fault took effect."""
     first = min(strikes, key=lambda strike: strike.visit)
     step = first.details.get("step")
-    steps = "" if step is None else f", after {step} step{'' if step == 1 else 's'}"
+    steps = "" if step is None else f", after {_count_steps(step)}"
     return f"collective {first.visit} ({first.details.get('op')}{steps})"
+
+
+def _count_steps(steps: int) -> str:
+    return f"{steps} step{'' if steps == 1 else 's'}"
 
 
 def _ranks(ranks: Sequence[int]) -> str:

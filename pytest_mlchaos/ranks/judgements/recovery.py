@@ -33,11 +33,12 @@ class RecoveryVerdicts(WorldResult):
         Raises:
             NotRecovered: A rank differs.
             GaveUp: Faults ended the world more often than ``restarts`` allows.
+            GoldenRunFailed: A rank fails without faults, too.
         """
         self._compare_under_faults("assert_recovered")
         record = self._record.unfinished
         if record is not None:
-            self._check_restarts(record)
+            self._check_cause(record)
             raise NotRecovered(
                 f"rank {record.rank} did not finish: it {self._how(record)}\n{self.story()}"
             ) from record.load_error()

@@ -27,6 +27,7 @@ class WorldResult(Result):
         record: WorldRecord,
         golden: Callable[[bool], Self] | None = None,
         traced: Callable[[bool], WorldRecord | None] = lambda faults: None,
+        check_undisturbed: Callable[[], None] = lambda: None,
     ) -> None:
         self.ranks = tuple(map(RankRun, record.ranks))
         self.attempts = record.attempts
@@ -35,6 +36,7 @@ class WorldResult(Result):
         self._record = record
         self._golden = golden
         self._traced = traced
+        self._check_undisturbed = check_undisturbed
 
     def _attempted(self) -> Sequence[Attempt]:
         return self.attempts
@@ -90,15 +92,19 @@ class WorldResult(Result):
         vars(self)["golden"] = self._golden(True)
         return True
 
-    def _check_restarts(self, record: RankRecord) -> None:
-        """Raise ``GaveUp`` if faults ended the world more times than it may be restarted.
+    def _check_cause(self, record: RankRecord) -> None:
+        """Raise a different error if the job is not to blame, or no fault is.
 
-        This says nothing about the job.
+        Raises:
+            GaveUp: Faults ended the world more times than it may be restarted.
+            GoldenRunFailed: The world fails without faults, too.
         """
         ended_by = self._record.ended_by
         if self.restarts and all(ended_by):
             text = too_many_ended("the world", len(ended_by), "restarts")
             raise GaveUp(f"{text}\n{self.story()}", ended_by=ended_by) from record.load_error()
+        if self.faults:
+            self._check_undisturbed()
 
     def _traces(self, *, faults: bool) -> Traces:
         """Run the world once more and return each rank's steps. Return none if that run went
