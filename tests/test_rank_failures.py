@@ -44,7 +44,11 @@ def failing(mode, when, site="collective.all_reduce", at=2, **more):
         pytest.param("hang", "hung (injected)", marks=failing("hang", "before")),
         pytest.param("freeze", "hung (injected)", marks=failing("freeze", "before")),
         pytest.param("raise", "raised RuntimeError", marks=failing("raise", "before")),
-        pytest.param("exit", "exited with code 1", marks=failing("exit", "before")),
+        pytest.param(
+            "exit",
+            "exited with code 1 at collective.all_reduce 2 (step 2)",
+            marks=failing("exit", "before"),
+        ),
     ],
 )
 def test_each_mode_ends_the_rank_in_its_way(mlchaos, tmp_path, mode, ended):

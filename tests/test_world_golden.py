@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from pytest_mlchaos import chaos
-from pytest_mlchaos.errors import NotRecovered
+from pytest_mlchaos.errors import GoldenRunFailed, NotRecovered
 
 pytest.importorskip("psutil")
 
@@ -151,3 +151,26 @@ def test_a_wrong_end_is_found_with_a_kept_golden_world(mlchaos, folders, starts)
 def maybe_forgets(folder):
     """Forget the weights in a restart of the second world of the test."""
     train(folder, forgets=folder.name.startswith("second"))
+
+
+def uneven():
+    """Let rank 1 launch a collective more than rank 0."""
+    dist.init_process_group("gloo")
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for _ in range(2 + dist.get_rank()):
+        weight.grad = torch.ones(1)
+        dist.all_reduce(weight.grad)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("judgement", ["assert_finished", "assert_recovered"])
+@chaos.straggler(rank=0, delay=0.01, at=1)
+def test_a_job_that_fails_without_faults_is_not_blamed_on_them(mlchaos, judgement):
+    """Mending the fault's effect would not help."""
+    run = mlchaos.world(ranks=2).run(uneven)
+    with pytest.raises(
+        GoldenRunFailed,
+        match=r"fails without any fault: rank 1 raised(.|\n)*rank 0: 2 steps, then returned",
+    ):
+        getattr(run, judgement)()
