@@ -12,15 +12,16 @@ from pytest_mlchaos.ranks.rank import OF_RANKS, RankJob
 
 MODULES = {
     "good": "",
-    "outer": "import inner",
     "inner": "import threading, time; threading.Thread(target=time.sleep, args=[60], daemon=True).start()",
+    "outer": "import inner",
     "beside": "",
     "of_rank": "import os; os.environ.get('RANK', 0)",
     "setting": "import os; os.environ['SET'] = '1'",
     "failing": "1 / 0",
     "leaving": "import os; os._exit(3)",
-    "pack/__init__": "import inner",
     "pack/part": "",
+    "pack/other": "",
+    "pack/__init__": "import inner",
     "reading": "import os; os.getenv('LEVEL'); os.environ['HOME']",
     "last": "",
 }
@@ -52,7 +53,7 @@ def test_libraries_are_imported_in_advance_if_that_is_safe(tmp_path):
     refused, reads, imported = json.loads(done.stdout)
     assert imported == ["good", "beside", "reading", "last"]
     assert {*refused} == {
-        *("outer", "inner", "of_rank", "setting", "leaving", "pack", "pack.part"),
+        *("outer", "inner", "of_rank", "setting", "leaving", "pack", "pack.part", "pack.other"),
     }
     assert {"LEVEL": None, "HOME": "/home/me"}.items() <= reads.items()
 

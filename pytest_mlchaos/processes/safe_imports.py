@@ -13,6 +13,7 @@ import importlib
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -48,16 +49,16 @@ class SafeImports:
     def run(self, names: Sequence[str]) -> None:
         """Import those of these libraries that are safe.
 
-        The order is that of the program. If a library is not safe, all that import it are not
-        either. So the order is reversed then, to find the innermost first.
+        Each should follow those that it imports, as in ``sys.modules``. So the first one that is
+        not safe is the cause, and all that import it are left out at little cost.
         """
         with self._noted_environment():
-            rest = [*reversed(self._import_good(names))]
-            while rest and time.monotonic() < self._until:
-                left = self._import_good(rest)
-                rest = [name for name in left[1:] if not name.startswith(f"{left[0]}.")]
-                self.refused += [name for name in left if name not in rest]
-            self.refused += rest
+            while names and time.monotonic() < self._until:
+                left = self._import_good(names)
+                cause = self._cause(left[0]) if left else ""
+                names = [name for name in left[1:] if not name.startswith(f"{cause}.")]
+                self.refused += [name for name in left if name not in names]
+            self.refused += names
 
     def _import_good(self, names: Sequence[str]) -> Sequence[str]:
         """Import libraries up to the first that is not safe. Return the rest."""
@@ -67,6 +68,18 @@ class SafeImports:
                 with contextlib.suppress(BaseException):  # it has been imported before
                     importlib.import_module(name)
         return names[len(tried) :]
+
+    def _cause(self, name: str) -> str:
+        """Return the outermost package of a library that is not safe, or the library."""
+        packages = [name[:place] for place, letter in enumerate(name) if letter == "."]
+        return next(
+            (
+                package
+                for package in packages
+                if package not in sys.modules and not self._try([package])
+            ),
+            name,
+        )
 
     def _try(self, names: Sequence[str]) -> bytes:
         """Import libraries in a forked process. Return what became of each until it ended."""
