@@ -180,7 +180,10 @@ CASES: dict[str, Case] = {
         power={500: 0.9},
     ),
     "assert_no_drift (slices)": _case(
-        _pair(_slices, 0.0, 1.0), "1 standard deviation in a group of 30 %", power={500: 0.95}
+        _pair(_slices, 0.0, 1.0),
+        "1 standard deviation in a group of 30 %",
+        sizes=(200, 500, 50_000),
+        power={500: 0.95},
     ),
     "assert_no_drift (missing)": _case(
         _pair(_missing, 0.1, 0.2), "20 % missing values instead of 10 %", power={500: 0.9}

@@ -88,6 +88,7 @@ def assert_no_drift(
     Raises:
         Drifted: A column drifted, or ``current`` is empty, constant, or has NaN, infinite values,
             missing or additional columns, or a different kind of values.
+        Inconclusive: No group of ``slices`` has 20 rows in both samples.
         BadArgument: An argument is wrong, or the reference is empty, constant, not finite, or too
             small to show a drift.
 

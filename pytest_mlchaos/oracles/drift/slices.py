@@ -9,7 +9,7 @@ from typing import Any
 
 from ...core.privacy import shows_values
 from ...core.validation import format_value
-from ...errors import BadArgument, Drifted
+from ...errors import BadArgument, Drifted, Inconclusive
 from ..columns import ColumnValues, columns_of
 from .findings import label
 
@@ -49,9 +49,9 @@ def find_slices(slices: Any, before: Columns, after: Columns) -> Slices:
         for groups, *_ in _sources(slices, before, after)
         for rows in _rows_by_group(groups).values()
     ):
-        raise Drifted(
-            f"cannot be judged: no group of slices= has {FEWEST_ROWS} rows in current, but some have "
-            f"in the reference"
+        raise Inconclusive(
+            f"assert_no_drift: no group of slices= has {FEWEST_ROWS} rows in current, but some have in "
+            f"the reference. Give more rows"
         )
     if not found.names:
         raise BadArgument(
