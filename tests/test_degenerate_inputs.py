@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pytest_mlchaos import (
+    DriftMonitor,
     assert_converged,
     assert_fair,
     assert_no_bias_amplification,
@@ -20,6 +21,7 @@ from pytest_mlchaos import (
     assert_no_inversion,
     assert_no_membership_leak,
     assert_no_memorised_canaries,
+    assert_no_text_drift,
     assert_not_worse,
 )
 from pytest_mlchaos.errors import BadArgument, Drifted, Inconclusive, NotConverged, Worse
@@ -83,13 +85,131 @@ QUALITY = [
         "pairs would",
     ),
 ]
+WORDS = ["yes", "no"] * 50
+PLANE = np.random.default_rng(0).normal(size=(100, 3))
+SHARES = np.full((100, 4), 0.25)
+TIMES = np.arange(100).astype("M8[h]")
+
+
+def drifts(reference=HUNDRED, current=HUNDRED, **keywords):
+    """Judge drift, unless the row gives other arguments."""
+    return assert_no_drift(reference, current, **keywords)
+
+
+def streams(*batches, reference=HUNDRED, **keywords):
+    """Watch a stream."""
+    monitor = DriftMonitor(reference, **keywords)
+    for batch in batches:
+        monitor.update(batch)
+    return monitor.assert_no_drift()
+
+
 DRIFT = [
+    ("drift-nan-only", lambda: drifts(current=np.full(100, NAN)), Drifted, "100 NaN or missing"),
+    ("drift-nan-reference", lambda: drifts([NAN] * 9), BadArgument, "9 NaN or missing among 9"),
+    ("drift-empty", lambda: drifts(current=[]), Drifted, "it is empty"),
+    ("drift-empty-reference", lambda: drifts([]), BadArgument, "is empty"),
+    ("drift-infinite", lambda: drifts(current=[INF] * 9), Drifted, "9 infinite among 9"),
+    ("drift-constant", lambda: drifts(current=np.ones(100)), Drifted, "is constant"),
+    ("drift-constant-reference", lambda: drifts(np.ones(100)), BadArgument, "is constant"),
+    ("drift-one-value", lambda: drifts([1.0]), BadArgument, "is constant: 1 times"),
+    ("drift-two-values", lambda: drifts([1.0, 2.0]), BadArgument, "too few to show a drift"),
+    ("drift-one-word", lambda: drifts(WORDS, ["yes"] * 9), Drifted, "the same category"),
+    ("drift-kinds", lambda: drifts(current=WORDS), Drifted, "holds categories, but the reference"),
+    ("drift-mixed", lambda: drifts(WORDS, [*WORDS, 1]), Drifted, "mixes numbers"),
+    ("drift-mixed-times", lambda: drifts(TIMES, [*TIMES.tolist(), 1]), Drifted, "mixes numbers"),
+    ("drift-nat", lambda: drifts(TIMES, TIMES[:0]), Drifted, "it is empty"),
+    ("drift-none", lambda: drifts(current=None), Drifted, "got NoneType"),
+    ("drift-text", lambda: drifts("abc"), BadArgument, "got str"),
+    ("drift-complex", lambda: drifts([1j, 2j]), BadArgument, "dtype complex128"),
+    ("drift-ragged", lambda: drifts([[1, 2], [3]]), BadArgument, "whose rows differ"),
+    ("drift-three-axes", lambda: drifts(np.zeros((2, 2, 2))), BadArgument, "got 3 dimensions"),
+    ("drift-no-columns", lambda: drifts({}), BadArgument, "a table without columns"),
+    ("drift-lengths", lambda: drifts({"a": [1], "b": [1, 2]}), BadArgument, "of one length"),
+    ("drift-column-gone", lambda: drifts({"a": HUNDRED}, {}), Drifted, "a table without columns"),
+    ("drift-table", lambda: drifts(PLANE, HUNDRED), Drifted, "is a single column, but"),
+    ("drift-user-names", lambda: drifts([*map(str, range(99))]), BadArgument, "too many to be"),
     (
-        "drift-nan-only",
-        lambda: assert_no_drift(HUNDRED, np.full(100, NAN)),
+        "drift-compare-nan-only",
+        lambda: drifts(current=[NAN] * 9, missing="compare"),
         Drifted,
-        "",
+        "nothing but missing values: 9",
     ),
+    *(
+        (f"drift-{method}-{name}", call, error, message)
+        for method in ("mmd", "c2st", "energy")
+        for name, call, error, message in [
+            ("nan", lambda m=method: drifts(PLANE, PLANE * NAN, method=m), Drifted, "100 NaN"),
+            (
+                "infinite",
+                lambda m=method: drifts(PLANE, PLANE + INF, method=m),
+                Drifted,
+                "infinite",
+            ),
+            ("constant", lambda m=method: drifts(PLANE, PLANE * 0, method=m), Drifted, "constant"),
+            ("few", lambda m=method: drifts(PLANE[:2], PLANE, method=m), BadArgument, "too few"),
+            ("gone", lambda m=method: drifts(PLANE, PLANE[:, :2], method=m), Drifted, "is missing"),
+        ]
+    ),
+    (
+        "drift-dimensions",
+        lambda: drifts(PLANE, PLANE[:, :2], kind="embeddings"),
+        Drifted,
+        "has 2 dimensions instead of 3",
+    ),
+    (
+        "drift-not-embeddings",
+        lambda: drifts(PLANE, HUNDRED, kind="embeddings"),
+        Drifted,
+        "must be rows of numbers",
+    ),
+    (
+        "drift-not-probabilities",
+        lambda: drifts(SHARES, SHARES * 2, kind="probabilities"),
+        Drifted,
+        "do not add up to 1",
+    ),
+    (
+        "drift-one-class",
+        lambda: drifts(SHARES[:, :1] * 4, kind="probabilities"),
+        BadArgument,
+        "two or more classes",
+    ),
+    (
+        "drift-embed-short",
+        lambda: drifts(WORDS, WORDS, embed=lambda texts: np.zeros((3, 2))),
+        BadArgument,
+        "a vector for each of 100 texts",
+    ),
+    (
+        "drift-embed-nan",
+        lambda: drifts(WORDS, WORDS, embed=lambda texts: np.full((100, 2), NAN)),
+        BadArgument,
+        "embed= returned NaN for 100 texts",
+    ),
+    (
+        "drift-slices-small",
+        lambda: drifts(slices=(range(100), range(100))),
+        BadArgument,
+        "no group with 20 rows",
+    ),
+    (
+        "drift-slices-gone",
+        lambda: drifts(slices=(WORDS, range(100))),
+        Inconclusive,
+        "Give more rows",
+    ),
+    ("drift-slices-length", lambda: drifts(slices=(WORDS, WORDS[:9])), BadArgument, "100 rows"),
+    ("text-none", lambda: assert_no_text_drift(WORDS, []), Drifted, "current has no texts"),
+    ("text-numbers", lambda: assert_no_text_drift(WORDS, [1]), Drifted, "1 of 1 values are not"),
+    ("text-one", lambda: assert_no_text_drift(["a"], WORDS), BadArgument, "is too small"),
+    ("text-empty", lambda: assert_no_text_drift(WORDS, [""] * 99), Drifted, "empty: 100.0%"),
+    ("stream-none", lambda: streams(), Inconclusive, "cannot show any drift"),
+    ("stream-short", lambda: streams([0.5]), Inconclusive, "Give 5 rows or more"),
+    ("stream-empty", lambda: streams([]), Drifted, "is empty"),
+    ("stream-nan", lambda: streams(HUNDRED[::9], [NAN]), Drifted, "batch 2 cannot be judged"),
+    ("stream-reference", lambda: streams(reference=HUNDRED[:9]), BadArgument, "fewer than 50"),
+    ("stream-constant", lambda: streams(reference=np.ones(99)), BadArgument, "is constant"),
 ]
 LABELS = [0, 1] * 20
 AB = ["a", "a", "b", "b"] * 10
