@@ -14,6 +14,7 @@ from pytest_mlchaos import assert_no_drift
 from pytest_mlchaos.errors import BadArgument, Drifted
 from pytest_mlchaos.oracles.drift import distances, points
 from pytest_mlchaos.oracles.drift.permutations import p_value, quadratic_p
+from pytest_mlchaos.oracles.two_sample import psi
 
 RNG = np.random.default_rng(0)
 FLAT = RNG.normal(size=(150, 2))
@@ -152,19 +153,25 @@ def test_values_agree_with_frouros():
 
 
 def test_values_agree_with_evidently():
-    """Wasserstein and Jensen-Shannon on the same data."""
+    """Wasserstein, Jensen-Shannon and PSI on the same data."""
     pytest.importorskip("evidently", exc_type=ImportError)  # it needs pandas 2
     pd = pytest.importorskip("pandas")
-    from evidently.legacy.calculations.stattests import jensenshannon_stat_test as js
+    from evidently.legacy.calculations.stattests import jensenshannon_stat_test, psi_stat_test
     from evidently.legacy.calculations.stattests import wasserstein_stat_test as w1
+    from evidently.legacy.core import ColumnType
 
-    a, b = pd.Series(A), pd.Series(B)
-    ours = distances.wasserstein(np.sort(A), np.sort(B)) / A.std(ddof=0)
-    assert ours == pytest.approx(w1.func(a, b, "num", 0.1).drift_score, rel=0.01)
-    words = pd.Series(list("aab") * 40), pd.Series(list("abc") * 40)
+    def theirs(test, a, b, kind):
+        return test.func(pd.Series(a), pd.Series(b), ColumnType(kind), 0.1)[0]
+
+    ours = distances.wasserstein(np.sort(A), np.sort(B)) / A.std()
+    assert ours == pytest.approx(theirs(w1, A, B, "num"), rel=0.01)  # it divides by n - 1
+    words = list("aab") * 40, list("abc") * 40
     counts = np.array([[80, 40, 0], [40, 40, 40]])
-    theirs = js.func(*words, "cat", 0.1).drift_score  # natural logarithms
-    assert distances.jensen_shannon(counts) * np.log(2) ** 0.5 == pytest.approx(theirs, rel=1e-3)
+    natural = distances.jensen_shannon(counts) * np.log(2) ** 0.5  # its logarithms are to e
+    assert natural == pytest.approx(theirs(jensenshannon_stat_test, *words, "cat"), rel=1e-3)
+    words = list("aab") * 4_000, list("abb") * 4_000
+    ours = psi(np.array([[8_000, 4_000], [4_000, 8_000]]))
+    assert ours == pytest.approx(theirs(psi_stat_test, *words, "cat"), rel=1e-3)
 
 
 # -- verdicts --------------------------------------------------------------------------------------
