@@ -117,7 +117,7 @@ def test_a_comparison_stops_when_it_is_clear():
     ],
 )
 def test_a_comparison_that_is_not_clear_says_why(comparison, error, message):
-    """Seeds that do not count are no evidence."""
+    """Seeds that do not count are not evidence."""
     with pytest.raises(error) as caught:
         comparison.assert_not_worse(margin=0.05)
     assert message in str(caught.value)

@@ -13,8 +13,11 @@ import pytest
 
 from pytest_mlchaos import (
     DriftMonitor,
+    assert_abstention,
+    assert_calibrated,
     assert_converged,
     assert_fair,
+    assert_metric,
     assert_no_bias_amplification,
     assert_no_drift,
     assert_no_extraction,
@@ -22,6 +25,8 @@ from pytest_mlchaos import (
     assert_no_membership_leak,
     assert_no_memorised_canaries,
     assert_no_text_drift,
+    assert_no_weak_slice,
+    assert_not_overconfident,
     assert_not_worse,
 )
 from pytest_mlchaos.errors import BadArgument, Drifted, Inconclusive, NotConverged, Worse
@@ -104,6 +109,208 @@ def streams(*batches, reference=HUNDRED, **keywords):
     return monitor.assert_no_drift()
 
 
+SCORES = [0.2, 0.3, 0.25, 0.28]
+RIGHT = [1, 0] * 50
+HALVES = [0.4, 0.6] * 50
+THREE = np.full((100, 3), 1 / 3)
+METRICS = [
+    ("metric-nan", lambda: assert_metric([0.9, NAN], at_least=0.5), BadArgument, "for sample 1"),
+    ("metric-inf", lambda: assert_metric([0.9, INF], at_least=0.5), BadArgument, "must be finite"),
+    ("metric-none", lambda: assert_metric([0.9, None], at_least=0.5), BadArgument, "NoneType"),
+    ("metric-text", lambda: assert_metric(["a", "b"], at_least=0.5), BadArgument, "numbers"),
+    ("metric-mixed", lambda: assert_metric([0.9, "b"], at_least=0.5), BadArgument, "numbers"),
+    ("metric-scalar", lambda: assert_metric(0.9, at_least=0.5), BadArgument, "a list of numbers"),
+    ("metric-2d", lambda: assert_metric([[0.9], [1]], at_least=0.5), BadArgument, "dimension"),
+    ("metric-ragged", lambda: assert_metric([[1], [1, 2]], at_least=0), BadArgument, "one length"),
+    ("metric-empty", lambda: assert_metric([], at_least=0.5), BadArgument, "must not be empty"),
+    ("metric-one", lambda: assert_metric([0.9], at_least=0.5), Inconclusive, "Give at least 3"),
+    ("metric-one-right", lambda: assert_metric([1], at_least=0.5), Inconclusive, "samples would"),
+    ("metric-equal", lambda: assert_metric([0.9] * 9, at_least=0), Inconclusive, "use its seed"),
+    ("metric-no-bound", lambda: assert_metric(SCORES), BadArgument, "it cannot fail"),
+    ("metric-bound-nan", lambda: assert_metric(SCORES, at_least=NAN), BadArgument, "finite number"),
+    (
+        "metric-crossed",
+        lambda: assert_metric(SCORES, at_least=2, at_most=1),
+        BadArgument,
+        "must not be above",
+    ),
+    (
+        "metric-confidence",
+        lambda: assert_metric(SCORES, at_least=0, confidence=95),
+        BadArgument,
+        "below 1",
+    ),
+    (
+        "metric-hits",
+        lambda: assert_metric(11, total=10, at_least=0.5),
+        BadArgument,
+        "at most total",
+    ),
+    ("metric-no-total", lambda: assert_metric(0, total=0, at_least=0), BadArgument, "1 or more"),
+    (
+        "metric-outside",
+        lambda: assert_metric(SCORES, at_least=0, bounds=(0.25, 1)),
+        BadArgument,
+        "within bounds",
+    ),
+    (
+        "metric-bounds",
+        lambda: assert_metric(SCORES, at_least=0, bounds=(1, 0)),
+        BadArgument,
+        "lowest and the highest",
+    ),
+    (
+        "statistic-few",
+        lambda: assert_metric(SCORES, at_least=0, statistic=np.mean),
+        Inconclusive,
+        "needs 20 or more",
+    ),
+    (
+        "statistic-nan",
+        lambda: assert_metric(HALVES, at_least=0, statistic=lambda rows: NAN),
+        BadArgument,
+        "must return a finite number",
+    ),
+    ("abstained-nan", lambda: assert_abstention([1, NAN], at_most=1), BadArgument, "finite"),
+    ("abstained-share", lambda: assert_abstention([0.5], at_most=1), BadArgument, "true or false"),
+    ("abstained-empty", lambda: assert_abstention([], at_most=1), BadArgument, "not be empty"),
+    ("abstained-no-bound", lambda: assert_abstention([1, 0]), BadArgument, "it cannot fail"),
+    ("abstained-few", lambda: assert_abstention([1], at_least=0.5), Inconclusive, "samples would"),
+    (
+        "labels-lengths",
+        lambda: assert_calibrated(RIGHT[:-1], HALVES),
+        BadArgument,
+        "must have one length",
+    ),
+    ("labels-few", lambda: assert_calibrated(RIGHT[:40], HALVES[:40]), Inconclusive, "at least 50"),
+    ("labels-one", lambda: assert_calibrated([1] * 100, HALVES), Inconclusive, "of one kind"),
+    ("labels-empty", lambda: assert_calibrated([], []), BadArgument, "must not be empty"),
+    ("labels-text", lambda: assert_calibrated(["a"] * 100, HALVES), BadArgument, "whole numbers"),
+    ("labels-two", lambda: assert_calibrated([2] * 100, HALVES), BadArgument, "true or false"),
+    ("labels-nan", lambda: assert_calibrated([NAN] * 100, HALVES), BadArgument, "finite"),
+    (
+        "probability-nan",
+        lambda: assert_calibrated(RIGHT, [*HALVES[1:], NAN]),
+        BadArgument,
+        "for sample 99",
+    ),
+    (
+        "probability-logit",
+        lambda: assert_calibrated(RIGHT, [3.0] * 100),
+        BadArgument,
+        "Are these logits?",
+    ),
+    (
+        "classes-columns",
+        lambda: assert_calibrated([3] * 100, THREE),
+        BadArgument,
+        "the columns of probabilities",
+    ),
+    (
+        "classes-sum",
+        lambda: assert_calibrated([0, 1] * 50, THREE * 1.5),
+        BadArgument,
+        "must sum to 1",
+    ),
+    ("classes-one", lambda: assert_calibrated([1] * 100, THREE), Inconclusive, "have one class"),
+    (
+        "classes-one-column",
+        lambda: assert_calibrated([0] * 100, np.ones((100, 1))),
+        BadArgument,
+        "a column for each class",
+    ),
+    (
+        "calibration-unclear",
+        lambda: assert_calibrated(RIGHT, [0.5] * 100, at_most=0.01),
+        Inconclusive,
+        "samples would",
+    ),
+    (
+        "confident-few",
+        lambda: assert_not_overconfident(RIGHT[:9], HALVES[:9]),
+        Inconclusive,
+        "too few to judge confidence",
+    ),
+    (
+        "slices-lengths",
+        lambda: assert_no_weak_slice(RIGHT, {"a": RIGHT[1:]}, margin=1),
+        BadArgument,
+        "99 rows, but there are 100 scores",
+    ),
+    (
+        "slices-nan",
+        lambda: assert_no_weak_slice([NAN] * 100, {"a": RIGHT}, margin=1),
+        BadArgument,
+        "must be finite",
+    ),
+    (
+        "slices-no-columns",
+        lambda: assert_no_weak_slice(RIGHT, {}, margin=1),
+        BadArgument,
+        "one column or more",
+    ),
+    (
+        "slices-constant",
+        lambda: assert_no_weak_slice(RIGHT, {"a": [1] * 100}, margin=1),
+        Inconclusive,
+        "no slice of 100 rows",
+    ),
+    (
+        "slices-small",
+        lambda: assert_no_weak_slice(RIGHT, {"a": RIGHT}, margin=1, min_size=60),
+        Inconclusive,
+        "smaller min_size",
+    ),
+    (
+        "slices-1d",
+        lambda: assert_no_weak_slice(RIGHT, RIGHT, margin=1),
+        BadArgument,
+        "a dict of columns",
+    ),
+    (
+        "slices-margin",
+        lambda: assert_no_weak_slice(RIGHT, {"a": RIGHT}, margin=NAN),
+        BadArgument,
+        "margin must be 0 or more",
+    ),
+    (
+        "slices-unclear",
+        lambda: assert_no_weak_slice([1, 1, 0, 1] * 50, {"a": RIGHT * 2}, margin=0.5),
+        Inconclusive,
+        "may be worse",
+    ),
+    (
+        "sequential-few",
+        lambda: assert_not_worse(EIGHT[:3], EIGHT[:3], margin=0.1, sequential=True),
+        Inconclusive,
+        "At least 2 more pairs",
+    ),
+    (
+        "sequential-none",
+        lambda: assert_not_worse([], [], margin=0.1, sequential=True),
+        Inconclusive,
+        "At least 5 more pairs",
+    ),
+    (
+        "sequential-unpaired",
+        lambda: assert_not_worse(EIGHT, EIGHT, margin=0.1, sequential=True, paired=False),
+        BadArgument,
+        "needs pairs",
+    ),
+    ("no-bound", lambda: assert_converged([1.0] * 40), BadArgument, "it cannot fail"),
+    (
+        "settled-short",
+        lambda: assert_converged([1.0] * 9, settled=0.1),
+        BadArgument,
+        "at least 30 losses",
+    ),
+    (
+        "state-nan",
+        lambda: assert_converged([0.5], below=1, state={"w": np.array([NAN])}),
+        NotConverged,
+        "w: 1 value",
+    ),
+]
 DRIFT = [
     ("drift-nan-only", lambda: drifts(current=np.full(100, NAN)), Drifted, "100 NaN or missing"),
     ("drift-nan-reference", lambda: drifts([NAN] * 9), BadArgument, "9 NaN or missing among 9"),
@@ -412,7 +619,7 @@ PRIVACY = [
     ("canary-generated", lambda: canary(loss=None, generated=[]), BadArgument, "no texts"),
     ("canary-text", lambda: canary([3]), BadArgument, "must be texts"),
 ]
-ROWS = [*QUALITY, *DRIFT, *FAIRNESS, *PRIVACY]
+ROWS = [*QUALITY, *METRICS, *DRIFT, *FAIRNESS, *PRIVACY]
 
 
 @pytest.mark.parametrize(

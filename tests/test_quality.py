@@ -152,7 +152,7 @@ def _table(n, seed=0):
 @pytest.mark.parametrize("higher_is_better", [True, False])
 @pytest.mark.parametrize("binary", [True, False])
 def test_a_weak_pair_of_columns_is_found(binary, higher_is_better):
-    """Young people of one country, where nobody named them."""
+    """Young people of one country, found without being named."""
     table = _table(4_000)
     rate = np.where((table["country"] == "it") & (table["age"] < 43), 0.5, 0.95)
     scores = (RNG(1).random(4_000) < rate).astype(float)
@@ -186,7 +186,7 @@ def test_missing_values_form_a_slice():
 
 @pytest.mark.parametrize("shape", ["normal", "heavy", "steps"])
 def test_looking_after_each_seed_keeps_alpha(shape):
-    """Of 2,000 series at the margin, at most 5 % are ever decided in 100 looks. With the test for
+    """At most 5 % of 2,000 series at the margin are ever decided in 100 looks. With the test for
     a fixed number, 30 % would be.
     """
     rng = RNG(4)

@@ -196,7 +196,7 @@ class _Test:
         # Show a percentage of the larger metric. Relative to a metric of 0, the difference would be
         # the other metric.
         if not shows_values():
-            scale = max(map(abs, (*self.chaos, *self.golden))) or 1.0
+            scale = max(map(abs, (*self.chaos, *self.golden)), default=0.0) or 1.0
             size, deviation = (
                 f"{100 * abs(loss) / scale:.3g} %",
                 f"{100 * math.sqrt(spread) / scale:.3g} %",

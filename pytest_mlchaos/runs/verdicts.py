@@ -405,7 +405,7 @@ class Run(CallsResult):
             key: The entry of the returned value that holds the losses.
 
         Raises:
-            BadArgument: There are no losses, or fewer than ``window``.
+            BadArgument: The losses are missing, or fewer than ``window``.
         """
         golden = self.golden
         if key is None and any(self._curves) and any(golden._curves):

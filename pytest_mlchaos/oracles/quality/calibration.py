@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...core.recording import oracle
 from ...core.validation import format_value, is_real
 from ...errors import BadArgument, Inconclusive, MetricMissed
-from ..intervals import Interval, mean_interval
+from ..intervals import mean_interval
 from .metric import judge_interval
 from .samples import check_confidence, flags_of, numbers_of, raw_array, same_length, whole_number
 
@@ -161,14 +161,9 @@ def assert_not_overconfident(
             f"{len(stated)} samples are too few to judge confidence. Give at least {FEWEST}"
         )
     gaps = stated - right
-
-    @functools.lru_cache
-    def measure(level: float, side: Any) -> Interval:
-        return mean_interval(gaps, level, side)
-
     judge_interval(
         "the mean confidence minus the accuracy",
-        measure,
+        functools.partial(mean_interval, gaps),
         len(gaps),
         None,
         at_most,

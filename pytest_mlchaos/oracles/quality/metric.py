@@ -66,8 +66,8 @@ def assert_metric(
     - Scores of 0 and 1 (right or wrong), and counts: the exact interval of Clopper and Pearson.
     - Scores with ``bounds``: the interval of Waudby-Smith and Ramdas, which is valid for each
       number of samples and each distribution within the bounds.
-    - Other scores (losses, metrics of seeds): the wider of Student's interval and the studentised
-      bootstrap, see ``mean_interval``.
+    - Other scores (losses, metrics of seeds): the wider of Student's interval and the one
+      corrected for skewness, see ``mean_interval``.
     - A ``statistic`` of rows: the BCa bootstrap.
 
     Args:
@@ -85,7 +85,7 @@ def assert_metric(
     Raises:
         MetricMissed: The metric is shown to be beyond a bound.
         Inconclusive: The samples show neither. The message says how many would probably do.
-        BadArgument: A score is NaN, because only you know what it means, or there is no bound.
+        BadArgument: A score is NaN, because only you know what it means. Or a bound is missing.
 
     Fidelity: samples must be independent. Rows of one user, or frames of one video, are not. For
     skewed scores without ``bounds``, fewer than about 50 samples can miss rare bad ones.
@@ -142,7 +142,7 @@ def assert_abstention(
     Raises:
         MetricMissed: The rate is shown to be beyond a bound.
         Inconclusive: The samples show neither. The message says how many would probably do.
-        BadArgument: The flags are neither true nor false, or there is no bound.
+        BadArgument: The flags are neither true nor false, or a bound is missing.
 
     Fidelity: samples must be independent.
 
@@ -282,7 +282,7 @@ def _of_scores(values: Array, limits: tuple[float, float] | None) -> Bound:
             f"metrics of seeds, does the subject use its seed? Give bounds=(lowest, highest) if "
             f"equal scores are right"
         )
-    return functools.lru_cache(lambda confidence, side: mean_interval(values, confidence, side))
+    return functools.partial(mean_interval, values)
 
 
 def _of_statistic(rows: Array, statistic: Callable[[Any], float]) -> Bound:

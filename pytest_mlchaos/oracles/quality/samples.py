@@ -1,4 +1,4 @@
-"""Read the samples of an oracle as arrays, with an error for what nobody has explained."""
+"""Read the samples of an oracle as arrays, and raise an error for values without a stated meaning."""
 
 from __future__ import annotations
 

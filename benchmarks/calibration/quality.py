@@ -1,0 +1,302 @@
+"""Simulate the oracles of quality under the null and under a known effect.
+
+Most make two promises: a claim that is false does not pass, and a claim that is true is not called
+missed. So most have two cases.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_mlchaos import (
+    assert_abstention,
+    assert_calibrated,
+    assert_metric,
+    assert_no_weak_slice,
+    assert_not_overconfident,
+    assert_not_worse,
+)
+
+from . import Case, draw, outcome
+
+__all__ = ["CASES"]
+
+MEAN_EFFECT = 0.5
+"""The documented distance of a mean from its bound, in standard deviations."""
+
+
+def _passes(oracle: Any, *args: Any, **keywords: Any) -> bool:
+    return outcome(oracle, *args, **keywords) == "passes"
+
+
+def _missed(oracle: Any, *args: Any, **keywords: Any) -> bool:
+    return outcome(oracle, *args, **keywords) in ("MetricMissed", "Worse")
+
+
+# -- assert_metric ---------------------------------------------------------------------------------
+
+
+def metric_null(rng: Any, n: int, shape: str) -> bool:
+    """A mean just below its bound must not pass."""
+    return _passes(assert_metric, draw(rng, n, shape) - 1e-9, at_least=0.0)
+
+
+def metric_effect(rng: Any, n: int, shape: str) -> bool:
+    """A mean half a standard deviation above its bound passes."""
+    return _passes(assert_metric, draw(rng, n, shape) + MEAN_EFFECT, at_least=0.0)
+
+
+def metric_missed_null(rng: Any, n: int, shape: str) -> bool:
+    """A mean at its bound must not be called missed."""
+    return _missed(assert_metric, draw(rng, n, shape), at_least=0.0)
+
+
+def metric_missed_effect(rng: Any, n: int, shape: str) -> bool:
+    """A mean half a standard deviation below its bound is called missed."""
+    return _missed(assert_metric, draw(rng, n, shape) - MEAN_EFFECT, at_least=0.0)
+
+
+def share_null(rng: Any, n: int, shape: str) -> bool:
+    """An accuracy just below 0.9 must not pass."""
+    return _passes(assert_metric, int(rng.binomial(n, 0.9)), total=n, at_least=0.9)
+
+
+def share_effect(rng: Any, n: int, shape: str) -> bool:
+    """An accuracy of 0.97 passes a bound of 0.85."""
+    return _passes(assert_metric, int(rng.binomial(n, 0.97)), total=n, at_least=0.85)
+
+
+def bounded_null(rng: Any, n: int, shape: str) -> bool:
+    """Scores from 0 to 1 with rare bad ones must not pass at their mean."""
+    values = _bounded(rng, n, shape)
+    return _passes(assert_metric, values, at_least=_BOUNDED_MEAN[shape] + 1e-9, bounds=(0, 1))
+
+
+def bounded_effect(rng: Any, n: int, shape: str) -> bool:
+    """Scores from 0 to 1 pass a bound 0.15 below their mean."""
+    values = _bounded(rng, n, shape)
+    return _passes(assert_metric, values, at_least=_BOUNDED_MEAN[shape] - 0.15, bounds=(0, 1))
+
+
+_BOUNDED_MEAN = {"normal": 0.9, "heavy": 0.95, "discrete": 0.9, "tied": 0.97}
+
+
+def _bounded(rng: Any, n: int, shape: str) -> Any:
+    if shape == "normal":
+        return rng.beta(9, 1, n)
+    if shape == "heavy":
+        return rng.beta(0.95, 0.05, n)
+    if shape == "discrete":
+        return rng.choice([0.0, 0.5, 1.0], n, p=[0.05, 0.1, 0.85])
+    return (rng.random(n) < 0.97).astype(float)
+
+
+# -- rates, probabilities, slices ------------------------------------------------------------------
+
+
+def abstention_null(rng: Any, n: int, shape: str) -> bool:
+    """A rate just above 0.2 must not pass."""
+    return _passes(assert_abstention, rng.random(n) < 0.2, at_most=0.2)
+
+
+def abstention_effect(rng: Any, n: int, shape: str) -> bool:
+    """A rate of 0.05 passes a bound of 0.2."""
+    return _passes(assert_abstention, rng.random(n) < 0.05, at_most=0.2)
+
+
+def _stated(rng: Any, n: int, shape: str) -> Any:
+    """Probabilities from 0.1 to 0.9."""
+    if shape == "normal":
+        return 0.1 + 0.8 * rng.random(n)
+    if shape == "heavy":
+        return 0.1 + 0.8 * rng.beta(0.3, 0.3, n)
+    if shape == "discrete":
+        return rng.choice([0.1, 0.3, 0.5, 0.7, 0.9], n)
+    return 0.1 + 0.8 * (rng.random(n) < 0.5) * rng.random(n)
+
+
+def _of_error(rng: Any, n: int, shape: str, error: float) -> tuple[Any, Any]:
+    """Outcomes whose frequency misses the probability by this much everywhere."""
+    stated = _stated(rng, n, shape)
+    true = stated + error * ((stated < 0.5) * 2 - 1)
+    return rng.random(n) < true, stated
+
+
+def calibrated_null(rng: Any, n: int, shape: str) -> bool:
+    """An error of 0.05 must not pass that bound."""
+    return _passes(assert_calibrated, *_of_error(rng, n, shape, 0.05), at_most=0.0499)
+
+
+def calibrated_effect(rng: Any, n: int, shape: str) -> bool:
+    """A calibrated model passes a bound of 0.15."""
+    return _passes(assert_calibrated, *_of_error(rng, n, shape, 0.0), at_most=0.15)
+
+
+def miscalibrated_null(rng: Any, n: int, shape: str) -> bool:
+    """An error of 0.05 must not be called larger."""
+    return _missed(assert_calibrated, *_of_error(rng, n, shape, 0.05), at_most=0.05)
+
+
+def miscalibrated_effect(rng: Any, n: int, shape: str) -> bool:
+    """An error of 0.1 is called larger than 0.01."""
+    return _missed(assert_calibrated, *_of_error(rng, n, shape, 0.1), at_most=0.01)
+
+
+def _overconfident(rng: Any, n: int, shape: str, gap: float) -> tuple[Any, Any]:
+    """Outcomes and probabilities of class 1, right less often than stated by ``gap``."""
+    stated = 0.5 + 0.4 * _stated(rng, n, shape)
+    right = rng.random(n) < stated - gap
+    return right, stated
+
+
+def overconfident_null(rng: Any, n: int, shape: str) -> bool:
+    """An overconfidence of 0.05 must not pass that bound."""
+    return _passes(
+        assert_not_overconfident, *_overconfident(rng, n, shape, 0.05), at_most=0.05 - 1e-9
+    )
+
+
+def overconfident_effect(rng: Any, n: int, shape: str) -> bool:
+    """A model that is as right as it says passes a bound of 0.2."""
+    return _passes(assert_not_overconfident, *_overconfident(rng, n, shape, 0.0), at_most=0.2)
+
+
+def _table(rng: Any, n: int) -> dict[str, Any]:
+    return {
+        "a": rng.integers(0, 3, n).astype(str),
+        "b": rng.normal(size=n),
+        "c": rng.random(n) < 0.5,
+    }
+
+
+def slices_null(rng: Any, n: int, shape: str) -> bool:
+    """A random table has no weak slice, of up to 35 that are looked at."""
+    return _missed(
+        assert_no_weak_slice, draw(rng, n, shape), _table(rng, n), margin=0.0, min_size=10
+    )
+
+
+def slices_effect(rng: Any, n: int, shape: str) -> bool:
+    """A slice of two columns (one row in 12) that is worse by 1.5 standard deviations is found."""
+    table, scores = _table(rng, n), draw(rng, n, shape)
+    scores[(table["a"] == "1") & (table["b"] < -0.6745)] -= 1.5
+    return _missed(assert_no_weak_slice, scores, table, margin=0.0, min_size=10)
+
+
+def slices_pass_null(rng: Any, n: int, shape: str) -> bool:
+    """A column with a slice that is worse by just the margin must not pass."""
+    scores, half = draw(rng, n, shape), rng.random(n) < 0.5
+    scores[half] -= 0.5
+    return _passes(assert_no_weak_slice, scores, {"half": half}, margin=0.5 - 1e-9, min_size=10)
+
+
+def slices_pass_effect(rng: Any, n: int, shape: str) -> bool:
+    """A random column passes with a margin of one standard deviation."""
+    half = rng.random(n) < 0.5
+    return _passes(
+        assert_no_weak_slice, draw(rng, n, shape), {"half": half}, margin=1.0, min_size=10
+    )
+
+
+# -- comparisons of seeds --------------------------------------------------------------------------
+
+
+def _pairs(rng: Any, n: int, shape: str, loss: float) -> tuple[Any, Any]:
+    golden = rng.normal(size=n)
+    return golden - loss + draw(rng, n, shape), golden
+
+
+def not_worse_null(rng: Any, n: int, shape: str) -> bool:
+    """A metric that is worse by just more than the margin must not pass."""
+    return _passes(assert_not_worse, *_pairs(rng, n, shape, 1 + 1e-9), margin=1.0)
+
+
+def not_worse_effect(rng: Any, n: int, shape: str) -> bool:
+    """A metric as good as before passes with a margin of one standard deviation."""
+    return _passes(assert_not_worse, *_pairs(rng, n, shape, 0.0), margin=1.0)
+
+
+def sequential_null(rng: Any, n: int, shape: str) -> bool:
+    """The same, looked at after each of n seeds, until it passes once."""
+    chaos, golden = _pairs(rng, n, shape, 1 + 1e-9)
+    return _passes(assert_not_worse, chaos, golden, margin=1.0, sequential=True)
+
+
+def sequential_effect(rng: Any, n: int, shape: str) -> bool:
+    """A metric as good as before passes with a margin of one standard deviation."""
+    return _passes(assert_not_worse, *_pairs(rng, n, shape, 0.0), margin=1.0, sequential=True)
+
+
+def sequential_worse_null(rng: Any, n: int, shape: str) -> bool:
+    """A metric that is worse by just the margin must not be called worse."""
+    return _missed(assert_not_worse, *_pairs(rng, n, shape, 1.0), margin=1.0, sequential=True)
+
+
+def sequential_worse_effect(rng: Any, n: int, shape: str) -> bool:
+    """A metric that is worse by a standard deviation more than the margin is called worse."""
+    return _missed(assert_not_worse, *_pairs(rng, n, shape, 2.0), margin=1.0, sequential=True)
+
+
+HALF = "half a standard deviation from the bound"
+ONE_SHAPE = {"shapes": ("discrete",)}
+SEEDS = {"sizes": (8, 50, 500)}
+
+CASES: dict[str, Case] = {
+    "assert_metric (means, passes)": (metric_null, metric_effect, {"effect": HALF}),
+    "assert_metric (means, missed)": (metric_missed_null, metric_missed_effect, {"effect": HALF}),
+    "assert_metric (shares)": (
+        share_null,
+        share_effect,
+        {"effect": "an accuracy of 0.97 against 0.85", **ONE_SHAPE},
+    ),
+    "assert_metric (bounded scores)": (
+        bounded_null,
+        bounded_effect,
+        {"effect": "0.15 above the bound", "sizes": (50, 500, 5_000)},
+    ),
+    "assert_abstention": (
+        abstention_null,
+        abstention_effect,
+        {"effect": "a rate of 0.05 against 0.2", **ONE_SHAPE},
+    ),
+    "assert_calibrated (passes)": (
+        calibrated_null,
+        calibrated_effect,
+        {"effect": "no error against 0.15"},
+    ),
+    "assert_calibrated (missed)": (
+        miscalibrated_null,
+        miscalibrated_effect,
+        {"effect": "an error of 0.1 against 0.01"},
+    ),
+    "assert_not_overconfident": (
+        overconfident_null,
+        overconfident_effect,
+        {"effect": "no overconfidence against 0.2"},
+    ),
+    "assert_no_weak_slice (missed)": (
+        slices_null,
+        slices_effect,
+        {"effect": "1.5 standard deviations in one row of 12", "sizes": (500, 5_000, 50_000)},
+    ),
+    "assert_no_weak_slice (passes)": (
+        slices_pass_null,
+        slices_pass_effect,
+        {"effect": "no deficit against a margin of one standard deviation"},
+    ),
+    "assert_not_worse": (
+        not_worse_null,
+        not_worse_effect,
+        {"effect": "no loss against a margin of one standard deviation", **SEEDS},
+    ),
+    "assert_not_worse (sequential, passes)": (
+        sequential_null,
+        sequential_effect,
+        {"effect": "no loss against a margin of one standard deviation", **SEEDS},
+    ),
+    "assert_not_worse (sequential, worse)": (
+        sequential_worse_null,
+        sequential_worse_effect,
+        {"effect": "one standard deviation more than the margin", **SEEDS},
+    ),
+}
