@@ -203,6 +203,26 @@ EXAMPLES = [
         "run",
     ),
     Example(
+        "A scorer of loans that fills missing incomes with the mean of all: harmless for most, and "
+        "wrong for the region whose data lose the column",
+        "fairness",
+        "test_unsound_defaults",
+        "test_sound_defaults",
+        r"missing_values\(at=0, rows=\{'region': 'rural'\}, column='income', fraction=1.0\)",
+        "data.table 0 (columns={'income': 800})",
+        "Unfair: harm by the fault between 2 groups",
+    ),
+    Example(
+        "A scorer that shows callers all decimals while the store of its settings is down: they "
+        "tell who was in the training data",
+        "membership",
+        "test_unsound_fails_open",
+        "test_sound_fails_closed",
+        r"call_failure\(at=0, .*\)",
+        "call 0",
+        "Leaks: the score tells members of the training data from others",
+    ),
+    Example(
         "Lightning with shuffle=True: its checkpoint does not hold the order of the data either",
         "lightning",
         "test_unsound_resume",

@@ -159,7 +159,7 @@ def test_no_matching_row_is_no_strike():
 
 
 def test_wrong_rows_are_refused():
-    """A column that is missing, a fault of whole columns, and rows that are no rule."""
+    """A column that is missing, a fault of whole columns, and rows that are not a rule."""
     with pytest.raises(PayloadMismatch, match="names 'grup', which is not there"):
         strike(
             create("missing_values", column="income", where={"grup": "b"}, at=0), table("records")

@@ -1,0 +1,1 @@
+"""A scorer of loans whose data of one region lose a column."""

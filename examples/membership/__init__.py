@@ -1,0 +1,1 @@
+"""A scorer of patients that hides its confidence, unless the store of its settings is down."""
