@@ -151,3 +151,53 @@ class Remembering:
         """Average the last updates of all clients."""
         self.last |= {update["client"]: update for update in updates}
         return mean(list(self.last.values()))
+
+
+class Server:
+    """A server that survives each fault of clients, and of its own process.
+
+    It lacks what the fault with the name ``flaw`` requires. So no other fault may reveal the flaw.
+    """
+
+    def __init__(self, flaw=""):
+        self.flaw, self.velocity = flaw, np.zeros(3)
+
+    def aggregate(self, updates, parameters, config):
+        """Combine what is sound in the updates, and move on with momentum."""
+        answered = {update["client"] for update in updates}
+        late = [update for update in updates if update["round"] != config["round"]]
+        rows = [update for update in updates if update["round"] == config["round"]]
+        if self.flaw != "duplicate_update":
+            rows = list({update["client"]: update for update in rows}.values())
+        known = [update for update in rows if update["parameters"].keys() == parameters.keys()]
+        if not known:
+            return {} if self.flaw == "all_clients_gone" else parameters
+        sent = weights(known)
+        if self.flaw != "malicious_update-nan":
+            sent = sent[np.isfinite(sent).all(1)]
+        combine = np.mean if self.flaw == "malicious_update" else np.median
+        found = combine(sent, axis=0)
+        if self.flaw == "client_dropout":
+            found = found * len(answered) / config["clients"]
+        if self.flaw == "late_update" and late:
+            found = 0.5 * found + 0.5 * weights(late).mean(0)
+        self.velocity = 0.3 * self.velocity + (found - parameters["w"])
+        more = mean_by_name(rows) if self.flaw == "wrong_keys" else {}
+        return {**more, "w": parameters["w"] + self.velocity}
+
+
+class SavedServer(Server):
+    """The same with a checkpoint of its momentum."""
+
+    def state_dict(self):
+        """Return the momentum."""
+        return {"velocity": self.velocity}
+
+    def load_state_dict(self, state):
+        """Restore it."""
+        self.velocity = state["velocity"]
+
+
+def server(flaw=""):
+    """Return a server with a flaw. One that loses its momentum has no checkpoint of it."""
+    return Server() if flaw == "server_restart" else SavedServer(flaw)

@@ -107,7 +107,7 @@ def train(folder, kind, weakness="", limit=PATIENT, steps=4):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a fault does to a job with a weakness, and what must see it.
+    """Describe what a fault does to a job with a weakness, and what must see it.
 
     In texts, ``{op}`` is the reduction of the job.
 

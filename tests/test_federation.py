@@ -166,6 +166,59 @@ def test_each_fault_reveals_the_unsound_server_alone(
     judge(federate(sound, strike))
 
 
+FAULTS = {
+    "client_dropout": ([fault("client_dropout", at=3)], is_close, NotConverged),
+    "late_update": ([fault("late_update", at=0, rounds=3)], is_close, NotConverged),
+    "malicious_update": (
+        [fault("malicious_update", kind=kind, at=3) for kind in ("sign", "scale")],
+        is_close,
+        NotConverged,
+    ),
+    "malicious_update-nan": (
+        [fault("malicious_update", kind="nan")],
+        lambda run: run.assert_intact(),
+        BrokenModel,
+    ),
+    "wrong_keys": (
+        [fault("wrong_keys", kind=kind) for kind in ("extra", "renamed")],
+        lambda run: run.assert_intact(),
+        BrokenModel,
+    ),
+    "duplicate_update": (
+        [fault("duplicate_update")],
+        lambda run: run.assert_recovered(),
+        NotRecovered,
+    ),
+    "all_clients_gone": (
+        [create("all_clients_gone", at=1)],
+        lambda run: run.assert_intact(),
+        BrokenModel,
+    ),
+    "server_restart": (
+        [create("server_restart", at=2)],
+        lambda run: run.assert_recovered(),
+        NotRecovered,
+    ),
+}
+"""Each fault, the judgement that sees it, and its verdict."""
+
+
+@pytest.mark.parametrize(
+    "flaw", ["", *(pytest.param(name, marks=pytest.mark.slow) for name in FAULTS)]
+)
+def test_only_its_own_fault_reveals_a_flaw(federate, flaw):
+    """A server without the flaw passes under all of them."""
+    for name, (strikes, judge, verdict) in FAULTS.items():
+        for strike in strikes:
+            run = federate(federations.server(flaw), strike)
+            assert run.faults, strike
+            if name != flaw:
+                judge(run)
+                continue
+            with pytest.raises(verdict, match=r"round \d"):
+                judge(run)
+
+
 @pytest.mark.parametrize(
     "aggregate", [federations.sum_of_differences, federations.sum_of_fresh_differences]
 )

@@ -103,6 +103,7 @@ class WorldSupervisor:
         ):
             for rank in group.ranks:
                 _merge(controller, rank)
+            _end_link_faults(self._schedule, controller.elsewhere, group)
             _check_where(controller, group)
             attempts.append(_told(group))
             ended_by.append(_ended_by(group))
@@ -205,6 +206,7 @@ class WorldSupervisor:
                 for rank in group.ranks:
                     strikes += [strike.of_rank(rank.number) for _, strike in rank.strikes]
                     _count_on(counts_of, rank)
+                _end_link_faults(schedule, counts_of, group)
                 attempts.append(_told(group))
             return _record(
                 group, self._options, tuple(attempts), tuple(strikes), monotonic() - start
@@ -428,6 +430,23 @@ def _count_on(counts_of: dict[int, ProcessCounts], rank: Rank) -> None:
     counts.passed.update(told.passed)
     for place, times in told.struck.items():
         counts.struck[place] = counts.struck.get(place, 0) + times
+
+
+def _end_link_faults(
+    schedule: Schedule, counts_of: dict[int, ProcessCounts], group: RankAttempt
+) -> None:
+    """Let no rank begin in the next attempt what a fault of links has done in this one.
+
+    Each rank disturbs what it sends from its own visit on, and may have failed before it.
+    """
+    for number, fault in enumerate(schedule.faults):
+        struck = [
+            strike.visit for rank in group.ranks for index, strike in rank.strikes if index == number
+        ]
+        if fault.on_links and struck:
+            for rank in group.ranks:
+                passed = counts_of.setdefault(rank.number, ProcessCounts()).passed
+                passed[fault.key] = max(passed.get(fault.key, 0), max(struck) + 1)
 
 
 def _check_where(controller: Controller, group: RankAttempt) -> None:
