@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import types
 import unittest
 import zlib
 
@@ -15,10 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pytest_mlchaos import chaos
 from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.core.journal import Strike
 from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.engine.controller import Controller
+from pytest_mlchaos.engine.counters import ProcessCounts
 from pytest_mlchaos.errors import BadArgument, NotRecovered, RankFailed, RankHung
-from pytest_mlchaos.ranks.world import RankOptions, _check_faults
+from pytest_mlchaos.ranks.world import RankOptions, _check_faults, _end_link_faults
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("cloudpickle")  # most subjects here are local functions
@@ -216,6 +219,22 @@ def test_a_partition_and_a_death_are_told_apart(mlchaos, tmp_path, kill):
 def test_they_are_told_apart_in_a_hundred_runs(mlchaos, tmp_path, kill, number):
     """Repeat the test above, so that a race would show."""
     check_told_apart(mlchaos, tmp_path, kill)
+
+
+def test_a_partition_does_not_strike_in_the_next_attempt_again():
+    """A rank may have failed before its own visit, for example if groups are not of all ranks."""
+    schedule = Schedule.parse(
+        "network_partition(groups=[[0], [1]], at=11), lost_contribution(at=0)"
+    )
+    key, other = (fault.key for fault in schedule.faults)
+    counts = {0: ProcessCounts({key: 12, other: 3}), 1: ProcessCounts({key: 9, other: 3})}
+    strike = Strike("network_partition()", "collective", 11)
+    ranks = [
+        types.SimpleNamespace(number=0, strikes=[(0, strike)]),
+        types.SimpleNamespace(number=1, strikes=[(1, strike)]),
+    ]
+    _end_link_faults(schedule, counts, types.SimpleNamespace(ranks=ranks))
+    assert [counts[rank].passed for rank in (0, 1)] == [{key: 12, other: 3}] * 2
 
 
 # -- in networks of the kernel ---------------------------------------------------------------------
