@@ -307,6 +307,7 @@ def interrupted(folder, flaw="", steps=4):
     done = saved.last()
     if done:
         *state, known = saved.load(done)
+        server.version, server.average = known[0], known[1].clone()
         job.restore(state, optimizer=flaw != "rank_failure")  # the flaw: it loses the momentum
     for step in range(done, steps):
         job.backward(step)

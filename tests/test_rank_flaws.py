@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torch.distributed")
 
 from pytest_mlchaos import chaos  # noqa: E402
-from pytest_mlchaos.errors import NotRecovered
+from pytest_mlchaos.errors import NotRecovered  # noqa: E402
 from tests import rank_flaws  # noqa: E402
 
 RANK_1 = {"rank": 1, "at": 1}
@@ -61,7 +61,7 @@ LINKS = [
         {"between": (0, 1), "delay": 1.5, "at": 12},
         r"collective 12 \(all_reduce, step 2\)",
     ),
-    Strike("corrupt_link", {"rank": 1, "at": 10}, r"collective 10 \(all_reduce, step 1\)"),
+    Strike("corrupt_link", {"rank": 2, "at": 10}, r"collective 10 \(all_reduce, step 1\)"),
 ]
 PROCESSES = [
     Strike("rank_failure", {"rank": 1, "at": 2}, r"train\.step 2"),

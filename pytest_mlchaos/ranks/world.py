@@ -441,7 +441,10 @@ def _end_link_faults(
     """
     for number, fault in enumerate(schedule.faults):
         struck = [
-            strike.visit for rank in group.ranks for index, strike in rank.strikes if index == number
+            strike.visit
+            for rank in group.ranks
+            for index, strike in rank.strikes
+            if index == number
         ]
         if fault.on_links and struck:
             for rank in group.ranks:
