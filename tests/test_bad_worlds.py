@@ -235,6 +235,26 @@ def test_an_agent_that_is_killed_is_no_verdict_on_the_subject(mlchaos):
     mlchaos.world(timeout=TIMEOUT).run(os.getpid).assert_finished()
 
 
+def test_no_process_is_left_of_an_agent_that_is_killed(mlchaos, tmp_path):
+    """Not even one in a session of its own, which nothing below the agent can end."""
+
+    def subject():
+        if os.environ["RANK"] == "1":
+            code = "import time; time.sleep(600)"
+            child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+            (tmp_path / "pid").write_text(str(child.pid))
+            os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(600)
+
+    with pytest.raises(MlchaosError, match=r"the agent, the process that runs them, has ended"):
+        mlchaos.world(timeout=TIMEOUT).run(subject)
+    pid = int((tmp_path / "pid").read_text())
+    until = time.monotonic() + TIMEOUT
+    while psutil.pid_exists(pid):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 @chaos.settings(allow_quiet=True)
 @chaos.network_partition(groups=[[0], [1]], at=10**6)
 def test_a_switch_that_is_killed_is_no_verdict_on_the_subject(mlchaos):

@@ -14,6 +14,7 @@ import contextlib
 import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from ..engine.scopes import INTERNAL_OPERATION, within
 from ..engine.start_hook import without_hook
 from ..engine.user_code import PACKAGE
 from ..errors import MlchaosError
+from .adopted_orphans import POLL_SECONDS, AdoptedOrphans
 from .huge_pages import HugePages
 from .messages import read_message, write_message
 from .process_tree import threads
@@ -340,28 +342,37 @@ def serve(fd: int, entry: str, prepare: str = "") -> None:
     prepared: Callable[[], None] = _function(prepare) if prepare else lambda: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
+    orphans = AdoptedOrphans()
     with socket.socket(fileno=fd) as runner:
-        pages = _import(fd, _names(runner), prepared)
+        with orphans.importing():
+            pages = _import(fd, _names(runner), prepared)
         while True:
+            while orphans.end() and not select.select([runner], [], [], POLL_SECONDS)[0]:
+                pass
             data, fds, _, _ = socket.recv_fds(runner, 1, MAX_FDS)
             if data == _FORK:
                 pages.before_fork()
-                if os.fork() == 0:
+                pid = os.fork()
+                if pid == 0:
                     runner.close()
                     main(fds)  # does not return
+                orphans.add(pid)
                 for received in fds:
                     os.close(received)
             elif data == _IMPORT:
-                pages = _import(fd, _names(runner), prepared)
+                with orphans.importing():
+                    pages = _import(fd, _names(runner), prepared)
             elif data == _LEARN:
                 environment, own, names = read_message(runner.recv)
                 safe = SafeImports(environment, own)
-                safe.run(names)
-                pages = HugePages()
-                prepared()
+                with orphans.importing():
+                    safe.run(names)
+                    pages = HugePages()
+                    prepared()
                 share_objects()
                 write_message(fd, (safe.refused, safe.reads))
             else:
+                orphans.end_all()
                 return
 
 

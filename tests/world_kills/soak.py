@@ -251,11 +251,9 @@ def strike(runner: Runner, scenario: str, drawn: random.Random) -> Kill:
     below = sorted(pid for pid, what in victims.items() if what not in above)
     warm = [pid for pid, what in victims.items() if what == "warm process"]
     pid = runner.process.pid
-    if share > 2 * RUNNER_SHARE and below:
-        pid = drawn.choice(below)
-    elif share > RUNNER_SHARE and warm:
-        pid = warm[0]
-    elif share > RUNNER_SHARE:
+    if share > RUNNER_SHARE:
+        pid = drawn.choice(below if share > 2 * RUNNER_SHARE else warm) if below and warm else 0
+    if not pid:
         return Kill(scenario, "", 0, runner.ended(END_SECONDS) or "")
     signum = signal.SIGKILL
     if pid == runner.process.pid:
