@@ -83,6 +83,58 @@ def test_each_seed_meets_the_fault_or_is_not_evidence(example):
     )
 
 
+@pytest.mark.slow
+def test_each_seed_is_restarted_and_has_a_process_of_its_own(example):
+    """A crash strikes each seed, in process and in fresh processes, and a seed that fails under
+    faults is named.
+    """
+    outcome = example.with_tests(
+        """
+    import pytest
+    from pytest_mlchaos import batches, chaos
+
+    def job(seed, out):
+        done = out / "done"
+        start = int(done.read_text()) if done.exists() else 0
+        for place, _ in enumerate(batches([[float(number)] for number in range(6)])):
+            if place >= start:
+                done.write_text(str(place + 1))
+        return float(done.read_text()) + seed
+
+    @pytest.mark.parametrize("isolation", ["in-process", "process"])
+    @chaos.crash(site="data.batch", at=3)
+    def test_crash(mlchaos, tmp_path, isolation):
+        comparison = mlchaos.compare(job, tmp_path, seeds=range(5), isolation=isolation)
+        comparison.assert_not_worse(margin=0.5)
+        assert comparison.golden == comparison.faulted
+
+    @chaos.corrupt_batch(kind="nan", at=1)
+    def test_raises(mlchaos):
+        def fails(seed):
+            for batch in batches([[1.0], [2.0]]):
+                if batch[0] != batch[0] and seed == 2:
+                    raise ValueError("not a number")
+            return 1.0
+
+        mlchaos.compare(fails).assert_not_worse(margin=1)
+
+    def test_no_fault(mlchaos):
+        mlchaos.compare(lambda seed: 1.0).assert_not_worse(margin=1)
+
+    @chaos.corrupt_batch(kind="nan", at=1)
+    def test_nothing_judged(mlchaos):
+        mlchaos.compare(lambda seed: float(len(list(batches([[1.0], [2.0]])))))
+"""
+    ).run()
+    assert outcome.outcomes == {"passed": 2, "failed": 3}
+    outcome.has(
+        "ValueError: not a number",
+        "this was seed 2 of mlchaos.compare",
+        "this test declares no fault",
+        "nothing judged the result of mlchaos.compare(...)",
+    )
+
+
 def compared(faulted, golden=None, missed=()):
     """A comparison of these metrics, without any run."""
     golden = golden or [0.9] * len(faulted)

@@ -287,7 +287,10 @@ CASES: dict[str, Case] = {
     "assert_not_worse": (
         not_worse_null,
         not_worse_effect,
-        {"effect": "no loss against a margin of one standard deviation", **SEEDS},
+        {
+            "effect": "no loss against a margin of one standard deviation",
+            "sizes": (8, 16, 50),  # 100,000 random permutations take long for more seeds
+        },
     ),
     "assert_not_worse (sequential, passes)": (
         sequential_null,

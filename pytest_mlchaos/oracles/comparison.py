@@ -168,7 +168,10 @@ class _Test:
             excess = [loss - self.margin for loss in self.losses()]
             if self.sequential:
                 room = [-value for value in excess]
-                return 1 / capital(room, strict=True), 1 / capital(excess, strict=False)
+                return (
+                    min(1.0, 1 / capital(room, strict=True)),
+                    min(1.0, 1 / capital(excess, strict=False)),
+                )
             return _sign_flips(excess, strict=True), _sign_flips(
                 [-value for value in excess], strict=False
             )

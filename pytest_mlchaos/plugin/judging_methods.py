@@ -81,7 +81,9 @@ class JudgingMethods(FixtureBase):
             Exception: The subject's own error under faults. A note names the seed.
 
         Fidelity: random choices inside a fault (which bit, which rows) are those of the schedule,
-        so they are the same for each seed. The journal holds the strikes of the first seed.
+        so they are the same for each seed. The journal holds the strikes of the first seed. Runs
+        take place one after the other. In this process, a module's globals outlive each run, and
+        the golden run of a seed comes second: use ``isolation="process"`` if that matters.
         """
         settings = self._settings()
         if isolation not in (None, "in-process", "process"):

@@ -44,7 +44,7 @@ from ..oracles.drift import (
     assert_no_text_drift,
 )
 from ..oracles.fairness.amplification import assert_no_bias_amplification
-from ..oracles.quality.loss_curves import steps_to_recover
+from ..oracles.quality.loss_curves import steps_of_attempts
 from ..oracles.state import first_difference
 from .effective_batch import first_other_batch
 from .emergency_save import emergency_save_missing
@@ -417,11 +417,7 @@ class Run(CallsResult):
                 f"steps_to_recover: the golden run must have {window} losses or more, got "
                 f"{len(expected)}"
             )
-        last = attempts[-1]
-        start = max(0, len(expected) - len(last)) if len(attempts) > 1 else 0
-        steps = steps_to_recover(last, expected[start:], window=window)
-        again = max(0, sum(map(len, attempts[:-1])) - start)
-        return None if steps is None else steps + again
+        return steps_of_attempts(attempts, expected, window=window)
 
     def assert_no_drift(
         self, *, key: str | int | None = None, **options: Unpack[DriftOptions]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .samples import Array
 
-__all__ = ["band_of", "settled_by", "steps_to_recover", "trend_text"]
+__all__ = ["band_of", "settled_by", "steps_of_attempts", "steps_to_recover", "trend_text"]
 
 BAND_WIDTH = 5.0
 """The width of the golden band, in standard deviations of the golden run's own noise. Medians
@@ -46,6 +46,21 @@ def steps_to_recover(
         return 0
     first, last = int(outside[0]), int(outside[-1])
     return last + 1 - first if last + window < len(values) else None
+
+
+def steps_of_attempts(
+    attempts: Sequence[Sequence[float]], golden: Sequence[float], *, window: int = 5
+) -> int | None:
+    """Return the steps until the last attempt is back in the golden band.
+
+    If there were restarts, the last attempt is compared with the end of the golden run, and the
+    steps that were taken again count, too. See ``steps_to_recover``.
+    """
+    last, restarted = attempts[-1], len(attempts) > 1
+    start = max(0, len(golden) - len(last)) if restarted else 0
+    steps = steps_to_recover(last, golden[start:], window=window)
+    again = max(0, sum(map(len, attempts[:-1])) - start)
+    return None if steps is None else steps + again
 
 
 def band_of(golden: Sequence[float], *, window: int = 5) -> Array:
