@@ -7,6 +7,9 @@ Rows are lambdas, so nothing is computed when the tests are collected.
 from __future__ import annotations
 
 import math
+import re
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,8 +31,16 @@ from pytest_mlchaos import (
     assert_no_weak_slice,
     assert_not_overconfident,
     assert_not_worse,
+    chaos,
+    faults,
 )
+from pytest_mlchaos.breaking.baselines import Baselines
+from pytest_mlchaos.breaking.levels import Levels
+from pytest_mlchaos.breaking.verdicts import BreakingPoint, Found
 from pytest_mlchaos.errors import BadArgument, Drifted, Inconclusive, NotConverged, Worse
+from pytest_mlchaos.monitoring.alerts import make_alert
+from pytest_mlchaos.monitoring.verdicts import _parse_within
+from pytest_mlchaos.serving.alert_rules import AlertRule
 
 # It cannot be imported twice: the run of an example forgets what it has imported.
 pytest.importorskip("scipy.special")
@@ -619,7 +630,127 @@ PRIVACY = [
     ("canary-generated", lambda: canary(loss=None, generated=[]), BadArgument, "no texts"),
     ("canary-text", lambda: canary([3]), BadArgument, "must be texts"),
 ]
-ROWS = [*QUALITY, *METRICS, *DRIFT, *FAIRNESS, *PRIVACY]
+
+
+def alert(function=None, log=None, warning=None, raises=None, site=None):
+    """An alert as ``mlchaos.watch`` reads it, in a test that declares no fault."""
+    return make_alert(function, log, warning, raises, site, frozenset())
+
+
+def levels(**keywords):
+    """The levels of a fault."""
+    faults.load()
+    return Levels.of("corrupt_batch", keywords)
+
+
+def broken(lowest=3, highest=5, baseline=None):
+    """A breaking point between these numbers of survived levels, out of 10."""
+    found = Found("train", "f", "share", range(1, 11), lowest, highest, lowest, 0.95, ())
+    return BreakingPoint(found, Baselines(Path("/nowhere/baselines.json"), "test"))
+
+
+def rule(text, name="A", **keywords):
+    """A rule file with this text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rules.yml")
+        path.write_text(text)
+        how = {"interval": "15s", "labels": None, "requests": "r", "duration": "d", **keywords}
+        return AlertRule.of(name, path, *how.values())
+
+
+def baselines(text):
+    """Read a damaged file of baselines."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "baselines.json")
+        path.write_text(text)
+        return Baselines(path, "test").read("train", "f")
+
+
+RULE = "groups: [{name: g, rules: [{alert: A, expr: vector(1)}]}]"
+WATCH = [
+    ("alert-none", lambda: alert(), BadArgument, "exactly one of"),
+    ("alert-two", lambda: alert(len, log="x"), BadArgument, "exactly one of"),
+    ("alert-number", lambda: alert(3), BadArgument, "alert must be a function"),
+    ("alert-class", lambda: alert(dict), BadArgument, "alert must be a function"),
+    ("alert-arguments", lambda: alert(lambda a, b: 0), BadArgument, "of one argument"),
+    ("alert-no-site", lambda: alert(lambda a: 0), BadArgument, "site must be given"),
+    (
+        "alert-site",
+        lambda: alert(lambda: 0, site="data.batch"),
+        BadArgument,
+        "with a function of one argument",
+    ),
+    ("log-pattern", lambda: alert(log="("), BadArgument, "a regular expression"),
+    ("log-empty", lambda: alert(log=""), BadArgument, "a regular expression"),
+    ("log-bytes", lambda: alert(log=re.compile(b"x")), BadArgument, "a regular expression"),
+    ("warning-class", lambda: alert(warning=ValueError), BadArgument, "a regular expression"),
+    ("raises-text", lambda: alert(raises="ValueError"), BadArgument, "an exception class"),
+    ("raises-empty", lambda: alert(raises=()), BadArgument, "an exception class"),
+    ("within-float", lambda: _parse_within(1.5), BadArgument, "a number of visits"),
+    ("within-bool", lambda: _parse_within(True), BadArgument, "a number of visits"),
+    ("within-unit", lambda: _parse_within("5 parsecs"), BadArgument, "must be in seconds"),
+    ("rule-name", lambda: rule(RULE, "B"), BadArgument, "must be in rules.yml"),
+    ("rule-part", lambda: rule(RULE.replace("A,", "AB,")), BadArgument, "must be in rules.yml"),
+    ("rule-empty", lambda: rule(""), BadArgument, "must be in rules.yml"),
+    ("rule-interval", lambda: rule(RULE, interval=0), BadArgument, "longer than 0 s"),
+    ("rule-label", lambda: rule(RULE, labels={"a b": "c"}), BadArgument, "a label must have"),
+    ("rule-metric", lambda: rule(RULE, requests="a b"), BadArgument, "a metric must have"),
+]
+BREAKING = [
+    ("scale-equal", lambda: chaos.scale(1, 1), BadArgument, "two different numbers"),
+    ("scale-nan", lambda: chaos.scale(0, NAN), BadArgument, "two different numbers"),
+    ("scale-inf", lambda: chaos.scale(0, INF), BadArgument, "two different numbers"),
+    ("scale-text", lambda: chaos.scale("0", 1), BadArgument, "two different numbers"),
+    ("scale-steps", lambda: chaos.scale(0, 1, steps=1), BadArgument, "steps must be"),
+    ("scale-long", lambda: chaos.scale(0, 10**6), BadArgument, "whole numbers"),
+    ("levels-none", lambda: levels(at=0), BadArgument, "exactly one parameter"),
+    (
+        "levels-two",
+        lambda: levels(fraction=chaos.scale(0, 1), magnitude=chaos.scale(0, 1)),
+        BadArgument,
+        "exactly one parameter",
+    ),
+    (
+        "levels-refused",
+        lambda: levels(fraction=chaos.scale(0, 2)),
+        BadArgument,
+        "fraction must be above 0",
+    ),
+    (
+        "levels-open",
+        lambda: levels(fraction=chaos.scale(0, 1), kind=chaos.one_of("nan", "inf")),
+        BadArgument,
+        "nothing to a search",
+    ),
+    ("survives-broken", lambda: broken().assert_survives(6), Worse, "must survive share=6"),
+    ("survives-inside", lambda: broken().assert_survives(4), Inconclusive, "not known"),
+    ("survives-unknown", lambda: broken(0, 10).assert_survives(1), Inconclusive, "anywhere"),
+    ("survives-nan", lambda: broken().assert_survives(NAN), BadArgument, "a finite number"),
+    ("no-baseline", lambda: broken().assert_no_regression(), Inconclusive, "is missing in"),
+    ("baseline-text", lambda: baselines("no"), BadArgument, "not a file of baselines"),
+    ("baseline-list", lambda: baselines("[]"), BadArgument, "not a file of baselines"),
+    (
+        "baseline-version",
+        lambda: baselines('{"version": 9, "breaking_points": {}}'),
+        BadArgument,
+        "must have version 1",
+    ),
+    (
+        "baseline-entry",
+        lambda: baselines('{"version": 1, "breaking_points": {"test: train": {"low": 1}}}'),
+        BadArgument,
+        "is damaged",
+    ),
+    (
+        "baseline-fault",
+        lambda: baselines(
+            '{"version": 1, "breaking_points": {"test: train": {"fault": "g", "low": 1, "high": 2}}}'
+        ),
+        BadArgument,
+        "is that of g, and this is f",
+    ),
+]
+ROWS = [*QUALITY, *METRICS, *DRIFT, *FAIRNESS, *PRIVACY, *WATCH, *BREAKING]
 
 
 @pytest.mark.parametrize(
