@@ -101,3 +101,20 @@ def test_it(mlchaos):
     assert [s.details.get("strength") for s in mlchaos.journal] == [0.25, 0.5, 0.75, None, None]
 """,
     ).run(passed=1)
+
+
+def test_a_search_chooses_where_a_growing_fault_begins(example):
+    """Each schedule has one visit, and the fault goes on from there."""
+    example.with_file(
+        "test_it.py",
+        """
+import numpy as np
+from pytest_mlchaos import chaos
+
+@chaos.corrupt_batch(fraction=1.0, ramp=4)
+def test_it(mlchaos):
+    found = [bool(np.isnan(x).any()) for x in mlchaos.batches([np.ones(8)] * 12)]
+    assert found == sorted(found)
+    assert all(len(fault.at) == 1 for fault in mlchaos.schedule.faults if fault.at)
+""",
+    ).run("--mlchaos-max-trials=6", "--mlchaos-max-faults=3", passed=1)

@@ -311,6 +311,8 @@ class Space:
 
     def _most_together(self, fault: Fault) -> int:
         """Return the number of strikes of one fault that a schedule may have."""
+        if fault.ramp is not None:
+            return 1  # it strikes all later visits by itself
         if self.restarts is None or not fault.ends_process:
             return self.max_faults
         return max(1, min(self.max_faults, self.restarts // (fault.times or 1)))
@@ -393,7 +395,7 @@ class Space:
             visit = self.probes[which].visits[place]
             merged.setdefault(repr(fault), (which, fault, set()))[2].add(visit)
         pinned = [
-            (which, min(visits), dataclasses.replace(fault, at=sorted(visits), where=None))
+            (which, min(visits), dataclasses.replace(fault, at=_begun(fault, visits), where=None))
             for which, fault, visits in merged.values()
         ]
         pinned.sort(key=lambda item: (item[0], item[1], repr(item[2])))
@@ -488,6 +490,11 @@ class Space:
         return same and all(
             getattr(probe.fault, name) == getattr(fault, name) for name in probe.fault._searched
         )
+
+
+def _begun(fault: Fault, visits: set[int]) -> list[int]:
+    """Return the visits of a fault in order. A fault that grows begins at the first of them."""
+    return sorted(visits) if fault.ramp is None else [min(visits)]
 
 
 def _endings(fault: Fault) -> int:
