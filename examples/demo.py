@@ -273,6 +273,16 @@ EXAMPLES = [
         "NotConverged: the loss is nan at step 0",
     ),
     Example(
+        "A sensor whose gain grows slowly: an alert that compares each batch with the one before "
+        "sees no step that is large enough",
+        "degradation",
+        "test_unsound_alert",
+        "test_sound_alert",
+        r"corrupt_batch\(at=0, ramp=20, .*\)",
+        "data.batch 0 (strength=0.05",
+        "Unnoticed: alarm did not see corrupt_batch",
+    ),
+    Example(
         "A download that is cut half-way: read() returns nothing more, as at the end of the file, "
         "and half the weights are there",
         "download",

@@ -1,0 +1,1 @@
+"""A scorer of sensor readings, with an alert for readings that are wrong."""

@@ -1,0 +1,1 @@
+"""A training that skips batches with missing values."""
