@@ -291,7 +291,7 @@ def _ask(function: Callable[..., object], *args: Any, any_error: bool) -> bool:
     An assertion that fails means that it is on. With ``any_error``, so does any other exception.
     """
     try:
-        return bool(function(*args))
+        found = function(*args)
     except Inconclusive:
         return False  # the evidence is too small for an alert
     except (Verdict, AssertionError):
@@ -301,6 +301,12 @@ def _ask(function: Callable[..., object], *args: Any, any_error: bool) -> bool:
     except Exception as error:  # the user's function may raise anything
         if any_error:
             return True
+        raise BrokenAlert(error_text(error)) from error
+    if hasattr(found, "columns"):
+        return False  # a validator that returns the table has found nothing
+    try:
+        return bool(found)
+    except Exception as error:  # an array has no truth value
         raise BrokenAlert(error_text(error)) from error
 
 

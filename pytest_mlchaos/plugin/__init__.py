@@ -32,7 +32,7 @@ from ..errors import (
 from ..reports.outputs import OUTPUTS, Output, check_writable
 from ..reports.tally import Tally
 from . import fault_coverage
-from .detection_report import DetectionReport, texts_of_detections
+from .detection_report import DetectionReport, add_options, texts_of_detections
 
 if TYPE_CHECKING:
     from ..core.entries import Line
@@ -119,17 +119,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write what happened to FILE, as JSON lines",
     )
     group.addoption(
-        "--mlchaos-update-baselines",
-        dest="mlchaos_update_baselines",
-        action="store_true",
-        help="write the breaking points of this session as the new baselines",
-    )
-    parser.addini(
-        "mlchaos_baselines",
-        "the file of the baselines of breaking points, relative to the root directory",
-        default=".mlchaos/baselines.json",
-    )
-    group.addoption(
         "--mlchaos-live",
         dest="mlchaos_live",
         metavar="PORT",
@@ -143,6 +132,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             text = f"{output.text} (false: not where {output.variable} is set)"
             parser.addini(_dest(output), text, "bool", True)
     fault_coverage.add_options(parser, group)
+    add_options(parser, group)
     group.addoption(
         "--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES
     )

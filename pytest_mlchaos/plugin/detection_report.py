@@ -9,12 +9,30 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pytest
+
     from ..core.entries import Line
 
-__all__ = ["DetectionReport", "texts_of_detections"]
+__all__ = ["DetectionReport", "add_options", "texts_of_detections"]
 
 
+BASELINES = ".mlchaos/baselines.json"
 KINDS = ("detection", "breaking_point")
+
+
+def add_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+    """Add the options of the baselines."""
+    group.addoption(
+        "--mlchaos-update-baselines",
+        dest="mlchaos_update_baselines",
+        action="store_true",
+        help="write the breaking points of this session as the new baselines",
+    )
+    parser.addini(
+        "mlchaos_baselines",
+        "the file of the baselines of breaking points, relative to the root directory",
+        default=BASELINES,
+    )
 
 
 def texts_of_detections(lines: Iterable[Line]) -> list[str]:
