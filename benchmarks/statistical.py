@@ -30,7 +30,38 @@ def _intervals(rng: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
-AREAS: tuple[Callable[[Any], dict[str, Callable[[], Any]]], ...] = (_intervals,)
+def _quality(rng: Any) -> dict[str, Callable[[], Any]]:
+    from pytest_mlchaos import (
+        assert_calibrated,
+        assert_metric,
+        assert_no_weak_slice,
+        assert_not_worse,
+    )
+
+    stated = rng.random(1_000_000)
+    happened = rng.random(1_000_000) < stated
+    right = rng.random(100_000) < 0.9
+    table = {
+        **{f"number {place}": rng.normal(size=100_000) for place in range(5)},
+        **{f"category {place}": rng.integers(0, 5, 100_000).astype("U1") for place in range(5)},
+    }
+    seeds = rng.normal(0.9, 0.01, size=(2, 16))
+    return {
+        "assert_metric, 1M scores": functools.partial(assert_metric, stated, at_most=0.6),
+        "assert_metric, 1M right or wrong": functools.partial(
+            assert_metric, happened, at_least=0.4
+        ),
+        "assert_calibrated, 1M samples": functools.partial(assert_calibrated, happened, stated),
+        "assert_no_weak_slice, 10 columns of 100k rows": functools.partial(
+            assert_no_weak_slice, right, table, margin=0.1
+        ),
+        "assert_not_worse, 16 pairs, sequential": functools.partial(
+            assert_not_worse, *seeds, margin=0.1, sequential=True
+        ),
+    }
+
+
+AREAS: tuple[Callable[[Any], dict[str, Callable[[], Any]]], ...] = (_intervals, _quality)
 
 
 def measure(quick: bool) -> list[Figure]:

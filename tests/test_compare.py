@@ -9,7 +9,9 @@ import pytest
 # It cannot be imported twice: the run of an example forgets what it has imported.
 pytest.importorskip("scipy.special")
 
+from pytest_mlchaos.comparing.api import _whole_numbers
 from pytest_mlchaos.comparing.pairs import SeedPair
+from pytest_mlchaos.comparing.seeds import reader_of
 from pytest_mlchaos.comparing.verdicts import Comparison
 from pytest_mlchaos.errors import BadArgument, Inconclusive, MetricMissed, Worse
 
@@ -195,3 +197,27 @@ def test_a_seed_that_failed_leaves_nothing_to_judge():
         comparison.assert_not_worse(margin=1)
     with pytest.raises(BadArgument, match="an earlier seed failed"):
         comparison.assert_not_worse(margin=1)
+
+
+@pytest.mark.parametrize("seeds", [8, "123", [], [1, 1], [-1], [0.5], [True], None])
+def test_seeds_must_be_different_whole_numbers(seeds):
+    """Each run needs its own."""
+    with pytest.raises(BadArgument, match=r"mlchaos.compare: seeds must be .*, got"):
+        _whole_numbers(seeds)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "message"),
+    [
+        (1.5, None, "metric must be a function"),
+        (True, None, "metric must be a function"),
+        ("loss", {"accuracy": 1.0}, "is not an entry of the returned value"),
+        (3, [1.0], "is not an entry of the returned value"),
+        (None, {"accuracy": 1.0}, "the subject must return its metric, a number"),
+        (None, None, "the subject must return its metric, a number"),
+    ],
+)
+def test_a_metric_must_be_found_in_the_value(metric, value, message):
+    """The message says what the value is."""
+    with pytest.raises(BadArgument, match=message):
+        reader_of(metric)(value)

@@ -191,15 +191,17 @@ def hall_interval(values: Any, confidence: float = 0.95, side: Side = "both") ->
     values = np.asarray(values, float)
     n = values.shape[-1]
     mean = values.mean(-1)
-    spread = values.std(-1)
     if n < 3:
         return student_interval(values, confidence, side)
     centred = values - mean[..., None]
+    squares = centred * centred
+    spread = np.sqrt(squares.mean(-1))
+    # NumPy's power with an exponent of 3 is twenty times as slow as two products.
     with np.errstate(invalid="ignore", divide="ignore"):
-        skewness = np.where(spread > 0, (centred**3).mean(-1) / spread**3, 0.0)
+        skewness = np.where(spread > 0, (squares * centred).mean(-1) / spread**3, 0.0)
     root = math.sqrt(n)
     slope = skewness / (3 * root)
-    error = values.std(-1, ddof=1) / root
+    error = spread * math.sqrt(n / (n - 1)) / root
     bounds = []
     for tail, sign in zip(_tails(confidence, side), (1, -1), strict=True):
         if not tail:

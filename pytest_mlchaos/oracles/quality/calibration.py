@@ -181,8 +181,12 @@ def calibration_error(
     second norm, by inverting a test on its unbiased estimate. The lower bound comes from half of
     the samples, with the signs of the errors taken from the other half.
     """
+    import numpy as np
+
     n = len(stated)
     count = min(bins or MOST_BINS, max(1, n // FEWEST_IN_BIN))
+    order = np.argsort(stated, kind="stable")
+    stated, right = stated[order], right[order]
     whole = _binned(stated, right, count)
     z = NormalDist().inv_cdf(confidence)
     # E|d| of a normal d with this mean and variance, minus |mean|, is the bias of a bin.
@@ -205,19 +209,18 @@ class _Bins(NamedTuple):
 
 
 def _binned(stated: Array, right: Array, count: int) -> _Bins:
-    """Return the mean error of each bin with equally many samples, and its variance.
+    """Return the mean error of each bin with equally many sorted samples, and its variance.
 
     Equal probabilities share a bin. ``unbiased`` is the unbiased variance. ``variances`` is never
     below what the probabilities themselves imply, because a bin without a surprise has none.
     """
     import numpy as np
 
-    order = np.argsort(stated, kind="stable")
-    ranked = stated[order]
+    ranked = stated
     ends = [len(ranked) * k // count for k in range(1, count)]
     starts = np.unique(np.concatenate([[0], np.searchsorted(ranked, ranked[ends], "left")]))
     starts = starts.astype(np.intp)
-    errors = ranked - right[order]
+    errors = ranked - right
     sizes = np.diff(np.append(starts, len(ranked)))
     gaps = np.add.reduceat(errors, starts) / sizes
     squares = np.add.reduceat((errors - np.repeat(gaps, sizes)) ** 2, starts)
@@ -253,14 +256,12 @@ def _lower(stated: Array, right: Array, count: int, z: float) -> float:
     """
     import numpy as np
 
-    order = np.argsort(stated, kind="stable")
-    halves = order[::2], order[1::2]
-    first = _binned(stated[halves[0]], right[halves[0]], count)
-    edges = np.sort(stated[halves[0]])
+    first = _binned(stated[::2], right[::2], count)
+    edges, other = stated[::2], stated[1::2]
     starts = np.concatenate([[0], np.cumsum(np.round(first.weights * len(edges)).astype(int))[:-1]])
-    place = np.clip(np.searchsorted(edges[starts], stated[halves[1]], "right") - 1, 0, None)
+    place = np.clip(np.searchsorted(edges[starts], other, "right") - 1, 0, None)
     signs = np.sign(first.gaps)[place]
-    errors = signs * (stated[halves[1]] - right[halves[1]])
+    errors = signs * (other - right[1::2])
     spread = errors.std(ddof=1) / math.sqrt(len(errors))
     return float(max(0.0, errors.mean() - z * spread))
 

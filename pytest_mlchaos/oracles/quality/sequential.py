@@ -16,7 +16,7 @@ __all__ = ["capital", "fewest_pairs", "pairs_to_decide"]
 STAKE = 0.85
 """The largest share of the capital that a bet can lose. With 0.85, five consistent pairs are enough
 for alpha = 0.05, as in the test with a fixed number."""
-SIMULATIONS = 200
+SIMULATIONS = 100
 MOST_PAIRS = 1_000
 
 

@@ -191,7 +191,10 @@ def _bounds(scores: Array, sums: Array, alpha: float, total: int) -> tuple[Array
     import numpy as np
 
     centred = scores - scores.mean()
-    everything = np.array([float(len(scores)), *(float((centred**k).sum()) for k in (1, 2, 3))])
+    squares = centred * centred
+    everything = np.array(
+        [len(scores), *(float(one.sum()) for one in (centred, squares, squares * centred))]
+    )
     inside, outside = sums, everything[:, None] - sums
     means = inside[1] / inside[0], outside[1] / outside[0]
     deficit = means[1] - means[0]
