@@ -30,6 +30,7 @@ from ..recording.hooks import cross_device, install_hooks
 from ..recording.inotify_recorder import InotifyRecorder
 from ..recording.location import LocalDirectory
 from ..recording.polling_recorder import PollingRecorder
+from ..recording.read_log import InotifyReadLog
 from .looks import watch_looks
 from .rank_recorder import RankRecorder
 from .timelines import Event, Look, Op, StoreRead, Waited
@@ -75,7 +76,8 @@ class RankResult:
         trace: Its optimizer steps.
         duration: The seconds that it took.
         read: The files of an earlier process that were read, or None if this cannot be seen.
-        observed: What this rank can have learned about the directory, or None.
+        observed: What all ranks can have learned about the directory while this one ran, or None.
+        observed_alone: What this rank can have learned, or None.
         recording: What it did, if it was recorded.
     """
 
@@ -84,6 +86,7 @@ class RankResult:
     duration: float
     read: frozenset[str] | None = None
     observed: Observed | None = None
+    observed_alone: Observed | None = None
     recording: RankRecording | None = None
 
 
@@ -121,9 +124,14 @@ class RankCall:
         self, stack: contextlib.ExitStack, call: Callable[[], Any], rank: int, ranks: int
     ) -> RankResult:
         if self.store is None:
-            with LocalDirectory(self.root).reads(None) as reads:
+            with InotifyReadLog.of(self.root, shared=True) as reads:
                 result = self._run(call, rank, lambda trace: None)
-            return dataclasses.replace(result, read=reads.files, observed=reads.observed)
+            return dataclasses.replace(
+                result,
+                read=reads.files,
+                observed=reads.observed,
+                observed_alone=reads.observed_alone,
+            )
         with within(INTERNAL_OPERATION):
             contents = ContentStore(self.store / f"contents-{rank}")
             stack.callback(contents.close)

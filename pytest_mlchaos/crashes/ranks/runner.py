@@ -266,14 +266,20 @@ def _read(results: Sequence[RankResult]) -> frozenset[str] | None:
 
 def _observed(results: Sequence[RankResult]) -> Observed | None:
     """Return what the ranks can have learned together, or None if this is unknown for one."""
-    found = [result.observed for result in results if result.observed is not None]
+    alone = [result.observed_alone for result in results if result.observed_alone is not None]
+    is_attributed = len(alone) == len(results)
+    found = (
+        alone if is_attributed else [one.observed for one in results if one.observed is not None]
+    )
     if len(found) < len(results):
         return None
     asked = [one.asked for one in found if one.asked is not None]
+    kept = [one.kept for one in found]
     return Observed(
         frozenset().union(*(one.read for one in found)),
         frozenset().union(*asked) if len(asked) == len(found) else None,
-        frozenset().union(*(one.kept for one in found)),
+        # A rank that looks at its own uses alone does not know which files the others truncate.
+        kept[0].intersection(*kept) if is_attributed else frozenset().union(*kept),
     )
 
 

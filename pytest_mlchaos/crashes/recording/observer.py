@@ -260,7 +260,7 @@ class Observer:
 
     def _on_listing(self, folder: object) -> None:
         # A directory that is listed by its descriptor was announced when it was opened.
-        if folder is not None and not isinstance(folder, (str, bytes)):
+        if folder is not None and not isinstance(folder, (str, bytes, os.PathLike)):
             return
         try:
             if os.path.realpath(os.fsdecode(folder or ".")) not in self._watched:

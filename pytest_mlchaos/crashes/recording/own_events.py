@@ -23,10 +23,13 @@ __all__ = ["OwnEvents", "is_available"]
 _NONBLOCK, _CLOEXEC, _DIR_AND_NAME = 0x2, 0x1, 0x400 | 0x800
 _MARK_ADD, _ONLYDIR, _HERE = 0x1, 0x8, -100
 _ON_DIRECTORIES, _ON_CHILDREN = 0x40000000, 0x08000000
+_ACCESS = 0x1
 _MASK = 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x40 | 0x80 | 0x100 | 0x200
 """The changes, opens and closes that inotify is asked for. Both have the same bits."""
 _NAMES = 0x40 | 0x80 | 0x100 | 0x200
 """The changes of names: moved from, moved to, created, deleted."""
+_ITSELF = "."
+"""A directory has this name in its own events."""
 _HEAD = struct.Struct("IBBHQii")
 _INFO = struct.Struct("BBH8xIi")
 _MAX_HANDLE_BYTES = 128
@@ -78,7 +81,7 @@ class OwnEvents(Inotify):
         marked = self._libc.fanotify_mark(
             self._fan,
             _MARK_ADD | _ONLYDIR,
-            ctypes.c_uint64(_MASK | _ON_DIRECTORIES | _ON_CHILDREN),
+            ctypes.c_uint64(_MASK | _ON_DIRECTORIES | _ON_CHILDREN | (_ACCESS if reads else 0)),
             _HERE,
             os.fsencode(path),
         )
@@ -97,9 +100,9 @@ class OwnEvents(Inotify):
         """Yield the events so far, and note which entries are this process's own."""
         events = list(super().read())
         changed = {
-            (event.watch, event.name)
+            (event.watch, event.name or _ITSELF)
             for event in events
-            if event.name and not event.mask & (IGNORED | OVERFLOW) and not _is_of_folder(event)
+            if not event.mask & (IGNORED | OVERFLOW) and not _is_of_folder(event)
         }
         self.own, self.foreign = self._late
         pause = _WAIT_SECONDS
@@ -114,8 +117,8 @@ class OwnEvents(Inotify):
         return iter(events)
 
     def is_own(self, event: Event) -> bool:
-        """Return True if this process has changed the entry."""
-        return (event.watch, event.name) in self.own
+        """Return True if this process has used the entry, or has listed the directory."""
+        return (event.watch, event.name or _ITSELF) in self.own
 
     def _drain(self) -> None:
         me = os.getpid()
@@ -142,8 +145,11 @@ class OwnEvents(Inotify):
 
 
 def _is_of_folder(event: Event) -> bool:
-    """Return True if a directory itself was listed or touched. fanotify has no name for that."""
-    return bool(event.mask & ISDIR) and not event.mask & _NAMES
+    """Return True if a directory above tells of a listed or touched one.
+
+    fanotify does not. The directory itself tells of it, too.
+    """
+    return bool(event.mask & ISDIR and event.name) and not event.mask & _NAMES
 
 
 def _new_group(libc: ctypes.CDLL) -> int:

@@ -15,9 +15,10 @@ from typing import Any
 from ...engine import inotify
 from ...engine.inotify import Event, Inotify
 from ..model import Observed
-from .audit_events import STARTS, hear
-from .followed_files import FollowedFiles
+from .audit_events import LISTINGS, STARTS, hear
+from .followed_files import REPLACED, FollowedFiles
 from .observer import Observer
+from .own_events import OwnEvents
 from .stat_log import note_stats
 
 __all__ = ["InotifyReadLog"]
@@ -33,7 +34,9 @@ class InotifyReadLog:
 
     ``files`` has the files that existed at the start and were read, or None if reads cannot be
     seen. ``observed`` has all that the run can have learned about them, or None (``observer.py``).
-    It is stricter: each open counts, and sizes and times, too.
+    It is stricter: each open counts, and sizes and times, too. With ``shared``, other processes use
+    the directory at the same time, and ``observed_alone`` has what this one can have learned. It is
+    None if this process has started others, or if the system does not tell which events are its own.
 
     A file counts as read from its first read access. It also counts if it was opened and neither
     read nor written, because a memory mapping looks like that. It stops counting once the run
@@ -45,7 +48,7 @@ class InotifyReadLog:
     distinguish that from an append.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, shared: bool = False) -> None:
         self._root = os.path.realpath(root)
         self._inotify: Inotify | None = None
         self._lock = threading.RLock()
@@ -58,10 +61,15 @@ class InotifyReadLog:
         self._observer: Observer | None = None
         self.files: frozenset[str] | None = None
         self.observed: Observed | None = None
+        self.observed_alone: Observed | None = None
+        self._alone: Observer | None = None
         if inotify.available():
             try:
-                self._inotify = Inotify()
+                self._inotify = _queue(shared=shared)
                 self._observer = Observer(self._root)
+                if isinstance(self._inotify, OwnEvents):
+                    self._alone = Observer(self._root)
+                    self._alone.hears_children = False
                 self._watch(str(root), "", self._inotify)
                 tuple(self._inotify.read())  # the listings of the directories above
             except OSError:  # the limits of instances or watches are reached: some are not watched
@@ -70,21 +78,25 @@ class InotifyReadLog:
     def _give_up(self) -> None:
         if self._inotify is not None:
             self._inotify.close()
-        if self._observer is not None:
-            self._observer.close()
-        self._inotify = self._observer = None
+        for observer in self._observers:
+            observer.close()
+        self._inotify = self._observer = self._alone = None
+
+    @property
+    def _observers(self) -> list[Observer]:
+        return [one for one in (self._observer, self._alone) if one is not None]
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, root: Path) -> Iterator[InotifyReadLog]:
+    def of(cls, root: Path, *, shared: bool = False) -> Iterator[InotifyReadLog]:
         """Follow the directory while the context is entered."""
-        reads = cls(root)
+        reads = cls(root, shared=shared)
         if reads._observer is None:
             yield reads
             return
         deaf = hear(reads._on_audit, listings=True)
         try:
-            with note_stats(reads._observer.on_stat):
+            with note_stats(reads._on_stat):
                 yield reads
         finally:
             deaf()
@@ -122,8 +134,8 @@ class InotifyReadLog:
         watch = events.add(folder, reads=True)
         if watch is None:
             return
-        assert self._observer is not None
-        self._observer.add_folder(watch, folder)
+        for observer in self._observers:
+            observer.add_folder(watch, folder)
         for entry in os.scandir(folder):
             inside = f"{path}/{entry.name}" if path else entry.name
             if entry.is_dir(follow_symlinks=False):
@@ -132,8 +144,8 @@ class InotifyReadLog:
                 status = entry.stat()
                 if status.st_size:
                     self._left.files[watch, entry.name] = inside
-                if not entry.is_symlink():
-                    self._observer.add_file((watch, entry.name), inside, status)
+                for observer in self._observers if not entry.is_symlink() else ():
+                    observer.add_file((watch, entry.name), inside, status)
 
     def _close(self) -> None:
         if self._inotify is None or self._observer is None:
@@ -143,6 +155,11 @@ class InotifyReadLog:
             self._inotify.close()
             self._inotify = None
         observed = self._observer.finish()
+        if self._alone is not None:
+            alone = self._alone.finish()
+            if not self._overflown and not self._alone.has_started_processes:
+                self.observed_alone = alone
+            self._alone.close()
         # The recorder's own reads hide those that a process makes at the same time.
         unsure = self._recorded and self._observer.has_started_processes
         self._observer.close()
@@ -163,8 +180,16 @@ class InotifyReadLog:
                     self._on(event)
                     assert self._observer is not None
                     self._observer.on_event(event)
-            if self._observer is not None:
-                self._observer.settle()
+                    if self._alone is not None and _is_for_one(event, self._inotify):
+                        self._alone.on_event(event)
+            for observer in self._observers:
+                observer.settle()
+
+    def _on_stat(self, path: str) -> None:
+        if self._alone is not None:
+            self._drain()
+        for observer in self._observers:
+            observer.on_stat(path)
 
     def _on_audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Note what Python is about to do.
@@ -174,9 +199,12 @@ class InotifyReadLog:
         """
         assert self._observer is not None
         writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES
-        if event not in STARTS and (writes or event in _CHANGES):
+        # The fewer events are read at a time, the fewer of others count as this process's own.
+        lists = self._alone is not None and event in LISTINGS
+        if event not in STARTS and (writes or event in _CHANGES or lists):
             self._drain()
-        self._observer.on_audit(event, arguments)
+        for observer in self._observers:
+            observer.on_audit(event, arguments)
         if not writes or not isinstance(arguments[0], (str, bytes)) or os.getpid() != self._owner:
             return
         if not arguments[2] & os.O_TRUNC:
@@ -198,3 +226,16 @@ class InotifyReadLog:
             self._read.add(path)
         elif event.mask & inotify.OPEN:
             self._mapped.add(path)
+
+
+def _queue(*, shared: bool) -> Inotify:
+    if shared:
+        with contextlib.suppress(OSError):
+            return OwnEvents()
+    return Inotify()
+
+
+def _is_for_one(event: Event, queue: Inotify) -> bool:
+    """Return True for uses by this process, and for changes of names by any."""
+    is_of_names = event.mask & (REPLACED | inotify.MOVED_FROM)
+    return bool(is_of_names) or not isinstance(queue, OwnEvents) or queue.is_own(event)
