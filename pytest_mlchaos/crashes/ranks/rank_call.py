@@ -33,7 +33,8 @@ from ..recording.polling_recorder import PollingRecorder
 from ..recording.read_log import InotifyReadLog
 from .looks import watch_looks
 from .rank_recorder import RankRecorder
-from .timelines import Event, Look, Op, StoreRead, Waited
+from .timelines import Event, Launch, Look, Meeting, Op, StoreRead, Waited
+from .turns import Turns
 from .waits import Mark, watch_waits
 
 __all__ = ["PLACE", "RankCall", "RankRecording", "RankResult"]
@@ -136,11 +137,13 @@ class RankCall:
             contents = ContentStore(self.store / f"contents-{rank}")
             stack.callback(contents.close)
             recorder = self._recorder(rank, contents)
+            turns = Turns(self.store, self.root, rank)
             _meet(self.store, rank, ranks)
         if recorder is None:
             return self._run(call, rank, lambda trace: None)
         stack.callback(recorder.close)
-        return self._recorded(call, rank, recorder)
+        with turns.taken(within(INTERNAL_OPERATION)(recorder.drain)):
+            return self._recorded(call, rank, recorder, turns)
 
     def _recorder(
         self, rank: int, contents: ContentStore
@@ -154,6 +157,7 @@ class RankCall:
         call: Callable[[], Any],
         rank: int,
         recorder: RankRecorder | InotifyRecorder | PollingRecorder,
+        turns: Turns,
     ) -> RankResult:
         marks: list[tuple[int, list[Mark]]] = []
 
@@ -164,6 +168,8 @@ class RankCall:
                     recorder.drain()
             held = [mark]
             marks.append((len(recorder.changes), held))
+            if isinstance(mark, (Launch, Meeting)):
+                turns.meet()
 
             def replace(new: Mark | None) -> None:
                 held[:] = [] if new is None else [new]
