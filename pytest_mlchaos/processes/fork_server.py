@@ -203,7 +203,7 @@ class ForkServer:
         try:
             self._socket.sendall(_LEARN)
             write_message(self._socket.fileno(), (without_hook(os.environ), self._own, more))
-            refused, reads = self._answer()
+            refused, left, reads = self._answer()
         except OSError:
             self._close()
             self._start()
@@ -214,7 +214,7 @@ class ForkServer:
             self._learned.update(more)
             self._refused.difference_update(more)
             self._refused.update(refused)
-            self._learned.difference_update(refused)
+            self._learned.difference_update(refused, left)
             self._read_by_learned.update(reads)
 
     def stop(self) -> None:
@@ -370,7 +370,7 @@ def serve(fd: int, entry: str, prepare: str = "") -> None:
                     pages = HugePages()
                     prepared()
                 share_objects()
-                write_message(fd, (safe.refused, safe.reads))
+                write_message(fd, (safe.refused, safe.left, safe.reads))
             else:
                 orphans.end_all()
                 return

@@ -22,8 +22,10 @@ from .process_tree import die_with_parent, threads
 
 __all__ = ["SafeImports"]
 
-MAX_SECONDS = 60.0
-"""The time limit for trials. Libraries that are left then are not imported."""
+MAX_SECONDS = 120.0
+"""The time limit for all imports. Libraries that are left then can be tried later."""
+MAX_SECONDS_EACH = 30.0
+"""The time limit for one library."""
 _GOOD, _FAILED = b"g", b"f"
 
 
@@ -36,11 +38,13 @@ class SafeImports:
 
     Attributes:
         refused: The libraries that each process must import itself.
+        left: The libraries that were not tried in time.
         reads: The variables that imports have read, with the value or None.
     """
 
     def __init__(self, environment: Mapping[str, str], own: Collection[str]) -> None:
         self.refused: list[str] = []
+        self.left: Sequence[str] = ()
         self.reads: dict[str, str | None] = {}
         self._environment = environment
         self._own = own
@@ -56,9 +60,12 @@ class SafeImports:
             while names and time.monotonic() < self._until:
                 left = self._import_good(names)
                 cause = self._cause(left[0]) if left else ""
+                if time.monotonic() >= self._until:
+                    # A trial that was cut short blames no library.
+                    self.left = left
+                    return
                 names = [name for name in left[1:] if not name.startswith(f"{cause}.")]
                 self.refused += [name for name in left if name not in names]
-            self.refused += names
 
     def _import_good(self, names: Sequence[str]) -> Sequence[str]:
         """Import libraries up to the first that is not safe. Return the rest."""
@@ -93,7 +100,7 @@ class SafeImports:
                 os._exit(0)
         os.close(told)
         found = b""
-        while select.select([result], [], [], max(0.0, self._until - time.monotonic()))[0]:
+        while select.select([result], [], [], self._patience())[0]:
             data = os.read(result, 1 << 12)
             if not data:
                 break
@@ -104,6 +111,9 @@ class SafeImports:
         with contextlib.suppress(ChildProcessError):  # the warm process ignores SIGCHLD
             os.waitpid(pid, 0)
         return found
+
+    def _patience(self) -> float:
+        return max(0.0, min(MAX_SECONDS_EACH, self._until - time.monotonic()))
 
     def _import_and_tell(self, names: Sequence[str], told: int) -> None:
         """Import one after the other, and end at the first one that is not safe."""
