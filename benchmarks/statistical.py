@@ -14,7 +14,10 @@ from typing import Any
 from timing import Figure, compare, interleaved
 
 NEEDS = "scipy"
-BUDGET: dict[str, float] = {}
+BUDGET: dict[str, float] = {
+    "demographic parity, 1M rows, 4 groups": 300.0,
+    "equalized odds, 1M rows, 4 groups of texts": 300.0,
+}
 """The largest number of milliseconds, by the name of a call."""
 
 
@@ -61,7 +64,24 @@ def _quality(rng: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
-AREAS: tuple[Callable[[Any], dict[str, Callable[[], Any]]], ...] = (_intervals, _quality)
+def _fairness(rng: Any) -> dict[str, Callable[[], Any]]:
+    from pytest_mlchaos import assert_fair
+
+    true, predicted, groups = rng.integers(0, 2, (3, 1_000_000))
+    groups = 2 * groups + rng.integers(0, 2, 1_000_000)
+    fair = functools.partial(assert_fair, true, predicted, at_most=0.05)
+    return {
+        "demographic parity, 1M rows, 4 groups": functools.partial(fair, groups),
+        "equalized odds, 1M rows, 4 groups of texts": functools.partial(
+            fair, groups.astype("U8"), metric="equalized_odds"
+        ),
+        "calibration within groups, 1M rows, 4 groups": functools.partial(
+            assert_fair, true, 0.5 * true + 0.25, groups, metric="calibration", at_most=0.3
+        ),
+    }
+
+
+AREAS: tuple[Callable[[Any], dict[str, Callable[[], Any]]], ...] = (_intervals, _quality, _fairness)
 
 
 def measure(quick: bool) -> list[Figure]:

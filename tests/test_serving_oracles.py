@@ -27,6 +27,7 @@ from pytest_mlchaos.errors import (
     QueueGrows,
     SilentlyWrong,
     SloMissed,
+    Unfair,
     WorkGoesOn,
 )
 from pytest_mlchaos.oracles.binomial import judge_share, requests_to_decide, share_of_at_most
@@ -284,6 +285,18 @@ def test_predictions_that_drift_are_found(serving, store):
             load = service.drive([float(number) for number in range(60)])
             with pytest.raises(error) if error else contextlib.nullcontext():
                 load.assert_no_drift()
+
+
+def test_a_fault_that_hits_one_group_is_unfair(serving, store):
+    """A fallback is a wrong answer of the group whose requests get it."""
+    pytest.importorskip("scipy")
+    hit = failure(at=range(1, 60, 2))
+    with serving(with_fallback(store, lambda x: -1.0), hit) as service:
+        load = service.drive([float(number) for number in range(60)])
+        with pytest.raises(Unfair, match="for 'even'"):
+            load.assert_no_bias_amplification(groups=["odd", "even"] * 30, at_most=0.3)
+        halves = ["first", "first", "second", "second"] * 15
+        load.assert_no_bias_amplification(groups=halves, at_most=0.4)
 
 
 # -- overload --------------------------------------------------------------------------------------

@@ -134,18 +134,21 @@ class Means(Measure):
     unit: str = "samples"
     factor: Any = 1.0
     """The factor by which larger groups make the bounds narrower."""
+    known: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False)
+    """Bounds before that factor, by their tails, because a bootstrap is slow. Copies share them."""
 
     def bounds(self, tail: float) -> Interval:
         """Return bounds that allow for skewness. They are infinite for few numbers."""
         import numpy as np
 
-        found = [
-            mean_interval(values, 1 - 2 * tail)
-            if len(values) >= FEWEST_NUMBERS
-            else Interval(values.mean() if len(values) else math.nan, -math.inf, math.inf)
-            for values in self.values
-        ]
-        estimate, low, high = np.array(found, dtype=float).T
+        if tail not in self.known:
+            self.known[tail] = [
+                mean_interval(values, 1 - 2 * tail)
+                if len(values) >= FEWEST_NUMBERS
+                else Interval(values.mean() if len(values) else math.nan, -math.inf, math.inf)
+                for values in self.values
+            ]
+        estimate, low, high = np.array(self.known[tail], dtype=float).T
         # A mean without an estimate has infinite bounds, and no distance from them.
         middle = np.nan_to_num(estimate)
         return Interval(
@@ -166,4 +169,5 @@ class Means(Measure):
         ]
         present = np.array([len(one) for one in values])
         factor = np.sqrt(present / np.maximum(sizes, present))
-        return dataclasses.replace(self, values=values, sizes=sizes, factor=factor)
+        known = self.known.setdefault("grown", {}) if few.any() else self.known
+        return dataclasses.replace(self, values=values, sizes=sizes, factor=factor, known=known)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ...core.recording import oracle
 from ...errors import BadArgument, Inconclusive, Leaks
 from ..binomial import requests_to_decide
-from ..intervals import clopper_pearson
+from ..intervals import Interval, clopper_pearson
 from .inputs import check_confidence, check_share_limit, records_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def assert_no_inversion(
         BadArgument: Records have different lengths, or values are not finite.
 
     Fidelity: distances are Euclidean, with each column scaled to the spread of the public records.
-    For images and texts, give embeddings instead. Reconstructions are assumed to be independent.
+    For images and texts, give embeddings instead. Reconstructions
+    that are nearest to the same record count as one cluster.
 
     Source: Fredrikson et al. (2015) for the attack. The comparison with held-out records is that of
     the distance to the closest record, as used for synthetic data.
@@ -76,8 +77,7 @@ def assert_no_inversion(
     centre, spread = outside.mean(0), outside.std(0)
     spread[spread == 0] = 1.0
     found, inside, outside = ((one - centre) / spread for one in (found, inside, outside))
-    nearest = int(_are_private(found, inside, outside).sum())
-    share = clopper_pearson(nearest, len(found), 2 * confidence - 1)
+    nearest, effective, share = _share_private(found, inside, outside, confidence)
     text = (
         f"{nearest:,} of {len(found):,} reconstructions are nearest to a private record "
         f"({share.estimate:.3g}, bounds at {100 * confidence:g} %: {share.low:.3g} to "
@@ -86,7 +86,9 @@ def assert_no_inversion(
     if share.low > limit:
         raise Leaks(text)
     if share.high > limit:
-        needed = requests_to_decide(nearest, len(found), limit, confidence)
+        total = max(1, round(effective))
+        needed = requests_to_decide(round(share.estimate * total), total, limit, confidence)
+        needed = needed and round(needed * len(found) / effective)
         advice = (
             f"About {needed:,} reconstructions would probably do"
             if needed
@@ -103,12 +105,12 @@ def _check_control(
     import numpy as np
 
     rng = np.random.default_rng(0)
-    gaps = _distances(inside[: min(len(inside), 200)], outside)
+    gaps, _ = _distances(inside[: min(len(inside), 200)], outside)
     noise = PLANTED_NOISE * math.sqrt(float(np.median(gaps)) / inside.shape[1])
-    drawn = inside[rng.integers(0, len(inside), size)]
+    drawn = inside[np.arange(size) % len(inside)]
     planted = drawn + noise * rng.normal(size=drawn.shape)
-    nearest = int(_are_private(planted, inside, outside).sum())
-    if clopper_pearson(nearest, size, 2 * confidence - 1).low <= limit:
+    nearest, _, share = _share_private(planted, inside, outside, confidence)
+    if share.low <= limit:
         raise Inconclusive(
             f"private records with a little noise are not recognised either ({nearest:,} of "
             f"{size:,}), so that the reconstructions are not says nothing. Give more "
@@ -116,22 +118,43 @@ def _check_control(
         )
 
 
-def _are_private(found: Array, inside: Array, outside: Array) -> Any:
-    """Return which reconstructions are nearer to a private record. Ties count as half, by turns."""
+def _share_private(
+    found: Array, inside: Array, outside: Array, confidence: float
+) -> tuple[int, float, Interval]:
+    """Return how many reconstructions are nearest to a private record, their effective number, and
+    the share.
+
+    Some records are the nearest one of many reconstructions, which then are private or public
+    together. So the number of reconstructions counts less by the design effect of such clusters
+    (Kish, 1965).
+    """
     import numpy as np
 
-    one, other = _distances(found, inside), _distances(found, outside)
+    one, nearest = _distances(found, inside)
+    other, nearest_public = _distances(found, outside)
     ties = np.isclose(one, other, rtol=1e-9, atol=1e-12)
-    return np.where(ties, np.arange(len(found)) % 2 == 0, one < other)
+    # Ties count as half, by turns.
+    private = np.where(ties, np.arange(len(found)) % 2 == 0, one < other)
+    owners = np.where(private, nearest, len(inside) + nearest_public)
+    clusters = np.bincount(owners).astype(float)
+    effective = clusters.sum() ** 2 / (clusters**2).sum()
+    share = float(private.mean())
+    return (
+        int(private.sum()),
+        float(effective),
+        clopper_pearson(share * effective, effective, 2 * confidence - 1),
+    )
 
 
-def _distances(records: Array, others: Array) -> Any:
-    """Return the squared distance of each record to the nearest of the others."""
+def _distances(records: Array, others: Array) -> tuple[Any, Any]:
+    """Return the squared distance of each record to the nearest of the others, and its position."""
     import numpy as np
 
     lengths = (others**2).sum(1)
-    found = []
+    found, places = [], []
     for part in np.array_split(records, 1 + len(records) * len(others) // MOST_DISTANCES):
         squared = lengths - 2 * part @ others.T + (part**2).sum(1)[:, None]
-        found.append(squared.min(1))
-    return np.maximum(np.concatenate(found), 0.0)
+        place = squared.argmin(1)
+        found.append(squared[np.arange(len(part)), place])
+        places.append(place)
+    return np.maximum(np.concatenate(found), 0.0), np.concatenate(places)

@@ -11,6 +11,7 @@ from ...errors import Inconclusive, SilentlyWrong
 from ...oracles.drift import DriftOptions, TextDriftOptions
 from ...oracles.drift import assert_no_drift as compare
 from ...oracles.drift import assert_no_text_drift as compare_texts
+from ...oracles.fairness.amplification import assert_no_bias_amplification as compare_groups
 from .fallbacks import LOWEST_ERROR, matches_fallback
 from .load_result import ABSENT, LoadResult, first_few, has_left
 
@@ -114,6 +115,58 @@ class CorrectnessVerdicts(LoadResult):
         pair = self._both_sides("assert_no_text_drift", by)
         if pair is not None:
             compare_texts(*pair, **options)
+
+    @check_arguments("assert_no_bias_amplification", at_most=TOLERANCE)
+    def assert_no_bias_amplification(
+        self,
+        *,
+        groups: Any,
+        at_most: float,
+        y_true: Any = None,
+        by: Callable[[Reply], Any] | None = None,
+        loss: Callable[[Any, Any], Any] | None = None,
+        confidence: float = 0.95,
+    ) -> None:
+        """Pass only if the faults are shown to harm no group of requests much more than another.
+
+        The replies are compared with those of the golden run, by
+        ``pytest_mlchaos.assert_no_bias_amplification``. An error is a wrong answer.
+
+        Args:
+            groups: The group of each request. A table or a dict of columns gives intersections.
+            at_most: The largest difference between the harms of two groups that would not matter:
+                a share of the requests, or a difference in ``loss``.
+            y_true: The true answer to each request. Without it, a reply that differs from that of
+                the golden run counts as wrong.
+            by: A function of the reply that returns its prediction. Without it, the value of a
+                callable, or the JSON document.
+            loss: See ``pytest_mlchaos.assert_no_bias_amplification``.
+            confidence: See ``pytest_mlchaos.assert_no_bias_amplification``.
+
+        Raises:
+            Unfair: The faults harm one group more than another by more than ``at_most``.
+            Inconclusive: The replies show neither.
+            BadArgument: No fault struck, or a golden reply is an error.
+        """
+        name = "assert_no_bias_amplification"
+        self._compare_under_faults(name)
+        struck = any(reply.faults or reply.suspicions for reply in self.replies)
+        if not self._is_judged(name, struck or bool(self._between)):
+            return
+        read = by or (lambda reply: reply.value if reply.status is None else reply.json)
+        golden, current = (
+            [None if _is_error(reply) else read(reply) for reply in replies]
+            for replies in (self._compared.load.replies, self.replies)
+        )
+        compare_groups(
+            golden,
+            current,
+            groups,
+            at_most=at_most,
+            y_true=y_true,
+            loss=loss,
+            confidence=confidence,
+        )
 
     def _both_sides(self, name: str, by: Callable[[Reply], Any] | None) -> tuple[Any, Any] | None:
         """Return what the golden replies hold, and the replies; None if no fault struck."""
