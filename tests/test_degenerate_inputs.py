@@ -608,7 +608,7 @@ PRIVACY = [
         "invert-same",
         lambda: invert(np.tile(TWO[:50], (8, 1)), TWO, TWO),
         Inconclusive,
-        "not recognised either",
+        "shows neither a leak",
     ),
     ("canary-none", lambda: canary([]), BadArgument, "canaries is empty"),
     ("canary-loss", lambda: canary(loss=None), BadArgument, "give loss="),

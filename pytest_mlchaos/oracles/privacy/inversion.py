@@ -90,7 +90,7 @@ def assert_no_inversion(
         needed = requests_to_decide(round(share.estimate * total), total, limit, confidence)
         needed = needed and round(needed * len(found) / effective)
         advice = (
-            f"About {needed:,} reconstructions would probably do"
+            f"About {needed:,} reconstructions, of different records, would probably do"
             if needed
             else "The share is so close to the limit that no reasonable number would do"
         )
