@@ -116,10 +116,12 @@ def _stated(rng: Any, n: int, shape: str) -> Any:
 
 
 def _of_error(rng: Any, n: int, shape: str, error: float) -> tuple[Any, Any]:
-    """Outcomes whose frequency misses the probability by this much everywhere."""
+    """Outcomes whose frequency is below the probability by this much everywhere.
+
+    Errors of both signs would cancel in the bin between them.
+    """
     stated = _stated(rng, n, shape)
-    true = stated + error * ((stated < 0.5) * 2 - 1)
-    return rng.random(n) < true, stated
+    return rng.random(n) < stated - error, stated
 
 
 def calibrated_null(rng: Any, n: int, shape: str) -> bool:
