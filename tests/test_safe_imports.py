@@ -30,7 +30,7 @@ import json, sys
 from pytest_mlchaos.processes.safe_imports import SafeImports
 sys.path.insert(0, sys.argv[1])
 names = json.loads(sys.argv[2])
-safe = SafeImports({"HOME": "/home/me"}, ["RANK"])
+safe = SafeImports({"HOME": "/home/me", "TEST": "now"}, ["RANK", "TEST"])
 safe.run(names)
 print(json.dumps([safe.refused, safe.reads, [name for name in names if name in sys.modules]]))
 """

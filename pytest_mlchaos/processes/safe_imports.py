@@ -49,6 +49,8 @@ class SafeImports:
         self._environment = environment
         self._own = own
         self._until = time.monotonic() + MAX_SECONDS
+        self._encoded: dict[Any, Any] = {}
+        self._noted = _NotedReads()
 
     def run(self, names: Sequence[str]) -> None:
         """Import those of these libraries that are safe.
@@ -124,7 +126,8 @@ class SafeImports:
             except BaseException:  # noqa: BLE001  # any library may fail
                 told_now = _FAILED
             is_own = not self.reads.keys().isdisjoint(self._own)
-            if threads() > 1 or is_own or dict(os.environ) != self._environment:
+            # Not by os.environ, because that would note reads.
+            if threads() > 1 or is_own or self._noted != self._encoded:
                 return
             os.write(told, told_now)
 
@@ -133,13 +136,13 @@ class SafeImports:
         """Set the environment, and note what is read of it."""
         environ: Any = os.environ
         before = environ._data
-        encoded = {
+        self._encoded = {
             environ.encodekey(key): environ.encodevalue(value)
             for key, value in self._environment.items()
         }
-        noted = _NotedReads(encoded)
-        noted.decode, noted.reads = environ.decodevalue, self.reads
-        environ._data = noted
+        self._noted = _NotedReads(self._encoded)
+        self._noted.decode, self._noted.reads = environ.decodevalue, self.reads
+        environ._data = self._noted
         try:
             yield
         finally:
