@@ -322,6 +322,17 @@ def federation(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def drift_peers(session: nox.Session) -> None:
+    """Compare the statistics of drift with frouros and evidently, which need older releases of other
+    packages.
+    """
+    session.install(".[stats]", "pytest-timeout", "frouros>=0.9", "evidently>=0.7.23", "pandas<3")
+    session.run(
+        "pytest", "tests/test_drift_methods.py", "-k", "frouros or evidently", *session.posargs
+    )
+
+
+@nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """Run the examples. The unsound ones must fail for the stated reason."""
     _install_with_torch(session, LIGHTNING, *DATA, *SERVE, *STORAGE, *PROCESS)

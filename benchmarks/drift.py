@@ -4,6 +4,7 @@ work.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import timeit
 from collections.abc import Callable
@@ -12,8 +13,16 @@ from typing import Any
 from timing import Figure, compare, interleaved
 
 from pytest_mlchaos import assert_no_drift, assert_not_worse
+from pytest_mlchaos.errors import Drifted
 
-BUDGET = {"PSI, 1M against 1M values": 40.0, "10 columns of 100k rows (KS)": 200.0}
+BUDGET = {
+    "PSI, 1M against 1M values": 40.0,
+    "10 columns of 100k rows (KS)": 200.0,
+    "MMD, 2,000 against 2,000 points": 1000.0,
+    "MMD, 2,000 points that moved": 1000.0,
+}
+PEERS = {"KS, 1M against 1M values": "ks_2samp", "Wasserstein, 1M": "wasserstein_distance"}
+"""Functions of SciPy that do the same, if SciPy is installed. Ours also computes a p-value."""
 SIZE = 1_000_000
 
 
@@ -26,6 +35,7 @@ def measure(quick: bool) -> list[Figure]:
     tables = [{name: rng.normal(size=SIZE // 10) for name in "abcdefghij"} for _ in range(2)]
     words = [rng.choice(["red", "green", "blue"], size=SIZE // 10) for _ in range(2)]
     seeds = rng.normal(0.9, 0.01, size=(2, 16))
+    points = rng.normal(size=(2, 2_000, 10))
     sides: dict[str, Callable[[], Any]] = {
         "empty": lambda: None,
         "PSI, 1M against 1M values": functools.partial(assert_no_drift, one, other, method="psi"),
@@ -36,13 +46,35 @@ def measure(quick: bool) -> list[Figure]:
         "KS, exact, 300 against 300 values": functools.partial(
             assert_no_drift, one[:300], other[:300]
         ),
+        "MMD, 2,000 against 2,000 points": functools.partial(
+            assert_no_drift, *points, kind="embeddings"
+        ),
+        "MMD, 2,000 points that moved": functools.partial(_drifts, points[0], points[1] + 0.3),
+        "Wasserstein, 1M": functools.partial(assert_no_drift, one, other, method="wasserstein"),
         "16 pairs of seeds": functools.partial(assert_not_worse, *seeds, margin=0.1),
     }
+    with contextlib.suppress(ImportError):
+        from scipy import stats
+
+        for name in PEERS.values():
+            sides[f"scipy {name}"] = functools.partial(getattr(stats, name), one, other)
     samples = interleaved(
         5 if quick else 30,
         {name: functools.partial(timeit.Timer(call).timeit, 1) for name, call in sides.items()},
     )
-    return [
+    ratios = [
+        compare(
+            f"drift: {name} / scipy {peer}",
+            samples,
+            name,
+            f"scipy {peer}",
+            lambda a, b: a / b,
+            "times",
+        )
+        for name, peer in PEERS.items()
+        if f"scipy {peer}" in sides
+    ]
+    return ratios + [
         compare(
             f"drift: {name}",
             samples,
@@ -54,3 +86,10 @@ def measure(quick: bool) -> list[Figure]:
         )
         for name in list(sides)[1:]
     ]
+
+
+def _drifts(one: Any, other: Any) -> None:
+    """Judge samples that differ, which need all permutations."""
+    with contextlib.suppress(Drifted):
+        assert_no_drift(one, other, kind="embeddings")
+        raise RuntimeError("no drift was found")

@@ -339,3 +339,38 @@ def test_arguments_of_no_use_are_refused(reference, keywords, message):
     with pytest.raises(BadArgument) as caught:
         assert_no_drift(reference, reference, **keywords)
     assert message in str(caught.value)
+
+
+def test_runs_and_loads_take_the_methods(example):
+    """Options are passed on; vectors and texts of a run, and the replies of a load."""
+    outcome = example.with_tests("""
+        def score(x): return visit("model.predict", x)
+        def predict():
+            rows = [[score(i % 7), i % 5, i % 3] for i in range(60)]
+            return {"vectors": rows, "replies": ["word " * int(row[0] + 1) for row in rows]}
+        @chaos.register
+        class Shift(Fault):
+            site = "model.predict"
+            def apply(self, visit): return visit.payload + 9
+        shift = chaos.shift(at=range(30))
+        @shift
+        def test_vectors(mlchaos):
+            mlchaos.run(predict).assert_no_drift(key="vectors", kind="embeddings", method="energy")
+        @shift
+        def test_texts(mlchaos): mlchaos.run(predict).assert_no_text_drift(key="replies")
+        @shift
+        def test_load(mlchaos):
+            load = mlchaos.serve(score).drive([i % 7 for i in range(60)])
+            load.assert_no_drift(method="wasserstein")
+        @shift
+        def test_replies(mlchaos):
+            load = mlchaos.serve(score).drive([i % 7 for i in range(60)])
+            load.assert_no_text_drift(by=lambda reply: "word " * int(reply.value + 1))
+        @chaos.shift(at=3)
+        def test_passes(mlchaos):
+            run = mlchaos.run(predict)
+            run.assert_no_drift(key="vectors", kind="embeddings")
+            run.assert_no_text_drift(key="replies")
+    """).run(passed=1, failed=4)
+    outcome.has("Drifted: the column: energy coefficient", "Drifted: the column: Wasserstein")
+    outcome.has("length in words: median ")
