@@ -174,3 +174,17 @@ def test_a_job_that_fails_without_faults_is_not_blamed_on_them(mlchaos, judgemen
         match=r"fails without any fault: rank 1 raised(.|\n)*rank 0: 2 steps, then returned",
     ):
         getattr(run, judgement)()
+
+
+@pytest.mark.slow
+def test_no_schedule_is_printed_for_a_job_that_fails_without_faults(example):
+    """A line to reproduce it would name a fault that is not the cause."""
+    outcome = example.with_tests("""
+        from tests.test_world_golden import uneven
+
+        @chaos.straggler(rank=0, delay=0.01, at=1)
+        def test_it(mlchaos):
+            mlchaos.world(ranks=2).run(uneven).assert_finished()
+    """).run(failed=1)
+    outcome.has("fails without any fault: rank 1")
+    assert not outcome.reproduce

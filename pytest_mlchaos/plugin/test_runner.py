@@ -25,6 +25,7 @@ from ..errors import (
     BadArgument,
     FaultError,
     GaveUp,
+    GoldenRunFailed,
     Inconclusive,
     MlchaosError,
     NeverStruck,
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
     from ..search.explore import Cause, SearchResult
 
 __all__ = ["Trials"]
+
+_WITHOUT_FAULTS = (BadArgument, FaultError, GoldenRunFailed, Vacuous)
+"""Errors that do not depend on which faults struck, so no schedule is printed."""
 
 
 class Trials:
@@ -209,7 +213,7 @@ class Trials:
         try:
             controller = self._body.run(schedule, settings, strikes)
         except BaseException as error:
-            if is_failure(error) and not isinstance(error, (BadArgument, FaultError, Vacuous)):
+            if is_failure(error) and not isinstance(error, _WITHOUT_FAULTS):
                 clock, (shown, caveat) = (
                     self._body.clock,
                     self._printable(schedule, settings, cause_of(error)),
