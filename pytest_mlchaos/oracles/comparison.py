@@ -66,7 +66,7 @@ def assert_not_worse(
         sequential: If true, you may look after each seed, and add seeds until the result is clear:
             ``alpha`` holds for all looks together. Without it, ``alpha`` holds for a number of
             seeds that you chose before. The test is one by betting on the paired differences in
-            their order. For one look it needs about 1.5 times as many seeds.
+            their order. For one look it needs up to twice as many seeds.
 
     Raises:
         Worse: A test rejects "worse by at most the margin", or the metric is NaN or infinite.
