@@ -206,3 +206,11 @@ def test_an_alert_that_does_not_work_is_refused(example):
     outcome = project.run("--mlchaos-max-trials=4", failed=len(UNSOUND))
     for _, _, _, texts in UNSOUND:
         outcome.has(*texts)
+
+
+def test_without_faults_nothing_is_asked_of_an_alert(example):
+    """``--mlchaos-off`` runs the tests as they are."""
+    check = "watched(mlchaos, Monitor(), alert=lambda b: np.isnan(b).any()).assert_fired()"
+    cases = [*SOUND[2:5], ("check", check, "@chaos.corrupt_batch(at=3)")]
+    project = example.with_file("test_it.py", module(cases))
+    project.run("--mlchaos-off", passed=len(cases))

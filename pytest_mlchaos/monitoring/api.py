@@ -19,6 +19,9 @@ from .verdicts import Watch
 
 __all__ = ["watch"]
 
+NOWHERE = "mlchaos.off"
+"""A site that nothing passes: without the faults, it is not known what a check is for."""
+
 
 def watch(
     controller: Controller,
@@ -29,6 +32,7 @@ def watch(
     raises: Any,
     site: str | None,
     control: Fault | None,
+    is_off: bool = False,
 ) -> Watch:
     """Watch an alert from now on.
 
@@ -40,8 +44,11 @@ def watch(
         raises: An exception class, or several.
         site: The site whose payloads a function of one argument gets.
         control: The fault of the positive control.
+        is_off: True if the test declares faults that are switched off.
     """
     keys = frozenset(one.fault.key for one in controller.scheduled)
+    if is_off:
+        keys = frozenset({NOWHERE})
     observer = AlertObserver(controller, make_alert(alert, log, warning, raises, site, keys))
     observer.begin()
     watched = Watch(observer, control)

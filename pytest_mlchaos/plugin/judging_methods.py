@@ -243,17 +243,20 @@ class JudgingMethods(FixtureBase):
         seen. Times are those of the trial's clock, so the duration of the monitoring itself does
         not count on the virtual clock.
         """
-        part = Part(self._controller, "mlchaos.watch", each=True)
+        controller = self._controller
+        part = Part(controller, "mlchaos.watch", each=True)
+        is_off = not controller.scheduled and not controller.idle and not self._may_crash()
         found = watch(
-            self._controller,
+            controller,
             alert,
             log=log,
             warning=warning,
             raises=raises,
             site=site,
             control=_control(control),
+            is_off=is_off,
         )
-        self._controller.late_results.append(found)
+        controller.late_results.append(found)
         return part.hand_over(found)
 
 
