@@ -11,6 +11,7 @@ from pytest_mlchaos.core.schedule import Schedule
 from pytest_mlchaos.errors import BadArgument, PayloadMismatch
 from pytest_mlchaos.faults.rows import RowFault
 from pytest_mlchaos.faults.tables.base import table_of
+from pytest_mlchaos.oracles.state import first_difference
 from pytest_mlchaos.testing import strike as strike_visits
 
 faults.load()
@@ -183,3 +184,19 @@ def test_faults_that_take_rows():
     named = {name for name, fault in FAULTS.items() if issubclass(fault, RowFault)}
     assert {"corrupt_batch", "corrupt_image", "label_noise", "typos", "late_rows"} <= named
     assert not {"missing_feature", "wrong_shape", "drop_batch"} & named
+
+
+@pytest.mark.parametrize("kind", ["table", "batch"])
+def test_input_is_kept_and_the_seed_decides(kind):
+    """The original object does not change, and the same seed strikes the same rows."""
+    if kind == "table":
+        make = lambda: table("records")  # noqa: E731
+        fault = create("missing_values", column="income", where=B, fraction=0.5, at=0)
+    else:
+        make = lambda: {"x": np.ones((8, 2)), "group": np.arange(8) % 2}  # noqa: E731
+        fault = create("corrupt_batch", fraction=0.5, where={"group": 1}, at=0)
+    payload = make()
+    first, second = strike(fault, payload), strike(fault, make())
+    assert first_difference(payload, make()) is None
+    assert first_difference(first, second) is None
+    assert first_difference(first, payload) is not None
