@@ -144,8 +144,9 @@ class InotifyReadLog:
                 status = entry.stat()
                 if status.st_size:
                     self._left.files[watch, entry.name] = inside
-                for observer in self._observers if not entry.is_symlink() else ():
-                    observer.add_file((watch, entry.name), inside, status)
+                if not entry.is_symlink():
+                    for observer in self._observers:
+                        observer.add_file((watch, entry.name), inside, status)
 
     def _close(self) -> None:
         if self._inotify is None or self._observer is None:
