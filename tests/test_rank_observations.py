@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from pytest_mlchaos.crashes.recording.own_events import is_available
+from pytest_mlchaos.crashes.recording import own_events
+from pytest_mlchaos.crashes.recording.own_events import OwnEvents, is_available
 from pytest_mlchaos.crashes.recording.read_log import InotifyReadLog
 
 pytestmark = pytest.mark.skipif(
@@ -100,3 +101,13 @@ def test_nothing_is_known_alone_of_a_rank_that_starts_a_process(work, other):
     with InotifyReadLog.of(work, shared=True) as reads:
         subprocess.run([sys.executable, "-c", ""], check=True)
     assert reads.observed_alone is None
+
+
+def test_nothing_is_known_alone_if_the_owner_of_an_event_is_not(work, other, monkeypatch):
+    """It may have been this rank."""
+    monkeypatch.setattr(OwnEvents, "_drain", lambda queue: None)
+    monkeypatch.setattr(own_events, "_MAX_WAIT_SECONDS", 0.0)
+    with InotifyReadLog.of(work, shared=True) as reads:
+        (work / "a").read_text()
+    assert reads.observed_alone is None
+    assert reads.observed.read == {"a"}

@@ -59,6 +59,8 @@ class OwnEvents(Inotify):
         self.foreign: set[Key] = set()
         self.lost = False
         """True if the kernel dropped events, so that the owner of some changes is unknown."""
+        self.unsure = False
+        """True if no owner was found for some event, so that it counts as another process's."""
         self._handles: dict[bytes, int] = {}
         self._late: tuple[set[Key], set[Key]] = (set(), set())
         self._fan = _new_group(self._libc)
@@ -113,6 +115,7 @@ class OwnEvents(Inotify):
                 break
             sleep(pause)
             pause *= 2
+        self.unsure |= not changed <= self.own | self.foreign
         self._late = (self.own - changed, self.foreign - changed)
         return iter(events)
 

@@ -152,13 +152,15 @@ class InotifyReadLog:
         if self._inotify is None or self._observer is None:
             return
         self._drain()
+        queue = self._inotify
         with self._lock:
-            self._inotify.close()
+            queue.close()
             self._inotify = None
         observed = self._observer.finish()
         if self._alone is not None:
             alone = self._alone.finish()
-            if not self._overflown and not self._alone.has_started_processes:
+            unknown = isinstance(queue, OwnEvents) and (queue.lost or queue.unsure)
+            if not (unknown or self._overflown or self._alone.has_started_processes):
                 self.observed_alone = alone
             self._alone.close()
         # The recorder's own reads hide those that a process makes at the same time.
