@@ -100,12 +100,6 @@ def test_a_directory_without_metadata_is_not_a_checkpoint(mlchaos, tmp_path):
         report.assert_recovers()
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
-def test_a_distributed_checkpoint_is_loaded_by_a_world_of_any_size(mlchaos, tmp_path, ranks):
-    """torch.distributed.checkpoint divides the state anew."""
-    explore(mlchaos, tmp_path, sharded, max_states=10, resume_ranks=ranks).assert_recovers()
-
-
 def test_fewer_ranks_find_a_directory_without_metadata(mlchaos, tmp_path):
     """The directory is as incomplete for a world of a different size."""
     report = explore(mlchaos, tmp_path, sharded, "sync", False, max_states=8, resume_ranks=1)

@@ -110,11 +110,8 @@ class ResizedWorldJudge(WorldJudge):
 
     def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """Return the failures that the outcome of a further state could turn into recoveries."""
-        keys = {tree_key(outcome.state.tree) for outcome in outcomes}
-        more = () if keys >= self._golden.complete else outcomes
-        return [outcome for outcome in outcomes if outcome.from_scratch] or [
-            outcome for outcome in more if outcome.verdict == "diverged"
-        ]
+        # A state that was not tried may end as these do, and may be a whole save.
+        return [one for one in outcomes if one.from_scratch or one.verdict == "diverged"]
 
     def _is_whole(self, outcome: CrashOutcome) -> bool:
         return outcome.verdict == "recovered" and (
