@@ -1,7 +1,7 @@
 """Let the ranks of a recorded world write in the order of their numbers, where they may.
 
 A rank that has listed a directory with the file of a different rank has learned of that file. So
-there is no state in which the file is missing and the first rank went on. Ranks with high numbers
+no state exists in which the file is missing and the first rank went on. Ranks with high numbers
 often write little and early. If they wait for the others, these learn only what they wait for.
 """
 

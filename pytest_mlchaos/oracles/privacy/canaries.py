@@ -41,8 +41,7 @@ def assert_no_memorised_canaries(
     number of bits by which the model narrows it down: ``log2`` of one more than the number of
     references, less ``log2`` of its rank.
 
-    As a control, a canary with the lowest loss of all, and one that is put into the generated text,
-    must be found.
+    The references must be so many that a canary with the lowest loss of all would be called a leak.
 
     Args:
         canaries: The texts that were in the training data.
