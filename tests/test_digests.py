@@ -7,6 +7,7 @@ import random
 import pytest
 
 from pytest_mlchaos.engine.digests import MAX_WHOLE_BYTES, digest, random_states
+from pytest_mlchaos.processes.subprocess_runner import fresh_processes
 
 
 def test_equal_contents_have_one_digest_and_others_another():
@@ -132,18 +133,25 @@ def test_each_use_of_pythons_generator_shows():
 
 def test_the_piece_of_a_sharded_tensor_is_digested():
     """By its values, and without a collective, even for a single element."""
-    torch = pytest.importorskip("torch")
-    dist = pytest.importorskip("torch.distributed")
-    tensors = pytest.importorskip("torch.distributed.tensor")
+    pytest.importorskip("torch.distributed.tensor")
+    # In a process of its own: gloo keeps a thread that never rests, and later tests would see it
+    same, again, different, *others = fresh_processes().run(digests_of_shards).value
+    assert same == again != different
+    assert others[0] == others[1] != others[2]
+
+
+def digests_of_shards():
+    """Digest tensors that are divided among one rank: twice the same, and a different one."""
+    import torch
+    import torch.distributed as dist
+    import torch.distributed.tensor as tensors
+
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
-        for one, other in ([[1.0, 2.0], [1.0, 3.0]], [[1.0], [2.0]]):
-            sharded = [
-                tensors.distribute_tensor(torch.tensor(values), mesh, [tensors.Shard(0)])
-                for values in (one, one, other)
-            ]
-            same, again, different = map(digest, sharded)
-            assert same == again != different
-    finally:
-        dist.destroy_process_group()
+    mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
+    found = [
+        digest(tensors.distribute_tensor(torch.tensor(values), mesh, [tensors.Shard(0)]))
+        for one, other in ([[1.0, 2.0], [1.0, 3.0]], [[1.0], [2.0]])
+        for values in (one, one, other)
+    ]
+    dist.destroy_process_group()
+    return found
