@@ -159,7 +159,8 @@ def test_a_fault_of_files_strikes_inside_the_server(serving, tmp_path):
 def test_a_strike_among_several_requests_may_have_hit_each_of_them(serving):
     """Attribution stays honest."""
     with serving(failure(at=2)) as (service, _):
-        load = service.drive(["/a", "/b", "/c", "/d"], concurrency=4)
+        # Each is in flight for half a second
+        load = service.drive(["/slow"] * 4, concurrency=4)
     (place,) = (number for number, reply in enumerate(load.replies) if reply.status == 503)
     (suspicion,) = load.replies[place].suspicions
     assert place in suspicion.requests
