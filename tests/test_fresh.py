@@ -349,17 +349,22 @@ def test_a_module_that_starts_a_thread_is_imported_by_each_process_itself(tmp_pa
 
 
 @linux
-def test_a_module_that_starts_a_thread_spares_the_others(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import threading\nworker = threading.Thread(target=threading.Event().wait, daemon=True)\n"
+        "worker.start()\n",
+        f"import os\nif os.getpid() != {os.getpid()}: os._exit(3)\n",
+    ],
+)
+def test_an_unsafe_module_spares_the_others(tmp_path, monkeypatch, code):
     """A function may need several modules. The others are imported once, in advance."""
     monkeypatch.syspath_prepend(tmp_path)
     told = "import os\nHERE = os.getpid()\ndef told(): return HERE, os.getpid()\n"
-    (tmp_path / "threaded.py").write_text(
-        "import threading\nworker = threading.Thread(target=threading.Event().wait, daemon=True)\n"
-        "worker.start()\n"
-    )
-    (tmp_path / "threaded_not.py").write_text(told)
-    importlib.import_module("threaded")
-    function = importlib.import_module("threaded_not").told
+    (tmp_path / "unsafe.py").write_text(code)
+    (tmp_path / "unsafe_not.py").write_text(told)
+    importlib.import_module("unsafe")
+    function = importlib.import_module("unsafe_not").told
     fresh = FreshProcesses()
     try:
         first, second = (fresh.run(function).value for _ in range(2))
@@ -367,7 +372,7 @@ def test_a_module_that_starts_a_thread_spares_the_others(tmp_path, monkeypatch):
         assert second[0] != second[1]
     finally:
         fresh.stop()
-        for name in ("threaded", "threaded_not"):
+        for name in ("unsafe", "unsafe_not"):
             sys.modules.pop(name)
 
 

@@ -303,14 +303,15 @@ class FreshProcesses:
                 # The first time it takes seconds, and can be interrupted, unlike the code below.
                 self._server.start()
             with deferred():
+                is_new = not self._idle
                 supervisor = (
-                    self._idle.pop()
-                    if self._idle
-                    else SupervisorClient(self._server, modules.generation)
+                    SupervisorClient(self._server, modules.generation)
+                    if is_new
+                    else self._idle.pop()
                 )
                 self._supervisors.add(supervisor)
             if all(
-                self._warmed(supervisor, start, wanted)
+                self._warmed(supervisor, start, wanted, is_new=is_new)
                 for wanted in (modules.late, modules.wanted(payload))
             ):
                 return supervisor
@@ -324,7 +325,9 @@ class FreshProcesses:
             sources=tuple(self._modules.sources),
         )
 
-    def _warmed(self, supervisor: SupervisorClient, start: Start, modules: Iterable[str]) -> bool:
+    def _warmed(
+        self, supervisor: SupervisorClient, start: Start, modules: Iterable[str], *, is_new: bool
+    ) -> bool:
         """Let a supervisor import modules. Return False if it must not be used any more.
 
         In that case, each process imports the module that is the reason itself.
@@ -338,8 +341,9 @@ class FreshProcesses:
             return True
         try:
             unsafe = supervisor.import_there(start, self._modules.files, wanted)
-        except OSError:  # any of them may end the supervisor, for example with os._exit
-            self._modules.unsafe.update(wanted)
+        except OSError:  # it had ended before, so no module is the reason
+            if is_new:
+                self._modules.unsafe.update(wanted)
             return False
         if unsafe is not None:
             self._modules.unsafe.add(unsafe)

@@ -173,6 +173,7 @@ class _ProcessSupervisor:
             not start.write_bytecode,
         )
         for name in modules:
+            self._tell("imports", name)
             import_if_possible(name)
             if threads() > before:
                 self._tell("warm", name)

@@ -64,8 +64,8 @@ class SupervisorClient:
             modules: The names of the modules.
 
         Returns:
-            The module that started a thread, so that the supervisor must not be used any more, or
-            None.
+            The module that started a thread or ended the supervisor, so that this one must not be
+            used any more, or None.
 
         Raises:
             ConnectionError: The supervisor has ended.
@@ -76,7 +76,11 @@ class SupervisorClient:
         ]
         self.socket.sendall(WARM)
         write_message(self.socket.fileno(), (start, files, names))
-        told = self.hear(None)
+        last: str | None = None
+        while (told := self.hear(None)) is not None and told[0] == "imports":
+            last = told[1]
+        if told is None and last is not None:
+            return last
         if told is None:
             raise ConnectionError("it ended")
         self.warm.update(modules)
