@@ -252,10 +252,10 @@ def test_a_pool_that_was_there_before_is_not_jumped_over(clock):
     async def main():
         loop = asyncio.get_running_loop()
         return await asyncio.wait_for(
-            loop.run_in_executor(POOL, lambda: done.wait(0.05) or sum(range(10**6))), 30
+            loop.run_in_executor(POOL, lambda: done.wait(0.05) or sum(range(10**7))), 30
         )
 
-    assert asyncio.run(main()) == sum(range(10**6))
+    assert asyncio.run(main()) == sum(range(10**7))
     assert "busy" in clock.reason
 
 

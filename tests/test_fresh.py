@@ -354,14 +354,15 @@ def test_a_module_that_starts_a_thread_is_imported_by_each_process_itself(tmp_pa
     [
         "import threading\nworker = threading.Thread(target=threading.Event().wait, daemon=True)\n"
         "worker.start()\n",
-        f"import os\nif os.getpid() != {os.getpid()}: os._exit(3)\n",
+        "import os\nif os.getpid() != HERE: os._exit(3)\n",
     ],
+    ids=["thread", "exit"],
 )
 def test_an_unsafe_module_spares_the_others(tmp_path, monkeypatch, code):
     """A function may need several modules. The others are imported once, in advance."""
     monkeypatch.syspath_prepend(tmp_path)
     told = "import os\nHERE = os.getpid()\ndef told(): return HERE, os.getpid()\n"
-    (tmp_path / "unsafe.py").write_text(code)
+    (tmp_path / "unsafe.py").write_text(code.replace("HERE", str(os.getpid())))
     (tmp_path / "unsafe_not.py").write_text(told)
     importlib.import_module("unsafe")
     function = importlib.import_module("unsafe_not").told
