@@ -68,7 +68,8 @@ def test_the_code_blocks_run_and_the_output_shown_is_real(page, example):
             unseen -= {argument.partition("::")[0] for argument in arguments}
     if unseen:
         outcome = example.run(*sorted(unseen), "--mlchaos-seed=0", fresh=True)
-        assert set(outcome.outcomes) == {"passed"}, outcome.text
+        # A page may show a test that needs a program, and is skipped without it
+        assert set(outcome.outcomes) - {"skipped"} == {"passed"}, outcome.text
 
 
 @pytest.mark.parametrize(
