@@ -13,7 +13,7 @@ from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.controller import Controller
 from ..errors import BadArgument, FalseAlarm, FaultError, Inconclusive
-from .counted_calls import names_assertion
+from .counted_calls import named_assertions
 from .trial_runner import SKIPPED, Body, is_failure
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class AlertControls:
 
     def __init__(self, item: pytest.Function, body: Body) -> None:
         self._body = body
-        self._is_expected = "mlchaos" in item.fixturenames and names_assertion(
-            item.function, "watch"
+        self._is_expected = "mlchaos" in item.fixturenames and bool(
+            named_assertions(item.function, ["watch"])
         )
         self._was_quiet = False  # True once a trial without faults has shown that alerts are quiet
 

@@ -6,10 +6,10 @@ import dis
 import inspect
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["counted_targets", "names_assertion"]
+__all__ = ["counted_targets", "named_assertions"]
 
 ASSERTIONS = frozenset(
     {"assert_amplification", "assert_calls", "assert_circuit_opens", "assert_work_stops"}
@@ -34,9 +34,10 @@ def counted_targets(test: object, arguments: Mapping[str, Any]) -> list[str]:
     return list(found)
 
 
-def names_assertion(test: object, name: str) -> bool:
-    """Return True if a test function, or a function of its module that it names, calls it."""
-    return any(name in (*code.co_names, *code.co_consts) for code in _source(test)[1])
+def named_assertions(test: object, names: Iterable[str]) -> set[str]:
+    """Return those names that a test function uses, or a function of its module that it names."""
+    used = {name for code in _source(test)[1] for name in (*code.co_names, *code.co_consts)}
+    return {name for name in names if name in used}
 
 
 def _source(test: object) -> tuple[Mapping[str, Any], list[types.CodeType]]:

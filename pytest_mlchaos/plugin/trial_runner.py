@@ -45,7 +45,7 @@ from ..engine.trial import trial
 from ..engine.user_code import user_place
 from ..errors import HalfWritten, SilentlyDifferent, Vacuous
 from ..reports import text
-from .counted_calls import counted_targets, names_assertion
+from .counted_calls import counted_targets, named_assertions
 from .fault_coverage import measures_coverage
 from .launched import dies_for_real, strikes_here
 from .pytest_internals import own_directories, set_up_again
@@ -67,6 +67,14 @@ WORST = (SilentlyDifferent, HalfWritten)
 EXPLORED: pytest.StashKey[list[CrashReport]] = pytest.StashKey()
 """The reports of a test's explorations."""
 SKIPPED = (pytest.skip.Exception, pytest.xfail.Exception, unittest.SkipTest)
+_DECLARED_BY = {
+    "judges_leaks": "assert_no_leak",
+    "judges_orphans": "assert_no_orphans",
+    "judges_privacy": "assert_privacy_budget",
+    "records_collectives": "assert_no_desync",
+    "records_steps": "assert_in_sync",
+}
+"""The assertion that a test names, for each of ``Declarations`` that follows from one."""
 
 
 class Abort(BaseException):
@@ -98,11 +106,7 @@ class Body:
         self._own = own_directories(item.config)
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         self._counted = counted_targets(item.function, parameters)
-        self._judges_leaks = names_assertion(item.function, "assert_no_leak")
-        self._judges_collectives = names_assertion(item.function, "assert_no_desync")
-        self._judges_sync = names_assertion(item.function, "assert_in_sync")
-        self._judges_orphans = names_assertion(item.function, "assert_no_orphans")
-        self._judges_privacy = names_assertion(item.function, "assert_privacy_budget")
+        self._judgements = named_assertions(item.function, _DECLARED_BY.values())
         self._properties = len(item.user_properties)
         self.nodeid = as_typed(item)
         self.runs = 0
@@ -201,11 +205,8 @@ class Body:
         controller.drawn, controller.idle = self.drawn, self.idle
         controller.by_composite = self.by_composite
         controller.kept = self.kept
-        controller.judges_leaks = self._judges_leaks
-        controller.records_collectives = self._judges_collectives
-        controller.records_steps = self._judges_sync
-        controller.judges_orphans = self._judges_orphans
-        controller.judges_privacy = self._judges_privacy
+        for declaration, assertion in _DECLARED_BY.items():
+            setattr(controller, declaration, assertion in self._judgements)
         controller.decides = self.judging and not self.drawn
 
     @contextlib.contextmanager
