@@ -167,7 +167,7 @@ class Record:
     private: Sequence[Sequence[PrivateStep]] = ()
     """Each attempt's steps with what they mean for privacy. Empty if they were not recorded."""
     accounted: Accounted | None = None
-    """What the last attempt's privacy accountant holds."""
+    """The entries of the last attempt's privacy accountant."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ __all__ = ["Sight", "describe_sights", "sights_of"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sight:
-    """Hold what a monitor made of a kind of fault in all trials of a session.
+    """Count the trials of a session in which a monitor saw one kind of fault.
 
     Attributes:
         fault: The name and the kind of the fault. Empty for the trials without faults.
