@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from .confidence import size_that_decides
+
 __all__ = ["judge_share", "requests_to_decide", "share_of_at_most"]
 
 MOST_REQUESTS = 10**9
@@ -47,16 +49,7 @@ def requests_to_decide(count: int, total: int, bound: float, confidence: float) 
     def decides(number: int) -> bool:
         return judge_share(round(share * number), number, bound, confidence) != "undecided"
 
-    high = total
-    while not decides(high):
-        high *= 2
-        if high > MOST_REQUESTS:
-            return None
-    low = high // 2
-    while high - low > max(1, high // 1000):
-        middle = (low + high) // 2
-        low, high = (low, middle) if decides(middle) else (middle, high)
-    return high
+    return size_that_decides(decides, total, MOST_REQUESTS, parts=1000)
 
 
 def share_of_at_most(count: int, total: int, p: float) -> float:

@@ -12,11 +12,10 @@ from ...core.validation import (
     CALLABLE,
     TOLERANCE,
     check_arguments,
-    format_value,
-    is_real,
     optional,
 )
 from ...errors import BadArgument
+from ..confidence import check_confidence
 from .columns import Groups, column_of, numbers_of, read_groups
 from .fair import judge_gap
 from .gaps import largest_difference
@@ -78,10 +77,7 @@ def assert_no_bias_amplification(
     Source: the comparison of changes between groups is the difference-in-differences design (Card
     and Krueger, 1994).
     """
-    if not is_real(confidence) or not 0.5 < confidence < 1:
-        raise BadArgument(
-            f"{OWNER}: confidence must be above 0.5 and below 1, got {format_value(confidence)}"
-        )
+    check_confidence(OWNER, confidence)
     before = column_of(golden, OWNER, "golden")
     found = read_groups(groups, OWNER, len(before))
     if loss is None:

@@ -11,6 +11,7 @@ from ...core.recording import oracle
 from ...core.validation import COUNT as A_COUNT
 from ...core.validation import check_arguments, did_you_mean, format_number, format_value, is_real
 from ...errors import BadArgument, Inconclusive, Unfair
+from ..confidence import check_confidence
 from .calibration import Cells, cells_of, largest_miscalibration
 from .columns import Groups, column_of, is_positive, numbers_of, read_groups
 from .gaps import Gap, largest_difference, samples_to_decide, smallest_ratio
@@ -141,10 +142,7 @@ def _check(metric: Any, at_most: Any, at_least: Any, confidence: Any) -> None:
     elif not is_real(at_most) or at_most < 0 or (at_most >= 1 and not means):
         wanted = "0 or more" if means else "a share from 0 to below 1"
         raise BadArgument(f"{OWNER}: at_most must be {wanted}, got {format_value(at_most)}")
-    if not is_real(confidence) or not 0.5 < confidence < 1:
-        raise BadArgument(
-            f"{OWNER}: confidence must be above 0.5 and below 1, got {format_value(confidence)}"
-        )
+    check_confidence(OWNER, confidence)
 
 
 def _measures(

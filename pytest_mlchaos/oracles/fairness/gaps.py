@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ..confidence import size_that_decides
 from ..intervals import Interval
 from .measures import Measure
 
@@ -200,13 +201,5 @@ def samples_to_decide(
     def enough(size: int) -> bool:
         return decides([one.grown(size) for one in measures])
 
-    high = max(2, int(min(one.sizes.min() for one in measures)))
-    while not enough(high):
-        high *= 2
-        if high > MOST_SAMPLES:
-            return None
-    low = high // 2
-    while high - low > max(1, high // 20):
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    smallest = max(2, int(min(one.sizes.min() for one in measures)))
+    return size_that_decides(enough, smallest, MOST_SAMPLES, parts=20)

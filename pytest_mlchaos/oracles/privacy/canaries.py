@@ -9,8 +9,9 @@ from typing import Any
 from ...core.recording import oracle
 from ...core.validation import CALLABLE, ITERABLE, check_arguments, optional
 from ...errors import BadArgument, Inconclusive, Leaks
+from ..confidence import check_confidence
 from ..intervals import clopper_pearson
-from .inputs import ask, check_confidence, scores_of
+from .inputs import ask, scores_of
 
 __all__ = ["assert_no_memorised_canaries"]
 

@@ -9,8 +9,9 @@ from ...core.privacy import error_text
 from ...core.recording import oracle
 from ...core.validation import CALLABLE, COUNT, check_arguments, optional
 from ...errors import BadArgument, Inconclusive, Leaks
+from ..confidence import check_confidence
 from ..intervals import clopper_pearson
-from .inputs import check_confidence, check_share_limit, records_of
+from .inputs import check_share_limit, records_of
 from .surrogates import best_surrogate
 
 if TYPE_CHECKING:

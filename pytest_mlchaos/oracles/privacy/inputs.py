@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = np.ndarray[Any, Any]
 
-__all__ = ["ask", "check_confidence", "check_share_limit", "records_of", "scores_of"]
-
-
-def check_confidence(owner: str, confidence: object) -> None:
-    """Refuse a confidence that is not above 0.5 and below 1."""
-    if not is_real(confidence) or not 0.5 < confidence < 1:  # type: ignore[operator]
-        raise BadArgument(
-            f"{owner}: confidence must be above 0.5 and below 1, got {format_value(confidence)}"
-        )
+__all__ = ["ask", "check_share_limit", "records_of", "scores_of"]
 
 
 def check_share_limit(owner: str, name: str, limit: object) -> None:

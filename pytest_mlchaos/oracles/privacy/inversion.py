@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ...core.recording import oracle
 from ...errors import BadArgument, Inconclusive, Leaks
 from ..binomial import requests_to_decide
+from ..confidence import check_confidence
 from ..intervals import Interval, clopper_pearson
-from .inputs import check_confidence, check_share_limit, records_of
+from .inputs import check_share_limit, records_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from ...core.recording import oracle
 from ...core.validation import CALLABLE, check_arguments, optional
 from ...errors import BadArgument, Inconclusive, Leaks
+from ..confidence import check_confidence
 from ..intervals import Interval, clopper_pearson
 from ..libraries import scipy_module
-from .inputs import ask, check_confidence, check_share_limit, scores_of
+from .inputs import ask, check_share_limit, scores_of
 
 if TYPE_CHECKING:
     import numpy as np

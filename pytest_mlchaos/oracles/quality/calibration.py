@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...core.recording import oracle
 from ...core.validation import format_value, is_real
 from ...errors import BadArgument, Inconclusive, MetricMissed
+from ..confidence import check_confidence
 from ..intervals import mean_interval
 from .metric import judge_interval
-from .samples import check_confidence, flags_of, numbers_of, raw_array, same_length, whole_number
+from .samples import flags_of, numbers_of, raw_array, same_length, whole_number
 
 if TYPE_CHECKING:
     from .samples import Array

@@ -19,12 +19,12 @@ from ...core.validation import (
     optional,
 )
 from ...errors import BadArgument, Inconclusive, MetricMissed
+from ..confidence import check_confidence
 from ..intervals import Interval, bca_interval, clopper_pearson, mean_interval
 from .bounded_mean import betting_interval
 from .samples import (
     called,
     check_bounds,
-    check_confidence,
     flags_of,
     is_binary,
     numbers_of,

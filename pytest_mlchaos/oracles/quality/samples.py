@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_bounds",
-    "check_confidence",
     "flags_of",
     "is_binary",
     "numbers_of",
@@ -102,15 +101,6 @@ def same_length(owner: str, **arrays: Array) -> None:
         )
     if not next(iter(lengths.values())):
         raise BadArgument(f"{owner}: {next(iter(lengths))} must not be empty")
-
-
-def check_confidence(owner: str, confidence: object, name: str = "confidence") -> float:
-    """Return a confidence between 0.5 and 1."""
-    if not is_real(confidence) or not 0.5 < float(confidence) < 1:  # type: ignore[arg-type]
-        raise BadArgument(
-            f"{owner}: {name} must be above 0.5 and below 1, got {format_value(confidence)}"
-        )
-    return float(confidence)  # type: ignore[arg-type]
 
 
 def check_bounds(owner: str, at_least: object, at_most: object) -> None:
