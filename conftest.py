@@ -82,6 +82,17 @@ def pytest_unconfigure(config):
         os._exit(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_project_is_left():
+    """Forget the subjects that a test ran by itself, as the plugin does after each chaos test.
+
+    Their folders would decide in the next test which modules are the user's.
+    """
+    yield
+    if user_code := sys.modules.get("pytest_mlchaos.engine.user_code"):
+        user_code.set_project(user_code.Project())
+
+
 @pytest.fixture
 def example(_everything_is_loaded, _warm_pytest, pytester, monkeypatch):
     """Provide a project of the test's own: files in, outcome out."""
