@@ -119,6 +119,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write what happened to FILE, as JSON lines",
     )
     group.addoption(
+        "--mlchaos-shard",
+        dest="mlchaos_shard",
+        metavar="K/N",
+        help="run part K of N of the crash states, schedules and tests, or auto: as the cluster says",
+    )
+    group.addoption(
         "--mlchaos-live",
         dest="mlchaos_live",
         metavar="PORT",
@@ -154,6 +160,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from .launched import journal_of_rank
 
         config.option.mlchaos_journal = journal_of_rank(config.option.mlchaos_journal)
+    if config.getoption("mlchaos_shard") is not None:
+        from .sharding import read_shard
+
+        read_shard(config)
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
     # A session inside a test of a different session must restore that session's choice.
