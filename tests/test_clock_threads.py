@@ -17,6 +17,7 @@ import pytest
 
 from pytest_mlchaos import Schedule, faults, sites
 from pytest_mlchaos.core.faults import create
+from pytest_mlchaos.engine import activity
 from pytest_mlchaos.engine.patching import Patches
 from pytest_mlchaos.engine.trial import trial
 from pytest_mlchaos.errors import BadArgument
@@ -280,6 +281,78 @@ def test_a_thread_of_a_library_that_starts_in_the_test_may_be_at_work():
             assert controller.clock.reason == "a thread of a library is at work"
         finally:
             native.end()
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """The real waits in which jumps look at other threads."""
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        real(seconds)
+
+    real = activity.sleep
+    monkeypatch.setattr(activity, "sleep", wait)
+    return waits
+
+
+def test_a_thread_that_goes_on_waiting_is_looked_at_once(looks):
+    """A server's idle thread must not cost a millisecond at each jump."""
+    over = threading.Event()
+    server = threading.Thread(target=over.wait, args=(600,), daemon=True)
+    server.start()
+    try:
+        with trial(Schedule(), Patches(), clock="virtual", timeout=30) as controller:
+            for _ in range(50):
+                time.sleep(1)
+            assert not controller.clock.reason
+    finally:
+        over.set()
+        server.join()
+    assert len(looks) < 5
+
+
+def test_a_thread_that_is_woken_after_a_look_makes_time_real():
+    """It is looked at again, because it could run."""
+    begin, done = threading.Event(), threading.Event()
+
+    def work():
+        begin.wait(600)
+        while not done.is_set():
+            sum(range(100))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        with trial(Schedule(), Patches(), clock="virtual", timeout=30) as controller:
+            time.sleep(1)
+            assert not controller.clock.reason
+            begin.set()
+            time.sleep(0.01)
+            assert "is busy" in controller.clock.reason
+    finally:
+        done.set()
+        worker.join()
+
+
+def test_a_timer_of_a_tool_does_not_count(looks):
+    """pytest-timeout keeps one in each test."""
+
+    def ring():
+        pass
+
+    ring.__module__ = "pytest_timeout"
+    timer = threading.Timer(600, ring)
+    timer.start()
+    try:
+        with trial(Schedule(), Patches(), clock="virtual", timeout=30) as controller:
+            time.sleep(HOUR)
+            assert not controller.clock.reason
+    finally:
+        timer.cancel()
+        timer.join()
+    assert not looks
 
 
 def test_the_date_is_that_of_the_clock(clock):

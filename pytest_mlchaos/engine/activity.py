@@ -83,6 +83,8 @@ TOOL_PROCESSES: set[int] = set()
 """Child processes of the plugin itself."""
 ABANDONED: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 """Threads of earlier trials that are blocked for ever."""
+_WAITED: weakref.WeakKeyDictionary[threading.Thread, int | None] = weakref.WeakKeyDictionary()
+"""For how long a thread had run when it was last found waiting."""
 WORLDS: set[int] = set()
 """Worlds whose ranks run now.
 
@@ -337,21 +339,32 @@ def _busy_thread(members: Container[int | None] = ()) -> str:
         if thread.ident != threading.get_ident()
         and thread.ident not in members
         and not _is_idle(thread)
+        and not _still_waits(thread)
     ]
     if not others:
         return ""
     sleep(WAKE_UP_SECONDS)
     _let_run(others)
+    before = {thread: processor_time(thread) for thread in others}
     frames = thread_frames()
-    busy = next(
-        (
-            thread
-            for thread in others
-            if thread.ident in frames and not _waits(thread, frames[thread.ident])
-        ),
-        None,
+    for thread in others:
+        if thread.ident in frames and not _waits(thread, frames[thread.ident]):
+            return f"the thread {thread.name} is busy"
+    _WAITED.update(before)
+    return ""
+
+
+def _still_waits(thread: threading.Thread) -> bool:
+    """Return True if a thread was found waiting, and nothing has woken it since.
+
+    A thread that is woken can run at once, and shows that it could, even before it is let run.
+    """
+    waited = _WAITED.get(thread)
+    return (
+        waited is not None
+        and waited == processor_time(thread)
+        and _state(_TASKS / str(thread.native_id)) == b"S"
     )
-    return f"the thread {busy.name} is busy" if busy is not None else ""
 
 
 def _let_run(threads: list[threading.Thread]) -> None:
@@ -378,7 +391,8 @@ def _is_idle(thread: threading.Thread) -> bool:
 def _is_of_tool(thread: threading.Thread) -> bool:
     if thread in ABANDONED:
         return True
-    target = getattr(thread, "_target", None)
+    # A timer (pytest-timeout has one) has a function
+    target = getattr(thread, "_target", None) or getattr(thread, "function", None)
     package = str(getattr(getattr(target, "__func__", target), "__module__", "")).partition(".")[0]
     return thread.name.startswith("mlchaos") or package in TOOLS
 
