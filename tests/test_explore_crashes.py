@@ -580,7 +580,7 @@ def test_a_budget_passes_by_what_was_tried(project):
             tried, states, untried = len(report.outcomes), len(report.states), len(report.untried)
             assert 3 < tried < states and tried + untried == states and not report.failures
             assert f"{{tried}} of {{states}} crash states were tried, at least one of each kind; not tried: {{untried}} (" in str(report)
-            assert "the setting budget=6 (seconds) ran out" in str(report)
+            assert "--mlchaos-budget (6 seconds were left for this test) ran out" in str(report)
             assert f"{{tried}} of {{states}} crash states in" in str(report) and "these recover" in str(report)
             report.assert_recovers()
     """).run("--mlchaos-budget=6", passed=1)

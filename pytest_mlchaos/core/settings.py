@@ -124,7 +124,11 @@ class Settings:
         60.0, "the time limit for one trial, or none", _duration, "TIME"
     )
     budget: float | None = _setting(
-        None, "the time limit for the search or exploration of one test, or none", _duration, "TIME"
+        None,
+        "the time limit for the search or exploration of one test, or none. On the command line: for "
+        "all chaos tests of the session",
+        _duration,
+        "TIME",
     )
     max_states: int | None = _setting(
         None, "the largest number of crash states to try for one exploration, or none", _limit, "N"

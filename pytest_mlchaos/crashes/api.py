@@ -142,7 +142,7 @@ def explore_crashes(
         left_out = describe_left_out(
             found,
             is_over=is_over(),
-            budget=_budget(options, settings),
+            budget=_budget(options, settings, test_info.limit()),
             tried=progress.tried,
             max_states=options.max_states,
         )
@@ -204,11 +204,11 @@ def _most(settings: Settings) -> float:
     return math.inf if settings.timeout in (None, Settings().timeout) else settings.timeout
 
 
-def _budget(options: CrashOptions, settings: Settings) -> str:
+def _budget(options: CrashOptions, settings: Settings, limit: str) -> str:
     """Return the time limit of this exploration in words."""
     if options.budget is not None and options.budget <= (settings.budget or math.inf):
         return f"budget={options.budget:g} (seconds)"
-    return f"the setting budget={settings.budget or 0:g} (seconds)"
+    return limit or f"the setting budget={settings.budget or 0:g} (seconds)"
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ class CrashReport(Result):
         untried: The states that were not tried, because ``budget`` or ``max_states`` ended it.
         unseen: A lower bound for the changes of the directory whose content was not seen, because
             one call made several. No run resumed from them.
+        left_out: How many states of which kinds were not tried, and why. Empty if all were tried.
         notes: Further facts, for example why the runs were made in fresh processes.
         duration: The seconds that it took.
     """
@@ -68,7 +69,7 @@ class CrashReport(Result):
         self._test = test
         self._root = root
         self.untried = list(untried)
-        self._left_out = left_out
+        self.left_out = left_out
         self._inconclusive = inconclusive
         self.unseen = sum(unseen)
         self._blind = len(unseen)
@@ -186,7 +187,7 @@ class CrashReport(Result):
             saves=tuple(self._saves),
             measured=any(outcome.lost_steps is not None for outcome in outcomes),
             max_lost_steps=self.max_lost_steps,
-            left_out=self._left_out,
+            left_out=self.left_out,
             notes=tuple(self.notes),
             interrupted=interrupted,
         )
@@ -223,7 +224,7 @@ class CrashReport(Result):
         groups = _group_failures(failures)
         lines = [
             self._head(outcomes, failures),
-            *([f"  {self._left_out}"] if self._left_out else []),
+            *([f"  {self.left_out}"] if self.left_out else []),
             *self._runs(outcomes),
             *self._not_seen(),
         ]

@@ -22,6 +22,8 @@ class TestInfo:
         keep: The folder for copies of the states that a report names.
         bundle: The path for a copy of the state that the reproduction line names.
         folder: The test's folder.
+        limit: Returns the limit of its explorations in words, or an empty text for the setting
+            ``budget``.
         began: The start of the test's first exploration, in a list. All explorations of a test
             share the budget.
         explored: The reports of its explorations. That of an interrupted one is partial.
@@ -31,6 +33,7 @@ class TestInfo:
     keep: Path | None = None
     bundle: Path | None = None
     folder: Path | None = None
+    limit: Callable[[], str] = str
     began: list[float] = dataclasses.field(default_factory=list)
     explored: list[CrashReport] = dataclasses.field(default_factory=list)
 

@@ -31,7 +31,7 @@ from ..errors import (
 )
 from ..reports.outputs import OUTPUTS, Output, check_writable
 from ..reports.tally import Tally
-from . import fault_coverage
+from . import fault_coverage, session_budget
 from .detection_report import DetectionReport, add_options, texts_of_detections
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
         _check(config, late=False)
+    if config.getoption("mlchaos_budget") is not None:
+        session_budget.configure(config)
     config.pluginmanager.register(Tally(), "mlchaos-tally")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(DetectionReport(), "mlchaos-detections")
@@ -581,6 +583,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     from ..crashes.tested import TestInfo
     from .fixture import Mlchaos
     from .marks import settings_of
+    from .session_budget import name_of_budget, within_session
     from .trial_runner import EXPLORED, as_typed
 
     def workdirs() -> list[Path]:
@@ -604,6 +607,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         Path(keep).absolute() if keep else None,
         Path(bundle).absolute() / slug_of(request.node.nodeid) / "state" if bundle else None,
         request.node.path.parent,
+        lambda: name_of_budget(request.config, settings_of(request.config, request.node)),
         began,
         request.node.stash.setdefault(EXPLORED, []),
     )
@@ -617,7 +621,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Mlchaos(
         tmp_path_factory.getbasetemp(),
         workdirs,
-        lambda: settings_of(request.config, request.node),
+        lambda: within_session(request.config, settings_of(request.config, request.node)),
         shown,
         may_crash,
         baselines,

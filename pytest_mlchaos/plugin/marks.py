@@ -83,7 +83,8 @@ def _from_mark(mark: pytest.Mark, origin: int) -> DeclaredFault:
 def settings_of(config: pytest.Config, item: pytest.Item | None = None) -> Settings:
     """Return the settings: defaults, then ini options, then marks, then the command line.
 
-    The closest mark wins over marks on the class and the module.
+    The closest mark wins over marks on the class and the module. ``budget`` of the command line is
+    for the whole session, so it is left out for an item (``session_budget.py``).
     """
     table = Settings.table()
     ini = {
@@ -101,6 +102,8 @@ def settings_of(config: pytest.Config, item: pytest.Item | None = None) -> Setti
     options: dict[str, Any] = {
         name: value for name in table if (value := config.getoption(f"mlchaos_{name}")) is not None
     }
+    if item is not None:
+        options.pop("budget", None)
     return parse_settings(options, settings, lambda name: f"--mlchaos-{name.replace('_', '-')}")
 
 

@@ -56,6 +56,7 @@ from .never_struck import (
     unused_state,
 )
 from .search_space import bounded_settings, space_of, suited_settings
+from .session_budget import SEARCH_ENDED, within_session
 from .test_entry import end_of_test, message_of
 from .trial_runner import SKIPPED, Abort, Body, cause_of, is_failure
 
@@ -327,16 +328,19 @@ class Trials:
         assert self._body.controller is not None
         self._alerts.had_trial_without_faults()
         settings = bounded_settings(settings, self._body.controller)
+        bounded = within_session(self._item.config, settings)
         struck: set[int | None] = set()
         found = explore(
             space,
             functools.partial(self._judge, settings=settings, struck=struck, space=space),
-            settings,
+            bounded,
             self._item.nodeid,
             unit=self._unit(),
             interrupted=self._keep_interrupted,
         )
         self.untried = found.untried
+        if found.out_of_budget and bounded is not settings:
+            self._item.stash[SEARCH_ENDED] = True
         if not found.failures:
             if self._void is not None and not self._judged:
                 raise self._void  # nothing survived any schedule

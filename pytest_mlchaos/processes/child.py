@@ -26,6 +26,7 @@ from .process_tree import children
 from .subject_pickling import SameFiles, dumps
 
 __all__ = [
+    "PROCESS_EVENT",
     "STACK_SIGNAL",
     "Start",
     "become",
@@ -42,6 +43,9 @@ STACK_SIGNAL = getattr(signal, "SIGRTMAX", getattr(signal, "SIGUSR2", 0)) - (
 )
 """The signal that makes such a process write its stacks. No scheduler sends it."""
 
+PROCESS_EVENT = "mlchaos.process"
+"""The audit event before a function is run in a different process, also in one that exists."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
@@ -57,7 +61,8 @@ class Start:
 
     @classmethod
     def here(cls) -> Start:
-        """Return the state of this process."""
+        """Return the state of this process, for a process that is about to start."""
+        sys.audit(PROCESS_EVENT)
         return cls(
             environment=without_hook(os.environ),
             directory=os.getcwd(),

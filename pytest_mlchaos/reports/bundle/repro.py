@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import string
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...core.project_imports import project_files
 from ..journal_reader import TestLog
 
 __all__ = ["repro_text"]
@@ -121,22 +121,15 @@ def _literal(text: str) -> str:
 
 def _files(root: Path, test_file: str, left_out: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the test's file, the modules of the project that it imports, and pytest's options."""
-    start = root / test_file
-    wanted = [start, *_conftests(root, start)]
     found: dict[Path, str] = {}
-    while wanted:
-        path = wanted.pop(0)
-        if path in found:
-            continue
-        text = _read(path)
+    for path, text in project_files(root / test_file, root, _read).items():
         if text is None:
             left_out.append(
                 f"`{path.relative_to(root).as_posix()}` is not in it, because the file is missing, "
                 f"too long or not text."
             )
-            continue
-        found[path] = text
-        wanted += _imported(text, path, root)
+        else:
+            found[path] = text
     for path in sorted(found):
         yield path.relative_to(root).as_posix(), found[path]
     for name in CONFIGURATION:
@@ -153,57 +146,3 @@ def _read(path: Path) -> str | None:
         return content.decode() if len(content) <= MAX_FILE_BYTES else None
     except (OSError, UnicodeDecodeError):
         return None
-
-
-def _conftests(root: Path, test: Path) -> Iterator[Path]:
-    for folder in test.parents:
-        if folder != root and root not in folder.parents:
-            break
-        for name in ("conftest.py", "__init__.py"):
-            if (folder / name).is_file():
-                yield folder / name
-
-
-def _imported(text: str, path: Path, root: Path) -> Iterator[Path]:
-    """Yield the files of the project that a module imports, and their packages."""
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _module(alias.name, [path.parent, root, root / "src"], root)
-        elif isinstance(node, ast.ImportFrom):
-            yield from _imported_from(node, path, root)
-
-
-def _imported_from(node: ast.ImportFrom, path: Path, root: Path) -> Iterator[Path]:
-    if node.level:
-        base = path.parents[node.level - 1]
-        places = [base]
-    else:
-        places = [path.parent, root, root / "src"]
-    name = node.module or ""
-    if name:
-        yield from _module(name, places, root)
-    for alias in node.names:
-        yield from _module(f"{name}.{alias.name}".lstrip("."), places, root)
-
-
-def _module(name: str, places: list[Path], root: Path) -> Iterator[Path]:
-    """Yield the file of a module, and those of the packages that it is in."""
-    parts = name.split(".")
-    for place in places:
-        path = place.joinpath(*parts)
-        files = [path.with_suffix(".py"), path / "__init__.py"]
-        found = next((file for file in files if file.is_file()), None)
-        if found is None or root not in found.parents:
-            continue
-        yield found
-        for folder in found.parents:
-            if folder == place or root not in folder.parents:
-                break
-            if (folder / "__init__.py").is_file():
-                yield folder / "__init__.py"
-        return
