@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .oracles.quality.metric import assert_abstention as assert_abstention
     from .oracles.quality.metric import assert_metric as assert_metric
     from .oracles.quality.slices import assert_no_weak_slice as assert_no_weak_slice
+    from .oracles.robustness.robust import assert_robust as assert_robust
     from .oracles.rows import assert_row_independent as assert_row_independent
     from .oracles.state import assert_same_state as assert_same_state
     from .pipelines.verdicts import PipelineRun as PipelineRun
@@ -107,6 +108,7 @@ _PUBLIC = {
     "assert_not_overconfident": "oracles.quality.calibration:assert_not_overconfident",
     "assert_no_text_drift": "oracles.drift:assert_no_text_drift",
     "assert_not_worse": "oracles.comparison:assert_not_worse",
+    "assert_robust": "oracles.robustness.robust:assert_robust",
     "assert_row_independent": "oracles.rows:assert_row_independent",
     "assert_same_state": "oracles.state:assert_same_state",
     "assert_slo": "serving.slo:assert_slo",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+
+import numpy as np
 
 from pytest_mlchaos.core.faults import create
 from pytest_mlchaos.testing import Case
@@ -103,10 +106,64 @@ def stepped(made):
     return after
 
 
+def model_input():
+    """The arguments of a call of the model."""
+    import torch
+
+    return (torch.linspace(0.5, 2, 6).reshape(2, 3),), {}
+
+
+def tokens():
+    """Arguments without floats."""
+    import torch
+
+    return (torch.arange(6).reshape(2, 3),), {}
+
+
+def rows_to_classes(rows):
+    """A classifier without gradients."""
+    return (rows.sum(1) > 4).astype(int)
+
+
+def plain_input():
+    """The arguments of a call of that classifier."""
+    return (np.linspace(0.5, 2, 6).reshape(2, 3),), {}
+
+
 SHARES = [{"fraction": 0}, {"fraction": 1.5}]
 LAYERS = [{"layer": " "}, {"layer": 3}]
 WRONG = [object, list]
 CASES = {
+    "adversarial": Case(
+        create("adversarial", epsilon=0.3),
+        model_input,
+        attributes={"function": model()} if importlib.util.find_spec("torch") else {},
+        bad=[
+            {"epsilon": 0.0},
+            {"epsilon": float("nan")},
+            {"norm": "1"},
+            {"steps": 0},
+            {"step_size": -1.0},
+            {"targeted": -1},
+            {"method": "fgsm", "steps": 3},
+            {"queries": 10},
+            {"clip": (1, 0)},
+            {"clip": 1},
+            {"loss": "mse"},
+            {"model": 3},
+            {"severity": 6},
+            {"severity": 2},
+            {"fields": []},
+        ],
+        wrong=[tokens, lambda: ((), {})],
+    ),
+    "adversarial by decisions": Case(
+        create("adversarial", method="boundary", epsilon=1.0, queries=300),
+        plain_input,
+        attributes={"function": rows_to_classes},
+        bad=[{"queries": 0}, {"loss": len}, {"steps": 2}],
+        wrong=[tokens],
+    ),
     "bit_flip": Case(
         create("bit_flip", bit=30, count=3),
         model,

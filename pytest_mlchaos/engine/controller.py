@@ -176,6 +176,11 @@ class Controller(SubjectState):
 
     # -- what sites call ---------------------------------------------------------------------------
 
+    @property
+    def is_applying(self) -> bool:
+        """Return True while this thread applies a fault, whose own work is not a visit."""
+        return getattr(self._applying, "on", False)
+
     def visit(
         self,
         key: Key,
@@ -345,7 +350,7 @@ class Controller(SubjectState):
             scheduled in self.scheduled
             and not self._closed
             and self.crash is None
-            and not getattr(self._applying, "on", False)
+            and not self.is_applying
         )
 
     @uninterruptible
@@ -634,7 +639,7 @@ class Controller(SubjectState):
         operation: Collective | None = None,
     ) -> Visit | None:
         """Apply the faults that are due at this visit. Return None if there are none."""
-        if self._closed or getattr(self._applying, "on", False):
+        if self._closed or self.is_applying:
             return None
         if self.crash is not None:
             counter.failed += 1

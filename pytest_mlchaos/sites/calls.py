@@ -85,6 +85,7 @@ def wrap(
         "target": key[1],
         "parameters": positional(function),
         "code": getattr(inspect.unwrap(function), "__code__", None),
+        "function": function,
     }
 
     def begin(args: object, kwargs: object) -> Any:

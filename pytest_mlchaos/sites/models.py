@@ -1,4 +1,7 @@
-"""Define ``model.call``: calls of a model, which is named by a function, an object or a class."""
+"""Define ``model.call``: calls of a model, which is named by a function, an object or a class.
+
+Without a name, these are the calls of any torch model.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from typing import Any
 from ..core.sites import Key, site
 from ..core.validation import format_value
 from ..engine.controller import Controller
+from ..engine.import_hooks import when_imported
 from ..engine.patching import Patches
 from ..errors import TargetNotFound
 from .calls import find, replace, wrap
+from .torch_train import wrap_forward
 
 __all__: list[str] = []
 
@@ -23,10 +28,14 @@ METHODS = ("predict", "predict_batch", "generate", "infer", "forward", "__call__
 Wrap = Callable[[Callable[..., Any]], Any]
 
 
-@site("model.call", "A call of a model. Payload: (args, kwargs).")
+@site(
+    "model.call",
+    "A call of a model: the one that is named, or else any torch model. Payload: (args, kwargs).",
+)
 def arm_model(controller: Controller, patches: Patches, key: Key) -> None:
-    """Wrap the method of the model that the key names."""
+    """Wrap the method of the model that the key names, or the calls of all torch models."""
     if isinstance(key, str):
+        when_imported("torch", patches, lambda: _arm_torch_models(controller, patches, key))
         return
     wrapped: Wrap = lambda function: wrap(function, key, lambda: controller)  # noqa: E731
     name, entry = _entry_of(key[1])
@@ -40,6 +49,15 @@ def arm_model(controller: Controller, patches: Patches, key: Key) -> None:
         replace(patches, f"{name}{_dot(name)}{_method_of(found, key[1])}", wrapped)
     else:
         _replace_method(patches, found, key[1], wrapped)
+
+
+def _arm_torch_models(controller: Controller, patches: Patches, key: Key) -> None:
+    """Make a visit of each outermost call of a torch module with parameters."""
+
+    def begin(module: Any, args: object, kwargs: object) -> Any:
+        return controller.begin(key, (args, kwargs), {"function": module})
+
+    wrap_forward(patches, lambda module: not controller.is_applying, begin, inputs=True)
 
 
 def _dot(name: str) -> str:

@@ -124,7 +124,9 @@ def trained_parameters(
 
     def watch() -> None:
         watch_steps(patches, found.stepped)
-        wrap_forward(patches, lambda module: True, lambda module: None, ended, buffers=True)
+        wrap_forward(
+            patches, lambda module: True, lambda module, args, kwargs: None, ended, buffers=True
+        )
 
     with Patches() as patches:
         when_imported("torch", patches, watch)
@@ -174,7 +176,9 @@ def arm_backward(controller: Controller, patches: Patches, key: Key) -> None:
 
     @functools.wraps(original)
     def run_backward(*args: object, **kwargs: object) -> Any:
-        gate = begin("train.backward", args[0] if args else None) if task() == -1 else None
+        gate = None
+        if task() == -1 and not controller.is_applying:
+            gate = begin("train.backward", args[0] if args else None)
         if gate is None:
             return original(*args, **kwargs)
         with gate:
@@ -195,8 +199,8 @@ def arm_forward(controller: Controller, patches: Patches, key: Key) -> None:
     recording = torch.is_grad_enabled
     wrap_forward(
         patches,
-        lambda module: module.training and recording(),
-        lambda module: controller.begin("train.forward", module),
+        lambda module: module.training and recording() and not controller.is_applying,
+        lambda module, args, kwargs: controller.begin("train.forward", module),
     )
 
 
@@ -207,17 +211,20 @@ def arm_any_forward(controller: Controller, patches: Patches, key: Key) -> None:
     It may be in training, evaluation or serving.
     """
     wrap_forward(
-        patches, lambda module: True, lambda module: controller.begin("model.forward", module)
+        patches,
+        lambda module: not controller.is_applying,
+        lambda module, args, kwargs: controller.begin("model.forward", module),
     )
 
 
 def wrap_forward(
     patches: Patches,
     counts: Callable[[Any], bool],
-    begin: Callable[[Any], Gate | None],
+    begin: Callable[[Any, Any, Any], Gate | None],
     ended: Callable[[Any, Any, Any], None] | None = None,
     *,
     buffers: bool = False,
+    inputs: bool = False,
 ) -> None:
     """Make a visit of each outermost call of a module with parameters.
 
@@ -228,9 +235,10 @@ def wrap_forward(
     Args:
         patches: The patches of the trial.
         counts: A function that returns True if a module counts.
-        begin: A function that begins the visit.
+        begin: A function that begins the visit. It is called with the module and its arguments.
         ended: A function that is called with the module and its arguments after the call.
         buffers: True if a module that has only buffers counts too.
+        inputs: True if the payload of the visit is ``(args, kwargs)``, which the module then gets.
     """
     import torch
 
@@ -265,14 +273,16 @@ def wrap_forward(
             if torchs_own and self._compiled_call_impl is None:
                 return self._call_impl(*args, **kwargs)
             return original(self, *args, **kwargs)
-        gate = begin(self)
-        inside.add(me)
+        inside.add(me)  # before a fault is applied, whose calls of the model are not visits
         try:
+            gate = begin(self, args, kwargs)
             if gate is None:
                 result = original(self, *args, **kwargs)
             else:
                 with gate:
                     gate.wait()
+                    if inputs:
+                        args, kwargs = gate.payload
                     result = original(self, *args, **kwargs)
             if ended is not None:
                 ended(self, args, kwargs)

@@ -1,0 +1,1 @@
+"""Attack models within a budget of perturbation, and judge their accuracy under attack."""
