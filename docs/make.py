@@ -15,6 +15,7 @@ from pytest_mlchaos import faults, sites
 from pytest_mlchaos.core.entries import KINDS, SCHEMA, Entry
 from pytest_mlchaos.core.settings import Settings
 from pytest_mlchaos.core.sites import SITES
+from pytest_mlchaos.reports import journal_reader  # noqa: F401  # it loads all kinds of entries
 from pytest_mlchaos.reports.catalogue import markdown
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import MlchaosError
+from .errors import BadArgument, MlchaosError
 from .reports.collector import write_journal
 from .reports.coverage_table import coverage_rows
 from .reports.fault_coverage import coverage_of
@@ -39,6 +39,20 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument(
         "-o", "--output", metavar="FILE", help="the new journal. Without it, print the lines"
     )
+    checked = commands.add_parser(
+        "verify", help="find what was changed in a folder of --mlchaos-evidence"
+    )
+    checked.add_argument("folder", type=Path, metavar="DIR")
+    checked.add_argument(
+        "--head",
+        default="",
+        metavar="HEX",
+        help="the head that the session printed, or its first digits",
+    )
+    clauses = commands.add_parser(
+        "clauses", help="print an example of the clauses for which tests are evidence"
+    )
+    clauses.add_argument("-o", "--output", metavar="FILE.toml", help="write it to a new file")
     return parser
 
 
@@ -47,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
+        if given.command in OTHERS:
+            return OTHERS[given.command](given)
         session = read_journals(given.journals)
         if given.command == "report":
             _report(session, given)
@@ -81,9 +97,43 @@ def _report(session: SessionLog, given: argparse.Namespace) -> None:
         _print(row)
     for output, target in wanted.items():
         output.load().write(session, target)
-        for line in output.lines(session):
+        for line in output.lines(session, target):
             _print(line)
         _print(f"{output.name}: {target or 'done'}")
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from .reports.evidence.verify import verify
+
+    found = verify(given.folder, given.head)
+    for problem in found.problems:
+        _print(f"{given.folder}: {problem}")
+    if not found.problems:
+        _print(
+            f"{given.folder}: {found.files} files with {found.lines} lines are as they were sealed. "
+            f"Head: {found.head}"
+        )
+    return 1 if found.problems else 0
+
+
+def _clauses(given: argparse.Namespace) -> int:
+    from .reports.evidence.clauses import template
+
+    if given.output is None:
+        sys.stdout.write(template())
+        return 0
+    path = Path(given.output)
+    if path.exists():
+        raise BadArgument(f"{path} exists, and may have your clauses. Give a new name")
+    check_writable("--output", given.output, "a file")
+    path.write_text(template(), encoding="utf-8")
+    _print(f"{path}: edit it, and name it in pyproject.toml: {PROJECT_LINES}")
+    return 0
+
+
+OTHERS = {"verify": _verify, "clauses": _clauses}
+"""The commands that do not read journals."""
+PROJECT_LINES = '[tool.mlchaos.evidence] clauses = ["..."]'
 
 
 def _coverage_rows(session: SessionLog) -> list[str]:

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_mlchaos.core.entries import (
-    Exploration,
-    Guard,
-    Judgement,
-    Line,
-    Recovery,
-    Scope,
-    State,
-    StrikeEntry,
-    Touch,
-    Trial,
-)
+from pytest_mlchaos.core.coverage_entries import Guard, Recovery, Scope, Touch
+from pytest_mlchaos.core.entries import Exploration, Judgement, Line, State, StrikeEntry, Trial
 from pytest_mlchaos.core.entries import Test as TestEnd
 from pytest_mlchaos.reports.coverage_table import coverage_rows
 from pytest_mlchaos.reports.fault_coverage import coverage_of

@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pytest_mlchaos.core import entries
+from pytest_mlchaos.core import coverage_entries, entries
 from pytest_mlchaos.core.entries import Line
 from pytest_mlchaos.errors import BadArgument
 from pytest_mlchaos.reports import html
@@ -287,18 +287,20 @@ def test_fault_coverage_has_a_section():
                 function="f.py:load",
             ),
         ),
-        Line(test, 1, entries.Touch(point="call c:get", function="f.py:load")),
-        Line(test, 1, entries.Touch(point="call c:put", function="f.py:save")),
+        Line(test, 1, coverage_entries.Touch(point="call c:get", function="f.py:load")),
+        Line(test, 1, coverage_entries.Touch(point="call c:put", function="f.py:save")),
         Line(
             test, 1, entries.Judgement(oracle="Run.assert_recovered", verdict="failed", error="E")
         ),
         Line(test, 1, entries.Trial(outcome="failed", visits={"train.step": 3}, error="E")),
         Line(
-            test, 0, entries.Recovery(file="f.py", line=7, what="except OSError", function="load")
+            test,
+            0,
+            coverage_entries.Recovery(file="f.py", line=7, what="except OSError", function="load"),
         ),
-        Line(test, 0, entries.Recovery(file="f.py", line=9, what="finally", reached=True)),
+        Line(test, 0, coverage_entries.Recovery(file="f.py", line=9, what="finally", reached=True)),
         Line(test, 0, entries.Point(name="fallback", place="f.py:3")),
-        Line(test, 0, entries.Scope(declared=(("call_failure", "call c:get"),))),
+        Line(test, 0, coverage_entries.Scope(declared=(("call_failure", "call c:get"),))),
         end(test, "failed"),
     )
     words = re.sub(r"\s+", " ", " ".join(Reader(text.partition('id="coverage"')[2]).texts))

@@ -2,7 +2,8 @@
 
 Each line names the version of this schema, so that lines of several journals can be put together
 in any order, and the half line that a killed session leaves does no harm.
-``docs/journal.md`` is generated from the docstrings here.
+``docs/journal.md`` is generated from the docstrings here in ``provenance.py`` and in
+``coverage_entries.py``.
 """
 
 from __future__ import annotations
@@ -24,24 +25,21 @@ __all__ = [
     "Detection",
     "Entry",
     "Exploration",
-    "Guard",
     "Judgement",
     "Line",
     "NewerSchema",
     "Point",
     "Progress",
     "Rank",
-    "Recovery",
     "RecoveryTime",
     "Requests",
     "ResultEntry",
-    "Scope",
     "State",
     "StrikeEntry",
     "Test",
     "Timing",
-    "Touch",
     "Trial",
+    "entry_kind",
     "parse_line",
     "without_times",
 ]
@@ -61,7 +59,9 @@ class NewerSchema(ValueError):
     """A line has a newer schema than this version of the plugin can read."""
 
 
-def _kind(name: str) -> Callable[[E], E]:
+def entry_kind(name: str) -> Callable[[E], E]:
+    """Give a class of entries the name of its kind."""
+
     def declare(entry: E) -> E:
         entry.kind = name
         KINDS[name] = entry
@@ -91,7 +91,7 @@ def _is_default(field: dataclasses.Field[Any], value: object) -> bool:
     return field.default is not dataclasses.MISSING and value == field.default
 
 
-@_kind("test")
+@entry_kind("test")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Test(Entry):
     """A test ended. This is its last entry that does not depend on time.
@@ -134,7 +134,7 @@ class Test(Entry):
     rank: str = ""
 
 
-@_kind("trial")
+@entry_kind("trial")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Trial(Entry):
     """A trial ended.
@@ -161,7 +161,7 @@ class Trial(Entry):
     place: str = ""
 
 
-@_kind("strike")
+@entry_kind("strike")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StrikeEntry(Entry):
     """A fault struck.
@@ -195,7 +195,7 @@ class StrikeEntry(Entry):
         return cls(**strike.as_dict())
 
 
-@_kind("result")
+@entry_kind("result")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ResultEntry(Entry):
     """A method of the fixture returned a result.
@@ -215,7 +215,7 @@ class ResultEntry(Entry):
     steps: tuple[int, ...] = ()
 
 
-@_kind("judgement")
+@entry_kind("judgement")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement(Entry):
     """An oracle judged.
@@ -237,7 +237,7 @@ class Judgement(Entry):
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@_kind("exploration")
+@entry_kind("exploration")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Exploration(Entry):
     """An exploration of crash states ended.
@@ -271,7 +271,7 @@ class Exploration(Entry):
     interrupted: bool = False
 
 
-@_kind("state")
+@entry_kind("state")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class State(Entry):
     """A run resumed from a crash state.
@@ -311,7 +311,7 @@ class State(Entry):
     follows: str = ""
 
 
-@_kind("rank")
+@entry_kind("rank")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Rank(Entry):
     """A rank of a world ended its last attempt.
@@ -331,7 +331,7 @@ class Rank(Entry):
     steps: int = 0
 
 
-@_kind("requests")
+@entry_kind("requests")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Requests(Entry):
     """A load on a served app ended.
@@ -355,7 +355,7 @@ class Requests(Entry):
     latencies: tuple[float, ...] = ()
 
 
-@_kind("recovery_time")
+@entry_kind("recovery_time")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryTime(Entry):
     """A load, a pipeline or a rollout had the time to recover from its faults.
@@ -373,7 +373,7 @@ class RecoveryTime(Entry):
     seconds: float | None = None
 
 
-@_kind("detection")
+@entry_kind("detection")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Detection(Entry):
     """An alert was watched.
@@ -397,7 +397,7 @@ class Detection(Entry):
     expected: str = ""
 
 
-@_kind("breaking_point")
+@entry_kind("breaking_point")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BreakingPointEntry(Entry):
     """A breaking point was searched.
@@ -427,7 +427,7 @@ class BreakingPointEntry(Entry):
     change: str = ""
 
 
-@_kind("federation_round")
+@entry_kind("federation_round")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FederationRound(Entry):
     """A round of a federation ended.
@@ -451,7 +451,7 @@ class FederationRound(Entry):
     restarted: bool = False
 
 
-@_kind("curve")
+@entry_kind("curve")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Curve(Entry):
     """The loss at each backward pass of a run.
@@ -472,7 +472,7 @@ class Curve(Entry):
     attempts: tuple[int, ...] = ()
 
 
-@_kind("point")
+@entry_kind("point")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Point(Entry):
     """A trial reached ``mlchaos.reachable`` or ``mlchaos.sometimes``.
@@ -492,76 +492,7 @@ class Point(Entry):
     held: int = 0
 
 
-@_kind("touch")
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Touch(Entry):
-    """A function of the user visited a fault point. Recorded with ``--mlchaos-cov``.
-
-    Attributes:
-        point: The fault point: a call that left the project, as ``call client:Client.get``, or a
-            file, as ``storage ckpt-*.pt``.
-        function: The function, as ``features.py:load``.
-    """
-
-    point: str
-    function: str
-
-
-@_kind("guard")
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Guard(Entry):
-    """An exception came up after a strike, or a handler ran. Recorded with ``--mlchaos-cov``.
-
-    Attributes:
-        error: The type of the exception, or the handler, as ``except ValueError``.
-        place: The user's line that raised it, as ``features.py:12 in load``, or the handler's.
-        injected: True if the fault itself raised it.
-    """
-
-    error: str
-    place: str = ""
-    injected: bool = False
-
-
-@_kind("recovery")
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery(Entry):
-    """A block of recovery code is in a file that a trial ran. Recorded with ``--mlchaos-cov``.
-
-    Attributes:
-        file: The file, relative to the root directory of pytest.
-        line: The line of its keyword.
-        what: The kind, as ``except ValueError``.
-        function: The function around it.
-        reached: True if a fault has reached it in this test.
-    """
-
-    file: str
-    line: int
-    what: str
-    function: str = ""
-    reached: bool = False
-
-
-@_kind("scope")
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Scope(Entry):
-    """Hold what the fault coverage of a test depends on. Recorded with ``--mlchaos-cov``.
-
-    Attributes:
-        declared: The declared faults, each with its name and its fault point.
-        last_check: The last line of the test function after which no check follows.
-        no_lines: The reason why recovery code was not followed. Empty if it was.
-        cut: True if the calls of the first trial were too many, so that the rest is missing.
-    """
-
-    declared: tuple[tuple[str, str], ...] = ()
-    last_check: int = 0
-    no_lines: str = ""
-    cut: bool = False
-
-
-@_kind("timing")
+@entry_kind("timing")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Timing(Entry):
     """How long something took on the wall clock.
@@ -592,7 +523,7 @@ class Timing(Entry):
     latencies: tuple[float, ...] = ()
 
 
-@_kind("progress")
+@entry_kind("progress")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Entry):
     """How far the running test is. These entries are with the timings.

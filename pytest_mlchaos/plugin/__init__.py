@@ -5,6 +5,7 @@ Each pytest session loads this module, so heavy modules are imported by the firs
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -47,6 +48,8 @@ _patches: pytest.StashKey[patching.Patches] = pytest.StashKey()
 _mark: pytest.StashKey[int] = pytest.StashKey()
 _trials: pytest.StashKey[test_runner.Trials] = pytest.StashKey()
 _began: pytest.StashKey[list[float]] = pytest.StashKey()
+_selected: pytest.StashKey[list[str]] = pytest.StashKey()
+_ended: pytest.StashKey[Any] = pytest.StashKey()
 
 COLLECTOR = "mlchaos-collector"
 """The name of the plugin that collects the entries of the journal."""
@@ -284,6 +287,14 @@ def _check(config: pytest.Config, late: bool) -> None:
         raise pytest.UsageError(f"mlchaos: {error}") from None
 
 
+def _note_source(config: pytest.Config) -> None:
+    """Find out the commit and the configuration, if an output needs them."""
+    if _wanted_outputs(config):
+        from .provenance import note_source
+
+        note_source(config)
+
+
 @pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that use the fixture. Check the replay: all faults are registered now."""
@@ -296,8 +307,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(USES_FIXTURE)
         if item.get_closest_marker("mlchaos") is not None:
             fault_coverage.find_modules(config)
+            _note_source(config)
     if config.getoption("mlchaos_replay") is not None and not hasattr(config, "workerinput"):
         _check(config, late=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which chaos tests the session is to run, so that a journal names those that it did not."""
+    config = session.config
+    if config.option.collectonly or not _wanted_outputs(config):
+        return
+    found = [item.nodeid for item in session.items if item.get_closest_marker("mlchaos")]
+    if hasattr(config, "workerinput"):
+        config.stash[_selected] = found  # it travels with the first report
+    elif (collector := config.pluginmanager.get_plugin(COLLECTOR)) is not None:
+        collector.select(found)
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -512,6 +536,8 @@ def pytest_runtest_makereport(
         report.longrepr = call.excinfo.exconly()
     if call.when == "call" and _trials in item.stash:
         _attach(item, report, call)
+    elif call.when == "teardown" and report.failed and _ended in item.stash:
+        _attach_torn_down(item, report, call)
     elif call.when == "setup" and not report.passed and item.get_closest_marker("mlchaos"):
         _attach_unstarted(item, report, call)
     return report
@@ -546,6 +572,8 @@ def _attach(item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[
     report.mlchaos_detections = texts_of_detections(lines)  # type: ignore[attr-defined]
     if is_wanted:
         report.mlchaos_lines = [line.text() for line in lines]  # type: ignore[attr-defined]
+        _attach_selected(item, report)
+        item.stash[_ended] = next(one.entry for one in lines if one.entry.kind == "test")
     explored.clear()
     ran.lines.clear()  # pytest keeps its items
 
@@ -556,11 +584,39 @@ def _attach_unstarted(
     """Attach the entry of a chaos test that was skipped, or whose fixtures failed."""
     if _wanted_outputs(item.config):
         from ..core.entries import Line
+        from .provenance import provenance_of
         from .test_entry import end_of_test
 
         error = call.excinfo.value if call.excinfo is not None else None
-        line = Line(item.nodeid, 0, end_of_test(item, None, report.outcome, error))
-        report.mlchaos_lines = [line.text()]  # type: ignore[attr-defined]
+        end = end_of_test(item, None, report.outcome, error)
+        entries = filter(None, [provenance_of(item, ()), end])
+        report.mlchaos_lines = [  # type: ignore[attr-defined]
+            Line(item.nodeid, 0, entry).text() for entry in entries
+        ]
+        _attach_selected(item, report)
+
+
+def _attach_torn_down(
+    item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[None]
+) -> None:
+    """Attach a new end of a test whose fixtures failed at their tear-down: it has not passed."""
+    from ..core.entries import Line
+    from .test_entry import end_of_test
+
+    error = call.excinfo.value if call.excinfo is not None else None
+    failed = end_of_test(item, None, "failed", error)
+    before = item.stash[_ended]
+    if before.outcome != "failed":
+        end = dataclasses.replace(
+            before, outcome="failed", error=failed.error, message=failed.message, place=failed.place
+        )
+        report.mlchaos_lines = [Line(item.nodeid, 0, end).text()]  # type: ignore[attr-defined]
+
+
+def _attach_selected(item: pytest.Item, report: pytest.TestReport) -> None:
+    """Attach the tests that a worker of xdist is to run, to its first report."""
+    report.mlchaos_selected = item.config.stash.get(_selected, [])  # type: ignore[attr-defined]
+    item.config.stash[_selected] = []
 
 
 def _is_word_of_the_tool(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:

@@ -55,6 +55,7 @@ from .never_struck import (
     struck_in_part,
     unused_state,
 )
+from .provenance import provenance_of
 from .search_space import bounded_settings, space_of, suited_settings
 from .session_budget import SEARCH_ENDED, within_session
 from .test_entry import end_of_test, message_of
@@ -159,7 +160,8 @@ class Trials:
         timing = Timing(
             of="test", start=round(start, 6), seconds=seconds, message=message_of(error)
         )
-        late = (*self._late, entry, timing)
+        source = provenance_of(self._item, (line.entry for line in self.lines))
+        late = (*self._late, *([source] if source is not None else []), entry, timing)
         return [*self.lines, *(Line(self._item.nodeid, 0, one) for one in late)]
 
     def _entries_of_test(self) -> list[Entry]:

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from ..core.checks import last_check
-from ..core.entries import Entry, Guard, Recovery, Scope, StrikeEntry, Touch
+from ..core.coverage_entries import Guard, Recovery, Scope, Touch
+from ..core.entries import Entry, StrikeEntry
 from ..core.fault_points import file_point, key_point
 from ..core.journal import Strike
 from ..core.phases import listened_by

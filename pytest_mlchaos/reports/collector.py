@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..core.entries import Line, Progress, Timing, parse_line
+from ..core.entries import Line, Progress, Test, Timing, parse_line
 from ..errors import MlchaosError
 from .journal_reader import SessionLog, session_of, timings_path
 from .outputs import Output
 
 __all__ = ["Collector", "write_journal"]
+
+NOT_RUN = "not run: the session ended before it"
 
 
 class Collector:
@@ -36,6 +38,8 @@ class Collector:
         self._files: list[TextIO] = []
         self.problems: list[str] = []
         self._told: list[str] = []
+        self._selected: dict[str, None] = {}
+        self._uncollected: list[str] = []
         if self._journal is not None:
             paths = (self._journal, timings_path(self._journal))
             self._files = [_opened(path) for path in paths]
@@ -65,19 +69,34 @@ class Collector:
             with contextlib.suppress(OSError, ValueError):
                 self._files[_is_timed(line)].write(f"{line.text()}\n")
 
+    def select(self, nodeids: Iterable[str]) -> None:
+        """Note the chaos tests that the session is to run."""
+        self._selected |= dict.fromkeys(nodeids)
+
     def session(self) -> SessionLog:
         """Return what was collected so far."""
-        return session_of(line for lines in self._lines.values() for line in lines)
+        lines = (line for lines in self._lines.values() for line in lines)
+        return session_of(lines, self._uncollected)
 
     # -- pytest's hooks ----------------------------------------------------------------------------
 
+    def pytest_collectreport(self, report: Any) -> None:
+        """Note a file whose tests are missing."""
+        if report.failed:
+            self._uncollected.append(f"{report.nodeid}: the tests could not be collected")
+
     def pytest_runtest_logreport(self, report: object) -> None:
         """Add the lines of a report. xdist sends them from its workers."""
+        self.select(getattr(report, "mlchaos_selected", None) or ())
         lines = getattr(report, "mlchaos_lines", None) or ()
         self.add(line for text in lines if (line := parse_line(text)) is not None)
 
     def pytest_sessionfinish(self) -> None:
         """Write everything, also after Ctrl-C."""
+        for nodeid in self._selected.keys() - self._lines.keys():
+            # As after Ctrl-C and with -x. A reader must not take the others for all tests.
+            end = Test(outcome="skipped", file=nodeid.partition("::")[0], message=NOT_RUN)
+            self.add([Line(nodeid, 0, end)])
         session = self.session()
         for file in self._files:
             with contextlib.suppress(OSError):
@@ -86,7 +105,9 @@ class Collector:
             self._try("--mlchaos-journal", lambda: write_journal(session, self._journal))
         for output, target in self._outputs.items():
             self._try(output.option, lambda o=output, t=target: o.load().write(session, t))
-            self._try(output.option, lambda o=output: self._told.extend(o.lines(session)))
+            self._try(
+                output.option, lambda o=output, t=target: self._told.extend(o.lines(session, t))
+            )
 
     def _try(self, option: str, write: Any) -> None:
         try:

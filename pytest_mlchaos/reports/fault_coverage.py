@@ -11,17 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from ..core.entries import (
-    Exploration,
-    Judgement,
-    Recovery,
-    Scope,
-    State,
-    StrikeEntry,
-    Test,
-    Touch,
-    Trial,
-)
+from ..core.coverage_entries import Recovery, Scope, Touch
+from ..core.entries import Exploration, Judgement, State, StrikeEntry, Test, Trial
 from ..core.fault_points import file_point
 from .journal_reader import SessionLog, TestLog
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..core.entries import Guard, Judgement, StrikeEntry
+from ..core.coverage_entries import Guard
+from ..core.entries import Judgement, StrikeEntry
 from .journal_reader import SessionLog, TestLog
 
 __all__ = ["Guarded", "guards_of"]

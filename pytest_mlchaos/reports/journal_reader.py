@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from ..core import coverage_entries  # noqa: F401  # it registers kinds of entries
 from ..core.entries import (
     Entry,
     Exploration,
@@ -21,6 +22,7 @@ from ..core.entries import (
     Trial,
     parse_line,
 )
+from ..core.provenance import Provenance
 from ..errors import BadArgument
 
 __all__ = ["SessionLog", "TestLog", "read_journals", "session_of", "timings_path"]
@@ -59,6 +61,11 @@ class TestLog:
     def end(self) -> Test | None:
         """Return the entry of its end. None if the session was killed before."""
         return next(reversed(self.all(Test)), None)
+
+    @functools.cached_property
+    def provenance(self) -> Provenance | None:
+        """Return what the test ran with. None in a journal of an older version."""
+        return next(reversed(self.all(Provenance)), None)
 
     @property
     def outcome(self) -> str:

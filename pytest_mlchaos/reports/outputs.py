@@ -28,7 +28,7 @@ class Output:
 
     Its module has ``write(session, target)``, with a ``SessionLog`` and the target as a text. It
     may have ``check(target)``, which raises ``BadArgument`` or ``MissingExtra`` at the start of the
-    session. It may have ``lines(session)``, which yields lines for the terminal.
+    session. It may have ``lines(session, target)``, which yields lines for the terminal.
 
     Attributes:
         name: The option's name, after ``--mlchaos-``.
@@ -74,10 +74,10 @@ class Output:
         """Import the module."""
         return importlib.import_module(f".{self.module}", __package__)
 
-    def lines(self, session: SessionLog) -> Iterable[str]:
-        """Return the lines for the terminal."""
+    def lines(self, session: SessionLog, target: str) -> Iterable[str]:
+        """Return the lines for the terminal, after the output was written to its target."""
         lines = getattr(self.load(), "lines", None)
-        return () if lines is None else lines(session)
+        return () if lines is None else lines(session, target)
 
     def check(self, option: str, target: str) -> None:
         """Raise ``BadArgument`` if the output cannot be written.
@@ -105,6 +105,13 @@ OUTPUTS: tuple[Output, ...] = (
         "DIR",
         "write a folder for each failing test to DIR, with an issue and a script that repeats it",
         "bundle",
+        "a directory",
+    ),
+    Output(
+        "evidence",
+        "DIR",
+        "write a folder for an auditor to DIR: results by clause, an in-toto statement, and hashes",
+        "evidence",
         "a directory",
     ),
     Output(

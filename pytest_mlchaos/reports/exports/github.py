@@ -51,7 +51,7 @@ def write(session: SessionLog, target: str) -> None:
             file.write(summary(session))
 
 
-def lines(session: SessionLog) -> Iterator[str]:
+def lines(session: SessionLog, target: str = "") -> Iterator[str]:
     """Yield the lines for the log of the step, which GitHub turns into annotations."""
     found = findings(session)
     repository = Repository.of(session)
