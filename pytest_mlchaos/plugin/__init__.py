@@ -135,11 +135,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         const="0",
         help="serve the report of the running session on this port of 127.0.0.1, or on any",
     )
-    for output in OUTPUTS:
-        group.addoption(output.option, dest=_dest(output), **output.arguments)
-        if output.variable:
-            text = f"{output.text} (false: not where {output.variable} is set)"
-            parser.addini(_dest(output), text, "bool", True)
+    _add_outputs(parser, group)
     fault_coverage.add_options(parser, group)
     add_options(parser, group)
     group.addoption(
@@ -154,6 +150,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "linelist",
         list(PRODUCTION),
     )
+
+
+def _add_outputs(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+    for output in OUTPUTS:
+        group.addoption(output.option, dest=_dest(output), **output.arguments)
+        if output.variable:
+            text = f"{output.text} (false: not where {output.variable} is set)"
+            parser.addini(_dest(output), text, "bool", True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
