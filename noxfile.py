@@ -333,6 +333,19 @@ def drift_peers(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def calibration(session: nox.Session) -> None:
+    """Measure the error rates of the statistical oracles: ``-- [AREA ...] [--minutes 20]``.
+
+    It adds to the counts in the repository, writes ``docs/calibration.md``, and fails if a rate is
+    violated. A full run takes hours, so a run continues where the last one stopped.
+    """
+    session.install(".[stats,report]")
+    session.chdir("benchmarks")
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    session.run("python", "-m", "calibration", *session.posargs, env=one_thread)
+
+
+@nox.session(python="3.11")
 def demo(session: nox.Session) -> None:
     """Run the examples. The unsound ones must fail for the stated reason."""
     _install_with_torch(session, LIGHTNING, *DATA, *SERVE, *STORAGE, *PROCESS)

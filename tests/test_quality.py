@@ -172,6 +172,18 @@ def test_a_table_without_weak_slices_passes_or_is_inconclusive():
         assert_no_weak_slice(scores, _table(4_000), margin=0.01)
 
 
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_rare_large_scores_make_no_slice_weak(higher_is_better):
+    """A slice without one of them is not shown to be worse, nor one that has one of them."""
+    found = []
+    for seed in range(40):
+        rng = RNG(seed)
+        scores, table = rng.lognormal(size=500), _table(500)
+        keywords = {"min_size": 10, "higher_is_better": higher_is_better}
+        found.append(outcome(assert_no_weak_slice, scores, table, margin=0.0, **keywords))
+    assert found.count("MetricMissed") <= 3
+
+
 def test_missing_values_form_a_slice():
     """A model that fails where a number is missing."""
     table = _table(2_000)

@@ -1,51 +1,94 @@
 """Simulate each statistical oracle under the null and under a known effect.
 
-Each module of this folder, but those with a leading underscore, belongs to one area of oracles and
-has a dict ``CASES``. Its keys are the names of oracles, for example ``"assert_metric (shares)"``.
-A value is a tuple of three:
+Each module in ``AREAS`` has a dict ``CASES`` of an area of oracles. Its keys are the names of
+oracles, for example ``"assert_metric (shares)"``.
 
-1. ``null(rng, n, shape) -> bool`` simulates one call in which the claim of the user's test is just
-   true, or just false. It returns True for a *false alarm*: the wrong verdict that ``alpha``
-   bounds. ``Inconclusive`` is not one.
-2. ``effect(rng, n, shape) -> bool`` simulates one call under the documented effect. It returns True
-   if the oracle found it.
-3. A dict: ``effect`` (the documented effect in words), ``sizes`` (the numbers of samples, by default
-   50, 500 and 50,000, and up to 2,000 for oracles that are quadratic), ``shapes`` (by default all
-   of ``SHAPES``), ``alpha`` (by default 0.05), and ``power`` (the documented power, by n).
-
-``rng`` is a ``numpy.random.Generator``. Use no other source of randomness. ``shape`` is one of
-``SHAPES``. ``draw`` makes values of it, with mean 0 and standard deviation 1.
-
-``python -m calibration AREA [--repetitions 200] [--only ORACLE]``, called in the folder
-``benchmarks``, prints the rates with their 99 % intervals.
+``python -m calibration [AREA …]``, called in the folder ``benchmarks``, adds repetitions to
+the files in ``counts/``. The session ``nox -s calibration`` calls it. ``page.py`` makes
+``docs/calibration.md`` from these files.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
-import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
+from unittest import mock
 
-__all__ = ["ALPHA", "SHAPES", "SIZES", "Case", "cases", "draw", "outcome"]
+__all__ = [
+    "ALPHA",
+    "AREAS",
+    "SHAPES",
+    "SIZES",
+    "Case",
+    "Effect",
+    "Null",
+    "cases",
+    "draw",
+    "outcome",
+    "without_advice",
+]
 
-SHAPES = ("normal", "heavy", "discrete", "tied")
+AREAS = ("quality", "drift", "fairness", "monitoring", "breaking", "privacy")
+SHAPES = ("normal", "heavy", "discrete", "tied", "skewed")
 SIZES = (50, 500, 50_000)
 ALPHA = 0.05
-Simulation: TypeAlias = Callable[[Any, int, str], bool]
-Case: TypeAlias = tuple[Simulation, Simulation, dict[str, Any]]
+Null: TypeAlias = Callable[[Any, int, str], bool]
+Effect: TypeAlias = Callable[[Any, int, str, float], bool]
+ADVICE = (
+    "pytest_mlchaos.oracles.privacy.membership._records_needed",
+    "pytest_mlchaos.oracles.privacy.inversion.requests_to_decide",
+    "pytest_mlchaos.oracles.fairness.fair.samples_to_decide",
+    "pytest_mlchaos.oracles.comparison.pairs_to_decide",
+)
+"""Functions that compute how many samples would decide, which is a part of a message."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """An oracle, and what is simulated.
+
+    Attributes:
+        null: A function of a ``numpy.random.Generator``, the number of samples and one of
+            ``SHAPES``. It simulates one call in which the claim of the user's test is just true, or
+            just false, and returns True for a *false alarm*: the wrong verdict that ``alpha``
+            bounds. ``Inconclusive`` is not one.
+        effect: The same under an effect. Its fourth argument is the share of the documented effect.
+            It returns True if the oracle found it.
+        alarm: The false alarm in words.
+        found: The documented effect in words.
+        power: The documented power by the number of samples, for all shapes.
+        sizes: The numbers of samples: up to 2,000 for oracles that are quadratic.
+        shapes: The distributions of the data.
+        alpha: The stated probability of a false alarm.
+    """
+
+    null: Null
+    effect: Effect
+    alarm: str
+    found: str
+    power: Mapping[int, float]
+    sizes: tuple[int, ...] = SIZES
+    shapes: tuple[str, ...] = SHAPES[:4]
+    alpha: float = ALPHA
 
 
 def draw(rng: Any, n: int, shape: str) -> Any:
     """Return ``n`` values with mean 0 and standard deviation 1.
 
     ``"normal"``; ``"heavy"``: Student's t with 3 degrees of freedom; ``"discrete"``: six values, as
-    of a die; ``"tied"``: normal values, of which 40 % equal 0.
+    of a die; ``"tied"``: normal values, of which 40 % equal 0; ``"skewed"``: lognormal values.
     """
+    import numpy as np
+
     if shape == "heavy":
         return rng.standard_t(3, n) / 3**0.5
     if shape == "discrete":
         return (rng.integers(0, 6, n) - 2.5) / (35 / 12) ** 0.5
+    if shape == "skewed":
+        return (rng.lognormal(size=n) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
     values = rng.normal(size=n)
     if shape == "tied":
         values[rng.random(n) < 0.4] = 0.0
@@ -64,11 +107,19 @@ def outcome(oracle: Callable[..., Any], *args: Any, **keywords: Any) -> str:
     return "passes"
 
 
-def cases(area: str | None = None) -> dict[str, dict[str, Case]]:
-    """Return the cases of each area, or of one."""
-    names = [one.name for one in pkgutil.iter_modules(__path__) if not one.name.startswith("_")]
-    return {
-        name: importlib.import_module(f"{__name__}.{name}").CASES
-        for name in names
-        if area in (None, name)
-    }
+def cases(area: str) -> dict[str, Case]:
+    """Return the cases of an area."""
+    found: dict[str, Case] = importlib.import_module(f"{__name__}.{area}").CASES
+    return found
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """Let oracles not compute how many samples would decide.
+
+    It takes most of their time at the null, and changes the message alone.
+    """
+    with contextlib.ExitStack() as stack:
+        for name in ADVICE:
+            stack.enter_context(mock.patch(name, return_value=None))
+        yield

@@ -47,10 +47,10 @@ def interval_null(rng: Any, n: int, shape: str) -> bool:
     return truth not in found.places
 
 
-def interval_effect(rng: Any, n: int, shape: str) -> bool:
+def interval_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if the interval rules out what is 8 levels away, on both sides."""
-    found = _search(rng, n, shape, 16)
-    return bool(found.places) and found.places[0] > 8 and found.places[-1] < 24
+    found, far = _search(rng, n, shape, 16), round(8 * share)
+    return bool(found.places) and found.places[0] > 16 - far and found.places[-1] < 16 + far
 
 
 def ratchet_null(rng: Any, n: int, shape: str) -> bool:
@@ -62,31 +62,30 @@ def ratchet_null(rng: Any, n: int, shape: str) -> bool:
     return compare(_interval(new), _interval(base)) == "worse"
 
 
-def ratchet_effect(rng: Any, n: int, shape: str) -> bool:
+def ratchet_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if a breaking point that has fallen by half the scale is called worse."""
-    base, new = _search(rng, n, shape, 24), _search(rng, n, shape, 8)
+    fall = round(8 * share)
+    base, new = _search(rng, n, shape, 16 + fall), _search(rng, n, shape, 16 - fall)
     if not base.places or not new.places:
         return False
     return compare(_interval(new), _interval(base)) == "worse"
 
 
 CASES: dict[str, Case] = {
-    "breaking_point (interval)": (
-        interval_null,
-        interval_effect,
-        {
-            "effect": "levels that are a quarter of the scale away are ruled out",
-            "sizes": SIZES,
-            "power": {500: 0.9},
-        },
+    "breaking_point (interval)": Case(
+        null=interval_null,
+        effect=interval_effect,
+        alarm="the breaking point is outside of the interval",
+        found="levels that are a quarter of the scale away are ruled out (n is the number of trials)",
+        power={500: 0.9},
+        sizes=SIZES,
     ),
-    "BreakingPoint.assert_no_regression": (
-        ratchet_null,
-        ratchet_effect,
-        {
-            "effect": "the breaking point falls by half of the scale",
-            "sizes": SIZES,
-            "power": {500: 0.95},
-        },
+    "BreakingPoint.assert_no_regression": Case(
+        null=ratchet_null,
+        effect=ratchet_effect,
+        alarm="a second search with the same breaking point is called worse",
+        found="the breaking point falls by half of the scale (n is the number of trials)",
+        power={500: 0.95},
+        sizes=SIZES,
     ),
 }

@@ -13,7 +13,9 @@ from pytest_mlchaos.errors import Inconclusive, Unfair
 from pytest_mlchaos.oracles.fairness.amplification import assert_no_bias_amplification
 from pytest_mlchaos.oracles.fairness.fair import assert_fair
 
-from . import SIZES
+from . import Case
+
+__all__ = ["CASES"]
 
 LIMIT = 0.1
 EFFECT = 0.45
@@ -67,9 +69,15 @@ def fair_pass_null(rng: Any, n: int, shape: str) -> bool:
     return _passes(assert_fair, None, predicted, groups, at_most=LIMIT)
 
 
-def fair_effect(rng: Any, n: int, shape: str) -> bool:
+def fair_pass_effect(rng: Any, n: int, shape: str, share: float) -> bool:
+    """Return True if no gap passes with a limit of 0.3."""
+    predicted, groups = _predictions(rng, n, shape, 0.3 * (1 - share))
+    return _passes(assert_fair, None, predicted, groups, at_most=0.3)
+
+
+def fair_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if a gap of 0.45 is called unfair with a limit of 0.1."""
-    predicted, groups = _predictions(rng, n, shape, EFFECT)
+    predicted, groups = _predictions(rng, n, shape, LIMIT + share * (EFFECT - LIMIT))
     return _unfair(assert_fair, None, predicted, groups, at_most=LIMIT)
 
 
@@ -81,11 +89,11 @@ def ratio_null(rng: Any, n: int, shape: str) -> bool:
     return _unfair(assert_fair, None, predicted, groups, at_least=0.8)
 
 
-def ratio_effect(rng: Any, n: int, shape: str) -> bool:
+def ratio_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if a ratio of 0.25 is called unfair with a limit of 0.8."""
     groups = _groups(rng, n, shape)
     base = {"normal": 0.6, "heavy": 0.3, "discrete": 0.9, "tied": 0.6}[shape]
-    predicted = (rng.random(n) < base * (1 - 0.75 * (groups == 0))).astype(int)
+    predicted = (rng.random(n) < base * (1 - (0.2 + 0.55 * share) * (groups == 0))).astype(int)
     return _unfair(assert_fair, None, predicted, groups, at_least=0.8)
 
 
@@ -99,11 +107,11 @@ def calibrated_null(rng: Any, n: int, shape: str) -> bool:
     return _unfair(assert_fair, true, scores, groups, metric="calibration", at_most=0.0)
 
 
-def calibrated_effect(rng: Any, n: int, shape: str) -> bool:
+def calibrated_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if one group's scores that are 0.5 too high are found, with a limit of 0.1."""
     groups = _groups(rng, n, shape)
     scores = 0.5 + 0.45 * rng.random(n)
-    true = (rng.random(n) < scores - 0.5 * (groups == 0)).astype(int)
+    true = (rng.random(n) < scores - (LIMIT + 0.4 * share) * (groups == 0)).astype(int)
     return _unfair(assert_fair, true, scores, groups, metric="calibration", at_most=LIMIT)
 
 
@@ -129,10 +137,10 @@ def error_null(rng: Any, n: int, shape: str) -> bool:
     )
 
 
-def error_effect(rng: Any, n: int, shape: str) -> bool:
+def error_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if errors that are four times as large in one group are found."""
     groups = _groups(rng, n, shape)
-    errors = _noise(rng, n, shape) * (1 + 3 * (groups == 0))
+    errors = _noise(rng, n, shape) * (1 + 3 * share * (groups == 0))
     return _unfair(assert_fair, errors, 0 * groups, groups, metric="absolute_error", at_most=0.1)
 
 
@@ -154,41 +162,57 @@ def amplification_null(rng: Any, n: int, shape: str) -> bool:
     return _unfair(assert_no_bias_amplification, before, after, groups, y_true=true, at_most=0.0)
 
 
-def amplification_effect(rng: Any, n: int, shape: str) -> bool:
+def amplification_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if a fault that makes 60 % more of one group wrong is found."""
-    true, before, after, groups, _ = _under_fault(rng, n, shape, 0.6)
+    true, before, after, groups, _ = _under_fault(rng, n, shape, 0.05 + 0.55 * share)
     return _unfair(assert_no_bias_amplification, before, after, groups, y_true=true, at_most=0.05)
 
 
-CASES = {
-    "assert_fair (difference)": (
-        fair_null,
-        fair_effect,
-        {"effect": "gap 0.45, limit 0.1", "sizes": SIZES},
+def _all(power: float) -> dict[int, float]:
+    return {500: power, 50_000: 0.99}
+
+
+CASES: dict[str, Case] = {
+    "assert_fair (difference)": Case(
+        null=fair_null,
+        effect=fair_effect,
+        alarm="a gap at the limit is called unfair",
+        found="a gap of 0.45, with a limit of 0.1",
+        power=_all(0.9),
     ),
-    "assert_fair (passes)": (
-        fair_pass_null,
-        fair_effect,
-        {"effect": "gap 0.45, limit 0.1", "sizes": SIZES},
+    "assert_fair (passes)": Case(
+        null=fair_pass_null,
+        effect=fair_pass_effect,
+        alarm="a gap just above the limit passes",
+        found="no gap, with a limit of 0.3",
+        power=_all(0.8),
     ),
-    "assert_fair (ratio)": (
-        ratio_null,
-        ratio_effect,
-        {"effect": "ratio 0.25, limit 0.8", "sizes": SIZES},
+    "assert_fair (ratio)": Case(
+        null=ratio_null,
+        effect=ratio_effect,
+        alarm="a ratio of exactly 0.8 is called unfair",
+        found="a ratio of 0.25, with a limit of 0.8",
+        power=_all(0.9),
     ),
-    "assert_fair (calibration)": (
-        calibrated_null,
-        calibrated_effect,
-        {"effect": "0.5 too high in one group, limit 0.1", "sizes": SIZES},
+    "assert_fair (calibration)": Case(
+        null=calibrated_null,
+        effect=calibrated_effect,
+        alarm="calibrated scores are called unfair, with a limit of 0",
+        found="the scores of one group are 0.5 too high, with a limit of 0.1",
+        power=_all(0.9),
     ),
-    "assert_fair (absolute error)": (
-        error_null,
-        error_effect,
-        {"effect": "4 times the error, limit 0.1", "sizes": SIZES},
+    "assert_fair (absolute error)": Case(
+        null=error_null,
+        effect=error_effect,
+        alarm="equal errors are called unfair, with a limit of 0",
+        found="errors are four times as large in one group, with a limit of 0.1",
+        power=_all(0.9),
     ),
-    "assert_no_bias_amplification": (
-        amplification_null,
-        amplification_effect,
-        {"effect": "60 % more wrong in one group, limit 0.05", "sizes": SIZES},
+    "assert_no_bias_amplification": Case(
+        null=amplification_null,
+        effect=amplification_effect,
+        alarm="a fault that harms all groups alike is called unfair, with a limit of 0",
+        found="a fault makes 60 % more of one group wrong, with a limit of 0.05",
+        power=_all(0.9),
     ),
 }

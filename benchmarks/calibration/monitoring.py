@@ -44,21 +44,20 @@ def null(rng: Any, n: int, shape: str) -> bool:
     return _watched(rng, n, shape, 0.0).fired
 
 
-def effect(rng: Any, n: int, shape: str) -> bool:
+def effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if the alert fires in time after the shift, and not before."""
-    timeline = _watched(rng, n, shape, 1.0)
+    timeline = _watched(rng, n, shape, share)
     [seen] = timeline.seen()
     return not timeline.before_faults() and bool(is_in_time(seen, ("visits", 10)))
 
 
 CASES: dict[str, Case] = {
-    "watch (DriftMonitor)": (
-        null,
-        effect,
-        {
-            "effect": "a shift by 1 standard deviation is seen within 10 batches",
-            "sizes": (50, 500),
-            "power": {500: 0.9},
-        },
+    "watch (DriftMonitor)": Case(
+        null=null,
+        effect=effect,
+        alarm="the alert fires without a fault, in 20 batches",
+        found="a shift by 1 standard deviation is seen within 10 batches, and nothing before",
+        power={500: 0.9},
+        sizes=(50, 500),
     ),
 }

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pytest_mlchaos.oracles.privacy.canaries import assert_no_memorised_canaries
 from pytest_mlchaos.oracles.privacy.extraction import assert_no_extraction
 from pytest_mlchaos.oracles.privacy.inversion import assert_no_inversion
 from pytest_mlchaos.oracles.privacy.membership import assert_no_membership_leak
 
-from . import SIZES, draw, outcome
+from . import Case, draw, outcome
+
+__all__ = ["CASES"]
 
 
 def member_null(rng: Any, n: int, shape: str) -> bool:
@@ -24,10 +28,10 @@ def member_null(rng: Any, n: int, shape: str) -> bool:
     return found == "Leaks"
 
 
-def member_effect(rng: Any, n: int, shape: str) -> bool:
+def member_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if scores that are 2.5 standard deviations apart are called a leak."""
-    found = outcome(assert_no_membership_leak, draw(rng, n, shape) + 2.5, draw(rng, n, shape))
-    return found == "Leaks"
+    inside, outside = draw(rng, n, shape) + 2.5 * share, draw(rng, n, shape)
+    return outcome(assert_no_membership_leak, inside, outside) == "Leaks"
 
 
 def steal_null(rng: Any, n: int, shape: str) -> bool:
@@ -47,13 +51,18 @@ def steal_null(rng: Any, n: int, shape: str) -> bool:
     return found == "Leaks"
 
 
-def steal_effect(rng: Any, n: int, shape: str) -> bool:
-    """Return True if a linear model is called stolen, with a limit of 0.7."""
+def steal_effect(rng: Any, n: int, shape: str, share: float) -> bool:
+    """Return True if a linear model is called stolen, with a limit of 0.7.
+
+    The other answers are noise.
+    """
     queries = draw(rng, 4 * n, shape).reshape(-1, 2)
     weights = rng.normal(size=2)
 
     def model(records: Any) -> Any:
-        return (records @ weights > 0).astype(int)
+        answers = (records @ weights > 0).astype(int)
+        noise = rng.random(len(records)) >= share
+        return np.where(noise, rng.integers(0, 2, len(records)), answers)
 
     found = outcome(assert_no_extraction, model, queries[:n], queries[n:], at_most=0.7)
     return found == "Leaks"
@@ -65,10 +74,10 @@ def invert_null(rng: Any, n: int, shape: str) -> bool:
     return outcome(assert_no_inversion, found, private, public, at_most=0.0) == "Leaks"
 
 
-def invert_effect(rng: Any, n: int, shape: str) -> bool:
+def invert_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if private records with a noise of 0.3 standard deviations are found."""
     private, public = (draw(rng, 4 * n, shape).reshape(-1, 4) for _ in range(2))
-    found = private + 0.3 * rng.normal(size=private.shape)
+    found = private + 0.3 / share * rng.normal(size=private.shape)
     return outcome(assert_no_inversion, found, private, public, at_most=0.1) == "Leaks"
 
 
@@ -85,30 +94,40 @@ def canary_null(rng: Any, n: int, shape: str) -> bool:
     return _canary(rng, n, shape, 0.0)
 
 
-def canary_effect(rng: Any, n: int, shape: str) -> bool:
+def canary_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if canaries whose loss is 5 standard deviations lower are found."""
-    return _canary(rng, n, shape, 5.0)
+    return _canary(rng, n, shape, 5.0 * share)
 
 
-CASES = {
-    "assert_no_membership_leak": (
-        member_null,
-        member_effect,
-        {"effect": "2.5 standard deviations apart", "sizes": SIZES},
+CASES: dict[str, Case] = {
+    "assert_no_membership_leak": Case(
+        null=member_null,
+        effect=member_effect,
+        alarm="scores of one distribution are called a leak, with limits of 0 and 1 %",
+        found="scores of members are 2.5 standard deviations higher",
+        power={50: 0.8, 500: 0.95, 50_000: 0.95},
     ),
-    "assert_no_extraction": (
-        steal_null,
-        steal_effect,
-        {"effect": "a linear model, limit 0.7", "sizes": (50, 500)},
+    "assert_no_extraction": Case(
+        null=steal_null,
+        effect=steal_effect,
+        alarm="a model of noise is called stolen, with a limit of 0.55",
+        found="a linear model, with a limit of 0.7 (curve: the share of its answers without noise)",
+        power={50: 0.8, 500: 0.95},
+        sizes=(50, 500),
     ),
-    "assert_no_inversion": (
-        invert_null,
-        invert_effect,
-        {"effect": "private records with noise 0.3", "sizes": (50, 500, 2_000)},
+    "assert_no_inversion": Case(
+        null=invert_null,
+        effect=invert_effect,
+        alarm="new records are called reconstructions, with a limit of 0",
+        found="private records with noise of 0.3 standard deviations (curve: more noise)",
+        power={50: 0.8, 500: 0.95, 2_000: 0.95},
+        sizes=(50, 500, 2_000),
     ),
-    "assert_no_memorised_canaries": (
-        canary_null,
-        canary_effect,
-        {"effect": "5 standard deviations lower", "sizes": SIZES},
+    "assert_no_memorised_canaries": Case(
+        null=canary_null,
+        effect=canary_effect,
+        alarm="canaries with the losses of random texts are called memorised",
+        found="the losses of two canaries are 5 standard deviations lower",
+        power={50: 0.8, 500: 0.8, 50_000: 0.8},
     ),
 }

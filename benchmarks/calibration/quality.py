@@ -17,7 +17,7 @@ from pytest_mlchaos import (
     assert_not_worse,
 )
 
-from . import Case, draw, outcome
+from . import SHAPES, Case, draw, outcome
 
 __all__ = ["CASES"]
 
@@ -41,9 +41,19 @@ def metric_null(rng: Any, n: int, shape: str) -> bool:
     return _passes(assert_metric, draw(rng, n, shape) - 1e-9, at_least=0.0)
 
 
-def metric_effect(rng: Any, n: int, shape: str) -> bool:
+def metric_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A mean half a standard deviation above its bound passes."""
-    return _passes(assert_metric, draw(rng, n, shape) + MEAN_EFFECT, at_least=0.0)
+    return _passes(assert_metric, draw(rng, n, shape) + MEAN_EFFECT * share, at_least=0.0)
+
+
+def upper_null(rng: Any, n: int, shape: str) -> bool:
+    """A mean just above its bound must not pass."""
+    return _passes(assert_metric, draw(rng, n, shape) + 1e-9, at_most=0.0)
+
+
+def upper_effect(rng: Any, n: int, shape: str, share: float) -> bool:
+    """A mean half a standard deviation below its bound passes."""
+    return _passes(assert_metric, draw(rng, n, shape) - MEAN_EFFECT * share, at_most=0.0)
 
 
 def metric_missed_null(rng: Any, n: int, shape: str) -> bool:
@@ -51,9 +61,9 @@ def metric_missed_null(rng: Any, n: int, shape: str) -> bool:
     return _missed(assert_metric, draw(rng, n, shape), at_least=0.0)
 
 
-def metric_missed_effect(rng: Any, n: int, shape: str) -> bool:
+def metric_missed_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A mean half a standard deviation below its bound is called missed."""
-    return _missed(assert_metric, draw(rng, n, shape) - MEAN_EFFECT, at_least=0.0)
+    return _missed(assert_metric, draw(rng, n, shape) - MEAN_EFFECT * share, at_least=0.0)
 
 
 def share_null(rng: Any, n: int, shape: str) -> bool:
@@ -61,9 +71,9 @@ def share_null(rng: Any, n: int, shape: str) -> bool:
     return _passes(assert_metric, int(rng.binomial(n, 0.9)), total=n, at_least=0.9)
 
 
-def share_effect(rng: Any, n: int, shape: str) -> bool:
+def share_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """An accuracy of 0.97 passes a bound of 0.85."""
-    return _passes(assert_metric, int(rng.binomial(n, 0.97)), total=n, at_least=0.85)
+    return _passes(assert_metric, int(rng.binomial(n, 0.97)), total=n, at_least=0.97 - 0.12 * share)
 
 
 def bounded_null(rng: Any, n: int, shape: str) -> bool:
@@ -72,10 +82,12 @@ def bounded_null(rng: Any, n: int, shape: str) -> bool:
     return _passes(assert_metric, values, at_least=_BOUNDED_MEAN[shape] + 1e-9, bounds=(0, 1))
 
 
-def bounded_effect(rng: Any, n: int, shape: str) -> bool:
+def bounded_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Scores from 0 to 1 pass a bound 0.15 below their mean."""
     values = _bounded(rng, n, shape)
-    return _passes(assert_metric, values, at_least=_BOUNDED_MEAN[shape] - 0.15, bounds=(0, 1))
+    return _passes(
+        assert_metric, values, at_least=_BOUNDED_MEAN[shape] - 0.15 * share, bounds=(0, 1)
+    )
 
 
 _BOUNDED_MEAN = {"normal": 0.9, "heavy": 0.95, "discrete": 0.9, "tied": 0.97}
@@ -99,9 +111,9 @@ def abstention_null(rng: Any, n: int, shape: str) -> bool:
     return _passes(assert_abstention, rng.random(n) < 0.2, at_most=0.2)
 
 
-def abstention_effect(rng: Any, n: int, shape: str) -> bool:
+def abstention_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A rate of 0.05 passes a bound of 0.2."""
-    return _passes(assert_abstention, rng.random(n) < 0.05, at_most=0.2)
+    return _passes(assert_abstention, rng.random(n) < 0.05, at_most=0.05 + 0.15 * share)
 
 
 def _stated(rng: Any, n: int, shape: str) -> Any:
@@ -129,9 +141,9 @@ def calibrated_null(rng: Any, n: int, shape: str) -> bool:
     return _passes(assert_calibrated, *_of_error(rng, n, shape, 0.05), at_most=0.0499)
 
 
-def calibrated_effect(rng: Any, n: int, shape: str) -> bool:
+def calibrated_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A calibrated model passes a bound of 0.15."""
-    return _passes(assert_calibrated, *_of_error(rng, n, shape, 0.0), at_most=0.15)
+    return _passes(assert_calibrated, *_of_error(rng, n, shape, 0.0), at_most=0.15 * share)
 
 
 def miscalibrated_null(rng: Any, n: int, shape: str) -> bool:
@@ -139,9 +151,9 @@ def miscalibrated_null(rng: Any, n: int, shape: str) -> bool:
     return _missed(assert_calibrated, *_of_error(rng, n, shape, 0.05), at_most=0.05)
 
 
-def miscalibrated_effect(rng: Any, n: int, shape: str) -> bool:
+def miscalibrated_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """An error of 0.1 is called larger than 0.01."""
-    return _missed(assert_calibrated, *_of_error(rng, n, shape, 0.1), at_most=0.01)
+    return _missed(assert_calibrated, *_of_error(rng, n, shape, 0.1 * share), at_most=0.01)
 
 
 def _overconfident(rng: Any, n: int, shape: str, gap: float) -> tuple[Any, Any]:
@@ -158,9 +170,11 @@ def overconfident_null(rng: Any, n: int, shape: str) -> bool:
     )
 
 
-def overconfident_effect(rng: Any, n: int, shape: str) -> bool:
+def overconfident_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A model that is as right as it says passes a bound of 0.2."""
-    return _passes(assert_not_overconfident, *_overconfident(rng, n, shape, 0.0), at_most=0.2)
+    return _passes(
+        assert_not_overconfident, *_overconfident(rng, n, shape, 0.0), at_most=0.2 * share
+    )
 
 
 def _table(rng: Any, n: int) -> dict[str, Any]:
@@ -171,32 +185,38 @@ def _table(rng: Any, n: int) -> dict[str, Any]:
     }
 
 
+def _scores(rng: Any, n: int, shape: str) -> Any:
+    """Scores, of which the rare extreme ones are good, or bad as those of losses."""
+    sign = rng.choice([-1, 1]) if shape == "skewed" else 1
+    return sign * draw(rng, n, shape)
+
+
 def slices_null(rng: Any, n: int, shape: str) -> bool:
     """A random table has no weak slice, of up to 35 that are looked at."""
     return _missed(
-        assert_no_weak_slice, draw(rng, n, shape), _table(rng, n), margin=0.0, min_size=10
+        assert_no_weak_slice, _scores(rng, n, shape), _table(rng, n), margin=0.0, min_size=10
     )
 
 
-def slices_effect(rng: Any, n: int, shape: str) -> bool:
+def slices_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A slice of two columns (one row in 12) that is worse by 1.5 standard deviations is found."""
-    table, scores = _table(rng, n), draw(rng, n, shape)
-    scores[(table["a"] == "1") & (table["b"] < -0.6745)] -= 1.5
+    table, scores = _table(rng, n), _scores(rng, n, shape)
+    scores[(table["a"] == "1") & (table["b"] < -0.6745)] -= 1.5 * share
     return _missed(assert_no_weak_slice, scores, table, margin=0.0, min_size=10)
 
 
 def slices_pass_null(rng: Any, n: int, shape: str) -> bool:
     """A column with a slice that is worse by just the margin must not pass."""
-    scores, half = draw(rng, n, shape), rng.random(n) < 0.5
+    scores, half = _scores(rng, n, shape), rng.random(n) < 0.5
     scores[half] -= 0.5
     return _passes(assert_no_weak_slice, scores, {"half": half}, margin=0.5 - 1e-9, min_size=10)
 
 
-def slices_pass_effect(rng: Any, n: int, shape: str) -> bool:
+def slices_pass_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A random column passes with a margin of one standard deviation."""
     half = rng.random(n) < 0.5
     return _passes(
-        assert_no_weak_slice, draw(rng, n, shape), {"half": half}, margin=1.0, min_size=10
+        assert_no_weak_slice, _scores(rng, n, shape), {"half": half}, margin=share, min_size=10
     )
 
 
@@ -213,9 +233,9 @@ def not_worse_null(rng: Any, n: int, shape: str) -> bool:
     return _passes(assert_not_worse, *_pairs(rng, n, shape, 1 + 1e-9), margin=1.0)
 
 
-def not_worse_effect(rng: Any, n: int, shape: str) -> bool:
+def not_worse_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A metric as good as before passes with a margin of one standard deviation."""
-    return _passes(assert_not_worse, *_pairs(rng, n, shape, 0.0), margin=1.0)
+    return _passes(assert_not_worse, *_pairs(rng, n, shape, 0.0), margin=share)
 
 
 def sequential_null(rng: Any, n: int, shape: str) -> bool:
@@ -224,9 +244,9 @@ def sequential_null(rng: Any, n: int, shape: str) -> bool:
     return _passes(assert_not_worse, chaos, golden, margin=1.0, sequential=True)
 
 
-def sequential_effect(rng: Any, n: int, shape: str) -> bool:
+def sequential_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A metric as good as before passes with a margin of one standard deviation."""
-    return _passes(assert_not_worse, *_pairs(rng, n, shape, 0.0), margin=1.0, sequential=True)
+    return _passes(assert_not_worse, *_pairs(rng, n, shape, 0.0), margin=share, sequential=True)
 
 
 def sequential_worse_null(rng: Any, n: int, shape: str) -> bool:
@@ -234,74 +254,117 @@ def sequential_worse_null(rng: Any, n: int, shape: str) -> bool:
     return _missed(assert_not_worse, *_pairs(rng, n, shape, 1.0), margin=1.0, sequential=True)
 
 
-def sequential_worse_effect(rng: Any, n: int, shape: str) -> bool:
+def sequential_worse_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """A metric that is worse by a standard deviation more than the margin is called worse."""
-    return _missed(assert_not_worse, *_pairs(rng, n, shape, 2.0), margin=1.0, sequential=True)
+    return _missed(
+        assert_not_worse, *_pairs(rng, n, shape, 1.0 + share), margin=1.0, sequential=True
+    )
 
 
-HALF = "half a standard deviation from the bound"
-ONE_SHAPE = {"shapes": ("discrete",)}
-SEEDS = {"sizes": (8, 50, 500)}
+HALF = "a mean half a standard deviation from the bound"
+BELOW = "a mean just beyond its bound passes"
+AT = "a mean at its bound is called missed"
+GOOD = {500: 0.95, 50_000: 0.99}
 
 CASES: dict[str, Case] = {
-    "assert_metric (means, passes)": (metric_null, metric_effect, {"effect": HALF}),
-    "assert_metric (means, missed)": (metric_missed_null, metric_missed_effect, {"effect": HALF}),
-    "assert_metric (shares)": (
-        share_null,
-        share_effect,
-        {"effect": "an accuracy of 0.97 against 0.85", **ONE_SHAPE},
+    "assert_metric (means, passes at_least)": Case(
+        null=metric_null, effect=metric_effect, alarm=BELOW, found=HALF, power=GOOD, shapes=SHAPES
     ),
-    "assert_metric (bounded scores)": (
-        bounded_null,
-        bounded_effect,
-        {"effect": "0.15 above the bound", "sizes": (50, 500, 5_000)},
+    "assert_metric (means, passes at_most)": Case(
+        null=upper_null, effect=upper_effect, alarm=BELOW, found=HALF, power=GOOD, shapes=SHAPES
     ),
-    "assert_abstention": (
-        abstention_null,
-        abstention_effect,
-        {"effect": "a rate of 0.05 against 0.2", **ONE_SHAPE},
+    "assert_metric (means, missed at_least)": Case(
+        null=metric_missed_null,
+        effect=metric_missed_effect,
+        alarm=AT,
+        found=HALF,
+        power=GOOD,
+        shapes=SHAPES,
     ),
-    "assert_calibrated (passes)": (
-        calibrated_null,
-        calibrated_effect,
-        {"effect": "no error against 0.15"},
+    "assert_metric (shares)": Case(
+        null=share_null,
+        effect=share_effect,
+        alarm="an accuracy just below 0.9 passes that bound",
+        found="an accuracy of 0.97 passes 0.85",
+        power={500: 0.99, 50_000: 0.99},
+        shapes=("discrete",),
     ),
-    "assert_calibrated (missed)": (
-        miscalibrated_null,
-        miscalibrated_effect,
-        {"effect": "an error of 0.1 against 0.01"},
+    "assert_metric (bounded scores)": Case(
+        null=bounded_null,
+        effect=bounded_effect,
+        alarm="a mean just below its bound passes",
+        found="a mean 0.15 above its bound",
+        power={500: 0.95, 5_000: 0.99},
+        sizes=(50, 500, 5_000),
     ),
-    "assert_not_overconfident": (
-        overconfident_null,
-        overconfident_effect,
-        {"effect": "no overconfidence against 0.2"},
+    "assert_abstention": Case(
+        null=abstention_null,
+        effect=abstention_effect,
+        alarm="a rate just above 0.2 passes that bound",
+        found="a rate of 0.05 passes 0.2",
+        power={500: 0.99, 50_000: 0.99},
+        shapes=("discrete",),
     ),
-    "assert_no_weak_slice (missed)": (
-        slices_null,
-        slices_effect,
-        {"effect": "1.5 standard deviations in one row of 12", "sizes": (500, 5_000, 50_000)},
+    "assert_calibrated (passes)": Case(
+        null=calibrated_null,
+        effect=calibrated_effect,
+        alarm="an error of 0.05 passes a lower bound",
+        found="no error passes 0.15",
+        power={500: 0.8, 50_000: 0.99},
     ),
-    "assert_no_weak_slice (passes)": (
-        slices_pass_null,
-        slices_pass_effect,
-        {"effect": "no deficit against a margin of one standard deviation"},
+    "assert_calibrated (missed)": Case(
+        null=miscalibrated_null,
+        effect=miscalibrated_effect,
+        alarm="an error of 0.05 is called larger than that",
+        found="an error of 0.1 is called larger than 0.01",
+        power={500: 0.8, 50_000: 0.99},
     ),
-    "assert_not_worse": (
-        not_worse_null,
-        not_worse_effect,
-        {
-            "effect": "no loss against a margin of one standard deviation",
-            "sizes": (8, 16, 50),  # 100,000 random permutations take long for more seeds
-        },
+    "assert_not_overconfident": Case(
+        null=overconfident_null,
+        effect=overconfident_effect,
+        alarm="an overconfidence of 0.05 passes a lower bound",
+        found="no overconfidence passes 0.2",
+        power={500: 0.95, 50_000: 0.99},
     ),
-    "assert_not_worse (sequential, passes)": (
-        sequential_null,
-        sequential_effect,
-        {"effect": "no loss against a margin of one standard deviation", **SEEDS},
+    "assert_no_weak_slice (missed)": Case(
+        null=slices_null,
+        effect=slices_effect,
+        alarm="a slice of a random table is called weak",
+        found="1.5 standard deviations in one row of 12",
+        power={500: 0.5, 5_000: 0.95, 50_000: 0.99},
+        sizes=(500, 5_000, 50_000),
+        shapes=SHAPES,
     ),
-    "assert_not_worse (sequential, worse)": (
-        sequential_worse_null,
-        sequential_worse_effect,
-        {"effect": "one standard deviation more than the margin", **SEEDS},
+    "assert_no_weak_slice (passes)": Case(
+        null=slices_pass_null,
+        effect=slices_pass_effect,
+        alarm="a slice that is worse by just more than the margin passes",
+        found="no deficit passes a margin of one standard deviation",
+        power={500: 0.95, 50_000: 0.99},
+        shapes=SHAPES,
+    ),
+    "assert_not_worse": Case(
+        null=not_worse_null,
+        effect=not_worse_effect,
+        alarm="a metric that is worse by just more than the margin passes",
+        found="no loss passes a margin of one standard deviation",
+        power={50: 0.95},
+        sizes=(8, 16, 50),  # 100,000 random permutations take long for more seeds
+    ),
+    "assert_not_worse (sequential, passes)": Case(
+        null=sequential_null,
+        effect=sequential_effect,
+        alarm="the same, looked at after each of n seeds",
+        found="no loss passes a margin of one standard deviation",
+        power={50: 0.95, 500: 0.99},
+        sizes=(8, 50, 500),
+    ),
+    "assert_not_worse (sequential, worse)": Case(
+        null=sequential_worse_null,
+        effect=sequential_worse_effect,
+        alarm="a metric that is worse by just the margin is called worse, at any of n looks",
+        found="a metric that is one standard deviation worse than the margin is called worse",
+        power={50: 0.95, 500: 0.99},
+        sizes=(8, 50, 500),
     ),
 }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray[Any, Any]
 
 __all__ = [
+    "SKEWNESS_FACTOR",
     "Interval",
     "Side",
     "bca_interval",
@@ -36,6 +37,9 @@ Side: TypeAlias = Literal["both", "lower", "upper"]
 """The bound that is wanted. ``"lower"`` gives an interval without an upper bound."""
 RESAMPLES = 1_999
 """The number of bootstrap samples, so that with the data themselves they make 2,000."""
+SKEWNESS_FACTOR = 1.5
+"""A sample shows less skewness than its distribution has, because the largest values are rare. With
+50 lognormal values, it is less than half on average."""
 CHUNK = 4_000_000
 """The number of resampled values that are held at a time (32 MB)."""
 
@@ -187,27 +191,41 @@ def hall_interval(values: Any, confidence: float = 0.95, side: Side = "both") ->
     """
     import numpy as np
 
-    special = scipy_module("special", "an interval of a mean")
     values = np.asarray(values, float)
-    n = values.shape[-1]
-    mean = values.mean(-1)
-    if n < 3:
+    if values.shape[-1] < 3:
         return student_interval(values, confidence, side)
-    centred = values - mean[..., None]
+    skewness = _skewness(values)
+    return _hall(values, confidence, side, skewness, skewness)
+
+
+def _skewness(values: Array) -> Any:
+    import numpy as np
+
+    centred = values - values.mean(-1)[..., None]
     squares = centred * centred
     spread = np.sqrt(squares.mean(-1))
     # NumPy's power with an exponent of 3 is twenty times as slow as two products.
     with np.errstate(invalid="ignore", divide="ignore"):
-        skewness = np.where(spread > 0, (squares * centred).mean(-1) / spread**3, 0.0)
-    root = math.sqrt(n)
-    slope = skewness / (3 * root)
-    error = spread * math.sqrt(n / (n - 1)) / root
+        return np.where(spread > 0, (squares * centred).mean(-1) / spread**3, 0.0)
+
+
+def _hall(values: Array, confidence: float, side: Side, for_lower: Any, for_upper: Any) -> Interval:
+    """Return Hall's interval, with the skewness that each bound assumes."""
+    import numpy as np
+
+    special = scipy_module("special", "an interval of a mean")
+    n = values.shape[-1]
+    mean, root = values.mean(-1), math.sqrt(n)
+    error = values.std(-1, ddof=1) / root
     bounds = []
-    for tail, sign in zip(_tails(confidence, side), (1, -1), strict=True):
+    for tail, sign, skewness in zip(
+        _tails(confidence, side), (1, -1), (for_lower, for_upper), strict=True
+    ):
         if not tail:
             bounds.append(np.full_like(mean, -sign * math.inf))
             continue
         quantile = sign * special.stdtrit(n - 1, 1 - tail)
+        slope = skewness / (3 * root)
         # This is the inverse of t + slope t**2 + slope**2 t**3 / 3 + skewness / (6 root).
         shifted = quantile - skewness / (6 * root)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -264,14 +282,23 @@ def bootstrap_t(
 def mean_interval(values: Any, confidence: float = 0.95, side: Side = "both") -> Interval:
     """Return the interval for the mean that an assertion should use, along the last axis.
 
-    It is the wider of Student's interval and Hall's, so skewness does not make a bound too high or
-    too low. Coverage: about ``confidence`` or more for distributions with a finite third moment.
-    With 50 lognormal values, the upper 95 % bound covers 91 %.
+    It is the wider of Student's interval and Hall's. Each of Hall's bounds assumes the skewness
+    that moves it outwards: 1.5 times that of the sample, and one standard error more. Coverage:
+    about ``confidence`` or more for distributions with a finite third moment. With 50 lognormal
+    values, the upper 95 % bound covers 95 %, and it is 1.7 times as far from the mean as that of
+    ``hall_interval``. With 20 values it covers 95 %, with 10 about 90 %.
     """
     import numpy as np
 
+    values = np.asarray(values, float)
     student = student_interval(values, confidence, side)
-    corrected = hall_interval(values, confidence, side)
+    if values.shape[-1] < 3:
+        return student
+    skewness = SKEWNESS_FACTOR * _skewness(values)
+    doubt = math.sqrt(6 / values.shape[-1])
+    # Skewness to the left moves the lower bound down, and skewness to the right the upper one up.
+    left, right = np.minimum(skewness - doubt, 0.0), np.maximum(skewness + doubt, 0.0)
+    corrected = _hall(values, confidence, side, left, right)
     return _plain(
         student.estimate,
         np.minimum(student.low, corrected.low),

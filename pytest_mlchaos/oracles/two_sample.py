@@ -93,6 +93,8 @@ def _ks_exact(distance: float, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any])
     n, m = len(a), len(b)
     pooled = np.sort(np.concatenate([a, b]))
     ends = np.append(pooled[1:] != pooled[:-1], True).tolist()
+    if n == m and all(ends):
+        return _ks_exact_untied(round(distance * n), n)
     taken = np.arange(n + 1)
     # the probability to reach this point, with this many values of a, and never to have strayed
     inside = np.zeros(n + 1)
@@ -108,6 +110,19 @@ def _ks_exact(distance: float, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any])
             strayed += float(inside[far].sum())
             inside[far] = 0.0
     return min(strayed, 1.0)
+
+
+def _ks_exact_untied(steps: int, n: int) -> float:
+    """Return the probability that paths of two samples of ``n`` different values are ``steps``
+    apart.
+
+    Source: Gnedenko and Korolyuk (1951), by the reflection principle.
+    """
+    if not steps:
+        return 1.0
+    total, terms = math.comb(2 * n, n), range(1, n // steps + 1)
+    paths = sum((-1) ** (j - 1) * math.comb(2 * n, n - j * steps) for j in terms)
+    return min(1.0, 2 * paths / total)
 
 
 def _kolmogorov_sf(x: float) -> float:

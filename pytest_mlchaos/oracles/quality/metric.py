@@ -88,7 +88,7 @@ def assert_metric(
         BadArgument: A score is NaN, because only you know what it means. Or a bound is missing.
 
     Fidelity: samples must be independent. Rows of one user, or frames of one video, are not. For
-    skewed scores without ``bounds``, fewer than about 50 samples can miss rare bad ones.
+    skewed scores without ``bounds``, fewer than about 20 samples can miss rare bad ones.
 
     Example:
         >>> assert_metric([1] * 97 + [0] * 3, at_least=0.9)

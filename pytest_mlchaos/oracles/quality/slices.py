@@ -12,7 +12,7 @@ from ...core.privacy import key_text, shows_values
 from ...core.recording import oracle
 from ...core.validation import FLAG, check_arguments, format_value, is_real
 from ...errors import BadArgument, Inconclusive, MetricMissed
-from ..intervals import clopper_pearson
+from ..intervals import SKEWNESS_FACTOR, clopper_pearson
 from ..libraries import scipy_module
 from .samples import is_binary, numbers_of, raw_array, whole_number
 
@@ -201,30 +201,32 @@ def _bounds(scores: Array, sums: Array, alpha: float, total: int) -> tuple[Array
     if is_binary(scores) or is_binary(-scores):
         return deficit, *_share_bounds(scores, inside, outside, alpha, total)
     special = scipy_module("special", "assert_no_weak_slice")
-    errors, skews, degrees = [], [], []
+    errors, thirds, degrees = [], [], []
     for part, mean in zip((inside, outside), means, strict=True):
         n = part[0]
         variance = np.clip(part[2] / n - mean**2, 0, None)
-        third = part[3] / n - 3 * mean * part[2] / n + 2 * mean**3
+        thirds.append(part[3] / n - 3 * mean * part[2] / n + 2 * mean**3)
         errors.append(variance / (n - 1))
-        skews.append(third / n**2)
         degrees.append(errors[-1] ** 2 / (n - 1))
-    # Equal scores in a small slice say little about its noise: use at least a tenth of all.
-    least = 0.1 * centred.var() / inside[0]
-    spread = np.maximum(errors[0] + errors[1], least)
     with np.errstate(invalid="ignore", divide="ignore"):
         freedom = np.where(
             degrees[0] + degrees[1] > 0,
             (errors[0] + errors[1]) ** 2 / (degrees[0] + degrees[1]),
             inside[0] - 1,
         )
-    error = np.sqrt(spread)
-    # Cornish and Fisher's correction of a quantile for the skewness of the difference (Hall 1992).
-    skewness = (skews[1] - skews[0]) / error**3
-    low_t = special.stdtrit(freedom, 1 - alpha / total)
-    high_t = special.stdtrit(freedom, 1 - alpha)
-    low = deficit - error * (low_t + np.clip(skewness * (2 * low_t**2 + 1) / 6, 0, None))
-    high = deficit + error * (high_t + np.clip(-skewness * (2 * high_t**2 + 1) / 6, 0, None))
+    # A small slice without any of the rare extreme scores seems to have little noise. So it has at
+    # least the noise of all rows, and the skewness of all rows if that moves a bound outwards.
+    error = np.sqrt(np.maximum(errors[0], squares.mean() / inside[0]) + errors[1])
+    bounds = []
+    for level, outwards, sign in ((alpha / total, np.minimum, 1), (alpha, np.maximum, -1)):
+        t = special.stdtrit(freedom, 1 - level)
+        third = outwards(thirds[0], (squares * centred).mean())
+        skewness = sign * (thirds[1] / outside[0] ** 2 - third / inside[0] ** 2) / error**3
+        # Cornish and Fisher's correction of a quantile for the skewness of the difference (Hall
+        # 1992).
+        added = np.clip(SKEWNESS_FACTOR * skewness * (2 * t**2 + 1) / 6, 0, None)
+        bounds.append(deficit - sign * error * (t + added))
+    low, high = bounds
     return deficit, low, high
 
 
