@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pytest_mlchaos.core.collectives import CollectiveRecord
 from pytest_mlchaos.crashes.model import Content, File, Folder
-from pytest_mlchaos.crashes.ranks.orders import orders
+from pytest_mlchaos.crashes.ranks.orders import orders, step_ends
 from pytest_mlchaos.crashes.ranks.timelines import (
     Access,
     Launch,
@@ -254,6 +254,31 @@ def test_a_content_that_was_not_seen_makes_no_state():
     unseen = Op("grew", "a", 0, {"a": None}, window=(1.0, 1.0))
     found = directories([wrote("b"), unseen, wrote("a", 2.0), wrote("c", 3.0)])
     assert found == named("", "b", "a b", "a b c")
+
+
+def in_step(step, path, at=0.0):
+    """A file that appeared in a step, at a time."""
+    return Op("created", path, step, {path: file("x")}, window=(at, at))
+
+
+def whole_saves(*ranks):
+    """The steps that all ranks have ended, and the names in the directory then."""
+    timelines = [Timeline(rank, events) for rank, events in enumerate(ranks)]
+    return [(one.step, " ".join(sorted(one.tree))) for one in step_ends({}, timelines)]
+
+
+def test_a_step_ends_when_all_ranks_have_ended_it():
+    """Whichever rank was ahead when they were seen."""
+    mine = [in_step(1, "a1", 1.0), launch("barrier"), in_step(2, "a2", 4.0)]
+    theirs = [launch("barrier"), in_step(1, "b1", 5.0), in_step(2, "b2", 6.0)]
+    assert whole_saves(mine, theirs) == [(-1, ""), (1, "a1 b1"), (2, "a1 a2 b1 b2")]
+
+
+def test_a_step_that_no_moment_ends_is_left_out():
+    """Rank 1 takes its first step after it has seen the second one of rank 0."""
+    mine = [in_step(1, "a1", 1.0), in_step(2, "a2", 2.0)]
+    theirs = [Look("a2", False, 3.0), in_step(1, "b1", 4.0)]
+    assert whole_saves(mine, theirs) == [(-1, ""), (2, "a1 a2 b1")]
 
 
 EVENTS = st.lists(

@@ -9,7 +9,9 @@ import threading
 
 import pytest
 
+from pytest_mlchaos.crashes.ranks.rank_call import events_in_order
 from pytest_mlchaos.crashes.ranks.rank_recorder import RankRecorder
+from pytest_mlchaos.crashes.ranks.timelines import Look, Op, Waited
 from pytest_mlchaos.crashes.recording import own_events
 from pytest_mlchaos.crashes.recording.content_store import ContentStore
 from pytest_mlchaos.crashes.recording.own_events import is_available
@@ -125,3 +127,21 @@ def test_a_listed_directory_takes_no_wait(work, recorder, monkeypatch):
     os.listdir(work / "d")
     recorder.drain()
     assert not waits
+
+
+def test_looks_and_waits_keep_their_order(work, recorder):
+    """A rank that looks at a file after a wait need not have seen it before."""
+    first, second = Waited(1), Waited(2)
+    recorder.look(str(work / "a"))
+    recorder.waits = 1
+    recorder.look(str(work / "b"))
+    recorder.look(str(work / "b"))
+    (work / "mine").write_text("x")
+    recorder.drain()
+    recorder.waits = 2
+    recorder.look(str(work / "b"))
+    found = list(events_in_order(recorder, [(0, [first]), (len(recorder.changes), [second])]))
+    names = [one.path if isinstance(one, (Look, Op)) else one for one in found]
+    places = [names.index("a"), names.index(first), names.index("b"), names.index("mine")]
+    assert places == [0, 1, 2, 3]
+    assert names[-2:] == [second, "b"]

@@ -15,7 +15,7 @@ from typing import Protocol
 from ..core.privacy import error_text
 from ..errors import BadArgument, GoldenRunFailed, MlchaosError, NonDeterministicSubject
 from ..runs.traces import Divergence
-from .model import CrashOutcome, CrashState, RunResult
+from .model import CrashOutcome, CrashState, RunResult, Tree
 from .progress import Progress
 from .runners import GoldenRun, Runner
 from .time_limits import TimeLimits
@@ -55,12 +55,25 @@ class Judge(Protocol):
         """Return the verdict on one resumed run alone."""
         ...
 
+    def wanted(self, outcomes: Sequence[CrashOutcome]) -> Tree | None:
+        """Return a directory from which a run is needed to judge these, or None."""
+        ...
+
+    def learn(self, tree: Tree, ran: RunResult) -> None:
+        """Take the run from a directory that was wanted."""
+        ...
+
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """Return the verdicts on all runs, in order of time, after comparing them with each other."""
         ...
 
-    def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """Return the failures that the outcome of a further state could turn into recoveries."""
+    def undecided(
+        self, outcomes: Sequence[CrashOutcome], *, is_whole: bool = False
+    ) -> list[CrashOutcome]:
+        """Return the failures that a further run could turn into recoveries.
+
+        ``is_whole`` says that all states were tried.
+        """
         ...
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:

@@ -26,6 +26,8 @@ __all__ = [
     "states_of",
 ]
 
+COMPARED_RUN = 2
+"""The number of a run with which others are compared, after the two golden runs (0 and 1)."""
 MAX_LOCK_BYTES = 1 << 12
 """A file of at most this size may be a lock, which names a process."""
 
@@ -151,6 +153,7 @@ class _Search:
 
     def judge(self, outcomes: Sequence[CrashOutcome]) -> tuple[list[CrashOutcome], list[str]]:
         """Return the verdicts, and the doubts that made it run states in full."""
+        self._compare(outcomes)
         judged, doubts = _judged(self.first, outcomes), []
         for doubt in (_doubtful_ends, _doubtful_follows):
             why, again = doubt(judged)
@@ -173,8 +176,18 @@ class _Search:
                 for outcome in outcomes
                 if outcome.state.id not in redone or outcome.state.id in by_id
             ]
+            self._compare(outcomes)
             judged = _judged(self.first, outcomes)
         return judged, doubts
+
+    def _compare(self, outcomes: Sequence[CrashOutcome]) -> None:
+        """Make the runs that the judge needs, whatever the budget: without them it knows nothing."""
+        first = self.first
+        while (tree := first.judge.wanted(outcomes)) is not None:
+            with self.options.progress.doing("resuming from the end of a step, for comparison"):
+                first.judge.learn(
+                    tree, first.time_limits.resume(first.runner, tree, COMPARED_RUN, None)
+                )
 
 
 def _judged(first: Baseline, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
@@ -247,11 +260,11 @@ def _sorted_out(
 ) -> Exploration:
     """Return the exploration.
 
-    If states were left out, drop the outcomes that only those could decide.
+    If runs were left out, drop the outcomes that only those could decide.
     """
-    if len(outcomes) < len(states):
-        unsure = {outcome.state.id for outcome in judge.undecided(outcomes)}
-        outcomes = [outcome for outcome in outcomes if outcome.state.id not in unsure]
+    is_whole = len(outcomes) == len(states)
+    unsure = {outcome.state.id for outcome in judge.undecided(outcomes, is_whole=is_whole)}
+    outcomes = [outcome for outcome in outcomes if outcome.state.id not in unsure]
     tried = {outcome.state.id for outcome in outcomes}
     return Exploration(
         states, outcomes, [state for state in states if state.id not in tried], unlisted

@@ -21,6 +21,7 @@ __all__ = [
     "Node",
     "Observed",
     "RunResult",
+    "StepEnd",
     "Tree",
     "Verdict",
     "completed_files",
@@ -190,6 +191,14 @@ class Observed:
     kept: frozenset[str]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepEnd:
+    """The directory when all ranks have ended a step. ``step`` is -1 before the first change."""
+
+    step: int
+    tree: Tree = dataclasses.field(repr=False)
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RunResult:
     """One run of a subject: its result and its effects.
@@ -216,8 +225,8 @@ class RunResult:
         grown: The files that were only appended to. Recorded runs only.
         rank: With several ranks, the one that failed or hung first.
         traces: With several ranks, the steps of each.
-        complete: With several ranks, the keys of the directory at the start, after each save that
-            was complete when the next step began, and at the end. Recorded runs only.
+        step_ends: With several ranks, the directory at the start, when all ranks had ended one step
+            and none had changed it in the next, and at the end. Recorded runs only.
         unrepeated: With several ranks, how a first run from the same content failed, if this one
             did not.
     """
@@ -239,7 +248,7 @@ class RunResult:
     grown: frozenset[str] = frozenset()
     rank: int | None = None
     traces: tuple[Trace, ...] = ()
-    complete: frozenset[frozenset[tuple[str, Node]]] = frozenset()
+    step_ends: tuple[StepEnd, ...] = ()
     unrepeated: str | None = None
 
 

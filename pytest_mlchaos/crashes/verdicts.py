@@ -13,7 +13,7 @@ from ..oracles.state import first_difference
 from ..runs.diagnosis import align, first_divergence, lost_generator
 from ..runs.traces import Divergence
 from .compare_files import Endings
-from .model import CrashOutcome, CrashState, RunResult
+from .model import CrashOutcome, CrashState, RunResult, Tree
 from .resumption import mark_restarted, never_resumes
 
 __all__ = ["CrashJudge", "from_scratch"]
@@ -152,6 +152,13 @@ class CrashJudge:
             lost_steps=self._lost(outcome, state) if ends else outcome.lost_steps,
         )
 
+    def wanted(self, outcomes: Sequence[CrashOutcome]) -> Tree | None:
+        """Return None, because the golden run is enough to judge all others."""
+        return None
+
+    def learn(self, tree: Tree, ran: RunResult) -> None:
+        """Ignore a run. None is wanted."""
+
     def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
         """Return the verdicts on all runs, in order of time, after comparing them with each other."""
         judged = [
@@ -167,12 +174,16 @@ class CrashJudge:
         )
         return list(from_scratch(judged, progress))
 
-    def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """Return the failures that the outcome of a further state could turn into recoveries.
+    def undecided(
+        self, outcomes: Sequence[CrashOutcome], *, is_whole: bool = False
+    ) -> list[CrashOutcome]:
+        """Return the failures that a further run could turn into recoveries.
 
         In these, only markers differ, and one of the markers was seen at one step only. Or no run
-        has resumed so far.
+        has resumed so far. ``is_whole`` says that all states were tried.
         """
+        if is_whole:
+            return []
         pairs = _marker_pairs(outcomes)
         return [
             o

@@ -9,10 +9,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from ..model import Change, Node, Tree
+from ..model import Change, Node, StepEnd, Tree, tree_key
 from .timelines import Cut, Op, Timeline, requirements
 
-__all__ = ["Order", "orders"]
+__all__ = ["Order", "orders", "step_ends"]
 
 MAX_INNER_ORDERS = 64
 """``exhaustive`` tries at most this many more orders."""
@@ -63,6 +63,41 @@ def orders(start: Tree, timelines: Sequence[Timeline], *, inner: bool = False) -
             events = _ahead(timelines, needs, mine, ahead)
             found.append(_order(start, timelines, events, _ahead_words(mine, ahead)))
     return found
+
+
+def step_ends(start: Tree, timelines: Sequence[Timeline]) -> tuple[StepEnd, ...]:
+    """Return the directory at the start, after each step, and at the end.
+
+    After a step, all ranks have made all changes of this step and of those before it, and none of a
+    later one. A step is left out if there is no such moment, for example because a rank had to be a
+    step ahead of the others.
+    """
+    needs = requirements(timelines)
+    following = [_next_steps(timeline) for timeline in timelines]
+
+    def first(cut: Cut) -> list[int]:
+        return sorted(range(len(cut)), key=lambda rank: (following[rank][cut[rank]], rank))
+
+    changes = _order(start, timelines, _walk(needs, first), _together_words()).changes
+    found = [StepEnd(-1, start)]
+    latest = list(itertools.accumulate((change.step for change in changes), max))
+    for place, change in enumerate(changes):
+        rest = [later.step for later in changes[place + 1 :]]
+        if change.after is not None and latest[place] < min(rest, default=latest[place] + 1):
+            found.append(StepEnd(latest[place], change.after))
+    return tuple(
+        one
+        for number, one in enumerate(found)
+        if not number or tree_key(one.tree) != tree_key(found[number - 1].tree)
+    )
+
+
+def _next_steps(timeline: Timeline) -> list[float]:
+    """Return for each place the step of the next change from there on."""
+    found: list[float] = [float("inf")]
+    for event in reversed(timeline.events):
+        found.append(event.step if isinstance(event, Op) else found[-1])
+    return found[::-1]
 
 
 # -- which event is next ---------------------------------------------------------------------------

@@ -5,9 +5,11 @@ This is the code that the ranks execute. ``runner.py`` sends it to them.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import itertools
+import operator
 import os
 import pickle
 import time
@@ -33,11 +35,11 @@ from ..recording.polling_recorder import PollingRecorder
 from ..recording.read_log import InotifyReadLog
 from .looks import watch_looks
 from .rank_recorder import RankRecorder
-from .timelines import Event, Launch, Look, Meeting, Op, StoreRead, Waited
+from .timelines import Event, Launch, Meeting, Op, StoreRead, Waited
 from .turns import Turns
 from .waits import Mark, watch_waits
 
-__all__ = ["PLACE", "RankCall", "RankRecording", "RankResult"]
+__all__ = ["PLACE", "RankCall", "RankRecording", "RankResult", "events_in_order"]
 
 PLACE = "_mlchaos_place"
 """The attribute of an error that has the user's line that raised it."""
@@ -168,6 +170,8 @@ class RankCall:
                     recorder.drain()
             held = [mark]
             marks.append((len(recorder.changes), held))
+            if isinstance(recorder, RankRecorder):
+                recorder.waits = len(marks)
             if isinstance(mark, (Launch, Meeting)):
                 turns.meet()
 
@@ -199,7 +203,7 @@ class RankCall:
         else:
             recording = RankRecording(
                 recorder.start,
-                tuple(_events(recorder, [(place, mark) for place, held in marks for mark in held])),
+                tuple(events_in_order(recorder, marks)),
                 unseen=tuple(recorder.unseen),
                 complete=recorder.is_complete,
             )
@@ -238,31 +242,27 @@ def _meet(store: Path, rank: int, ranks: int) -> None:
 # -- events ----------------------------------------------------------------------------------------
 
 
-def _events(recorder: RankRecorder, marks: Sequence[tuple[int, Mark]]) -> Iterator[Event]:
+def events_in_order(
+    recorder: RankRecorder, marks: Sequence[tuple[int, list[Mark]]]
+) -> Iterator[Event]:
     """Yield what a rank did, in its order.
 
     A look comes before the changes that were recorded after it, and a mark after those that were
-    recorded before it.
+    recorded before it. Looks and marks keep their own order: if a look came before a wait that it
+    followed, each rank would depend on what the other did later.
     """
-    looks = iter(sorted(recorder.looks, key=lambda look: look[0]))
-    rest = iter(marks)
-    look, mark = next(looks, None), next(rest, None)
+    found: list[tuple[int, int, int, Sequence[Event]]]
+    found = [(one.changes, one.waits, 0, [one.look]) for one in recorder.looks]
+    found += [(place, number, 1, held) for number, (place, held) in enumerate(marks)]
+    rest = collections.deque(sorted(found, key=operator.itemgetter(0, 1, 2)))
     for place, (change, window) in enumerate(
         itertools.zip_longest(recorder.changes, recorder.windows)
     ):
-        while look is not None and look[0] <= place:
-            yield Look(*look[1:])
-            look = next(looks, None)
-        while mark is not None and mark[0] <= place:
-            yield mark[1]
-            mark = next(rest, None)
+        while rest and rest[0][0] <= place:
+            yield from rest.popleft()[3]
         yield _op(change, window)
-    while look is not None:
-        yield Look(*look[1:])
-        look = next(looks, None)
-    while mark is not None:
-        yield mark[1]
-        mark = next(rest, None)
+    for *_, events in rest:
+        yield from events
 
 
 def _op(change: Change, window: tuple[float, float] | None) -> Op:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,10 +16,36 @@ from ..recording.content_store import ContentStore
 from ..recording.inodes import SPECIAL
 from ..recording.inotify_recorder import InotifyRecorder
 from ..recording.own_events import OwnEvents
+from .timelines import Look
 
-__all__ = ["RankRecorder"]
+__all__ = ["RankRecorder", "RecordedLook"]
 
 _WRITES = inotify.MODIFY | inotify.CREATE
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordedLook:
+    """A look at the files of others, and its place among the changes and the waits of its rank.
+
+    Attributes:
+        changes: The number of changes before it.
+        waits: The number of waits before it.
+        look: What the rank saw.
+    """
+
+    changes: int
+    waits: int
+    look: Look
+
+    def is_same(self, other: RecordedLook) -> bool:
+        """Return True if the rank saw the same in the same place, perhaps later."""
+        mine, theirs = self.look, other.look
+        return (self.changes, self.waits, mine.path, mine.listing) == (
+            other.changes,
+            other.waits,
+            theirs.path,
+            theirs.listing,
+        )
 
 
 class RankRecorder(InotifyRecorder):
@@ -26,12 +53,14 @@ class RankRecorder(InotifyRecorder):
 
     Files of other ranks are only names here: they are not read. ``windows`` has for each change the
     times between which it happened, on a clock that all ranks share. ``looks`` has what this rank
-    has seen of the others' files (``look``).
+    has seen of the others' files (``look``). ``waits`` is the number of its waits so far, which the
+    caller counts.
     """
 
     def __init__(self, root: Path, contents: ContentStore) -> None:
         self.windows: list[tuple[float, float]] = []
-        self.looks: list[tuple[int, str, bool, float]] = []
+        self.looks: list[RecordedLook] = []
+        self.waits = 0
         self._quiet = monotonic()
         self._moving: dict[int, str] = {}
         super().__init__(root, contents)
@@ -92,9 +121,9 @@ class RankRecorder(InotifyRecorder):
         self._saw("" if relative == "." else relative, listing=listing)
 
     def _saw(self, path: str, *, listing: bool = False) -> None:
-        one = (len(self.windows), path, listing, monotonic())
+        one = RecordedLook(len(self.windows), self.waits, Look(path, listing, monotonic()))
         last = self.looks[-1] if self.looks else None
-        if last is not None and last[:3] == one[:3]:
+        if last is not None and last.is_same(one):
             self.looks[-1] = one
         else:
             self.looks.append(one)

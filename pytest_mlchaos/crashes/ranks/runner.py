@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,13 +16,13 @@ from ...errors import BadArgument, MlchaosError
 from ...processes import stack_dumps
 from ...processes.subject_pickling import dumps
 from ...runs.traces import StepRecord, Trace
-from ..model import Change, Content, File, Node, Observed, RunResult, Tree, tree_key
+from ..model import Change, Content, File, Node, Observed, RunResult, Tree
 from ..recording.content_store import ContentStore, digest_of_file
 from ..recording.location import Location
 from ..recording.own_events import is_available
 from ..run import OnStep, RunOptions, Subject, note_writes
 from ..runners import GoldenRun
-from .orders import orders
+from .orders import orders, step_ends
 from .rank_call import PLACE, RankCall, RankRecording, RankResult
 from .timelines import Event, Op, Timeline
 
@@ -136,7 +135,7 @@ class WorldRunner:
         changes = found[-1].changes if not self._inner else found[len(timelines)].changes
         end = next((change.after for change in reversed(changes)), start)
         note_writes(ran, changes, end or {})
-        ran.complete = _whole_saves(start, changes)
+        ran.step_ends = step_ends(start, timelines)
         return GoldenRun(
             ran,
             start,
@@ -185,9 +184,6 @@ class WorldRunner:
         self._hold(tree)
         ranks = self.ranks if number <= 1 else self.resume_ranks
         ran, _ = self._result(self._launch(self._call(number), ranks, self._timeout))
-        if ranks != self.ranks:
-            # The ends of such worlds are compared with each other, so each is run.
-            ran.observed = None
         return ran
 
     def leave(self, tree: Tree | None) -> None:
@@ -242,17 +238,6 @@ def _failure(ran: RunResult) -> str | None:
         return None
     where = f" at {ran.place}" if ran.place else ""
     return f"raised {type(ran.error).__name__}{where} in rank {ran.rank}"
-
-
-def _whole_saves(start: Tree, changes: Sequence[Change]) -> frozenset[frozenset[tuple[str, Node]]]:
-    """Return the keys of the directory whenever the first rank began the next step, and at the
-    end."""
-    found = {tree_key(start)}
-    for change, after in itertools.pairwise(changes):
-        if change.after is not None and after.step > change.step:
-            found.add(tree_key(change.after))
-    last = next((change.after for change in reversed(changes)), None)
-    return frozenset(found if last is None else {*found, tree_key(last)})
 
 
 def _returned(record: RankRecord) -> RankResult:

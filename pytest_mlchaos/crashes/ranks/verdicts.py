@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from ...oracles.state import first_difference
 from ...runs.diagnosis import first_divergence
 from ...runs.traces import Divergence, Trace
-from ..model import CrashOutcome, CrashState, RunResult, tree_key
+from ..model import CrashOutcome, CrashState, RunResult, StepEnd, Tree, tree_key
 from ..resumption import mark_restarted, never_resumes
 from ..verdicts import CrashJudge, from_scratch
 
@@ -47,13 +48,17 @@ class WorldJudge(CrashJudge):
         ranks = _first_ranks(self._golden.traces, ran.traces, found.resumed_at, found.divergence)
         if not ranks or len(ranks) == len(ran.traces):
             return found
-        names = f"{'rank' if len(ranks) == 1 else 'ranks'} {', '.join(map(str, ranks))}"
-        detail = f"in {names}" + (f"; {found.divergence.detail}" if found.divergence.detail else "")
+        detail = f"in {_names(ranks)}"
+        detail += f"; {found.divergence.detail}" if found.divergence.detail else ""
         return dataclasses.replace(
             found,
             rank=ranks[0],
             divergence=dataclasses.replace(found.divergence, detail=detail),
         )
+
+
+def _names(ranks: Sequence[int]) -> str:
+    return f"{'rank' if len(ranks) == 1 else 'ranks'} {', '.join(map(str, ranks))}"
 
 
 def _first_ranks(
@@ -70,12 +75,38 @@ def _first_ranks(
     ]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _End:
+    """How a world of a different size ended.
+
+    Attributes:
+        value: The returned values.
+        trace: The steps of all ranks together.
+        traces: The steps of each rank.
+        steps: The steps that rank 0 took.
+    """
+
+    value: Any
+    trace: Trace
+    traces: tuple[Trace, ...]
+    steps: int
+
+    @staticmethod
+    def of(ran: RunResult) -> _End:
+        return _End(ran.value, ran.trace, ran.traces, len(ran.traces[0].steps))
+
+
 class ResizedWorldJudge(WorldJudge):
     """Judges worlds that resume with a different number of ranks.
 
     Their ends differ from the golden one by design: each rank has other data. So they are compared
-    with the ends of the worlds of that size that resume from a whole save (the directory when the
-    next step began), or from the start. A crash must not lead to a different end.
+    with worlds of their own size that resume from a whole save: from the directory at the start,
+    when all ranks had ended a step, or at the end. Such worlds are run when they are needed
+    (``wanted``), those of the steps around a crash state first.
+
+    A save may be complete and replaced within one step, for example if a thread writes it. No whole
+    save shows how a world that resumes from it ends. Then all worlds with this number of steps must
+    end alike.
 
     Fidelity: if all worlds of that size end wrongly, this is not seen. Without steps of torch, only
     errors and hangs are.
@@ -83,6 +114,9 @@ class ResizedWorldJudge(WorldJudge):
 
     def __init__(self, golden: RunResult, **options: Any) -> None:
         super().__init__(_of_rank_0(golden), **options)
+        self._whole = {tree_key(one.tree): one for one in reversed(golden.step_ends)}
+        self._ends: dict[frozenset[object], _End | None] = {}
+        """The ends of the worlds that resumed from whole saves, or None if they failed."""
 
     def differs(self, ran: RunResult) -> Divergence | None:
         """Return how a second complete run differs from the golden run, or None."""
@@ -93,46 +127,179 @@ class ResizedWorldJudge(WorldJudge):
         found = super().outcome(state, _of_rank_0(ran))
         if found.verdict in ("failed", "hung"):
             return found
-        end = (ran.value, ran.trace.final.get("parameters"))
         return dataclasses.replace(
-            found, verdict="recovered", divergence=None, value=end, markers={}, left=None
+            found,
+            verdict="recovered",
+            divergence=None,
+            resumed_at=None,
+            lost_steps=None,
+            value=_End.of(ran),
+            markers={},
+            left=None,
         )
 
-    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """Return the verdicts on all worlds, after comparing them with each other."""
-        known = [outcome.value for outcome in outcomes if self._is_whole(outcome)]
-        judged = [self._compared(outcome, known) for outcome in outcomes]
+    # -- whole saves -------------------------------------------------------------------------------
+
+    def wanted(self, outcomes: Sequence[CrashOutcome]) -> Tree | None:
+        """Return a whole save from which a world must resume to judge these, or None."""
         if not self.steps:
-            return judged
+            return None
+        self._take(outcomes)
+        judged = [outcome for outcome in outcomes if outcome.verdict == "recovered"]
+        for outcome in judged:
+            for one in self._nearest(outcome.state):
+                if self._is_known(outcome):
+                    break
+                if tree_key(one.tree) not in self._ends:
+                    return one.tree
+        start = self._start()
+        is_missing = judged and start is not None and tree_key(start) not in self._ends
+        return start if is_missing else None
+
+    def learn(self, tree: Tree, ran: RunResult) -> None:
+        """Take the end of a world that resumed from a whole save."""
+        has_ended = ran.error is None and ran.hung is None
+        self._ends[tree_key(tree)] = _End.of(ran) if has_ended else None
+
+    def _take(self, outcomes: Sequence[CrashOutcome]) -> None:
+        """Take the ends of crash states that are whole saves."""
+        for outcome in outcomes:
+            key = tree_key(outcome.state.tree)
+            if key in self._whole and outcome.state.parent is None and not outcome.follows:
+                end = outcome.value if outcome.verdict == "recovered" else None
+                self._ends.setdefault(key, end)
+
+    def _start(self) -> Tree | None:
+        ends = self._golden.step_ends
+        return ends[0].tree if ends else None
+
+    def _nearest(self, state: CrashState) -> list[StepEnd]:
+        """Return the whole saves: the last one before a state, the first one after it, the rest."""
+        whole = list(reversed(self._whole.values()))
+        before = [one for one in whole if one.step < state.step]
+        after = [one for one in whole if one.step >= state.step]
+        return [*before[-1:], *after[:1], *reversed(before[:-1]), *after[1:]]
+
+    def _peers(self, end: _End) -> list[_End]:
+        """Return the ends of worlds from whole saves that took as many steps."""
+        return [one for one in self._ends.values() if one is not None and one.steps == end.steps]
+
+    def _has_peer(self, end: _End) -> bool:
+        known = (one for one in self._ends.values() if one is not None)
+        return any(self._is_same(end, one) for one in known)
+
+    def _is_known(self, outcome: CrashOutcome) -> bool:
+        """Return True if no further whole save is needed to judge this end.
+
+        Either there is an equal end, or the worlds from the steps around it were run, and one of
+        those took as many steps and ended differently.
+        """
+        if self._has_peer(outcome.value):
+            return True
+        around = self._nearest(outcome.state)[:2]
+        are_run = all(tree_key(one.tree) in self._ends for one in around)
+        return are_run and bool(self._peers(outcome.value))
+
+    # -- verdicts ----------------------------------------------------------------------------------
+
+    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """Return the verdicts on all worlds, after comparing them with those from whole saves."""
+        if not self.steps:
+            return list(outcomes)
+        self._take(outcomes)
+        usual = self._usual(outcomes)
+        judged = [self._compared(self._placed(outcome), usual) for outcome in outcomes]
         if never_resumes(self._golden, self._second, judged):
             return mark_restarted(self._golden, judged)
         return list(from_scratch(judged, [outcome.resumed_at for outcome in judged]))
 
-    def undecided(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """Return the failures that the outcome of a further state could turn into recoveries."""
-        # A state that was not tried may end as these do, and may be a whole save.
-        return [one for one in outcomes if one.from_scratch or one.verdict == "diverged"]
+    def undecided(
+        self, outcomes: Sequence[CrashOutcome], *, is_whole: bool = False
+    ) -> list[CrashOutcome]:
+        """Return the failures that a further run could turn into recoveries.
 
-    def _is_whole(self, outcome: CrashOutcome) -> bool:
-        return outcome.verdict == "recovered" and (
-            tree_key(outcome.state.tree) in self._golden.complete
-        )
+        ``is_whole`` says that all states were tried.
+        """
+        return [
+            outcome
+            for outcome in outcomes
+            if (outcome.from_scratch and not is_whole)
+            or (outcome.verdict == "diverged" and not self._is_decided(outcome, is_whole))
+        ]
 
-    def _compared(self, outcome: CrashOutcome, known: Sequence[Any]) -> CrashOutcome:
-        if not self.steps or outcome.verdict != "recovered" or not known:
+    def _is_decided(self, outcome: CrashOutcome, is_whole: bool) -> bool:
+        if self._is_known(outcome):
+            return True
+        return is_whole and self._ends.keys() >= self._whole.keys()
+
+    def _placed(self, outcome: CrashOutcome) -> CrashOutcome:
+        """Add the step from which a world resumed, counted as a world of this size does."""
+        start = self._start()
+        first = None if start is None else self._ends.get(tree_key(start))
+        if outcome.verdict != "recovered" or first is None:
             return outcome
-        mine = outcome.value
-        if any(self._is_same(mine, theirs) for theirs in known):
+        at = first.steps - outcome.value.steps
+        if at < 0:
             return outcome
-        detail = "no world of this size ends so if it resumes from a whole save"
-        found = Divergence(self.steps, "returned value", detail)
-        return dataclasses.replace(outcome, verdict="diverged", divergence=found)
+        lost = max(0, outcome.state.until - at) if first.steps == self.steps else None
+        return dataclasses.replace(outcome, resumed_at=at, lost_steps=lost)
 
-    def _is_same(self, one: Any, other: Any) -> bool:
+    def _compared(self, outcome: CrashOutcome, usual: Sequence[_End]) -> CrashOutcome:
+        if outcome.verdict != "recovered" or self._has_peer(outcome.value):
+            return outcome
+        peers = self._peers(outcome.value)
+        if peers:
+            return self._diverged(outcome, peers, "resumes from a whole save")
+        mine = outcome.value.steps
+        alike = [end for end in usual if end.steps == mine]
+        if any(self._is_same(outcome.value, end) for end in alike):
+            return outcome
+        return self._diverged(outcome, alike, f"takes {mine} steps")
+
+    def _usual(self, outcomes: Sequence[CrashOutcome]) -> list[_End]:
+        """Return for each number of steps that no whole save leads to how most worlds end."""
+        classes: dict[int, list[_End]] = {}
+        for outcome in outcomes:
+            if outcome.verdict == "recovered" and not self._peers(outcome.value):
+                classes.setdefault(outcome.value.steps, []).append(outcome.value)
+        return [max(alike, key=functools.partial(self._count, alike)) for alike in classes.values()]
+
+    def _count(self, ends: Sequence[_End], one: _End) -> int:
+        return sum(self._is_same(one, other) for other in ends)
+
+    def _diverged(self, outcome: CrashOutcome, peers: Sequence[_End], how: str) -> CrashOutcome:
+        mine, words = outcome.value, f"no world of this size ends so if it {how}"
+        rank, found = None, None
+        if peers:
+            found = first_divergence(peers[0].trace, mine.trace, 0)
+        if found is None:
+            found = Divergence(self.steps, "returned value", words)
+        else:
+            ranks = _first_ranks(peers[0].traces, mine.traces, 0, found)
+            is_part = 0 < len(ranks) < len(mine.traces)
+            rank = ranks[0] if is_part else None
+            parts = [f"in {_names(ranks)}"] if is_part else []
+            parts += [found.detail] if found.detail else []
+            step = found.step + (outcome.resumed_at or 0)
+            found = dataclasses.replace(found, step=step, detail="; ".join([*parts, words]))
+        return dataclasses.replace(outcome, verdict="diverged", divergence=found, rank=rank)
+
+    def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
+        """Judge a divergence again with these tolerances."""
+        if outcome.verdict != "diverged":
+            return outcome
+        for end in self._ends.values():
+            if end is not None and (
+                first_difference(outcome.value.value, end.value, rtol=rtol, atol=atol) is None
+            ):
+                return dataclasses.replace(outcome, verdict="recovered", divergence=None)
+        return outcome
+
+    def _is_same(self, one: _End, other: _End) -> bool:
         exact = not (self._rtol or self._atol)
-        if exact and one[1] != other[1]:
+        if exact and one.trace.final.get("parameters") != other.trace.final.get("parameters"):
             return False
-        return first_difference(one[0], other[0], rtol=self._rtol, atol=self._atol) is None
+        return first_difference(one.value, other.value, rtol=self._rtol, atol=self._atol) is None
 
 
 def _of_rank_0(ran: RunResult) -> RunResult:
