@@ -94,6 +94,37 @@ def test_a_rank_that_dies_is_not_blamed_for_what_it_did_not_launch(mlchaos):
     assert "last collective: " in run.story()
 
 
+def reduce_once(folder):
+    """Two ranks of a job that fails in the first attempt, because rank 1 gives more."""
+    dist.init_process_group("gloo")
+    rank, is_first = dist.get_rank(), not (folder / "second").exists()
+    dist.barrier()
+    apart = rank == 1 and is_first
+    dist.all_reduce(torch.ones(2 if apart else 1), async_op=apart)
+    if apart:
+        (folder / "second").touch()
+        raise RuntimeError("the ranks are apart")
+
+
+@chaos.settings(allow_quiet=True)
+def test_each_attempt_is_judged(mlchaos, tmp_path):
+    """A restart that goes well does not hide what was wrong before."""
+    run = mlchaos.world(ranks=2, grace=1, timeout=30, restarts=1).run(reduce_once, tmp_path)
+    run.assert_finished()
+    words = r"attempt 1, collective 1: rank 0 all_reduce of 1 float32, rank 1 all_reduce of 2 "
+    with pytest.raises(MismatchedCollectives, match=words):
+        run.assert_no_desync()
+
+
+@chaos.rank_failure(rank=1, at=1)
+def test_a_restart_after_a_death_is_not_a_desync(mlchaos):
+    """The log of the first attempt ends early, and the second one is complete."""
+    world = mlchaos.world(ranks=2, grace=1, restarts=1)
+    run = world.run(reduce_and_wait, lambda weight: False)
+    assert run.restarts == 1
+    run.assert_no_desync()
+
+
 # -- hangs, lost work and times --------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Attempt",
     "FileState",
     "Gradients",
+    "Launched",
     "Outcome",
     "Output",
     "Preemption",
@@ -257,6 +258,15 @@ class Output:
     unremoved: frozenset[str] = frozenset()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Launched:
+    """The collectives that one rank launched in an attempt, and its end in one word."""
+
+    rank: int
+    outcome: Outcome
+    collectives: CollectiveLog
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RankRecord:
     """The record of one rank of a world, in its last attempt.
@@ -337,6 +347,14 @@ class WorldRecord:
     """True for a golden world that an earlier trial of the test ran."""
     ended_by: tuple[str, ...] = ()
     """The fault that ended each attempt, as it prints. Empty for an attempt that no fault ended."""
+    earlier: tuple[tuple[Launched, ...], ...] = ()
+    """The collectives of each attempt before the last one, if the world records them."""
+
+    @property
+    def launched(self) -> tuple[tuple[Launched, ...], ...]:
+        """Return the collectives of all ranks in each attempt."""
+        last = tuple(Launched(one.rank, one.outcome, one.collectives) for one in self.ranks)
+        return (*self.earlier, last)
 
     @property
     def unfinished(self) -> RankRecord | None:

@@ -14,7 +14,7 @@ from time import monotonic, time
 from typing import Any
 
 from ..core.journal import Strike
-from ..core.records import Attempt, RankRecord, WorldRecord
+from ..core.records import Attempt, Launched, RankRecord, WorldRecord
 from ..core.schedule import Schedule
 from ..engine.controller import Controller
 from ..engine.counters import ProcessCounts
@@ -114,6 +114,7 @@ class WorldSupervisor:
         return dataclasses.replace(
             record,
             ended_by=tuple(ended_by),
+            earlier=tuple(map(_launched, groups[:-1])) if controller.records_collectives else (),
             recovery_time=_recovery_time(groups),
             orphans=_orphans(groups) if controller.judges_orphans else None,
         )
@@ -486,6 +487,12 @@ def _ended_by(group: RankAttempt) -> str:
     ranks = [group.ranks[group.failure[1]], *group.ranks]
     return next(
         (last_strike([strike for _, strike in rank.strikes]) for rank in ranks if rank.strikes), ""
+    )
+
+
+def _launched(group: RankAttempt) -> tuple[Launched, ...]:
+    return tuple(
+        Launched(rank.number, rank.outcome or "hung", rank.collectives) for rank in group.ranks
     )
 
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from ...core.collectives import POINT_TO_POINT, CollectiveRecord
+from ...core.records import Launched
 from ...errors import BadArgument, MismatchedCollectives
 from .world_result import WorldResult, describe_collective
 
@@ -15,6 +16,7 @@ _UNEVEN = frozenset({"all_to_all"})
 """Operations in which each rank may give a different number of elements."""
 
 Log = Mapping[int, CollectiveRecord]
+Ranks = Mapping[int, Launched]
 
 
 class CollectiveVerdicts(WorldResult):
@@ -35,86 +37,92 @@ class CollectiveVerdicts(WorldResult):
                 the test function or in a function of its module.
 
         Fidelity: operations between two ranks (``send``, ``recv``) are not compared. Each rank's
-        last 10,000 collectives are, in the last attempt.
+        last 10,000 collectives are, in each attempt.
         """
-        logs = [rank.collectives for rank in self._record.ranks]
-        if not any(log.total for log in logs):
+        attempts = self._record.launched
+        if not any(rank.collectives.total for ranks in attempts for rank in ranks):
             raise BadArgument(
                 "assert_no_desync: no collective was recorded. The ranks must launch some, and the "
                 "assertion must be in the test function itself or in a function of its module, "
                 "because collectives are recorded while the world runs"
             )
-        found = next(self._mismatches(), None)
-        if found is not None:
-            raise MismatchedCollectives(f"{found}\n{self.story()}")
+        for number, ranks in enumerate(attempts, 1):
+            found = next(_mismatches({rank.rank: rank for rank in ranks}), None)
+            if found is not None:
+                which = f"attempt {number}, " if len(attempts) > 1 else ""
+                raise MismatchedCollectives(f"{which}{found}\n{self.story()}")
 
-    def _mismatches(self) -> Iterator[str]:
-        """Yield the differences in words, group by group, the first one of each."""
-        groups = dict.fromkeys(
-            record.group for rank in self._record.ranks for record in rank.collectives.records
-        )
-        for group in groups:
-            logs = {number: self._log(number, group) for number in group}
-            if (found := self._first_mismatch(group, logs)) is not None:
-                yield found
-        if any(rank.outcome != "finished" for rank in self._record.ranks):
-            yield from self._different_orders()
 
-    def _log(self, number: int, group: tuple[int, ...]) -> Log:
-        """Return the collectives of a rank in a group, by their numbers."""
-        if number >= len(self._record.ranks):
-            return {}
-        return {
-            record.sequence: record
-            for record in self._record.ranks[number].collectives.records
-            if record.group == group and record.op not in POINT_TO_POINT
-        }
+def _mismatches(ranks: Ranks) -> Iterator[str]:
+    """Yield the differences in words, group by group, the first one of each."""
+    groups = dict.fromkeys(
+        record.group for rank in ranks.values() for record in rank.collectives.records
+    )
+    for group in groups:
+        logs = {number: _log(ranks, number, group) for number in group}
+        if (found := _first_mismatch(ranks, group, logs)) is not None:
+            yield found
+    if any(rank.outcome != "finished" for rank in ranks.values()):
+        yield from _different_orders(ranks)
 
-    def _first_mismatch(self, group: tuple[int, ...], logs: Mapping[int, Log]) -> str | None:
-        # The logs keep the last collectives only. Compare what all of them can still have.
-        begin = max((min(log) for log in logs.values() if log), default=0)
-        end = max((max(log) for log in logs.values() if log), default=-1)
-        for sequence in range(begin, end + 1):
-            held = {number: log.get(sequence) for number, log in logs.items()}
-            kinds = {_kind(record) for record in held.values() if record is not None}
-            absent = [
-                number
+
+def _log(ranks: Ranks, number: int, group: tuple[int, ...]) -> Log:
+    """Return the collectives of a rank in a group, by their numbers."""
+    if number not in ranks:
+        return {}
+    return {
+        record.sequence: record
+        for record in ranks[number].collectives.records
+        if record.group == group and record.op not in POINT_TO_POINT
+    }
+
+
+def _first_mismatch(ranks: Ranks, group: tuple[int, ...], logs: Mapping[int, Log]) -> str | None:
+    # The logs keep the last collectives only. Compare what all of them can still have.
+    begin = max((min(log) for log in logs.values() if log), default=0)
+    end = max((max(log) for log in logs.values() if log), default=-1)
+    for sequence in range(begin, end + 1):
+        held = {number: log.get(sequence) for number, log in logs.items()}
+        kinds = {_kind(record) for record in held.values() if record is not None}
+        absent = [
+            number
+            for number, record in held.items()
+            if record is None and number in ranks and ranks[number].outcome == "finished"
+        ]
+        if len(kinds) > 1 or absent:
+            which = "" if len(group) == len(ranks) else f" of group {list(group)}"
+            shown = ", ".join(
+                f"rank {number} {_about(record, kinds)}"
                 for number, record in held.items()
-                if record is None and self._record.ranks[number].outcome == "finished"
-            ]
-            if len(kinds) > 1 or absent:
-                which = "" if len(group) == len(self.ranks) else f" of group {list(group)}"
-                shown = ", ".join(
-                    f"rank {number} {_about(record, kinds)}"
-                    for number, record in held.items()
-                    if record is not None or number in absent
-                )
-                return f"collective {sequence}{which}: {shown}"
-        return None
+                if record is not None or number in absent
+            )
+            return f"collective {sequence}{which}: {shown}"
+    return None
 
-    def _different_orders(self) -> Iterator[str]:
-        """Yield pairs of ranks that waited for the groups that they share in different orders."""
-        for one, other in itertools.combinations(self._record.ranks, 2):
-            orders = [
-                [
-                    (record.group, record.sequence)
-                    for record in rank.collectives.records
-                    if record.waits
-                    and record.op not in POINT_TO_POINT
-                    and {one.rank, other.rank} <= set(record.group)
-                ]
-                for rank in (one, other)
+
+def _different_orders(ranks: Ranks) -> Iterator[str]:
+    """Yield pairs of ranks that waited for the groups that they share in different orders."""
+    for one, other in itertools.combinations(ranks.values(), 2):
+        orders = [
+            [
+                (record.group, record.sequence)
+                for record in rank.collectives.records
+                if record.waits
+                and record.op not in POINT_TO_POINT
+                and {one.rank, other.rank} <= set(record.group)
             ]
-            common = set(orders[0]) & set(orders[1])
-            first, second = ([key for key in order if key in common] for order in orders)
-            for mine, theirs in zip(first, second, strict=True):
-                if mine != theirs:
-                    yield (
-                        f"rank {one.rank} waited for collective {mine[1]} of group "
-                        f"{list(mine[0])} first, and rank {other.rank} for collective {theirs[1]} "
-                        f"of group {list(theirs[0])}"
-                    )
-                    break
+            for rank in (one, other)
+        ]
+        common = set(orders[0]) & set(orders[1])
+        first, second = ([key for key in order if key in common] for order in orders)
+        for mine, theirs in zip(first, second, strict=True):
+            if mine != theirs:
+                yield (
+                    f"rank {one.rank} waited for collective {mine[1]} of group "
+                    f"{list(mine[0])} first, and rank {other.rank} for collective {theirs[1]} "
+                    f"of group {list(theirs[0])}"
+                )
+                break
 
 
 def _kind(record: CollectiveRecord) -> tuple[object, ...]:
