@@ -391,7 +391,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, as ratios within one run. ``-- --quick`` for a short run."""
-    _install_with_torch(session, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES)
+    _install_with_torch(session, *DATA, *SERVE, *STORAGE, *PROCESS, *IMAGES, *ORACLE_PEERS)
     session.run("python", "benchmarks/run.py", "--json", "bench.json", *session.posargs)
 
 

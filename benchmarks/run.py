@@ -24,7 +24,6 @@ import clock
 import collectives
 import crashes
 import device
-import drift
 import exploration
 import images
 import plugin_load
@@ -52,7 +51,6 @@ BENCHMARKS = {
     "collectives": collectives,
     "crashes": crashes,
     "device": device,
-    "drift": drift,
     "images": images,
     "serving": serving,
     "statistical": statistical,
