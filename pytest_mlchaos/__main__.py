@@ -34,10 +34,15 @@ def _parser() -> argparse.ArgumentParser:
     for output in OUTPUTS:
         flags = ["--html", "-o", "--output"] if output.name == "report" else [f"--{output.name}"]
         report.add_argument(*flags, dest=output.name, **output.arguments)
-    merge = commands.add_parser("merge", help="put several journals together")
+    merge = commands.add_parser(
+        "merge", help="put several journals together, and give the verdict on all shards"
+    )
     merge.add_argument("journals", nargs="+", type=Path, metavar="JOURNAL")
     merge.add_argument(
         "-o", "--output", metavar="FILE", help="the new journal. Without it, print the lines"
+    )
+    merge.add_argument(
+        "--report", metavar="FILE", help="write the report without times, as JSON or as text"
     )
     checked = commands.add_parser(
         "verify", help="find what was changed in a folder of --mlchaos-evidence"
@@ -63,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.command in OTHERS:
             return OTHERS[given.command](given)
+        if given.command == "merge" and (code := _merge_shards(given)) is not None:
+            return code
         session = read_journals(given.journals)
         if given.command == "report":
             _report(session, given)
@@ -78,6 +85,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in session.problems:
         sys.stderr.write(f"warning: {problem}\n")
     return 0
+
+
+def _merge_shards(given: argparse.Namespace) -> int | None:
+    """Merge journals of shards, and return the exit code, or None if no journal is of a shard."""
+    from .merging.merge import merge_shards
+    from .merging.report import facts_of, text_of, write_report
+
+    for option, target in (("--output", given.output), ("--report", given.report)):
+        if target is not None:
+            check_writable(option, target, "a file")
+    merged = merge_shards(given.journals)
+    if given.report is not None:
+        session = read_journals(given.journals) if merged is None else merged.session
+        write_report(Path(given.report), session, merged)
+    if merged is None:
+        return None
+    if given.output is not None:
+        write_journal(merged.session, Path(given.output))
+    for line in text_of(facts_of(merged.session, merged), states=False):
+        _print(line)
+    return merged.exit_code
 
 
 def _report(session: SessionLog, given: argparse.Namespace) -> None:

@@ -42,7 +42,8 @@ BELOW = {
     ),
     "export": ("reports",),
     "__init__": (),
-    "__main__": ("reports",),
+    "merging": ("crashes", "reports"),
+    "__main__": ("merging",),
 }
 """For each part of the package, the parts right below it: it may import these, and whatever is
 below them.

@@ -45,10 +45,7 @@ __all__ = [
 ]
 
 SCHEMA = 1
-"""The version of the schema. A reader skips keys and kinds that it does not know.
-
-It grows when a key or a kind changes its meaning or disappears.
-"""
+"""The version of the schema. It grows when a key or a kind changes its meaning or disappears."""
 
 Verdict: TypeAlias = Literal["passed", "failed", "inconclusive"]
 E = TypeVar("E", bound="type[Entry]")

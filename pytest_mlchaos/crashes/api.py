@@ -10,9 +10,11 @@
    what it is doing. ``sweep.py`` chooses which states are run, by ``observations.py``, and which
    runs end early, by ``early_end.py``. ``budget.py`` says what was left out.
 5. ``verdicts.py`` compares each result with the golden run, with ``resumption.py``, ``saves.py``
-   and ``compare_files.py``. ``runs/diagnosis.py`` names the first difference. Examples of each
-   verdict are run again in a fresh process.
-6. ``report.py`` writes the report and has the assertions.
+   and ``compare_files.py``. ``together.py`` compares the runs with each other.
+   ``runs/diagnosis.py`` names the first difference. Examples of each verdict are run again in a
+   fresh process.
+6. ``report.py`` writes the report and has the assertions. A shard makes a part of the runs:
+   ``sharding.py`` describes it, and ``parts.py`` joins the parts of all shards.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from ..core.clock import VirtualClock
 from ..core.interrupts import uninterruptible
 from ..core.records import Attempt, Record, tell
 from ..core.settings import Settings
+from ..core.shards import Shard
 from ..core.sites import CRASH_STATE
 from ..core.validation import format_value
 from ..engine import randomness
@@ -67,6 +70,7 @@ from .recording.directory import Disk
 from .report import CrashReport
 from .run import RunOptions, Subject, ends_the_test, freeze_heap
 from .runners import InProcessRunner, Runner, SubprocessRunner, open_store
+from .sharding import own_share, part_of
 from .states import completed_writes
 from .sweep import ExplorationOptions
 from .tested import TestInfo, either_over
@@ -120,7 +124,8 @@ def explore_crashes(
         NonDeterministicSubject: Two runs without a crash differ.
     """
     check_subject(subject, CALLER)
-    options, progress = options.with_settings(settings), Progress()
+    options = dataclasses.replace(options.with_settings(settings), shard=test_info.shard)
+    progress = Progress()
     start = perf_counter()
     is_over = either_over(test_info.is_over(settings.budget), start, options.budget)
     asked = asked_state(controller)
@@ -139,8 +144,9 @@ def explore_crashes(
             _keep_partial(progress, perf_counter() - start, test_info, str(workdir))
             raise
         baseline.runner.leave(baseline.golden.end)
+        shard = wanted.shard
         left_out = describe_left_out(
-            found,
+            found if shard is None else own_share(found),
             is_over=is_over(),
             budget=_budget(options, settings, test_info.limit()),
             tried=progress.tried,
@@ -154,6 +160,7 @@ def explore_crashes(
             os.path.abspath(str(workdir)),
             left_out,
             require_all=bool(options.require_all),
+            shard=shard,
         )
         if test_info.keep is not None:
             for state in [found.states[0]] if asked else report.examples:
@@ -519,7 +526,15 @@ def _report(
     left_out: LeftOut | None,
     *,
     require_all: bool,
+    shard: Shard | None = None,
 ) -> CrashReport:
+    part, limit = None, left_out.text if left_out else ""
+    inconclusive = left_out.why_inconclusive(require_all) if left_out else ""
+    if shard is not None:
+        part = part_of(found, baseline, shard, left_out, root, require_all=require_all)
+        own = f"{shard.words}: {len(found.part)} of {len(found.states)} crash states, no verdict by itself"
+        # Whether enough states were tried is judged when the shards are merged.
+        limit, inconclusive = "; ".join([own, *([limit] if limit else [])]), ""
     completed = completed_writes(baseline.golden.changes)
     notes = [f"each run in a fresh process: {baseline.why}"] if baseline.why else []
     if baseline.golden.changed and not baseline.runner.is_fresh:
@@ -554,8 +569,9 @@ def _report(
         test=test,
         root=root,
         untried=found.untried,
-        left_out=left_out.text if left_out else "",
-        inconclusive=left_out.why_inconclusive(require_all) if left_out else "",
+        left_out=limit,
+        inconclusive=inconclusive,
+        part=part,
         unseen=found.unseen,
         saves=[(change.step, change.path) for change in completed],
         traced=baseline.golden.traced,

@@ -18,7 +18,9 @@ from ..runs.traces import Divergence
 from .model import CrashOutcome, CrashState, RunResult, Tree
 from .progress import Progress
 from .runners import GoldenRun, Runner
+from .saves import Saves
 from .time_limits import TimeLimits
+from .together import GoldenFacts
 
 __all__ = ["Baseline", "Judge", "RunnerChoice", "establish_baseline", "replicate_baseline"]
 
@@ -55,6 +57,16 @@ class Judge(Protocol):
         """Return the verdict on one resumed run alone."""
         ...
 
+    @property
+    def facts(self) -> GoldenFacts:
+        """Return the facts of the golden run for the verdict on all runs."""
+        ...
+
+    @property
+    def divides(self) -> bool:
+        """Return True if shards can divide the states: the journal has all that verdicts need."""
+        ...
+
     def wanted(self, outcomes: Sequence[CrashOutcome]) -> Tree | None:
         """Return a directory from which a run is needed to judge these, or None."""
         ...
@@ -63,7 +75,18 @@ class Judge(Protocol):
         """Take the run from a directory that was wanted."""
         ...
 
-    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+    def with_facts(
+        self, outcomes: Sequence[CrashOutcome], start: Tree, saves: Saves
+    ) -> list[CrashOutcome]:
+        """Return the outcomes, each with the facts that the verdict on all runs needs."""
+        ...
+
+    def finish(
+        self,
+        outcomes: Sequence[CrashOutcome],
+        start: Tree | None = None,
+        saves: Saves | None = None,
+    ) -> list[CrashOutcome]:
         """Return the verdicts on all runs, in order of time, after comparing them with each other."""
         ...
 

@@ -10,7 +10,7 @@ from .explore import Exploration
 from .model import CrashState
 from .sweep import kind_of
 
-__all__ = ["LeftOut", "describe_left_out"]
+__all__ = ["LeftOut", "describe_left_out", "kinds_of"]
 
 _NAMES = {
     "before anything": ("before the first write", "before the first write"),
@@ -85,6 +85,11 @@ def describe_left_out(
         else f"max_states={max_states}"
     )
     return LeftOut(f"{'; '.join(parts)}: {reason}", tuple(missing))
+
+
+def kinds_of(states: Sequence[CrashState]) -> tuple[str, ...]:
+    """Return the kinds of states in words, each once."""
+    return tuple(dict.fromkeys(_names(_kind(state))[1] for state in states))
 
 
 def _kind(state: CrashState) -> tuple[str, bool]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ..runs.traces import Divergence
-from .model import CrashOutcome, RunResult
+from .model import CrashOutcome, EndDifference, RunResult
 
-__all__ = ["Endings", "says_nothing"]
+__all__ = ["EndRules", "Endings", "says_nothing"]
 
 _NUMBER = re.compile(r"\d+")
 
@@ -26,6 +27,57 @@ def says_nothing(value: object) -> bool:
     if isinstance(value, (list, tuple, set, frozenset)):
         return all(map(says_nothing, value))
     return value is None or isinstance(value, (str, bytes, int, os.PathLike))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EndRules:
+    """The rule that says which differing files count. It is plain data.
+
+    Attributes:
+        given: The files that the test asks for, or None.
+        says_nothing: True if the returned value shows nothing of the training.
+        texts: If steps show what a checkpoint holds, the files that are short texts. Else None.
+        grown: The files that were only appended to.
+    """
+
+    given: frozenset[str] | None
+    says_nothing: bool
+    texts: frozenset[str] | None
+    grown: frozenset[str]
+
+    def counts(self, path: str, read: Collection[str]) -> bool:
+        """Return True if this file is compared.
+
+        Args:
+            path: The file.
+            read: The files that some run has read.
+        """
+        if self.given is not None:
+            return path in self.given
+        if self.says_nothing:
+            return True
+        return path in read and (self.texts is None or path in self.texts)
+
+    def first(
+        self, step: int, differences: Iterable[EndDifference], read: frozenset[str]
+    ) -> tuple[Divergence | None, list[EndDifference]]:
+        """Return the first difference that counts, and those before it that are as they must be.
+
+        Args:
+            step: The number of steps of the golden run.
+            differences: The files that differ at the end of a run, sorted by path.
+            read: The files that some run has read.
+        """
+        logs = self.grown - read if read <= self.grown else self.grown
+        expected = []
+        for one in differences:
+            if not self.counts(one.path, read):
+                continue
+            if self.given is None and (one.continued or (one.log and one.path in logs)):
+                expected.append(one)
+                continue
+            return Divergence(step, "files", one.words), expected
+        return None, expected
 
 
 class Endings:
@@ -45,13 +97,6 @@ class Endings:
         self._golden = golden
         self._patterns = patterns
         self._stable = dict(golden.files)
-        self._notes: dict[str, int] = {}
-        self._logs = golden.grown
-
-    @property
-    def notes(self) -> list[str]:
-        """Return notes on the files that were left out."""
-        return list(self._notes)
 
     def narrow(self, second: RunResult) -> None:
         """Leave out files that differ in a second golden run."""
@@ -62,79 +107,61 @@ class Endings:
         }
         self._stable = same if self._patterns is None else self._stable
 
-    def judged(
-        self, step: int, outcomes: Sequence[CrashOutcome]
-    ) -> list[tuple[CrashOutcome, Divergence | None]]:
-        """Return each outcome with the first file that differs in it."""
-        self._notes = {}
-        read = frozenset().union(*(outcome.read or () for outcome in outcomes))
-        self._logs = self._golden.grown - read if read <= self._golden.grown else self._golden.grown
-        return [(outcome, self._difference(step, outcome, read)) for outcome in outcomes]
+    @property
+    def rules(self) -> EndRules:
+        """Return the rule that says which files count."""
+        golden = self._golden
+        given = None if self._patterns is None else frozenset(filter(self._is_given, self._stable))
+        # The digests of the steps show what a checkpoint holds, and leave out what nothing uses.
+        texts = frozenset(golden.texts) if golden.trace.steps else None
+        return EndRules(given, says_nothing(golden.value), texts, golden.grown)
+
+    def _is_given(self, path: str) -> bool:
+        return any(fnmatch.fnmatch(path, pattern) for pattern in self._patterns or ())
 
     def difference(self, step: int, ran: RunResult) -> Divergence | None:
         """Return how the files of a second complete run differ."""
-        wanted = self._wanted(frozenset())
+        rules = self.rules
+        wanted = sorted(path for path in self._stable if rules.counts(path, ()))
         path = next((path for path in wanted if ran.files.get(path) != self._stable[path]), None)
         return None if path is None else Divergence(step, "files", _in_words(path, ran.files))
 
-    def _wanted(self, read: Iterable[str]) -> list[str]:
-        if self._patterns is not None:
-            return sorted(
-                path
-                for path in self._stable
-                if any(fnmatch.fnmatch(path, pattern) for pattern in self._patterns)
-            )
-        if says_nothing(self._golden.value):
-            return sorted(self._stable)
-        # The digests of the steps show what a checkpoint holds, and leave out what nothing uses.
-        judged_by_steps = bool(self._golden.trace.steps)
-        return sorted(
-            path
-            for path in self._stable
-            if path in read and not (judged_by_steps and path not in self._golden.texts)
+    def differences(self, outcome: CrashOutcome) -> tuple[EndDifference, ...]:
+        """Return the files that differ at the end of a run, sorted by path."""
+        left = outcome.left
+        if left is None:
+            return ()
+        return tuple(
+            self._differing(path, left, outcome.texts)
+            for path in sorted(self._stable)
+            if left.get(path) != self._stable[path]
         )
 
-    def _difference(
-        self, step: int, outcome: CrashOutcome, read: frozenset[str]
-    ) -> Divergence | None:
-        if outcome.verdict != "recovered" or outcome.left is None:
-            return None
-        for path in self._wanted(read):
-            if outcome.left.get(path) == self._stable[path]:
-                continue
-            if self._patterns is None and (
-                self._is_continued(path, outcome.left) or self._is_log(path, outcome.texts)
-            ):
-                continue
-            lacking = (
-                _lacking(self._golden.texts.get(path), outcome.texts.get(path))
-                if path in self._golden.grown
-                else ""
-            )
-            return Divergence(
-                step, "files", f"{path} {lacking}" if lacking else _in_words(path, outcome.left)
-            )
-        return None
+    def _differing(
+        self, path: str, left: Mapping[str, bytes], texts: Mapping[str, bytes]
+    ) -> EndDifference:
+        lacking = (
+            _lacking(self._golden.texts.get(path), texts.get(path))
+            if path in self._golden.grown
+            else ""
+        )
+        words = f"{path} {lacking}" if lacking else _in_words(path, left)
+        return EndDifference(path, words, self._continued(path, left), self._log(path, texts))
 
-    def _is_log(self, path: str, texts: Mapping[str, bytes]) -> bool:
-        """Return True for an append-only text that has all lines of the run without a crash."""
+    def _log(self, path: str, texts: Mapping[str, bytes]) -> str:
+        """Return a note on an append-only text that has all lines of the run without a crash."""
         golden, mine = self._golden.texts.get(path), texts.get(path)
-        if path not in self._logs or golden is None or mine is None:
-            return False
+        if path not in self._golden.grown or golden is None or mine is None:
+            return ""
         expected, found = golden.splitlines(), mine.splitlines()
         more = len(found) - len(expected)
         if more <= 0 or _count_matches(expected, found) < len(expected):
-            return False
+            return ""
         how = "twice" if set(found) <= set(expected) else "more than without a crash"
-        note = f"{path} has {'1 line' if more == 1 else f'{more} lines'} {how}"
-        self._notes = {
-            **{text: 1 for text in self._notes if not text.startswith(f"{path} has ")},
-            note: 1,
-        }
-        return True
+        return f"{path} has {'1 line' if more == 1 else f'{more} lines'} {how}"
 
-    def _is_continued(self, path: str, left: Mapping[str, bytes]) -> bool:
-        """Return True for a file in a numbered directory, if this run made the next one.
+    def _continued(self, path: str, left: Mapping[str, bytes]) -> str:
+        """Return a note on a file in a numbered directory, if this run made the next one.
 
         The golden run made only the first such directory.
         """
@@ -155,11 +182,8 @@ class Endings:
             mine = {found[0] for each in left if (found := pattern.match(each))}
             theirs = {found[0] for each in self._golden.files if (found := pattern.match(each))}
             if theirs == {f"{family}/"} and mine - theirs:
-                self._notes.setdefault(
-                    f"{family}: not compared, because each run makes a new directory", 1
-                )
-                return True
-        return False
+                return f"{family}: not compared, because each run makes a new directory"
+        return ""
 
 
 def _count_matches(expected: Sequence[bytes], found: Sequence[bytes]) -> int:

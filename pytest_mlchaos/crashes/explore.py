@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from ..core.shards import Shard
 from ..core.validation import did_you_mean
 from ..errors import BadArgument, MlchaosError
 from .baseline import Baseline, Judge
-from .model import CrashOutcome, CrashState, File, RunResult
+from .model import CrashOutcome, CrashState, File, RunResult, Tree
 from .progress import Progress
 from .recording.content_store import ContentStore
-from .saves import with_saves
+from .saves import Saves
 from .states import CrashStates
 from .sweep import ExplorationOptions, kind_of, resume_all
 
@@ -44,6 +45,10 @@ class Exploration:
         unchecked: The reason why runs in fresh processes could not confirm these, or an empty text.
         unseen: The number of changes with an unseen content, one number per call that made several.
         doubts: The reasons why states were run in full that would have followed or ended early.
+        part: The outcomes of a shard: the verdict on each run alone, with its facts.
+        own: The names of the states that belong to the shard.
+        deeper: Those of the states that a second crash leaves.
+        fresh: The reason why the runs were made again in fresh processes: a verdict differed there.
     """
 
     states: Sequence[CrashState]
@@ -53,6 +58,10 @@ class Exploration:
     unchecked: str = ""
     unseen: Sequence[int] = ()
     doubts: Sequence[str] = ()
+    part: Sequence[CrashOutcome] = ()
+    own: frozenset[str] = frozenset()
+    deeper: Sequence[CrashState] = ()
+    fresh: str = ""
 
 
 def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Exploration:
@@ -79,13 +88,20 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
     )
     by_name = [{state.id: state for state in found} for found in others]
     start = {"start#0": first.second} if first.golden.resumes_alike else {}
+    own: frozenset[str] = frozenset()
+    if options.shard is not None:
+        own = _own_states(options.shard, states, divides=first.judge.divides)
+        options = dataclasses.replace(options, own=own)
     search = _Search(workers, by_name, options, start)
     if options.only is not None and ">" not in options.only:
         return _only(search, states, wanted)
     outcomes = search.resume(wanted)
-    unlisted, unseen = 0, list(first.golden.unseen)
+    unlisted, unseen, later = 0, list(first.golden.unseen), []
     for level in range(1, max(options.depth, 1 + (options.only or "").count(">"))):
         deeper: list[CrashState] = []
+        if options.own is not None and level == 1:
+            # A second crash belongs to the shard of the first one.
+            wanted = [state for state in wanted if state.id in options.own]
         for index, state in enumerate(wanted):
             if options.is_over():
                 unlisted += len(wanted) - index
@@ -100,9 +116,24 @@ def explore(workers: Sequence[Baseline], options: ExplorationOptions) -> Explora
             )
         outcomes += search.resume(deeper, alone=True)
         states, wanted = [*states, *deeper], deeper
+        later += deeper
     judged, doubts = search.judge(outcomes)
     found = _sorted_out(states if options.only is None else wanted, judged, first.judge, unlisted)
-    return dataclasses.replace(found, unseen=unseen, doubts=doubts)
+    if options.own is None:
+        return dataclasses.replace(found, unseen=unseen, doubts=doubts)
+    part = search.with_facts() if first.judge.divides else judged
+    own |= {state.id for state in later}
+    return dataclasses.replace(
+        found, unseen=unseen, doubts=doubts, part=part, own=own, deeper=later
+    )
+
+
+def _own_states(shard: Shard, states: Sequence[CrashState], *, divides: bool) -> frozenset[str]:
+    """Return the names of the states of a shard. If they cannot be divided, one shard has all."""
+    names = [state.id for state in states]
+    if divides:
+        return frozenset(filter(shard.owns, names))
+    return frozenset(names if shard.owns("\n".join(names)) else ())
 
 
 def _only(
@@ -141,6 +172,7 @@ class _Search:
         self._workers = workers
         self._others = others
         self._known = known
+        self._alone: Sequence[CrashOutcome] = ()
 
     def resume(self, states: Sequence[CrashState], *, alone: bool = False) -> list[CrashOutcome]:
         """Return the outcomes of the states that the budget allows, in the order of time.
@@ -148,7 +180,8 @@ class _Search:
         ``alone`` leaves all of them to the first worker.
         """
         if alone:
-            return resume_all(self._workers[:1], states, [], self.options, {})
+            mine = dataclasses.replace(self.options, own=None)
+            return resume_all(self._workers[:1], states, [], mine, {})
         return resume_all(self._workers, states, self._others, self.options, self._known)
 
     def judge(self, outcomes: Sequence[CrashOutcome]) -> tuple[list[CrashOutcome], list[str]]:
@@ -178,6 +211,7 @@ class _Search:
             ]
             self._compare(outcomes)
             judged = _judged(self.first, outcomes)
+        self._alone = outcomes
         return judged, doubts
 
     def _compare(self, outcomes: Sequence[CrashOutcome]) -> None:
@@ -189,9 +223,17 @@ class _Search:
                     tree, first.time_limits.resume(first.runner, tree, COMPARED_RUN, None)
                 )
 
+    def with_facts(self) -> list[CrashOutcome]:
+        """Return the verdict on each run alone, with what the other shards need to know of it."""
+        return self.first.judge.with_facts(self._alone, *_start_and_saves(self.first))
+
 
 def _judged(first: Baseline, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-    return with_saves(first.golden, first.judge.finish(outcomes))
+    return first.judge.finish(outcomes, *_start_and_saves(first))
+
+
+def _start_and_saves(first: Baseline) -> tuple[Tree, Saves]:
+    return first.golden.start or {}, Saves(first.golden.changes, first.golden.end)
 
 
 def _doubtful_ends(judged: Sequence[CrashOutcome]) -> tuple[str, list[CrashState]]:
@@ -328,7 +370,8 @@ def confirm_in_subprocess(
         fresh = baseline.rerun_in_subprocess()
         if not baseline.judge.agrees(fresh.golden.ran):
             raise MlchaosError("there the subject has a different result, even without a crash")
-        return dataclasses.replace(fresh, why=different), explore([fresh], options)
+        again = dataclasses.replace(explore([fresh], options), fresh=different)
+        return dataclasses.replace(fresh, why=different), again
     except _BudgetExceeded:
         return baseline, dataclasses.replace(found, unchecked="the setting budget ran out")
     except MlchaosError as error:

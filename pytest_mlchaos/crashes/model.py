@@ -15,11 +15,13 @@ __all__ = [
     "Content",
     "CrashOutcome",
     "CrashState",
+    "EndDifference",
     "File",
     "Folder",
     "Link",
     "Node",
     "Observed",
+    "RunFacts",
     "RunResult",
     "StepEnd",
     "Tree",
@@ -253,6 +255,44 @@ class RunResult:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class EndDifference:
+    """A file whose content at the end of a run differs from the golden run's.
+
+    Attributes:
+        path: The file.
+        words: The difference in words.
+        continued: If it is in a numbered directory and this run made the next one, a note on that.
+        log: For an append-only text that has all lines of the golden run, a note on the others.
+    """
+
+    path: str
+    words: str
+    continued: str = ""
+    log: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The facts of one run that the verdict on all runs together needs. They are plain data.
+
+    They stand for the contents of directories, which stay on the machine that made the run.
+
+    Attributes:
+        differences: The files that differ at the end, sorted by path.
+        had_save: True if the state had a file to resume from.
+        has_resumed: True if the run has used such a file, or may have.
+        mixed: If files of the state are of different saves, this in words.
+        finished: True if the state is that of the finished job.
+    """
+
+    differences: tuple[EndDifference, ...] = ()
+    had_save: bool = False
+    has_resumed: bool = False
+    mixed: str = ""
+    finished: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CrashOutcome:
     """The result of one resumed run.
 
@@ -284,6 +324,8 @@ class CrashOutcome:
         ended_early: True if the run ended at its horizon.
         could_end_early: True if the run went on to its end to check the horizon.
         rank: With several ranks, the one that failed, hung or diverged first.
+        facts: The facts of this run that the verdict on all runs together needs. None if they are
+            not derived yet.
     """
 
     state: CrashState
@@ -313,6 +355,7 @@ class CrashOutcome:
     ended_early: bool = False
     could_end_early: bool = False
     rank: int | None = None
+    facts: RunFacts | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def verified(self) -> bool:

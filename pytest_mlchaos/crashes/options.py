@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..core.settings import Settings
+from ..core.shards import Shard
 from ..core.validation import FLAG, format_value, index, optional, parse_duration
 from ..errors import BadArgument
 from .baseline import Baseline, Judge
@@ -31,7 +32,8 @@ class CrashOptions:
     """The checked keywords of ``mlchaos.explore_crashes``.
 
     ``storage_options`` are for the client of a URL. ``allow_remote`` permits a URL on a different
-    machine. ``runner`` and ``judge`` are those of a world of ranks.
+    machine. ``runner`` and ``judge`` are those of a world of ranks. ``shard`` is that of a session
+    that is divided among machines.
     """
 
     torn_writes: bool = True
@@ -54,6 +56,7 @@ class CrashOptions:
     exhaustive: bool = False
     runner: Callable[[Any, Any, Any], Runner] | None = None
     judge: Callable[..., Judge] | None = None
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         choices_of = {
@@ -132,6 +135,7 @@ class CrashOptions:
             seed=seed or 0,
             depth=self.depth,
             only=only,
+            shard=self.shard if only is None else None,
             is_over=is_over if only is None else lambda: False,
         )
 
@@ -166,7 +170,8 @@ class CrashOptions:
         if self.jobs != "auto" or first.second.duration < WORTHWHILE_SECONDS:
             return False
         states = states_of(first, self.exploration(None, lambda: False))
-        return _processors() > 1 and len(states) >= WORTHWHILE_STATES
+        mine = len(states) // (self.shard.count if self.shard is not None else 1)
+        return _processors() > 1 and mine >= WORTHWHILE_STATES
 
 
 def _processors() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..core.entries import Entry, Exploration, State, Timing, without_times
 from ..core.privacy import error_text, shows_values
@@ -12,6 +13,9 @@ from ..core.results import Result
 from ..core.validation import FLAG, TOLERANCE, WHOLE, check_arguments, optional
 from ..errors import Inconclusive, NotRecovered
 from .model import WORKER, CrashOutcome, CrashState
+
+if TYPE_CHECKING:
+    from .parts import ShardPart
 
 __all__ = ["CrashReport"]
 
@@ -58,6 +62,7 @@ class CrashReport(Result):
         unseen: Sequence[int] = (),
         traced: bool = False,
         saves: Sequence[tuple[int, str]] = (),
+        part: ShardPart | None = None,
     ) -> None:
         self.steps = steps
         self.states = list(states)
@@ -75,6 +80,8 @@ class CrashReport(Result):
         self._blind = len(unseen)
         self._traced = traced
         self._saves = saves
+        self._part = part
+        self._tolerance = 0.0, 0.0
         self._asserted: Sequence[CrashOutcome] | None = None
         self._slow: Sequence[CrashOutcome] = ()
 
@@ -152,6 +159,7 @@ class CrashReport(Result):
                 With ``require_all``, a single state that was not tried is enough.
         """
         outcomes = self.outcomes
+        self._tolerance = rtol, atol
         if (rtol or atol) and self._rejudged is not None:
             outcomes = [self._rejudged(outcome, rtol, atol) for outcome in outcomes]
         if from_scratch:
@@ -199,6 +207,15 @@ class CrashReport(Result):
             if outcome.follows is None:
                 name, seconds = outcome.state.id, outcome.duration
                 yield Timing(of="state", number=number, name=name, seconds=seconds)
+        if self._part is not None:
+            yield from self._part.entries(number, self._tolerates)
+
+    def _tolerates(self, outcome: CrashOutcome) -> bool:
+        """Return True if the assertion has allowed the difference of an outcome."""
+        rtol, atol = self._tolerance
+        if outcome.verdict != "diverged" or self._rejudged is None or not (rtol or atol):
+            return False
+        return self._rejudged(outcome, rtol, atol).verdict == "recovered"
 
     @property
     def first_failure(self) -> CrashOutcome | None:

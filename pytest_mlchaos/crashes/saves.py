@@ -5,34 +5,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from .model import Change, CrashOutcome, CrashState, File, Tree, completed_files, tree_key
-from .runners import GoldenRun
+from .model import Change, CrashOutcome, CrashState, File, RunFacts, Tree, completed_files, tree_key
 
-__all__ = ["with_saves"]
+__all__ = ["Saves", "with_saves"]
 
 MIXED = "files of different saves"
 
 
-def with_saves(golden: GoldenRun, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+def with_saves(outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
     """Add the cause to failures that resume the finished job, or files of different saves.
 
     Different saves are the cause only if no state with matching files diverges in the same way.
     """
-    saves = _Saves(golden.changes)
-    end = None if golden.end is None else tree_key(golden.end)
-    told = [
-        (outcome, "" if outcome.state.torn else saves.mixed(outcome.state)) for outcome in outcomes
-    ]
+    told = [(outcome, outcome.facts or RunFacts()) for outcome in outcomes]
     elsewhere = {
         _component(outcome)
-        for outcome, mixed in told
-        if not mixed and outcome.verdict == "diverged"
+        for outcome, facts in told
+        if not facts.mixed and outcome.verdict == "diverged"
     }
     found = []
-    for outcome, mixed in told:
+    for outcome, facts in told:
         if outcome.verdict in ("recovered", "restarted"):
             found.append(outcome)
             continue
+        mixed = facts.mixed
         if mixed and outcome.divergence is not None and _component(outcome) not in elsewhere:
             outcome = dataclasses.replace(
                 outcome,
@@ -40,11 +36,7 @@ def with_saves(golden: GoldenRun, outcomes: Sequence[CrashOutcome]) -> list[Cras
             )
         elif mixed and outcome.error is not None and not outcome.detail:
             outcome = dataclasses.replace(outcome, detail=mixed)
-        found.append(
-            dataclasses.replace(
-                outcome, finished=end is not None and tree_key(outcome.state.tree) == end
-            )
-        )
+        found.append(dataclasses.replace(outcome, finished=facts.finished))
     return found
 
 
@@ -52,14 +44,25 @@ def _component(outcome: CrashOutcome) -> str:
     return outcome.divergence.component if outcome.divergence is not None else ""
 
 
-class _Saves:
-    """The versions of each file that was saved: the number of the save, and the step before it."""
+class Saves:
+    """The versions of each file that was saved: the number of the save, and the step before it.
 
-    def __init__(self, changes: Sequence[Change]) -> None:
+    Args:
+        changes: The changes of the golden run.
+        end: The content of the directory at its end.
+    """
+
+    def __init__(self, changes: Sequence[Change], end: Tree | None = None) -> None:
+        self._end = None if end is None else tree_key(end)
         self._versions: dict[str, dict[bytes, tuple[int, int]]] = {}
         for change, file in completed_files(changes):
             known = self._versions.setdefault(change.path, {})
             known.setdefault(file.content.digest, (len(known) + 1, change.step))
+
+    def facts(self, state: CrashState) -> tuple[str, bool]:
+        """Return in words which files of a state are of different saves, and if the job is done."""
+        finished = self._end is not None and tree_key(state.tree) == self._end
+        return ("" if state.torn else self.mixed(state)), finished
 
     def mixed(self, state: CrashState) -> str:
         """Return in words which files belong to which save, or an empty text if they match.

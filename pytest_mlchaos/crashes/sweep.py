@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from ..core.interrupts import deferred
+from ..core.shards import Shard
 from ..core.sites import derive_seed
 from ..processes.subprocess_runner import fresh_processes
 from .baseline import Baseline
@@ -48,6 +49,8 @@ class ExplorationOptions:
         depth: The number of crashes in a row.
         only: The id of the only state to try.
         lenient: True if a missing state ``only`` is not an error.
+        shard: The shard that this session runs, or None.
+        own: The names of the states of the shard: only these are tried. None for all states.
         progress: The phases of the exploration.
         is_over: Returns True after the time budget. No further run is started then.
     """
@@ -61,6 +64,8 @@ class ExplorationOptions:
     depth: int = 1
     only: str | None = None
     lenient: bool = False
+    shard: Shard | None = None
+    own: frozenset[str] | None = None
 
     progress: Progress = dataclasses.field(default_factory=Progress)
     is_over: Callable[[], bool] = lambda: False
@@ -288,7 +293,12 @@ def resume_all(
         known: Runs that were made before, by state.
     """
     found: list[CrashOutcome | None] = [None] * len(states)
-    order = in_order(states)[: options.max_states]
+    own = options.own
+    order = [
+        place
+        for place in in_order(states)[: options.max_states]
+        if own is None or states[place].id in own
+    ]
     options.progress.states.update((state.id, state) for state in states)
     owners = _owners(states, order, workers, others)
     ends = [state.id for state in (*states[:1], *states[-1:])]
@@ -300,20 +310,20 @@ def resume_all(
             state = states[place]
             if owners[place] != worker:
                 continue
-            mine = others[worker - 1][state.id] if worker else state
+            here = others[worker - 1][state.id] if worker else state
             ran = None if worker else known.get(state.id)
             if stop.is_set():
                 return
             over = ran is None and options.is_over()
-            source = None if ran is not None else lane.source_of(mine)
+            source = None if ran is not None else lane.source_of(here)
             if over and source is None:
                 continue
             phase = f"resuming from crash state {state.id}, number {count} of {len(order)}"
             with options.progress.doing(phase, state.id):
                 found[place] = one = (
-                    lane.run(place, state, mine, ran)
+                    lane.run(place, state, here, ran)
                     if source is None
-                    else lane.follow(source, place, state, mine, over)
+                    else lane.follow(source, place, state, here, over)
                 )
             options.progress.note(one, len(order))
         with options.progress.doing("checking crash states that follow from others"):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+from ..core.shards import Shard
 from .report import CrashReport
 
 __all__ = ["TestInfo", "either_over"]
@@ -27,6 +28,7 @@ class TestInfo:
         began: The start of the test's first exploration, in a list. All explorations of a test
             share the budget.
         explored: The reports of its explorations. That of an interrupted one is partial.
+        shard: The shard whose part of the states it tries, or None for all states.
     """
 
     test: str = ""
@@ -36,6 +38,7 @@ class TestInfo:
     limit: Callable[[], str] = str
     began: list[float] = dataclasses.field(default_factory=list)
     explored: list[CrashReport] = dataclasses.field(default_factory=list)
+    shard: Shard | None = None
 
     def is_over(self, budget: float | None) -> Callable[[], bool]:
         """Return a function that returns True after ``budget`` seconds of this test's explorations."""

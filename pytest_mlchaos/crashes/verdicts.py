@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core.privacy import error_text
@@ -13,10 +12,12 @@ from ..oracles.state import first_difference
 from ..runs.diagnosis import align, first_divergence, lost_generator
 from ..runs.traces import Divergence
 from .compare_files import Endings
-from .model import CrashOutcome, CrashState, RunResult, Tree
-from .resumption import mark_restarted, never_resumes
+from .model import CrashOutcome, CrashState, RunFacts, RunResult, Tree
+from .resumption import had_save, has_resumed
+from .saves import Saves
+from .together import GoldenFacts, finish, undecided
 
-__all__ = ["CrashJudge", "from_scratch"]
+__all__ = ["CrashJudge"]
 
 
 class CrashJudge:
@@ -38,6 +39,7 @@ class CrashJudge:
         self._atol = atol
         self._endings = Endings(golden, compare)
         self._second: RunResult | None = None
+        self._notes: list[str] = []
         if golden.value is None and not golden.trace.final and not golden.files:
             raise BadArgument(
                 "mlchaos.explore_crashes: there is nothing to judge: the subject returned None, "
@@ -73,7 +75,7 @@ class CrashJudge:
     @property
     def notes(self) -> list[str]:
         """Return notes on files that were not compared."""
-        return self._endings.notes
+        return self._notes
 
     def agrees(self, ran: RunResult) -> bool:
         """Return True if a complete run in a different process has as many steps and the same
@@ -152,6 +154,11 @@ class CrashJudge:
             lost_steps=self._lost(outcome, state) if ends else outcome.lost_steps,
         )
 
+    @property
+    def divides(self) -> bool:
+        """Return True if shards can divide the states: the journal has all that verdicts need."""
+        return True
+
     def wanted(self, outcomes: Sequence[CrashOutcome]) -> Tree | None:
         """Return None, because the golden run is enough to judge all others."""
         return None
@@ -159,20 +166,55 @@ class CrashJudge:
     def learn(self, tree: Tree, ran: RunResult) -> None:
         """Ignore a run. None is wanted."""
 
-    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
-        """Return the verdicts on all runs, in order of time, after comparing them with each other."""
-        judged = [
-            _with_files(*pair)
-            for pair in self._endings.judged(self.steps, list(_judged_markers(outcomes)))
+    @property
+    def facts(self) -> GoldenFacts:
+        """Return the facts of the golden run for the verdict on all runs."""
+        golden = self._golden
+        rules, final = self._endings.rules, not self.divides
+        return GoldenFacts(self.steps, golden.saved, golden.completed, rules, final)
+
+    def with_facts(
+        self, outcomes: Sequence[CrashOutcome], start: Tree, saves: Saves
+    ) -> list[CrashOutcome]:
+        """Return the outcomes, each with the facts that the verdict on all runs needs.
+
+        Args:
+            outcomes: The verdict on each run alone.
+            start: The directory's content before the golden run.
+            saves: The saves of the golden run.
+        """
+        return [
+            dataclasses.replace(
+                outcome,
+                facts=RunFacts(
+                    self._endings.differences(outcome),
+                    had_save(self._golden, outcome),
+                    has_resumed(self._golden, self._second, outcome, start),
+                    *saves.facts(outcome.state),
+                ),
+            )
+            for outcome in outcomes
         ]
-        if never_resumes(self._golden, self._second, judged):
-            return mark_restarted(self._golden, judged)
-        progress = (
-            [o.resumed_at for o in judged]
-            if self.steps
-            else _progress_by_files(self._golden.completed, [o.completed for o in judged])
-        )
-        return list(from_scratch(judged, progress))
+
+    def finish(
+        self,
+        outcomes: Sequence[CrashOutcome],
+        start: Tree | None = None,
+        saves: Saves | None = None,
+    ) -> list[CrashOutcome]:
+        """Return the verdicts on all runs, in order of time, after comparing them with each other.
+
+        Args:
+            outcomes: The verdict on each run alone.
+            start: The directory's content before the golden run. By default that of ``start#0``.
+            saves: The saves of the golden run, by default none.
+        """
+        if start is None:
+            first = (one.state.tree for one in outcomes if one.state.id == "start#0")
+            start = next(first, {})
+        told = self.with_facts(outcomes, start, saves or Saves(()))
+        judged, self._notes = finish(self.facts, told)
+        return judged
 
     def undecided(
         self, outcomes: Sequence[CrashOutcome], *, is_whole: bool = False
@@ -182,15 +224,7 @@ class CrashJudge:
         In these, only markers differ, and one of the markers was seen at one step only. Or no run
         has resumed so far. ``is_whole`` says that all states were tried.
         """
-        if is_whole:
-            return []
-        pairs = _marker_pairs(outcomes)
-        return [
-            o
-            for o in outcomes
-            if o.from_scratch
-            or (o.verdict == "diverged" and any(len(pairs[name]) == 1 for name in o.markers))
-        ]
+        return [] if is_whole else undecided(outcomes)
 
     def again(self, outcome: CrashOutcome, rtol: float, atol: float) -> CrashOutcome:
         """Judge a divergence again with these tolerances."""
@@ -235,14 +269,6 @@ class CrashJudge:
         return None
 
 
-def _with_files(outcome: CrashOutcome, found: Divergence | None) -> CrashOutcome:
-    return (
-        outcome
-        if found is None
-        else dataclasses.replace(outcome, verdict="diverged", divergence=found)
-    )
-
-
 # -- markers: entries that show where a run resumed ------------------------------------------------
 
 
@@ -283,109 +309,3 @@ def _without(value: Any, markers: Mapping[str, int], path: str = "") -> Any:
             _without(held, markers, f"{path}[{index}]") for index, held in enumerate(value)
         )
     return value
-
-
-def _judged_markers(outcomes: Sequence[CrashOutcome]) -> Iterator[CrashOutcome]:
-    """Yield the outcomes. One that differs in markers alone has recovered.
-
-    A marker must equal the step from which the run resumed, or be in one ratio to it in all runs.
-    """
-    tell = {name for name, found in _marker_pairs(outcomes).items() if _in_ratio(found)}
-    for outcome in outcomes:
-        if outcome.markers and outcome.markers.keys() <= tell:
-            outcome = dataclasses.replace(outcome, verdict="recovered", divergence=None, value=None)
-        yield outcome
-
-
-def _marker_pairs(outcomes: Sequence[CrashOutcome]) -> dict[str, set[tuple[int, int]]]:
-    """Return for each marker the distinct pairs of resumed step and value."""
-    pairs: dict[str, set[tuple[int, int]]] = {}
-    for outcome in outcomes:
-        for name, number in outcome.markers.items():
-            pairs.setdefault(name, set()).add((outcome.resumed_at or 0, number))
-    return pairs
-
-
-def _in_ratio(pairs: set[tuple[int, int]]) -> bool:
-    """Return True if all pairs are equal numbers, or if several pairs have one ratio."""
-    (step, number), *_ = pairs
-    same = all(one * number == other * step for one, other in pairs)
-    return same and (step == number or len(pairs) > 1)
-
-
-# -- began from scratch ----------------------------------------------------------------------------
-
-
-def _progress_by_files(
-    golden: Sequence[tuple[str, bytes]], runs: Sequence[Sequence[tuple[str, bytes]]]
-) -> list[int | None]:
-    """Return how far each run had come when it resumed.
-
-    This is the position in the golden run of the first file that the run rewrote with the same
-    content. Files that every run writes, such as a configuration, show nothing. Neither do files
-    that the golden run writes twice. The result is None for a run that wrote nothing.
-    """
-    told = [set(run) for run in runs if run]
-    always = set.intersection(*told) if told else set()
-    places = {
-        item: index
-        for index, item in enumerate(golden)
-        if golden.count(item) == 1 and item not in always
-    }
-    order = {item: rank for rank, item in enumerate(sorted(places, key=places.__getitem__))}
-    return [
-        _first_of_the_rest({order[item] for item in run if item in order}, len(order))
-        for run in runs
-    ]
-
-
-def _first_of_the_rest(written: set[int], count: int) -> int | None:
-    """Return the first position if the run wrote every file from there to the last, else None.
-
-    Files that differ in each run show nothing.
-    """
-    first = min(written, default=count)
-    return first if written and len(written) == count - first else None
-
-
-def from_scratch(
-    outcomes: Sequence[CrashOutcome], progress: Sequence[int | None]
-) -> Iterator[CrashOutcome]:
-    """Yield the outcomes, with ``restarted`` for runs that lost a complete checkpoint.
-
-    Such a run begins from scratch although a run from an earlier state did not. For the states of a
-    second crash, the earlier states are the one from which the run resumed, and those before it.
-    """
-    resumed: dict[str | None, list[tuple[int, CrashOutcome]]] = {None: []}
-    then: dict[str | None, list[tuple[int, CrashOutcome]]] = {}
-    for outcome, reached in zip(outcomes, progress, strict=True):
-        parent = outcome.state.parent
-        earlier = resumed.setdefault(parent, list(then.get(parent, ())))
-        before = _furthest(earlier, outcome)
-        if reached == 0 and before is not None and outcome.verdict == "recovered":
-            where = f"step {before.resumed_at}" if before.resumed_at is not None else "a checkpoint"
-            detail = f"although a checkpoint had been complete before: {before.state.id} ({before.state.what}) resumed from {where}"
-            outcome = dataclasses.replace(outcome, verdict="restarted", detail=detail)
-        elif reached and outcome.verdict not in ("failed", "hung"):
-            if not outcome.state.cut:  # one process: all earlier states are before this one
-                earlier[:] = [max([*earlier, (reached, outcome)], key=operator.itemgetter(0))]
-            else:
-                earlier.append((reached, outcome))
-        then[outcome.state.id] = list(earlier)
-        yield outcome
-
-
-def _furthest(
-    resumed: Sequence[tuple[int, CrashOutcome]], outcome: CrashOutcome
-) -> CrashOutcome | None:
-    """Return the outcome that resumed from the latest step, of those before this state.
-
-    With several ranks, a state is before a different one if no rank was further.
-    """
-    cut = outcome.state.cut
-    best: tuple[int, CrashOutcome] | None = None
-    for reached, one in resumed:
-        is_before = all(mine <= theirs for mine, theirs in zip(one.state.cut, cut, strict=True))
-        if is_before and (best is None or reached > best[0]):
-            best = (reached, one)
-    return None if best is None else best[1]

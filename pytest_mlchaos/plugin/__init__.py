@@ -32,7 +32,7 @@ from ..errors import (
 )
 from ..reports.outputs import OUTPUTS, Output, check_writable
 from ..reports.tally import Tally
-from . import fault_coverage, session_budget
+from . import fault_coverage, session_budget, shard_option
 from .detection_report import DetectionReport, add_options, texts_of_detections
 
 if TYPE_CHECKING:
@@ -121,12 +121,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="write what happened to FILE, as JSON lines",
     )
-    group.addoption(
-        "--mlchaos-shard",
-        dest="mlchaos_shard",
-        metavar="K/N",
-        help="run part K of N of the crash states, schedules and tests, or auto: as the cluster says",
-    )
+    shard_option.add_option(group)
     group.addoption(
         "--mlchaos-live",
         dest="mlchaos_live",
@@ -160,6 +155,7 @@ def _add_outputs(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
             parser.addini(_dest(output), text, "bool", True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-split's, so that its hook comes after ours
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks. Stop at a bad command line or ini file."""
     config.stash[_mark] = interrupts.count_open()
@@ -167,10 +163,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from .launched import journal_of_rank
 
         config.option.mlchaos_journal = journal_of_rank(config.option.mlchaos_journal)
-    if config.getoption("mlchaos_shard") is not None:
-        from .sharding import read_shard
-
-        read_shard(config)
+    shard_option.begin(config)
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
     # A session inside a test of a different session must restore that session's choice.
@@ -197,6 +190,7 @@ def pytest_configure(config: pytest.Config) -> None:
             }
             collector = Collector(live.journal if live else journal, targets)
             config.pluginmanager.register(collector, COLLECTOR)
+            shard_option.note(config, collector)
             if live:
                 live.collector = collector
     fault_coverage.configure(config)
@@ -670,6 +664,7 @@ def mlchaos(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         lambda: name_of_budget(request.config, settings_of(request.config, request.node)),
         began,
         request.node.stash.setdefault(EXPLORED, []),
+        shard_option.shard_of_states(request.node),
     )
 
     def baselines() -> Baselines:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -40,9 +40,20 @@ class Collector:
         self._told: list[str] = []
         self._selected: dict[str, None] = {}
         self._uncollected: list[str] = []
+        self._tail: Callable[[int], Line] | None = None
         if self._journal is not None:
             paths = (self._journal, timings_path(self._journal))
             self._files = [_opened(path) for path in paths]
+
+    def of_shard(self, head: Line, tail: Callable[[int], Line]) -> None:
+        """Let the journal be that of a shard.
+
+        Args:
+            head: The first line of the growing journal.
+            tail: Return the last line of the written one, from the number of the others.
+        """
+        self._tail = tail
+        self._append(head)
 
     def grow(self, line: Line) -> None:
         """Append a line to the growing journal. Its test is still running, in this process."""
@@ -102,7 +113,9 @@ class Collector:
             with contextlib.suppress(OSError):
                 file.close()
         if self._journal is not None:
-            self._try("--mlchaos-journal", lambda: write_journal(session, self._journal))
+            self._try(
+                "--mlchaos-journal", lambda: write_journal(session, self._journal, self._tail)
+            )
         for output, target in self._outputs.items():
             self._try(output.option, lambda o=output, t=target: o.load().write(session, t))
             self._try(
@@ -128,16 +141,37 @@ def _opened(path: Path) -> TextIO:
     return path.open("w", encoding="utf-8", buffering=1)
 
 
-def write_journal(session: SessionLog, path: Path | None) -> None:
-    """Write the lines of a session, and its timings next to them."""
+def write_journal(
+    session: SessionLog, path: Path | None, tail: Callable[[int], Line] | None = None
+) -> None:
+    """Write the lines of a session, and its timings next to them.
+
+    Args:
+        session: The session.
+        path: The path of the journal.
+        tail: Return the last line of the journal, from the number of the others.
+    """
     assert path is not None
+    if path.exists() and not path.is_file():
+        path.write_text("".join(_texts(session, tail, timed=False)))  # never replace a device
+        return
     for target, timed in ((path, False), (timings_path(path), True)):
         temporary = target.with_name(f"{target.name}.tmp")
         with open(temporary, "w", encoding="utf-8") as file:
-            for line in session.lines():
-                if _is_timed(line) == timed and not isinstance(line.entry, Progress):
-                    file.write(f"{line.text()}\n")
+            file.writelines(_texts(session, tail, timed=timed))
         os.replace(temporary, target)
+
+
+def _texts(
+    session: SessionLog, tail: Callable[[int], Line] | None, *, timed: bool
+) -> Iterator[str]:
+    count = 0
+    for line in session.lines():
+        if _is_timed(line) == timed and not isinstance(line.entry, Progress):
+            yield f"{line.text()}\n"
+            count += 1
+    if tail is not None and not timed:
+        yield f"{tail(count).text()}\n"
 
 
 def _is_timed(line: Line) -> bool:

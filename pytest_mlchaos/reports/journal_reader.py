@@ -23,6 +23,7 @@ from ..core.entries import (
     parse_line,
 )
 from ..core.provenance import Provenance
+from ..core.shard_entries import ShardEntry
 from ..errors import BadArgument
 
 __all__ = ["SessionLog", "TestLog", "read_journals", "session_of", "timings_path"]
@@ -139,10 +140,12 @@ class SessionLog:
     Attributes:
         tests: The tests by their node ids, sorted.
         problems: What could not be read, as one sentence each.
+        shards: The shards whose journals were read, in the order of the journals.
     """
 
     tests: Mapping[str, TestLog]
     problems: Sequence[str] = ()
+    shards: Sequence[ShardEntry] = ()
 
     def lines(self) -> Iterator[Line]:
         """Yield all lines, test by test."""
@@ -153,9 +156,14 @@ class SessionLog:
 def session_of(lines: Iterable[Line], problems: Sequence[str] = ()) -> SessionLog:
     """Return the session that consists of these lines."""
     tests: dict[str, list[Line]] = {}
+    shards: list[ShardEntry] = []
     for line in lines:
-        tests.setdefault(line.test, []).append(line)
-    return SessionLog({name: TestLog(name, tests[name]) for name in sorted(tests)}, problems)
+        if isinstance(line.entry, ShardEntry):
+            shards.append(line.entry)
+        else:
+            tests.setdefault(line.test, []).append(line)
+    found = {name: TestLog(name, tests[name]) for name in sorted(tests)}
+    return SessionLog(found, problems, shards)
 
 
 def read_journals(paths: Sequence[Path]) -> SessionLog:
@@ -170,16 +178,19 @@ def read_journals(paths: Sequence[Path]) -> SessionLog:
     """
     tests: dict[str, list[list[Line]]] = {}
     problems: list[str] = []
+    shards: list[ShardEntry] = []
     for path in paths:
         lines = _read(path, problems)
         beside = timings_path(path)
         if beside != path and beside.is_file() and beside not in paths:
             lines += _read(beside, problems)
-        for name, test in session_of(lines).tests.items():
+        session = session_of(lines)
+        shards += session.shards
+        for name, test in session.tests.items():
             if list(test.lines) not in tests.setdefault(name, []):
                 tests[name].append(list(test.lines))
     merged = (line for several in tests.values() for line in _of_ranks(several))
-    return session_of(merged, problems)
+    return dataclasses.replace(session_of(merged, problems), shards=shards)
 
 
 def _of_ranks(several: Sequence[list[Line]]) -> list[Line]:

@@ -12,7 +12,9 @@ from ...runs.diagnosis import first_divergence
 from ...runs.traces import Divergence, Trace
 from ..model import CrashOutcome, CrashState, RunResult, StepEnd, Tree, tree_key
 from ..resumption import mark_restarted, never_resumes
-from ..verdicts import CrashJudge, from_scratch
+from ..saves import Saves, with_saves
+from ..together import from_scratch
+from ..verdicts import CrashJudge
 
 __all__ = ["ResizedWorldJudge", "WorldJudge"]
 
@@ -202,16 +204,28 @@ class ResizedWorldJudge(WorldJudge):
 
     # -- verdicts ----------------------------------------------------------------------------------
 
-    def finish(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+    @property
+    def divides(self) -> bool:
+        """Return False: ends are compared with those of other worlds, whose values stay here."""
+        return False
+
+    def finish(
+        self,
+        outcomes: Sequence[CrashOutcome],
+        start: Tree | None = None,
+        saves: Saves | None = None,
+    ) -> list[CrashOutcome]:
         """Return the verdicts on all worlds, after comparing them with those from whole saves."""
+        if self.steps:
+            self._take(outcomes)
+            usual = self._usual(outcomes)
+            outcomes = [self._compared(self._placed(outcome), usual) for outcome in outcomes]
+        told = self.with_facts(outcomes, start or {}, saves or Saves(()))
         if not self.steps:
-            return list(outcomes)
-        self._take(outcomes)
-        usual = self._usual(outcomes)
-        judged = [self._compared(self._placed(outcome), usual) for outcome in outcomes]
-        if never_resumes(self._golden, self._second, judged):
-            return mark_restarted(self._golden, judged)
-        return list(from_scratch(judged, [outcome.resumed_at for outcome in judged]))
+            return with_saves(told)
+        if never_resumes(self._golden.saved, self.steps, told):
+            return with_saves(mark_restarted(self._golden.saved, told))
+        return with_saves(list(from_scratch(told, [one.resumed_at for one in told])))
 
     def undecided(
         self, outcomes: Sequence[CrashOutcome], *, is_whole: bool = False

@@ -1,0 +1,1 @@
+"""``python -m pytest_mlchaos merge``: one verdict from the journals of all shards."""
