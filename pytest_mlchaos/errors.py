@@ -12,6 +12,7 @@ Exception
     ├── FaultError                                    a fault has a bug
     │   └── PayloadMismatch                           a fault does not support its payload
     ├── GoldenRunFailed                               the subject fails without any fault
+    ├── LimitReached                              a run exceeded a limit of the test, and was ended
     ├── SteadyStateFailed                             the steady state does not hold before any fault
     ├── NonDeterministicSubject                       two runs without faults differ
     ├── NotReproducible                               a failing schedule passed when it was repeated
@@ -149,6 +150,13 @@ class PayloadMismatch(FaultError):
 
 class GoldenRunFailed(MlchaosError):
     """The subject raised in its golden run, in which no fault strikes."""
+
+
+class LimitReached(MlchaosError):
+    """A run used more memory, processor time or disk than the settings of its test allow.
+
+    It was ended, so this says nothing about its recovery.
+    """
 
 
 class SteadyStateFailed(MlchaosError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import BadArgument
-from .validation import did_you_mean, format_value, parse_duration, parse_whole
+from .validation import did_you_mean, format_value, parse_duration, parse_size, parse_whole
 
 __all__ = ["Setting", "Settings", "parse_settings"]
 
@@ -59,6 +59,10 @@ def _duration(name: str, value: object) -> float | None:
     if not seconds:
         raise BadArgument(f"{name} must be positive, or None, got {format_value(value)}")
     return seconds
+
+
+def _size(name: str, value: object) -> int | None:
+    return None if value is None or value == "none" else parse_size(value, name)
 
 
 def _truth(name: str, value: object) -> bool:
@@ -135,6 +139,21 @@ class Settings:
     )
     jobs: int | str = _setting(
         "auto", "crash states to resume at a time: a number, or auto", _jobs, "N"
+    )
+    memory: int | None = _setting(
+        None,
+        "memory for one run in a fresh process, with all that it starts, or none",
+        _size,
+        "SIZE",
+    )
+    cpu: float | None = _setting(
+        None,
+        "processor time for one run in a fresh process, with all that it starts, or none",
+        _duration,
+        "TIME",
+    )
+    disk: int | None = _setting(
+        None, "size of the work directory of one run in a fresh process, or none", _size, "SIZE"
     )
     require_all: bool = _setting(
         False,

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..core.limits import Limits
 from ..core.settings import Settings
 from ..core.shards import Shard
 from ..core.validation import FLAG, format_value, index, optional, parse_duration
@@ -112,8 +113,17 @@ class CrashOptions:
         """
         limits = [one for one in (self.max_states, settings.max_states) if one is not None]
         jobs = settings.jobs if self.jobs == "auto" else self.jobs
+        isolation = self.isolation
+        if (bounds := Limits.of(settings).names) and self.runner is None:
+            if isolation == "in-process":
+                raise BadArgument(
+                    f"{CALLER}: the setting {bounds} needs fresh processes, but isolation is "
+                    f"'in-process'"
+                )
+            isolation = "process"
         return dataclasses.replace(
             self,
+            isolation=isolation,
             jobs=self.jobs if self.isolation == "in-process" else jobs,
             max_states=min(limits, default=None),
             require_all=settings.require_all if self.require_all is None else self.require_all,

@@ -17,7 +17,7 @@ from ..core.phases import faulted
 from ..core.privacy import child_error, error_text, remember_text
 from ..engine.process_state import ProcessState
 from ..engine.scopes import INTERNAL_OPERATION, within
-from ..errors import BadArgument, MlchaosError
+from ..errors import BadArgument, LimitReached, MlchaosError
 from ..processes import stack_dumps
 from ..processes.subject_pickling import PickledOnce
 from ..processes.subprocess_runner import ProcessResult, fresh_processes
@@ -204,7 +204,11 @@ class SubprocessRunner:
         else:
             golden = _golden_of(
                 fresh_processes().run(
-                    _golden_there, self._order, self.contents.path, timeout=self._timeout
+                    _golden_there,
+                    self._order,
+                    self.contents.path,
+                    timeout=self._timeout,
+                    folders=[str(self._root)],
                 ),
                 start,
             )
@@ -248,7 +252,13 @@ class SubprocessRunner:
         store = self.contents.path if self.follow else None
         return _result_of(
             fresh_processes().run(
-                _resumed_there, self._order, number, on_step, store, timeout=self._timeout
+                _resumed_there,
+                self._order,
+                number,
+                on_step,
+                store,
+                timeout=self._timeout,
+                folders=[str(self._root)],
             )
         )
 
@@ -332,7 +342,7 @@ def _traced_there(order: _Order, store: Path, ready: Path) -> GoldenRun:
 
 def _golden_of(ended: ProcessResult, start: Tree | None) -> GoldenRun:
     """Return the golden run that a process made, or its failure."""
-    if not isinstance(ended.value, GoldenRun):
+    if ended.exceeded or not isinstance(ended.value, GoldenRun):
         return GoldenRun(_result_of(ended), start, (), None)
     golden = dataclasses.replace(ended.value, running=(*ended.value.running, *ended.left))
     golden.ran.output = golden.ran.output or ended.output
@@ -363,9 +373,11 @@ def _portable(ran: RunResult) -> RunResult:
 
 def _result_of(ended: ProcessResult) -> RunResult:
     """Return the run that a process made, or its failure."""
-    if isinstance(ended.value, RunResult):
+    if isinstance(ended.value, RunResult) and not ended.exceeded:
         ended.value.output = ended.value.output or ended.output
         return ended.value
+    if ended.exceeded:
+        raise LimitReached(f"mlchaos.explore_crashes: a run {ended.exceeded}. It was ended")
     ran = RunResult(duration=ended.duration, output=ended.output)
     if ended.started is not None:
         raise BadArgument(f"mlchaos.explore_crashes: {ended.started}")

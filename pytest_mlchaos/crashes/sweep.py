@@ -17,6 +17,7 @@ from typing import Literal
 from ..core.interrupts import deferred
 from ..core.shards import Shard
 from ..core.sites import derive_seed
+from ..errors import LimitReached
 from ..processes.subprocess_runner import fresh_processes
 from .baseline import Baseline
 from .early_end import EarlyEnd, GoldenSteps, automatic_horizon, golden_steps
@@ -256,7 +257,13 @@ class _Lane:
                 mine.tree,
                 done if self._options.horizon == "auto" else None,
             )
-        ran = self._baseline.time_limits.resume(self._baseline.runner, mine.tree, number, on_step)
+        try:
+            ran = self._baseline.time_limits.resume(
+                self._baseline.runner, mine.tree, number, on_step
+            )
+        except LimitReached as error:
+            error.add_note(f"mlchaos: that run resumed from the crash state {state.id}")
+            raise
         if ran.trace.matched_from is not None and not ran.trace.stopped:
             self._done.add(contents_of(mine.tree, ran.trace.matched_from))
         return ran

@@ -24,6 +24,7 @@ from ..core.settings import Settings
 from ..errors import (
     BadArgument,
     FaultError,
+    LimitReached,
     MissingExtra,
     MlchaosError,
     NeverStruck,
@@ -53,7 +54,7 @@ _ended: pytest.StashKey[Any] = pytest.StashKey()
 
 COLLECTOR = "mlchaos-collector"
 """The name of the plugin that collects the entries of the journal."""
-NOT_EXPECTED = (BadArgument, FaultError, NeverStruck, Vacuous)
+NOT_EXPECTED = (BadArgument, FaultError, LimitReached, NeverStruck, Vacuous)
 """Errors about the test, not about its subject. ``xfail`` does not hide them."""
 
 USES_FIXTURE = pytest.mark.mlchaos

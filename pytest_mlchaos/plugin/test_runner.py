@@ -14,6 +14,7 @@ from ..core import safety
 from ..core.entries import Entry, Line, StrikeEntry, Timing
 from ..core.faults import Fault, OneOf, is_drawn
 from ..core.journal import Strike
+from ..core.limits import Limits, limited_by
 from ..core.results import unstruck
 from ..core.schedule import Schedule
 from ..core.settings import Settings
@@ -27,6 +28,7 @@ from ..errors import (
     GaveUp,
     GoldenRunFailed,
     Inconclusive,
+    LimitReached,
     MlchaosError,
     NeverStruck,
     NotReproducible,
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Trials"]
 
-_WITHOUT_FAULTS = (BadArgument, FaultError, GoldenRunFailed, Vacuous)
+_WITHOUT_FAULTS = (BadArgument, FaultError, GoldenRunFailed, LimitReached, Vacuous)
 """Errors that do not depend on which faults struck, so no schedule is printed."""
 
 
@@ -172,8 +174,12 @@ class Trials:
 
     def _all(self) -> None:
         sites.load()
+        settings = settings_of(self._item.config, self._item)
+        with limited_by(Limits.of(settings)):
+            self._limited(settings)
+
+    def _limited(self, settings: Settings) -> None:
         config = self._item.config
-        settings = settings_of(config, self._item)
         schedule, declared = self._declared(settings)
         self._body.judging = not config.getoption("mlchaos_off")
         if schedule is not None and not schedule.faults:
@@ -448,7 +454,7 @@ class Trials:
                 missed or self._unstruck,
                 self._struck or (bool(strikes) and not missed),
             )
-        except (FaultError, BadArgument, Vacuous, SteadyStateFailed) as error:
+        except (FaultError, BadArgument, LimitReached, Vacuous, SteadyStateFailed) as error:
             error.add_note(text.one_trial(schedule, strikes, self._nodeid, self._body.clock))
             raise Abort(error) from None
         except BaseException as error:

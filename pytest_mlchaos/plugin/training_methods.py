@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # Imported by name, so that a virtual clock of the test's code does not reach it.
 from time import perf_counter
 from typing import Any, Literal
 
+from ..core.limits import current_limits
 from ..core.validation import (
     FLAG,
     MAPPING,
@@ -98,6 +100,9 @@ class TrainingMethods(FixtureBase):
                     )
                 )
             isolated = (isolation or self._settings().isolation) == "process"
+            if not isolated and (limits := current_limits().names):
+                text = f"mlchaos.run: {limits} limits nothing here. It limits runs with isolation='process'"
+                warnings.warn(text, stacklevel=3)
             args = with_copies(self._controller, args, self._scratch)
             given = (self._controller, subject, args, self._scratch, self._workdirs())
             return part.hand_over(supervise(*given, max_restarts=max_restarts, isolated=isolated))

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import os
 import pickle
 import socket
@@ -20,10 +21,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..core.interrupts import deferred, register_open, unregister_open
+from ..core.limits import NO_LIMITS, Limits, current_limits
 from ..core.privacy import child_error, error_text
 from ..engine.forks import nameless_file
 from ..engine.scopes import INTERNAL_OPERATION, within
-from ..errors import BadArgument, MlchaosError
+from ..errors import BadArgument, MissingExtra, MlchaosError
 from . import stack_dumps
 from .child import Start
 from .fork_server import ForkServer
@@ -54,6 +56,7 @@ class ProcessResult:
         duration: The real seconds from the fork to the end.
         left: Shortened command lines of processes that it left running. They have been ended. Only
             Linux finds those outside of its process group.
+        exceeded: The limit of the test that it exceeded, in words. It has been ended for that.
         started: None, or the reason why the function was not called.
         traceback: The traceback of ``error`` as text.
         stderr: Its stderr.
@@ -69,6 +72,7 @@ class ProcessResult:
     stack: str = ""
     duration: float = 0.0
     left: tuple[str, ...] = ()
+    exceeded: str = ""
     started: str | None = None
     traceback: str = ""
     stderr: str = ""
@@ -147,6 +151,22 @@ class Task:
             self.wait()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Bounds:
+    """The time limit of a process, and the limits of the test for it."""
+
+    timeout: float | None
+    limits: Limits
+    folders: Sequence[str]
+
+    @classmethod
+    def of(cls, timeout: float | None, folders: Sequence[str]) -> _Bounds:
+        limits = current_limits() if folders else NO_LIMITS
+        if limits.names and importlib.util.find_spec("psutil") is None:
+            raise MissingExtra(f"the setting {limits.names}", "psutil", "process")
+        return cls(timeout, limits, folders)
+
+
 class FreshProcesses:
     """Run functions in fresh processes.
 
@@ -185,13 +205,21 @@ class FreshProcesses:
         return self._server.threads
 
     @within(INTERNAL_OPERATION)
-    def start(self, function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Task:
+    def start(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        timeout: float | None = None,
+        folders: Sequence[str] = (),
+    ) -> Task:
         """Start ``function(*args)`` in a fresh process. Several may run at once.
 
         Args:
             function: The function.
             args: Its arguments.
             timeout: The time limit in seconds, or None.
+            folders: The directories that the limit ``disk`` of the running test is for. With
+                directories, all limits of the test hold for the process.
 
         Returns:
             The task, to wait for.
@@ -204,20 +232,21 @@ class FreshProcesses:
             raise MlchaosError("fresh processes need os.fork, which this system does not have")
         payload = _pickle_task(function, args)
         start = Start.here()
+        bounds = _Bounds.of(timeout, folders)
         with self._lock:
             try:
                 supervisor = self._ready(start, payload)
                 try:
-                    return self._begun(supervisor, start, payload, timeout)
+                    return self._begun(supervisor, start, payload, bounds)
                 except OSError:  # the supervisor was killed, so try again with a new one
                     self._drop(supervisor)
-                    return self._begun(self._ready(start, payload), start, payload, timeout)
+                    return self._begun(self._ready(start, payload), start, payload, bounds)
             except BaseException:
                 self._drop_unused()
                 raise
 
     def _begun(
-        self, supervisor: SupervisorClient, start: Start, payload: bytes, timeout: float | None
+        self, supervisor: SupervisorClient, start: Start, payload: bytes, bounds: _Bounds
     ) -> Task:
         """Let a supervisor start a process, and register the task.
 
@@ -225,21 +254,21 @@ class FreshProcesses:
         """
         with deferred():
             files = _Files(payload)
-            supervisor.begin(self._job(start, timeout), files.fds)
-            again = functools.partial(self._start_again, files, start, payload, timeout)
-            task = Task(supervisor, files, timeout, self._done, again)
+            supervisor.begin(self._job(start, bounds), files.fds)
+            again = functools.partial(self._start_again, files, start, payload, bounds)
+            task = Task(supervisor, files, bounds.timeout, self._done, again)
             register_open(task)
             return task
 
     @within(INTERNAL_OPERATION)
     def _start_again(
-        self, files: _Files, start: Start, payload: bytes, timeout: float | None
+        self, files: _Files, start: Start, payload: bytes, bounds: _Bounds
     ) -> SupervisorClient:
         """Let a new supervisor start a job that the last one did not read."""
         with self._lock:
             supervisor = self._ready(start, payload)
             try:
-                supervisor.begin(self._job(start, timeout), files.fds)
+                supervisor.begin(self._job(start, bounds), files.fds)
             except BaseException:
                 self._drop(supervisor)
                 raise
@@ -274,10 +303,14 @@ class FreshProcesses:
                 raise
 
     def run(
-        self, function: Callable[..., Any], *args: Any, timeout: float | None = None
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        timeout: float | None = None,
+        folders: Sequence[str] = (),
     ) -> ProcessResult:
         """Run ``function(*args)`` in a fresh process, and return its result. See ``start``."""
-        return self.start(function, *args, timeout=timeout).wait()
+        return self.start(function, *args, timeout=timeout, folders=folders).wait()
 
     def stop(self) -> None:
         """End all processes, with the warm process. The next ``start`` begins again."""
@@ -317,11 +350,13 @@ class FreshProcesses:
                 return supervisor
             self._drop(supervisor)
 
-    def _job(self, start: Start, timeout: float | None) -> Job:
+    def _job(self, start: Start, bounds: _Bounds) -> Job:
         return Job(
             start=start,
             files=self._modules.files,
-            timeout=timeout,
+            timeout=bounds.timeout,
+            limits=bounds.limits,
+            folders=bounds.folders,
             sources=tuple(self._modules.sources),
         )
 
@@ -414,7 +449,7 @@ class _Files:
                 stderr=_text(self._read(3)),
                 started="its supervisor was killed, or does not answer",
             )
-        _, code, hung, duration, left = told
+        _, code, hung, duration, left, exceeded = told
         heard = tuple(tuple(rest) for name, *rest in messages if name == "told")
         ended = ProcessResult(
             hung=hung,
@@ -422,6 +457,7 @@ class _Files:
             output=self._output(),
             duration=duration,
             left=left,
+            exceeded=exceeded,
             stderr=_text(self._read(3)),
             told=heard,
         )

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from types import BuiltinFunctionType
 from typing import Any, NoReturn
 
+from ..core.limits import NO_LIMITS, Limits
 from ..core.privacy import error_text
 from ..engine import virtual_time
 from ..engine.module_names import names
@@ -32,6 +33,7 @@ from .child import STACK_SIGNAL, Start, become, exit_code, home, leave, pack_err
 from .fork_server import import_if_possible, share_objects
 from .huge_pages import HugePages
 from .imported_modules import LateImports
+from .limit_watch import LimitWatch
 from .messages import Outbox, read_message, write_message
 from .process_tree import (
     adopt_orphans,
@@ -79,12 +81,16 @@ class Job:
         timeout: The time limit in seconds, or None.
         sources: Source files of which earlier processes have read lines, for tracebacks and
             warnings. They are read in advance.
+        limits: The limits of the run.
+        folders: The directories that count for ``limits.disk``.
     """
 
     start: Start
     files: SameFiles | None
     timeout: float | None
     sources: Sequence[str] = ()
+    limits: Limits = NO_LIMITS
+    folders: Sequence[str] = ()
 
 
 def main(fds: Sequence[int]) -> NoReturn:
@@ -206,15 +212,15 @@ class _ProcessSupervisor:
             with contextlib.suppress(OSError):  # it has been killed, which its exit code shows
                 socket.send_fds(waiting, [JOB], list(fds))
                 write_message(waiting.fileno(), job)
-            hung, code = self._watch(
-                pid, waiting, None if job.timeout is None else begun + job.timeout, fds[-1]
-            )
+            limits = LimitWatch(job.limits, pid, job.folders)
+            deadline = None if job.timeout is None else begun + job.timeout
+            hung, exceeded, code = self._watch(pid, waiting, deadline, fds[-1], limits)
         duration = time.monotonic() - begun
         left: tuple[str, ...] = ()
         if code is None:
             code = os.waitstatus_to_exitcode(self._exits[pid])
             left = self._left(0.0 if hung or code < 0 else EXIT_GRACE_SECONDS)
-        self._tell("ended", code, hung, duration, left)
+        self._tell("ended", code, hung, duration, left, exceeded)
         self._next = self._forked()
 
     def _forked(self) -> tuple[int, socket.socket]:
@@ -255,15 +261,20 @@ class _ProcessSupervisor:
         self._exits[pid] = status
 
     def _watch(
-        self, pid: int, waiting: socket.socket, deadline: float | None, stacks: int
-    ) -> tuple[bool, int | None]:
+        self,
+        pid: int,
+        waiting: socket.socket,
+        deadline: float | None,
+        stacks: int,
+        limits: LimitWatch,
+    ) -> tuple[bool, str, int | None]:
         """Wait for the end of the process.
 
-        Return True if it reached its deadline, and its exit code.
+        Return True if it reached its deadline, the limit that it exceeded, and its exit code.
 
         The code is None unless the process has sent it and leaves no children.
         """
-        hung = False
+        hung, exceeded = False, ""
         woken_by = [self._control.fileno(), self._woken, waiting.fileno()]
         while reap(self._ended) and pid not in self._exits:
             left = None if deadline is None else deadline - time.monotonic()
@@ -272,7 +283,9 @@ class _ProcessSupervisor:
                 self._ask(pid, stacks)
                 _kill(pid)
                 continue
-            ready, _, _ = select.select(woken_by, [], [], left)
+            ready, _, _ = select.select(woken_by, [], [], left if exceeded else limits.wait(left))
+            if not exceeded and (exceeded := limits.exceeded()):
+                _kill(pid)
             if self._woken in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 4096)
@@ -283,9 +296,9 @@ class _ProcessSupervisor:
             elif waiting.fileno() in ready:
                 with contextlib.suppress(OSError):  # it was killed before it read its job
                     if told := waiting.recv(1):
-                        return hung, told[0]
+                        return hung, exceeded, told[0]
                 woken_by.remove(waiting.fileno())
-        return hung, None
+        return hung, exceeded, None
 
     def _ask(self, pid: int, stacks: int) -> None:
         """Let the process write its stacks, and wait until they are complete."""

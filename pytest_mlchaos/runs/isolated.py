@@ -39,7 +39,7 @@ from ..engine.process_state import ProcessState
 from ..engine.remote_state import RemoteState, merge_into
 from ..engine.subjects import subject_runs
 from ..engine.trial import arm, arm_ranks
-from ..errors import BadArgument, GaveUp, GoldenRunFailed, MlchaosError, TrialTimeout
+from ..errors import BadArgument, GaveUp, GoldenRunFailed, LimitReached, MlchaosError, TrialTimeout
 from ..processes import stack_dumps
 from ..processes.child import join_threads, print_error
 from ..processes.child import tell as tell_home
@@ -164,7 +164,7 @@ class IsolatedSupervisor:
             ended, heard = self._process(Schedule(), 0, ProcessCounts(), probing=False)
             try:
                 end, value, parameters = self._judged(ended, heard, [])
-            except TrialTimeout:
+            except (TrialTimeout, LimitReached):
                 raise
             except Exception as error:
                 raise GoldenRunFailed(
@@ -204,7 +204,11 @@ class IsolatedSupervisor:
                 random=self._random,
             )
             self._processes.prepare()  # before the remaining time is computed
-            ended = self._processes.run(_live, order, timeout=_time_left(controller))
+            roots = [str(root) for root in self._disk.roots]
+            # The limits of memory and processor time also hold without a directory.
+            ended = self._processes.run(
+                _live, order, timeout=_time_left(controller), folders=roots or [os.devnull]
+            )
         # The output belongs to the test: pytest captures and shows it.
         print(ended.output.removesuffix(ended.stderr), end="")  # noqa: T201
         print(ended.stderr, end="", file=sys.stderr)  # noqa: T201
@@ -230,6 +234,8 @@ class IsolatedSupervisor:
             raise MlchaosError(
                 f"mlchaos.run: the subject's process could not be started: {ended.started}"
             )
+        if ended.exceeded:
+            raise LimitReached(f"mlchaos.run: the subject's process {ended.exceeded}. It was ended")
         if ended.hung:
             seconds = (
                 self._controller.limit[0] if self._controller.limit is not None else ended.duration
