@@ -1,4 +1,4 @@
-"""Read journals: ``python -m pytest_mlchaos report journal.jsonl``."""
+"""Read journals (``python -m pytest_mlchaos report journal.jsonl``), and approve tests."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
         "clauses", help="print an example of the clauses for which tests are evidence"
     )
     clauses.add_argument("-o", "--output", metavar="FILE.toml", help="write it to a new file")
+    approval = commands.add_parser(
+        "approve", help="allow tests to inject their faults, if the policy asks for an approval"
+    )
+    approval.add_argument("tests", nargs="+", metavar="TEST", help="a node id or a path")
+    approval.add_argument("--by", required=True, metavar="NAME", help="the person who approves")
+    approval.add_argument("--until", required=True, metavar="DATE", help="the last day: 2027-01-31")
     return parser
 
 
@@ -159,7 +165,13 @@ def _clauses(given: argparse.Namespace) -> int:
     return 0
 
 
-OTHERS = {"verify": _verify, "clauses": _clauses}
+def _approve(given: argparse.Namespace) -> int:
+    from .plugin.approve import approve
+
+    return approve(given.tests, given.by, given.until)
+
+
+OTHERS = {"approve": _approve, "verify": _verify, "clauses": _clauses}
 """The commands that do not read journals."""
 PROJECT_LINES = '[tool.mlchaos.evidence] clauses = ["..."]'
 

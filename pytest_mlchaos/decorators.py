@@ -74,6 +74,15 @@ class _Chaos:
         # A mark that is called with a function alone would decorate it.
         return pytest.mark.mlchaos_steady_state.with_args(check, during=during)
 
+    @staticmethod
+    def owner(name: str) -> pytest.MarkDecorator:
+        """Name the owner of a test, a person or a team: ``@chaos.owner("recommendations")``.
+
+        A policy can require one. The closest owner counts, so that of a module or a class is a
+        default.
+        """
+        return pytest.mark.mlchaos_owner(name)
+
     @property
     def settings(self) -> pytest.MarkDecorator:
         """Change the settings of one test: ``@chaos.settings(max_trials=…, seed=…, timeout=…)``."""

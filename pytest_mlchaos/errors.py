@@ -9,6 +9,7 @@ Exception
     ├── MissingExtra           (also ImportError)     an optional package is not installed
     ├── MissingProgram                                a program is not on the PATH
     ├── InjectionForbidden                            this environment refuses injected faults
+    │   └── PolicyRefused                             the policy of the repository refuses a test
     ├── FaultError                                    a fault has a bug
     │   └── PayloadMismatch                           a fault does not support its payload
     ├── GoldenRunFailed                               the subject fails without any fault
@@ -138,6 +139,13 @@ class MissingProgram(MlchaosError):
 
 class InjectionForbidden(MlchaosError):
     """Faults are refused: ``MLCHAOS_FORBID`` is set, or the environment looks like production."""
+
+
+class PolicyRefused(InjectionForbidden):
+    """The policy in ``pyproject.toml`` refuses a test or one of its faults.
+
+    Each line of the message names the rule, the test, the fault, and what to do.
+    """
 
 
 class FaultError(MlchaosError):

@@ -43,7 +43,7 @@ BELOW = {
     "export": ("reports",),
     "__init__": (),
     "merging": ("crashes", "reports"),
-    "__main__": ("merging",),
+    "__main__": ("plugin", "merging"),
 }
 """For each part of the package, the parts right below it: it may import these, and whatever is
 below them.

@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic  # by name, so that a virtual clock does not reach it
 from typing import Any
 
+from ..core.policy import check_fault
 from ..core.progress import report_step
 from ..engine.controller import Controller
 from ..errors import BadArgument, Inconclusive
@@ -79,9 +80,10 @@ def find_breaking_point(
             "as an argument"
         )
     levels = Levels.of(fault, keywords)
+    example = levels.fault(levels.values[-1])
+    check_fault(example)  # before a weaker level strikes
     runner = LevelRunner(controller, subject, args, levels, oracle, scratch, workdirs)
     runner.check_golden()
-    example = levels.fault(levels.values[-1])
     is_noisy = not options.staged and (
         options.repeat is not False
         if options.repeat is not None

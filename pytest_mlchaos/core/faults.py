@@ -265,6 +265,9 @@ class Fault:
     The search schedules at most as many as the run may restart.
     """
 
+    strikes_processes: ClassVar[bool] = False
+    """True if it ends, stops or slows real processes of the subject, by signals."""
+
     needs_own_store: ClassVar[bool] = False
     """True if it strikes the store of a world, which then is a process of its own."""
 

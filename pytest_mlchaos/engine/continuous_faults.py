@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.faults import Fault
 from ..core.interrupts import Uninterruptible, deferred
+from ..core.policy import check_strike
 from ..errors import BadArgument
 from .controller import Controller
 from .counters import ScheduledFault
@@ -74,6 +75,7 @@ def activate_continuous_faults(controller: Controller, *, fresh: bool = False) -
                 and fault.concerns(controller.attributes)
                 and (fresh or not fault.requires_process)
             ):
+                check_strike(fault)
                 with deferred():
                     controller.resources.enter_context(
                         Uninterruptible(fault.activate(ContinuousEffect(controller, scheduled)))

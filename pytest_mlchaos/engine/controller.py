@@ -21,6 +21,7 @@ from ..core.interrupts import deferred, handler, register_open, uninterruptible,
 from ..core.journal import Journal, Strike
 from ..core.phases import quiet, raised
 from ..core.points import Points, listen, stop_listening
+from ..core.policy import check_fault
 from ..core.records import Preemption
 from ..core.results import HandedResult, Result
 from ..core.schedule import Schedule
@@ -108,6 +109,7 @@ class Controller(SubjectState):
         probing: bool = False,
         own: Iterable[Path] = (),
     ) -> None:
+        check_fault(*schedule.faults)  # before any site is armed
         self.schedule = schedule
         self.clock: Clock = clock or RealClock()
         self.own = tuple(own)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.faults import EVERY, Fault
 from ..core.journal import Strike
+from ..core.policy import check_strike
 from ..core.privacy import error_text, remember_text
 from ..core.ramps import strength
 from ..core.sites import Visit, derive_seed
-from ..errors import BadArgument, MlchaosError, PayloadMismatch
+from ..errors import BadArgument, MlchaosError, PayloadMismatch, PolicyRefused
 from .attribution import about, attribute_strike
 from .changes import fingerprint
 from .counters import ScheduledFault, VisitCounter
@@ -186,6 +187,10 @@ class Injector:
         kept = self._controller.struck_tables
         wanted = self._controller.inside == "mlchaos.pipeline" and len(kept) < MAX_STRUCK_TABLES
         visit.struck_tables = kept if wanted else None
+        try:
+            check_strike(scheduled.fault, visit)
+        except PolicyRefused as error:
+            self._tool_error(scheduled.fault, error, "policy")
         before = _seen(scheduled.fault, visit)
         try:
             fault = scheduled.fault.at_visit(visit.index)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from ..core.interrupts import uninterruptible
 from ..core.journal import Journal
+from ..core.policy import check_fault
 from ..core.schedule import Schedule
 from ..core.sites import SITES, name_of
 from .continuous_faults import activate_continuous_faults
@@ -24,6 +25,7 @@ def under_schedule(controller: Controller, schedule: Schedule) -> Iterator[Journ
 
     Restore everything at the end. The journal of the strikes inside is given.
     """
+    check_fault(*schedule.faults)
     controller.hear()
     kept = {name: getattr(controller, name) for name in _SWAPPED}
     controller._counters, controller.crash, controller.names, controller.elsewhere = (

@@ -24,6 +24,7 @@ from ..core.settings import Settings
 from ..errors import (
     BadArgument,
     FaultError,
+    InjectionForbidden,
     LimitReached,
     MissingExtra,
     MlchaosError,
@@ -33,8 +34,10 @@ from ..errors import (
 )
 from ..reports.outputs import OUTPUTS, Output, check_writable
 from ..reports.tally import Tally
-from . import fault_coverage, session_budget, shard_option
+from . import fault_coverage, policy, session_budget, shard_option
 from .detection_report import DetectionReport, add_options, texts_of_detections
+from .policy import pytest_addhooks as pytest_addhooks
+from .policy import pytest_load_initial_conftests as pytest_load_initial_conftests
 
 if TYPE_CHECKING:
     from ..core.entries import Line
@@ -54,7 +57,14 @@ _ended: pytest.StashKey[Any] = pytest.StashKey()
 
 COLLECTOR = "mlchaos-collector"
 """The name of the plugin that collects the entries of the journal."""
-NOT_EXPECTED = (BadArgument, FaultError, LimitReached, NeverStruck, Vacuous)
+NOT_EXPECTED = (
+    BadArgument,
+    FaultError,
+    InjectionForbidden,
+    LimitReached,
+    NeverStruck,
+    Vacuous,
+)
 """Errors about the test, not about its subject. ``xfail`` does not hide them."""
 
 USES_FIXTURE = pytest.mark.mlchaos
@@ -133,6 +143,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     _add_outputs(parser, group)
     fault_coverage.add_options(parser, group)
+    policy.add_options(parser, group)
     add_options(parser, group)
     group.addoption(
         "--mlchaos-show-values", dest="mlchaos_show_values", action="store_true", help=_SHOW_VALUES
@@ -167,6 +178,7 @@ def pytest_configure(config: pytest.Config) -> None:
     shard_option.begin(config)
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
+    policy.configure(config)
     # A session inside a test of a different session must restore that session's choice.
     config.add_cleanup(functools.partial(show_values, shows_values()))
     show_values(

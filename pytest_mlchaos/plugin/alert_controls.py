@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..core.faults import EVERY, Fault, fields_of
+from ..core.policy import cap_severity
 from ..core.schedule import Schedule
 from ..core.settings import Settings
 from ..engine.controller import Controller
-from ..errors import BadArgument, FalseAlarm, FaultError, Inconclusive
+from ..errors import BadArgument, FalseAlarm, FaultError, Inconclusive, InjectionForbidden
 from .counted_calls import named_assertions
 from .trial_runner import SKIPPED, Body, is_failure
 
@@ -109,7 +110,9 @@ class AlertControls:
         except BaseException as error:
             # The test may fail under strong faults, and may expect an error that does not come
             # without faults. Only the alerts are judged.
-            if not is_failure(error) or isinstance(error, (*SKIPPED, BadArgument, FaultError)):
+            if not is_failure(error) or isinstance(
+                error, (*SKIPPED, BadArgument, FaultError, InjectionForbidden)
+            ):
                 raise
         finally:
             found = self._body.controller
@@ -127,7 +130,7 @@ def strongest(fault: Fault) -> Fault:
     if scales and "severity" in fields_of(type(fault)):
         defaults = {field.name: field.default for field in dataclasses.fields(fault)}
         changes |= {name: defaults[name] for name in scales if name in defaults}
-        changes["severity"] = STRONGEST_SEVERITY
+        changes["severity"] = cap_severity(STRONGEST_SEVERITY)
     try:
         return dataclasses.replace(fault, **changes)
     except BadArgument:

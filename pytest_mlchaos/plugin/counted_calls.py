@@ -9,7 +9,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["counted_targets", "named_assertions"]
+__all__ = ["codes_of", "counted_targets", "named_assertions"]
 
 ASSERTIONS = frozenset(
     {"assert_amplification", "assert_calls", "assert_circuit_opens", "assert_work_stops"}
@@ -24,7 +24,7 @@ def counted_targets(test: object, arguments: Mapping[str, Any]) -> list[str]:
         test: The test function. Functions of its module that it names are searched, too.
         arguments: The values of its parameters, for a target that is one of them.
     """
-    known, codes = _source(test)
+    known, codes = codes_of(test)
     found = {
         target: None
         for code in codes
@@ -36,11 +36,11 @@ def counted_targets(test: object, arguments: Mapping[str, Any]) -> list[str]:
 
 def named_assertions(test: object, names: Iterable[str]) -> set[str]:
     """Return those names that a test function uses, or a function of its module that it names."""
-    used = {name for code in _source(test)[1] for name in (*code.co_names, *code.co_consts)}
+    used = {name for code in codes_of(test)[1] for name in (*code.co_names, *code.co_consts)}
     return {name for name in names if name in used}
 
 
-def _source(test: object) -> tuple[Mapping[str, Any], list[types.CodeType]]:
+def codes_of(test: object) -> tuple[Mapping[str, Any], list[types.CodeType]]:
     """Return the global names of a test function, and its code with that of the functions it names."""
     function: Any = inspect.unwrap(test) if callable(test) else None
     function = getattr(function, "__func__", function)

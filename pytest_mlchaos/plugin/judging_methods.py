@@ -13,6 +13,7 @@ from ..comparing.api import compare
 from ..comparing.seeds import Metric
 from ..comparing.verdicts import Comparison
 from ..core.faults import Fault
+from ..core.policy import cap_seconds, cap_trials, check_fault
 from ..core.validation import (
     CALLABLE,
     COUNT,
@@ -92,6 +93,8 @@ class JudgingMethods(FixtureBase):
                 f"{format_value(isolation)}"
             )
         name = "mlchaos.compare"
+        isolated = (isolation or settings.isolation) == "process"
+        check_fault(*self._controller.schedule.faults if isolated else (), isolated=True)
         with self._running(name, subject) as part:
             return part.hand_over(
                 compare(
@@ -103,7 +106,7 @@ class JudgingMethods(FixtureBase):
                     seeds=seeds,
                     metric=metric,
                     max_restarts=max_restarts,
-                    isolated=(isolation or settings.isolation) == "process",
+                    isolated=isolated,
                     allow_quiet=settings.allow_quiet,
                     running=lambda: self._controller.subject_of(name),
                 )
@@ -177,12 +180,14 @@ class JudgingMethods(FixtureBase):
             )
         options = SearchOptions(
             confidence=confidence,
-            max_trials=max_trials,
+            max_trials=cap_trials(max_trials),
             repeat=repeat,
             staged=staged,
-            budget=None
-            if budget is None
-            else parse_positive_duration(budget, "mlchaos.breaking_point: budget"),
+            budget=cap_seconds(
+                None
+                if budget is None
+                else parse_positive_duration(budget, "mlchaos.breaking_point: budget")
+            ),
             name=name or "",
         )
         keywords = {key: value for key, value in fault.kwargs.items() if key != "fault"}

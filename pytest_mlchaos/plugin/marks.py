@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from .. import faults
 from ..core.composites import CompositeFault
 from ..core.faults import FAULTS, Fault, create, find
+from ..core.policy import cap_seconds, cap_trials
 from ..core.schedule import Schedule
 from ..core.settings import Settings, parse_settings
 from ..core.validation import format_value
@@ -18,7 +20,14 @@ from ..errors import BadArgument, MissingExtra
 from . import USES_FIXTURE
 from .pytest_internals import source_marks
 
-__all__ = ["DeclaredFault", "declared_by", "declares_composite", "fault_of", "settings_of"]
+__all__ = [
+    "DeclaredFault",
+    "declared_by",
+    "declares_composite",
+    "fault_of",
+    "settings_of",
+    "within_policy",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +113,20 @@ def settings_of(config: pytest.Config, item: pytest.Item | None = None) -> Setti
     }
     if item is not None:
         options.pop("budget", None)
-    return parse_settings(options, settings, lambda name: f"--mlchaos-{name.replace('_', '-')}")
+    settings = parse_settings(options, settings, lambda name: f"--mlchaos-{name.replace('_', '-')}")
+    return within_policy(settings)
+
+
+def within_policy(settings: Settings) -> Settings:
+    """Return the settings, within the limits that the policy sets for the running test."""
+    states = settings.max_states
+    most_states = cap_trials(sys.maxsize if states is None else states)
+    return dataclasses.replace(
+        settings,
+        max_trials=cap_trials(settings.max_trials),
+        budget=cap_seconds(settings.budget),
+        max_states=most_states if most_states < sys.maxsize else None,
+    )
 
 
 def replayed_schedule(config: pytest.Config) -> Schedule | None:

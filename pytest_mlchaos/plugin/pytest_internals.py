@@ -13,7 +13,7 @@ import pytest
 from _pytest.logging import caplog_handler_key, caplog_records_key
 from _pytest.tmpdir import tmppath_result_key
 
-__all__ = ["own_directories", "set_up_again", "source_marks"]
+__all__ = ["data_fixtures", "is_built_in", "own_directories", "set_up_again", "source_marks"]
 
 
 def set_up_again(item: pytest.Function, between: Callable[[], object]) -> None:
@@ -64,3 +64,37 @@ def source_marks(item: pytest.Item, name: str) -> list[pytest.Mark]:
     top.
     """
     return list(reversed(list(item.iter_markers(name))))
+
+
+def data_fixtures(item: pytest.Item) -> tuple[str, ...]:
+    """Return the names of a test's fixtures that may bring data.
+
+    These are all but those of pytest and of this plugin. Those of an installed plugin count if the
+    test itself names them: others (an event loop) work for the plugin.
+    """
+    info = getattr(item, "_fixtureinfo", None)
+    if info is None:
+        return ()
+    plugins = {
+        plugin.__name__.partition(".")[0]
+        for plugin, _ in item.config.pluginmanager.list_plugin_distinfo()
+        if hasattr(plugin, "__name__")
+    }
+    return tuple(
+        name
+        for name in getattr(item, "fixturenames", ())
+        if any(
+            not is_built_in(one) and (name in info.argnames or _package(one) not in plugins)
+            for one in info.name2fixturedefs.get(name, ())
+        )
+    )
+
+
+def is_built_in(fixture: object) -> bool:
+    """Return True if pytest or this plugin defines a fixture."""
+    return _package(fixture) in ("_pytest", "pytest_mlchaos")
+
+
+def _package(fixture: object) -> str:
+    module = str(getattr(getattr(fixture, "func", None), "__module__", ""))
+    return module.partition(".")[0]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..core.policy import check_host, check_process
 from ..core.validation import FLAG, check_arguments, format_value, parse_duration
 from ..engine.user_code import take_subject
 from ..errors import BadArgument
@@ -78,6 +79,10 @@ class ServiceMethods(FixtureBase):
                 f"mlchaos.serve: timeout must be positive, got {format_value(timeout)}"
             )
         controller = self._controller
+        if command is not None:
+            check_process("mlchaos.serve(command=…)")
+        if url is not None:
+            check_host("mlchaos.serve", url)
         subject = served_subject(app, command, url=url, ready=ready, env=env, cwd=cwd)
         take_subject(subject)
         controller.serves = True

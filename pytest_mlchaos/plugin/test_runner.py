@@ -28,6 +28,7 @@ from ..errors import (
     GaveUp,
     GoldenRunFailed,
     Inconclusive,
+    InjectionForbidden,
     LimitReached,
     MlchaosError,
     NeverStruck,
@@ -48,6 +49,7 @@ from .marks import (
     fault_marks,
     replayed_schedule,
     settings_of,
+    within_policy,
 )
 from .never_struck import (
     absent,
@@ -68,7 +70,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Trials"]
 
-_WITHOUT_FAULTS = (BadArgument, FaultError, GoldenRunFailed, LimitReached, Vacuous)
+_WITHOUT_FAULTS = (
+    BadArgument,
+    FaultError,
+    GoldenRunFailed,
+    InjectionForbidden,
+    LimitReached,
+    Vacuous,
+)
 """Errors that do not depend on which faults struck, so no schedule is printed."""
 
 
@@ -331,7 +340,7 @@ class Trials:
         from ..search.explore import explore
 
         self._body.drawn = True
-        settings = suited_settings(settings, declared)
+        settings = within_policy(suited_settings(settings, declared))
         space, passed = self._probed(declared, settings)
         assert self._body.controller is not None
         self._alerts.had_trial_without_faults()
@@ -415,7 +424,7 @@ class Trials:
                 probing=True,
             )
         except Exception as error:
-            if not isinstance(error, (FaultError, BadArgument, Vacuous)):
+            if not isinstance(error, (FaultError, BadArgument, InjectionForbidden, Vacuous)):
                 error.add_note(
                     "mlchaos: this is the first trial, without any fault. The test must pass it "
                     "before faults are tried"
@@ -454,6 +463,8 @@ class Trials:
                 missed or self._unstruck,
                 self._struck or (bool(strikes) and not missed),
             )
+        except InjectionForbidden as error:
+            raise Abort(error) from None
         except (FaultError, BadArgument, LimitReached, Vacuous, SteadyStateFailed) as error:
             error.add_note(text.one_trial(schedule, strikes, self._nodeid, self._body.clock))
             raise Abort(error) from None

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ..core.clock import Clock
 from ..core.journal import Journal
 from ..core.points import reachable, sometimes
+from ..core.policy import check_host
 from ..core.schedule import Schedule
 from ..core.validation import CALLABLE, ITERABLE, NAME, PATH, TEXT, WHOLE, check_arguments, optional
 from ..engine.controller import Controller, current
@@ -133,6 +134,7 @@ class Tools:
         proxy. Some clients (Kafka, Redis clusters) get further addresses from the server, which
         must be those of proxies, too.
         """
+        check_host("mlchaos.proxy", url)
         chosen = "http" if http and protocol is None else protocol
         return open_proxy(self._controller, url, port=port, zone=zone, protocol=chosen)
 

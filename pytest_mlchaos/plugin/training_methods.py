@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Literal
 
+from ..core.faults import create
 from ..core.limits import current_limits
+from ..core.policy import check_fault, check_host
 from ..core.validation import (
     FLAG,
     MAPPING,
@@ -103,6 +105,7 @@ class TrainingMethods(FixtureBase):
             if not isolated and (limits := current_limits().names):
                 text = f"mlchaos.run: {limits} limits nothing here. It limits runs with isolation='process'"
                 warnings.warn(text, stacklevel=3)
+            check_fault(*self._controller.schedule.faults if isolated else (), isolated=True)
             args = with_copies(self._controller, args, self._scratch)
             given = (self._controller, subject, args, self._scratch, self._workdirs())
             return part.hand_over(supervise(*given, max_restarts=max_restarts, isolated=isolated))
@@ -234,6 +237,9 @@ class TrainingMethods(FixtureBase):
         )
         if not self._may_crash():
             return self._without_crash(subject, workdir, args)
+        check_fault(create("crash", at=0), via="mlchaos.explore_crashes")
+        if isinstance(workdir, str) and "://" in workdir:
+            check_host("mlchaos.explore_crashes", workdir)
         with self._running("mlchaos.explore_crashes", subject, each=True) as part:
             return part.hand_over(
                 explore_crashes(

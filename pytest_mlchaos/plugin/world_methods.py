@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..core.faults import create
+from ..core.policy import check_fault
 from ..core.validation import PATH, check_arguments
 from ..crashes.ranks.api import explore_world, run_world_once
 from ..crashes.ranks.runner import Launch
@@ -62,6 +64,7 @@ class WorldMethods(FixtureBase):
             nodes: The number of nodes of an elastic world, each with an agent. Without it, each
                 rank is on a node of its own.
         """
+        check_fault(*self._controller.schedule.faults, isolated=True)
         return World(
             lambda: self._controller,
             lambda outer: Part(self._controller, "world.run", outer=outer).hand_over,
@@ -91,6 +94,7 @@ class WorldMethods(FixtureBase):
             report = run_world_once(launch, ranks, subject, workdir, args)
             self._test_info.explored.append(report)
             return report
+        check_fault(create("crash", at=0), via="world.explore_crashes")
         with self._running("world.explore_crashes", subject, each=True) as part:
             return part.hand_over(
                 explore_world(
@@ -138,6 +142,7 @@ class WorldMethods(FixtureBase):
 
         Fidelity: each rank is forked from a process that has imported torch.
         """
+        check_fault(*self._controller.schedule.faults, isolated=True)
         world = functools.partial(
             World,
             lambda: self._controller,

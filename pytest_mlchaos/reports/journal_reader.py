@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from ..core import coverage_entries  # noqa: F401  # it registers kinds of entries
+from ..core import coverage_entries, policy_entries  # noqa: F401  # they register kinds of entries
 from ..core.entries import (
     Entry,
     Exploration,

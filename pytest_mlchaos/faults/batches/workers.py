@@ -71,6 +71,7 @@ class WorkerDeath(Fault):
 
     site = "data.batch"
     random = False
+    strikes_processes = True
     searchable = ("worker",)
     positions: ClassVar[Mapping[str, tuple[str, ...]]] = {"of": ("loader", "pool", "server")}
     worker: int = 0

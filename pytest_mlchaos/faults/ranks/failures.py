@@ -56,6 +56,7 @@ class RankFailure(RankFault):
     """
 
     ends_process = True
+    strikes_processes = True
     site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     mode: Literal["kill", "hang", "freeze", "raise", "exit"] = "kill"
     when: Literal["before", "during", "after"] = "before"

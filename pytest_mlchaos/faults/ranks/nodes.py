@@ -21,6 +21,7 @@ class NodeFault(Fault):
     needs = ("torch", "torch")
     random = False
     ends_process = True
+    strikes_processes = True
     needs_nodes = True
 
     def applies_to(self, process: Mapping[str, Any]) -> bool:

@@ -74,6 +74,11 @@ class ParameterServerFailure(Fault):
             object.__setattr__(self, "error", error_name(self.error, self.name))
 
     @property
+    def strikes_processes(self) -> bool:  # type: ignore[override]  # it depends on a parameter
+        """Return True if its strike kills the process of the parameter server."""
+        return self.mode == "kill" or is_drawn(self.mode)
+
+    @property
     def ends_process(self) -> bool:  # type: ignore[override]  # it depends on a parameter
         """Return True if its strike ends the process."""
         return self.mode == "kill"

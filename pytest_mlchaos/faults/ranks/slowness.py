@@ -50,6 +50,12 @@ class Straggler(RankFault):
 
     random = True
     keeps_observing = True
+
+    @property
+    def strikes_processes(self) -> bool:  # type: ignore[override]  # it depends on a parameter
+        """Return True if it stops the process for a share of the time."""
+        return self.share is not None
+
     site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     delay: Any = None
     share: float | None = None

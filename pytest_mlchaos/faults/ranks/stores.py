@@ -41,6 +41,7 @@ class StoreFailure(RankFault):
 
     searchable = ()
     needs_own_store = True
+    strikes_processes = True
     site: str = "train.step"  # type: ignore[misc]  # this fault has the site as a parameter
     mode: Literal["down", "frozen"] = "down"
 
