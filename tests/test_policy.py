@@ -755,7 +755,8 @@ ACTIONS = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "os.
 def hook(event, args):
     writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
     # Python may keep the bytecode of pytest and its plugins, which it imports before any hook.
-    if (writes or event in ACTIONS) and not re.search("__pycache__|^/dev/null$", str(args[0])):
+    # A number is a file that is open already.
+    if (writes or event in ACTIONS) and not re.search("__pycache__|^/dev/null$|^[0-9]+$", str(args[0])):
         events.append((event, args))
 
 sys.addaudithook(hook)

@@ -42,11 +42,11 @@ class Plan:
         self._items: list[pytest.Item] = []
         self._bad = False
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_configure(self, config: pytest.Config) -> None:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
         """Unregister what writes when a session ends."""
-        plugins = config.pluginmanager
-        for name in (*WRITERS, "mlchaos-collector"):
+        plugins = self._config.pluginmanager
+        for name in (*WRITERS, "mlchaos-collector", "mlchaos-budget"):
             if plugins.has_plugin(name):
                 plugins.unregister(name=name)
 
