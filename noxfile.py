@@ -79,6 +79,7 @@ NEEDED_BY_FLIP_PEERS = ("pyyaml", "scipy")
 TABLE_PEERS = ("havoc-monkey==1.0.0", "scikit-learn", SETUPTOOLS)
 JENGA = ("--no-deps", "--ignore-requires-python", "jenga==0.0.1a1")
 """It requires Python < 3.10, but works on 3.11. It imports scikit-learn and pkg_resources."""
+ATTACK_PEER = "adversarial-robustness-toolbox==1.20.1"
 _PROJECT = nox.project.load_toml("pyproject.toml")
 SCREENSHOTS = nox.project.dependency_groups(_PROJECT, "screenshots")
 DOCS = nox.project.dependency_groups(_PROJECT, "docs")
@@ -532,6 +533,8 @@ def peers(session: nox.Session) -> None:
     session.run("python", "benchmarks/tables.py", "--json", "peers-tables.json")
     session.run("python", "benchmarks/images.py", "--json", "peers-images.json")
     session.run("python", "benchmarks/bitflips.py", "--json", "peers-bitflips.json")
+    session.install(ATTACK_PEER)
+    session.run("python", "benchmarks/adversarial.py", "--json", "peers-adversarial.json")
     session.run("python", "benchmarks/peers.py", "--json", "peers.json", *session.posargs)
     _install_with_torch(session, "transformers", "accelerate")
     session.run("python", "benchmarks/peers_ranks.py", "--theirs", "--json", "peers-ranks.json")

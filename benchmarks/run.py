@@ -18,6 +18,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import adversarial
 import arming
 import bitflips
 import clock
@@ -39,6 +40,7 @@ import worlds
 from timing import Figure
 
 BENCHMARKS = {
+    "adversarial": adversarial,
     "plugin_load": plugin_load,
     "progress": progress,
     "proxy": proxy,
