@@ -78,7 +78,10 @@ def ours(
     """Return the input that a call of the model gets in a whole strike of the fault."""
     fault = create(
         "adversarial",
-        **{"epsilon": epsilon, "norm": norm, "steps": STEPS, "step_size": size},
+        epsilon=epsilon,
+        norm=norm,
+        steps=STEPS,
+        step_size=size,
         clip=(0, 1),
         at=0,
     )
