@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,33 @@ class _Chaos:
                 f"{scale!r}. Write them as floats"
             )
         return scale
+
+    @staticmethod
+    def edge_cases(schema: Any, *, rows: int = 3) -> Any:
+        """Return a Hypothesis strategy of edge cases: extremes, the unseen, the empty, the missing.
+
+        Each value has at least one edge case, and simpler ones have exactly one: numbers at the
+        limits of their types and just beyond the examples, NaN and infinity, empty and very long
+        texts, Unicode, unseen categories, dates far away, lists of the wrong length, None.
+
+        Use it in Hypothesis' ``@given``, to draw requests or records, and as a parameter of a
+        fault: ``@chaos.malformed_request(value=chaos.edge_cases(Request))``.
+
+        Args:
+            schema: A table of pandas (the result is a table with its columns and dtypes), a model
+                of pydantic (a dict that JSON can hold), a dict of examples or of types, or a list
+                of such dicts (a dict), or one example or type (a value).
+            rows: The number of rows of a table.
+
+        Raises:
+            BadArgument: The schema has no fields, or a kind that is not known.
+
+        Fidelity: fields are not removed, which ``malformed_request`` does. The result may be
+        valid: what is right for it, your test decides.
+        """
+        from .faults.edge_cases.strategies import edge_cases
+
+        return edge_cases(schema, rows)
 
     @staticmethod
     def steady_state(check: Callable[..., object], *, during: bool = True) -> pytest.MarkDecorator:

@@ -203,6 +203,12 @@ def _value(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, MemoryError, RecursionError):
+        match node:  # it may hold nan or inf
+            case ast.Dict(keys=[_, *_] as keys, values=values) if None not in keys:
+                parts = zip(keys, values, strict=True)
+                return {_value(key): _value(value) for key, value in parts if key is not None}
+            case ast.List(elts=[_, *_] as items):
+                return [_value(item) for item in items]
         raise BadArgument(
             f"an argument must be a plain value, got {format_value(ast.unparse(node))}"
         ) from None

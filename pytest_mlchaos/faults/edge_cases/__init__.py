@@ -1,0 +1,1 @@
+"""Derive strategies of edge cases from a schema."""
