@@ -52,14 +52,14 @@ def module(tests):
     )
 
 
-def search(truth, rng, *, slope=math.inf, levels=32, trials=60, noisy=True):
-    """Search a breaking point. Survival falls from 1 to 0 around the truth."""
+def search(truth, rng, *, slope=math.inf, levels=32, trials=60, noisy=True, clear=1.0):
+    """Search a breaking point. Survival falls from ``clear`` to 1 - ``clear`` around the truth."""
     found = Bisection(levels, is_noisy=noisy)
     while len(found.tried) < trials and found.places[-1] - found.places[0] > noisy:
         level = found.next_level()
         distance = truth - (level + 1)
         p = float(distance >= 0) if math.isinf(slope) else 1 / (1 + math.exp(-distance * slope))
-        found.record(level, rng.random() < p)
+        found.record(level, rng.random() < p * clear + (1 - p) * (1 - clear))
     return found
 
 
@@ -86,6 +86,14 @@ def test_the_interval_of_noisy_trials_holds_the_truth():
     truths = [rng.randrange(4, 28) for _ in range(60)]
     missed = sum(truth not in search(truth, rng, slope=0.5).places for truth in truths)
     assert missed <= 3
+
+
+def test_outcomes_that_differ_a_little_give_an_interval():
+    """A subject survives 70 % of the trials below its breaking point, and 30 % above."""
+    rng = random.Random(2)
+    found = [search(16, rng, trials=400, clear=0.7).places for _ in range(12)]
+    assert sum(places[0] > 8 and places[-1] < 24 for places in found) >= 9
+    assert all(16 in places for places in found)
 
 
 @pytest.mark.parametrize(

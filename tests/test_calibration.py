@@ -73,7 +73,8 @@ def test_no_measured_rate_is_violated():
         for key, count in read(area).items()
         if (problem := find_problem(key, count, cases(area)[key.oracle]))
     }
-    assert problems.keys() == EXCEPTIONS.keys(), problems
+    assert problems.keys() <= EXCEPTIONS.keys(), problems
+    assert set(EXCEPTIONS) <= {str(key) for area in AREAS for key in jobs(area)}
 
 
 @pytest.mark.parametrize("area", AREAS)

@@ -27,6 +27,8 @@ from .page import write_page
 
 SMALL = 500
 """Samples up to this size come first, because most tests have no more."""
+WEIGHTS = {"null": 1.0, "effect": 3.0}
+"""False alarms come before power of the same cost."""
 PART = 10.0
 """About the number of seconds between two savings."""
 
@@ -87,15 +89,15 @@ def _run(
     for group in (small, large):
         costs: dict[tuple[str, Key], float] = {}
         for area, key in group:
-            if time.monotonic() < end:
-                costs[area, key] = _add(area, key, known, counts, end, 3)
+            count, case = counts[area].get(key, Count()), known[area][key.oracle]
+            if count.repetitions < has_to_run(key, count, case) and time.monotonic() < end:
+                costs[area, key] = WEIGHTS[key.kind] * _add(area, key, known, counts, end, 3)
         for area, key in sorted(costs, key=lambda one: costs[one]):
             while time.monotonic() < end:
-                before = counts[area].get(key, Count()).repetitions
-                wanted = has_to_run(key, counts[area].get(key, Count()), known[area][key.oracle])
-                if before >= wanted:
+                count, case = counts[area].get(key, Count()), known[area][key.oracle]
+                if count.repetitions >= has_to_run(key, count, case):
                     break
-                _add(area, key, known, counts, end, wanted)
+                _add(area, key, known, counts, end, has_to_run(key, count, case))
             else:
                 return
 

@@ -77,7 +77,7 @@ CASES: dict[str, Case] = {
         effect=interval_effect,
         alarm="the breaking point is outside of the interval",
         found="levels that are a quarter of the scale away are ruled out (n is the number of trials)",
-        power={500: 0.9},
+        power={500: 0.8},
         sizes=SIZES,
     ),
     "BreakingPoint.assert_no_regression": Case(
@@ -85,7 +85,7 @@ CASES: dict[str, Case] = {
         effect=ratchet_effect,
         alarm="a second search with the same breaking point is called worse",
         found="the breaking point falls by half of the scale (n is the number of trials)",
-        power={500: 0.95},
+        power={500: 0.9},
         sizes=SIZES,
     ),
 }

@@ -49,8 +49,17 @@ REMEMBERED = 20
 CONFIDENCE = 0.99
 TOLERATED = 1.5
 """The upper bound of a rate of false alarms may be so many times alpha."""
-EXCEPTIONS: dict[str, str] = {}
-"""Violated rates that are known, by their line in the counts, with the reason."""
+EXCEPTIONS: dict[str, str] = {
+    f"{oracle} | null | {n} | skewed": "the test assumes that paired differences are symmetric "
+    "about their mean, as its docstring says. Rare large losses make it fail"
+    for oracle, sizes in (
+        ("assert_not_worse", (8, 16, 50)),
+        ("assert_not_worse (sequential, passes)", (8, 50, 500)),
+        ("assert_not_worse (sequential, worse)", (8, 50, 500)),
+    )
+    for n in sizes
+}
+"""Rates that are known to be violated, by their line in the counts, with the reason."""
 SHARES = (0.25, 0.5, 0.75)
 """The points of a curve of power, as shares of the documented effect."""
 
