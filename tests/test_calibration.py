@@ -86,7 +86,7 @@ def test_the_counts_are_those_of_the_oracles(area):
         for oracle, case in known.items():
             for kind in ("null", "effect"):
                 key = Key(oracle, kind, min(case.sizes), case.shapes[0])
-                first = counts[key].first[:REPEATED]
+                first = counts.get(key, Count()).first[:REPEATED]
                 assert simulate(key, case, 0, len(first)) == first, key
 
 

@@ -53,7 +53,9 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure the error rates of oracles.")
+    parser = argparse.ArgumentParser(
+        "calibration", description="Measure the error rates of oracles."
+    )
     parser.add_argument("areas", nargs="*", metavar="area", help=f"of {', '.join(AREAS)}")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--only", default="", help="a part of an oracle's name")
@@ -153,7 +155,8 @@ def _judge(known: dict[str, dict[str, Case]], counts: dict[str, dict[Key, Count]
                 few += 1
     total = sum(len(list(jobs(area))) for area in counts)
     print(f"{total} rates, {few} of them with fewer repetitions than they need")
-    print(*(f"VIOLATED {one}" for one in violated), sep="\n")
+    for one in violated:
+        print(f"VIOLATED {one}")
     return min(len(violated), 1)
 
 

@@ -93,7 +93,10 @@ def _lines(counts: Mapping[str, Mapping[Key, Count]]) -> Iterator[str]:
         if _points(area, found):
             text = f"Power of the oracles of {title.lower()} by the size of the effect"
             yield from ("", f"![{text}](images/power-{area}.svg)", "")
-            yield "1 on the horizontal axis is the documented effect. The data are normal."
+            yield (
+                "1 on the horizontal axis is the documented effect. "
+                "The data are the first ones of each table."
+            )
         for oracle, case in cases(area).items():
             yield from ("", f"### {oracle}", "", *_oracle(oracle, case, found))
 
@@ -111,7 +114,7 @@ def _state(counts: Mapping[str, Mapping[Key, Count]]) -> Iterator[str]:
     yield (
         f"{len(done)} of {len(keys)} rates have {WANTED:,} repetitions or more. The others are marked."
     )
-    yield "No rate is violated." if not violated else f"{len(violated)} rates are violated:"
+    yield "No rate is violated." if not violated else f"Violated rates: {len(violated)}."
     if violated:
         yield ""
     for key, problem in violated:

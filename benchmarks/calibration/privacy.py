@@ -70,13 +70,13 @@ def steal_effect(rng: Any, n: int, shape: str, share: float) -> bool:
 
 def invert_null(rng: Any, n: int, shape: str) -> bool:
     """Return True if new records are called reconstructions of private ones, with a limit of 0."""
-    found, private, public = (draw(rng, 4 * n, shape).reshape(-1, 4) for _ in range(3))
+    found, private, public = (draw(rng, 8 * n, shape).reshape(-1, 8) for _ in range(3))
     return outcome(assert_no_inversion, found, private, public, at_most=0.0) == "Leaks"
 
 
 def invert_effect(rng: Any, n: int, shape: str, share: float) -> bool:
     """Return True if private records with a noise of 0.3 standard deviations are found."""
-    private, public = (draw(rng, 4 * n, shape).reshape(-1, 4) for _ in range(2))
+    private, public = (draw(rng, 8 * n, shape).reshape(-1, 8) for _ in range(2))
     found = private + 0.3 / share * rng.normal(size=private.shape)
     return outcome(assert_no_inversion, found, private, public, at_most=0.1) == "Leaks"
 
@@ -119,7 +119,7 @@ CASES: dict[str, Case] = {
         null=invert_null,
         effect=invert_effect,
         alarm="new records are called reconstructions, with a limit of 0",
-        found="private records with noise of 0.3 standard deviations (curve: more noise)",
+        found="private records of 8 numbers, with noise of 0.3 standard deviations (curve: more noise)",
         power={50: 0.8, 500: 0.95, 2_000: 0.95},
         sizes=(50, 500, 2_000),
     ),
