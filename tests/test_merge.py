@@ -12,7 +12,8 @@ import pytest
 
 from pytest_mlchaos.__main__ import main
 from pytest_mlchaos.core.entries import Line, parse_line
-from pytest_mlchaos.core.shard_entries import Part, PartState, ShardEntry
+from pytest_mlchaos.core.shard_entries import Part, PartState, Searched, ShardEntry
+from pytest_mlchaos.merging.searches import _nothing_shown
 
 JOB = '''
 import json
@@ -164,6 +165,10 @@ def test_the_merged_journal_is_that_of_one_machine(sharded):
         lines = [json.loads(text) for text in (session.folder / name).read_text().splitlines()]
         for line in lines:
             line.pop("follows", None)
+            if line["kind"] in ("test", "trial"):
+                # If no shard failed by itself, the line of the assertion is not known.
+                line.pop("place", None)
+                line["cause"] = line.get("cause", "").partition(" (")[0]
             if line["kind"] in ("test", "exploration"):
                 line.pop("notes", None)
                 text = line.get("message", "")
@@ -262,6 +267,103 @@ def test_shards_that_skipped_states_are_in_doubt_if_one_found_that_wrong(sharded
     code, report = session.merge()
     assert code == 1
     assert "verdict: INCONCLUSIVE" in report
+
+
+SEARCH = """
+import json
+
+from pytest_mlchaos import chaos
+
+REFUSED = OSError(28, "No space left on device")
+
+
+@chaos.call_failure(target="json:dumps", error=REFUSED)
+@chaos.settings(seed=3, max_trials=12)
+def test_sound():
+    for number in range(6):
+        for attempt in range(5):
+            try:
+                json.dumps(number)
+                break
+            except OSError:
+                pass
+
+
+@chaos.call_failure(target="json:dumps", error=REFUSED)
+@chaos.settings(seed=3, max_trials=12)
+def test_unsound():
+    for number in range(6):
+        try:
+            json.dumps(number)
+        except OSError:
+            if number == 4:
+                raise RuntimeError("lost") from None
+
+
+@chaos.call_failure(target="json:dumps", error=REFUSED, at=2)
+def test_fixed():
+    for number in range(3):
+        try:
+            json.dumps(number)
+        except OSError:
+            pass
+"""
+
+
+def test_each_shard_tries_its_part_of_a_search(sharded):
+    """All positions are tried once, together. The failure is found, and its schedule is small."""
+    session = sharded(SEARCH, 3, whole=False)
+    trials = {}
+    for name in session.shards:
+        for text in (session.folder / name).read_text().splitlines():
+            line = json.loads(text)
+            if line["kind"] == "trial" and not line.get("probing"):
+                trials.setdefault((line["test"], line["schedule"]), []).append(name)
+    single = [
+        (schedule, where)
+        for (test, schedule), where in trials.items()
+        if test.endswith("::test_sound") and "[" not in schedule
+    ]
+    assert len({schedule for schedule, _ in single}) == 6
+    assert len([key for key in trials if key[0].endswith("test_fixed")]) == 1
+    code, report = session.merge()
+    assert code == 1
+    assert "test_jobs.py::test_sound: passed" in report
+    assert "test_jobs.py::test_unsound: failed (RuntimeError)" in report
+    assert "RuntimeError at test_jobs.py:29 in test_unsound: call_failure(at=4" in report
+
+
+NOTHING_SHOWN = {
+    "a fault that never struck": (
+        {"silent": ("0: call_failure()",)},
+        {"silent": ("0: call_failure()", "1: crash()")},
+        "NeverStruck",
+    ),
+    "faults that struck in some shard": (
+        {"silent": ("0: call_failure()",)},
+        {"silent": ("1: crash()",)},
+        "",
+    ),
+    "an assertion without work": (
+        {"idle": ("Load.assert_slo",)},
+        {"idle": ("Load.assert_slo",)},
+        "BadArgument",
+    ),
+    "an assertion that judged in one shard": (
+        {"idle": ("Load.assert_slo",)},
+        {"judged": ("Load.assert_slo",)},
+        "",
+    ),
+    "no strike where it counts": ({"unstruck": "all fell outside"}, {}, "Vacuous"),
+    "a strike where it counts": ({"unstruck": "all fell outside"}, {"struck": True}, ""),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING_SHOWN)
+def test_what_no_shard_has_shown_fails_the_whole(case):
+    """A fault may strike in one shard alone, so no shard may judge that."""
+    one, other, error = NOTHING_SHOWN[case]
+    assert _nothing_shown([Searched(**one), Searched(**other)])[0] == error
 
 
 def test_merging_needs_none_of_the_heavy_libraries(sharded):

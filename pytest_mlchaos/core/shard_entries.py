@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 from .entries import Entry, entry_kind
 
-__all__ = ["Part", "PartState", "Searched", "ShardEntry"]
+__all__ = ["COV_FAIL_UNDER", "REQUIRE_POINTS", "Part", "PartState", "Searched", "ShardEntry"]
+
+COV_FAIL_UNDER, REQUIRE_POINTS = "cov_fail_under", "require_points"
+"""The options that are judged when the shards are merged."""
 
 
 @entry_kind("shard")
@@ -179,7 +182,8 @@ class Searched(Entry):
         silent: The declared faults that never struck, each with its number in the test.
         idle: The assertions that had nothing to judge.
         judged: The assertions that judged something.
-        unstruck: The reason why no strike hit what the test judges. Empty if one did.
+        unstruck: The reason why no strike hit what the test judges.
+        struck: True if one did.
         void: The reason why no trial ended. Empty if one did.
         skipped: True if all trials were skipped.
     """
@@ -188,5 +192,6 @@ class Searched(Entry):
     idle: tuple[str, ...] = ()
     judged: tuple[str, ...] = ()
     unstruck: str = ""
+    struck: bool = False
     void: str = ""
     skipped: bool = False

@@ -9,13 +9,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..core.entries import Line, Test
+from ..core.shard_entries import COV_FAIL_UNDER, REQUIRE_POINTS
+from ..reports.fault_coverage import coverage_of
 from ..reports.journal_reader import SessionLog, TestLog, session_of
+from ..reports.points import missed_points
 from .check import ShardLog, read_shards
 from .explorations import explored, merge_explorations
+from .searches import merge_searches, searched
 
 __all__ = ["Merged", "merge_shards"]
 
@@ -30,18 +34,20 @@ class Merged:
         session: The session, as one machine would have recorded it.
         missing: The reasons why it allows no verdict, if nothing fails.
         failed: The tests without faults that failed.
+        problems: The limits of the whole session that it misses.
     """
 
     session: SessionLog
     missing: Sequence[str]
     failed: Sequence[str]
+    problems: Sequence[str] = ()
 
     @property
     def exit_code(self) -> int:
         """Return 0 if everything was tried and passed, else 1."""
         outcomes = (test.outcome for test in self.session.tests.values())
         bad = any(outcome not in ("passed", "skipped") for outcome in outcomes)
-        return 1 if bad or self.missing or self.failed else 0
+        return 1 if bad or self.missing or self.failed or self.problems else 0
 
 
 def merge_shards(paths: Sequence[Path]) -> Merged | None:
@@ -65,7 +71,23 @@ def merge_shards(paths: Sequence[Path]) -> Merged | None:
             else _of_all_shards(nodeid, found, len(lost) + len(logs) - len(found))
         )
     failed = sorted({name for log in logs for name in log.entry.failed})
-    return Merged(session_of(lines), [*_missing(logs, lost, shared)], failed)
+    session = session_of(lines)
+    problems = [*_problems(session, logs[0].entry.options)] if not lost else []
+    return Merged(session, [*_missing(logs, lost, shared)], failed, problems)
+
+
+def _problems(session: SessionLog, options: Mapping[str, str]) -> Iterable[str]:
+    """Yield the limits of the whole session that it misses. A shard alone cannot judge them."""
+    limit = options.get(COV_FAIL_UNDER, "")
+    if limit:
+        found = coverage_of(session)
+        if found.points and found.percent < float(limit.removesuffix("%")):
+            yield (
+                f"the fault coverage is {found.shown_percent} %, and --mlchaos-cov-fail-under "
+                f"asks for {limit.removesuffix('%')} %"
+            )
+    if options.get(REQUIRE_POINTS):
+        yield from map(str, missed_points(session))
 
 
 def _of_one_shard(found: Sequence[tuple[ShardLog, TestLog]]) -> Iterable[Line]:
@@ -79,6 +101,8 @@ def _of_all_shards(
 ) -> Iterable[Line]:
     if any(explored(log) for _, log in found):
         return merge_explorations(nodeid, found, lost)
+    if any(searched(log) for _, log in found):
+        return merge_searches(nodeid, found, lost)
     return _of_one_shard(found)
 
 

@@ -40,12 +40,14 @@ def facts_of(session: SessionLog, merged: Merged | None = None) -> dict[str, Any
     missing = [] if merged is None else [*merged.missing]
     failed = [] if merged is None else [*merged.failed]
     outcomes = Counter(test["outcome"] for test in tests.values())
-    bad = outcomes["failed"] or failed
+    problems = [] if merged is None else [*merged.problems]
+    bad = outcomes["failed"] or failed or problems
     unclear = missing or outcomes["inconclusive"] or outcomes["interrupted"] or outcomes["running"]
     return {
         "verdict": "failed" if bad else "inconclusive" if unclear else "passed",
         "missing": missing,
         "failed_without_faults": failed,
+        "problems": problems,
         "tests": tests,
     }
 
@@ -126,6 +128,7 @@ def text_of(facts: dict[str, Any], *, states: bool) -> Iterator[str]:
             yield from (f"  {line}" for line in test["message"].splitlines())
     for name in facts["failed_without_faults"]:
         yield f"{name}: failed"
+    yield from facts["problems"]
     for reason in facts["missing"]:
         yield f"missing: {reason}"
     yield f"verdict: {facts['verdict'].upper()}"

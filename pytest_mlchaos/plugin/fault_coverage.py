@@ -185,6 +185,8 @@ class CoverageReport:
                     f"FAIL mlchaos: the fault coverage is {found.shown_percent} %, and "
                     f"--mlchaos-cov-fail-under asks for {limit:g} %"
                 )
+        if self._config.getoption("mlchaos_shard") is not None:
+            self._problems = []  # the other shards may cover the rest: merging judges that
         if self._problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

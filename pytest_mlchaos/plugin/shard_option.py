@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..core.shards import Shard
     from ..reports.collector import Collector
 
-__all__ = ["add_option", "begin", "note", "shard_of_states"]
+__all__ = ["add_option", "begin", "note", "shard_of_search", "shard_of_states"]
 
 
 def add_option(group: pytest.OptionGroup) -> None:
@@ -41,6 +41,15 @@ def note(config: pytest.Config, collector: Collector) -> None:
         from .sharding import note_shard
 
         note_shard(config, collector)
+
+
+def shard_of_search(item: pytest.Item) -> Shard | None:
+    """Return the shard if this test tries a part of its schedules, or None for all of them."""
+    if not _given(item.config):
+        return None
+    from .sharding import shard_of_search as found
+
+    return found(item)
 
 
 def shard_of_states(item: pytest.Item) -> Shard | None:

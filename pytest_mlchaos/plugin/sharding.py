@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ..core.entries import Line
-from ..core.shard_entries import ShardEntry
+from ..core.shard_entries import COV_FAIL_UNDER, REQUIRE_POINTS, ShardEntry
 from ..core.shards import Shard
 from ..errors import BadArgument, MlchaosError
 from ..reports.collector import Collector
@@ -199,6 +199,11 @@ class ShardedSession:
         for name in ("mlchaos_replay", "mlchaos_off"):
             if given := self._config.getoption(name):
                 options[name.removeprefix("mlchaos_")] = str(given)
+        for name in (COV_FAIL_UNDER, REQUIRE_POINTS):
+            # Merging judges these.
+            given = self._config.getoption(f"mlchaos_{name}")
+            if given := given if given is not None else self._config.getini(f"mlchaos_{name}"):
+                options[name] = str(given)
         options |= {f"file {name}": digest[:12] for name, digest in source.files.items()}
         return Line(
             "",

@@ -15,9 +15,11 @@ from ..core.entries import Entry, Line, StrikeEntry, Timing
 from ..core.faults import Fault, OneOf, is_drawn
 from ..core.journal import Strike
 from ..core.limits import Limits, limited_by
+from ..core.privacy import error_text
 from ..core.results import unstruck
 from ..core.schedule import Schedule
 from ..core.settings import Settings
+from ..core.shard_entries import Searched
 from ..core.sites import Key
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
@@ -39,6 +41,7 @@ from ..errors import (
 )
 from ..reports import text
 from ..search.space import Space, variants
+from . import shard_option
 from .alert_controls import AlertControls
 from .fault_coverage import points_declared
 from .launched import refuse_search, strikable
@@ -111,6 +114,7 @@ class Trials:
         self.declares = bool(fault_marks(item))
         self._known: list[DeclaredFault] = []
         self._late: list[Entry] = []
+        self._searched: list[Entry] = []  # in a shard: what it says about its part of the search
 
     def __call__(self) -> None:
         """Run the test. Raise the error of the smallest failing trial."""
@@ -178,7 +182,7 @@ class Trials:
     def _entries_of_test(self) -> list[Entry]:
         """Return the entries about all trials of the test. Call this while its project is known."""
         coverage = self._body.coverage
-        found: list[Entry] = [*points_declared(self._item)]
+        found: list[Entry] = [*points_declared(self._item), *self._searched]
         return found if coverage is None else [*found, *coverage.ended(self._known)]
 
     def _all(self) -> None:
@@ -347,6 +351,7 @@ class Trials:
         settings = bounded_settings(settings, self._body.controller)
         bounded = within_session(self._item.config, settings)
         struck: set[int | None] = set()
+        shard = shard_option.shard_of_search(self._item)
         found = explore(
             space,
             functools.partial(self._judge, settings=settings, struck=struck, space=space),
@@ -354,10 +359,16 @@ class Trials:
             self._item.nodeid,
             unit=self._unit(),
             interrupted=self._keep_interrupted,
+            shard=shard,
         )
         self.untried = found.untried
         if found.out_of_budget and bounded is not settings:
             self._item.stash[SEARCH_ENDED] = True
+        if not found.failures and shard is not None:
+            if not settings.allow_quiet:
+                self._searched = [self._told_to_the_others(declared, struck)]
+            self._alerts.after(_all_declared(declared, settings), settings)
+            return
         if not found.failures:
             if self._void is not None and not self._judged:
                 raise self._void  # nothing survived any schedule
@@ -393,6 +404,22 @@ class Trials:
             f"{smallest.smallest.line} failed ({smallest.cause.summary}) and passed when it was "
             f"repeated: "
             "the test depends on more than its schedule (time, threads, state kept between trials)"
+        )
+
+    def _told_to_the_others(
+        self, declared: list[DeclaredFault], struck: set[int | None]
+    ) -> Searched:
+        """Return what is a failure only if it is so in all shards."""
+        silent = [one.fault for one in declared if one.fault._origin not in struck]
+        void = "" if self._void is None or self._judged else error_text(self._void)
+        return Searched(
+            silent=tuple(f"{fault._origin}: {fault!r}" for fault in silent),
+            idle=tuple(name for name, judges in self._judgements.items() if not judges),
+            judged=tuple(name for name, judges in self._judgements.items() if judges),
+            unstruck="" if self._struck else self._unstruck,
+            struck=self._struck,
+            void=void,
+            skipped=self._skipped is not None and not self._judged,
         )
 
     def _unit(self) -> str:

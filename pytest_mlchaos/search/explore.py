@@ -18,6 +18,7 @@ from typing import Any
 from ..core.progress import report_step
 from ..core.schedule import Schedule
 from ..core.settings import Settings
+from ..core.shards import Shard
 from ..engine.patching import Patches
 from .minimise import minimise
 from .space import Space
@@ -115,6 +116,12 @@ class _Memory:
         self._total = int(min(self._limit, space.size()))
         self.failures: dict[Cause, Failure] = {}
         self.out_of_budget = False
+        self.elsewhere: list[Schedule] = []
+        """The schedules of the sweep that other shards try."""
+
+    def allow(self, trials: int) -> None:
+        """Allow so many trials from now on, before shrinking."""
+        self._limit = self.trials + trials
 
     def __call__(self, schedule: Schedule) -> Cause | None:
         key = schedule.line
@@ -139,7 +146,8 @@ class _Memory:
             self.failures.values(),
             key=lambda failure: (failure.cause.gravity, failure.smallest.weight),
         )
-        untried = self._space.untried(self.tried) if self.ended_early else []
+        tried = [*self.tried, *self.elsewhere]
+        untried = self._space.untried(tried) if self.ended_early else []
         return SearchResult(self.trials, failures, self.out_of_budget, untried, self.shrinking)
 
     @property
@@ -172,6 +180,7 @@ def explore(
     *,
     unit: str = "schedules",
     interrupted: Callable[[SearchResult], None] | None = None,
+    shard: Shard | None = None,
 ) -> SearchResult:
     """Try schedules of ``space``, and shrink those that fail.
 
@@ -183,6 +192,8 @@ def explore(
         name: The name of the test in Hypothesis's example database.
         unit: The name of a trial in the progress line.
         interrupted: Receives what was found so far if Ctrl-C ends the search.
+        shard: Try only the part of this shard: its schedules of the sweep, and with a seed of its
+            own its share of the others. All shards shrink what fails in them.
 
     Returns:
         The number of trials, and the failures.
@@ -190,9 +201,13 @@ def explore(
     memory = _Memory(trial, settings, space, unit)
     try:
         with contextlib.suppress(_SearchOver):
-            _sweep(space, memory, settings)
-            if not memory.failures and memory.trials < space.size():
-                _search(space, memory, settings, name)
+            if shard is None:
+                _sweep(space, memory, settings)
+            else:
+                _sweep_part(space, memory, settings, shard)
+            known = memory.trials + len(memory.elsewhere)
+            if not memory.failures and known < space.size():
+                _search(space, memory, settings, name, shard)
         memory.shrinking = True
         with contextlib.suppress(_SearchOver):
             for cause, failure in list(memory.failures.items()):
@@ -211,9 +226,8 @@ def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
 
     Continue for some trials after a failure, because there may be a second cause.
     """
-    kinds = len({probe.fault._origin for probe in space.probes if probe.is_open})
     end: float = math.inf
-    limit = settings.max_trials * (6 if kinds == 1 else 4) // 10
+    limit = _sweep_limit(space, settings)
     if space.covers:
         limit = settings.max_trials + 1  # one more, so that what is left is reported
     for number, schedule in enumerate(space.sweep(limit), 1):
@@ -223,8 +237,47 @@ def _sweep(space: Space, memory: _Memory, settings: Settings) -> None:
             return
 
 
+def _sweep_part(space: Space, memory: _Memory, settings: Settings, shard: Shard) -> None:
+    """Cover the part of the visits that belongs to a shard.
+
+    The limits are those of the whole sweep. What is left of them for random schedules is divided.
+    """
+    limit = settings.max_trials if space.covers else _sweep_limit(space, settings)
+    schedules = list(space.sweep(limit + 1 if space.covers else limit))
+    memory.allow(len(schedules))  # the shards' parts differ in size, and none may be cut off
+    memory.ended_early = space.covers and len(schedules) > limit
+    schedules = schedules[:limit]
+    mine = [one for one in schedules if shard.owns(one.line)]
+    memory.elsewhere = [one for one in schedules if not shard.owns(one.line)]
+    end: float = math.inf
+    for number, schedule in enumerate(mine, 1):
+        if memory(schedule) is not None and math.isinf(end):
+            end = max(10, 2 * number)
+        if number >= end:
+            break
+    memory.allow(math.ceil(max(0, settings.max_trials - len(schedules)) / shard.count))
+
+
+def _sweep_limit(space: Space, settings: Settings) -> int:
+    kinds = len({probe.fault._origin for probe in space.probes if probe.is_open})
+    return settings.max_trials * (6 if kinds == 1 else 4) // 10
+
+
 def _fails(memory: _Memory, cause: Cause, schedule: Schedule) -> bool:
     return memory(schedule) == cause
+
+
+def _seed_of(shard: Shard, settings: Settings, name: str) -> int | None:
+    """Return the seed of a shard's search. None if Hypothesis draws each shard's at random."""
+    import hypothesis
+    from hypothesis import core
+
+    # ``--hypothesis-seed`` and derandomized profiles would give all shards the same schedules.
+    forced = getattr(core, "global_force_seed", None)
+    profile = hypothesis.settings.default
+    if settings.seed is None and forced is None and not (profile and profile.derandomize):
+        return None
+    return shard.seed_for(settings.seed, forced, name)
 
 
 @contextlib.contextmanager
@@ -263,8 +316,12 @@ def _by_the_seed_alone() -> Iterator[None]:
         yield
 
 
-def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> None:
+def _search(
+    space: Space, memory: _Memory, settings: Settings, name: str, shard: Shard | None
+) -> None:
     import hypothesis
+
+    seed = settings.seed if shard is None else _seed_of(shard, settings, name)
 
     types: dict[Cause, type[_TrialFailed]] = {}
 
@@ -276,9 +333,7 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
     # The key in the example database.
     check.__name__ = check.__qualname__ = re.sub(r"\W", "_", name)
     profile = hypothesis.settings.default or hypothesis.settings()
-    options: dict[str, Any] = (
-        {"database": None, "derandomize": False} if settings.seed is not None else {}
-    )
+    options: dict[str, Any] = {"database": None, "derandomize": False} if seed is not None else {}
     configured = hypothesis.settings(
         max_examples=settings.max_trials * PROPOSALS_PER_TRIAL,
         deadline=None,
@@ -288,8 +343,8 @@ def _search(space: Space, memory: _Memory, settings: Settings, name: str) -> Non
         phases=[phase for phase in profile.phases if phase is not hypothesis.Phase.explain],
         **options,
     )(hypothesis.given(space.strategy())(check))
-    if settings.seed is not None:
-        configured = hypothesis.seed(settings.seed)(configured)
+    if seed is not None:
+        configured = hypothesis.seed(seed)(configured)
     try:
         with _by_the_seed_alone(), _notes_shrinking(memory):
             configured()
