@@ -46,6 +46,8 @@ python -m pytest_mlchaos merge shard-1.jsonl shard-2.jsonl -o journal.jsonl
 `report` prints the summary of the session, and writes the reports that you ask for.
 `merge` puts several journals together, for example those of several machines. Without `-o`, it prints the lines.
 A test that two of them have in the same words counts once.
+Journals of shards (`--mlchaos-shard=3/100`) get one verdict, which is also the exit code: \
+see [A thousand crash states on a cluster](howto/cluster.md).
 
 ## Kinds"""
 

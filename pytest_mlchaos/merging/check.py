@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.shard_entries import Part, ShardEntry
 from ..core.shards import Shard
 from ..errors import BadArgument
-from ..reports.journal_reader import SessionLog, read_journals
+from ..reports.journal_reader import SessionLog, read_journals, timings_path
 
 __all__ = ["ShardLog", "check_states", "read_shards"]
 
@@ -42,6 +42,8 @@ def read_shards(paths: Sequence[Path]) -> list[ShardLog]:
     Raises:
         BadArgument: A journal is truncated, two have one number, or they are not of one session.
     """
+    timings = set(map(timings_path, paths))  # ``*.jsonl`` gives them, too
+    paths = [path for path in paths if path not in timings]
     sessions = {path: read_journals([path]) for path in paths}
     if not any(session.shards for session in sessions.values()):
         return []
