@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 from pathlib import Path
@@ -142,6 +143,20 @@ def test_a_rate_is_judged_by_its_bound(key, repetitions, found, problem):
 def test_an_undecided_rate_gets_more_repetitions(key, count, wanted):
     """Up to 10,000."""
     assert has_to_run(key, count, _coin()) == wanted
+
+
+def test_a_session_runs_until_each_rate_is_decided(monkeypatch, tmp_path):
+    """What an earlier session has counted stays."""
+    monkeypatch.setattr(session, "jobs", lambda area: [EFFECT, NULL])
+    monkeypatch.setattr(session, "write", lambda area, counts: write(area, counts, tmp_path))
+    known = {"area": {"coin": _coin(alarm=0.02, power=0.9)}}
+    counts = {"area": {NULL: Count(WANTED - 5, 10, "0" * 20)}}
+    options = argparse.Namespace(only="", sizes="")
+    session._run(known, counts, float("inf"), options)
+    assert counts["area"][NULL].repetitions == WANTED
+    assert 10 <= counts["area"][NULL].found <= 15
+    assert counts["area"][EFFECT].repetitions == WANTED
+    assert read("area", tmp_path) == counts["area"]
 
 
 def test_a_violated_rate_fails_the_session(monkeypatch, capsys):

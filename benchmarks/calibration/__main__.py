@@ -13,7 +13,6 @@ import time
 from . import AREAS, Case, cases, without_advice
 from .counts import (
     EXCEPTIONS,
-    WANTED,
     Count,
     Key,
     find_problem,
@@ -27,10 +26,8 @@ from .page import write_page
 
 SMALL = 500
 """Samples up to this size come first, because most tests have no more."""
-WEIGHTS = {"null": 1.0, "effect": 3.0}
-"""False alarms come before power of the same cost."""
-PART = 10.0
-"""About the number of seconds between two savings."""
+TURNS = (1.0, 5.0, 25.0, float("inf"))
+"""The seconds that each simulation gets in turn, so that slow ones do not keep others waiting."""
 
 
 def main() -> int:
@@ -78,7 +75,7 @@ def _run(
     end: float,
     arguments: argparse.Namespace,
 ) -> None:
-    """Simulate small samples first, and the cheapest ones of them first."""
+    """Simulate small samples first, and false alarms before power."""
     sizes = {int(n) for n in arguments.sizes.split(",") if n}
     chosen = [
         (area, key)
@@ -86,48 +83,34 @@ def _run(
         for key in jobs(area)
         if arguments.only in key.oracle and (not sizes or key.n in sizes)
     ]
+    chosen.sort(key=lambda one: (one[1].kind != "null", one[1].share != 1))
     small = [(area, key) for area, key in chosen if key.n <= SMALL]
     large = [(area, key) for area, key in chosen if key.n > SMALL]
     for group in (small, large):
-        costs: dict[tuple[str, Key], float] = {}
-        for area, key in group:
-            count, case = counts[area].get(key, Count()), known[area][key.oracle]
-            if count.repetitions < has_to_run(key, count, case) and time.monotonic() < end:
-                costs[area, key] = WEIGHTS[key.kind] * _add(area, key, known, counts, end, 3)
-        for area, key in sorted(costs, key=lambda one: costs[one]):
-            while time.monotonic() < end:
-                count, case = counts[area].get(key, Count()), known[area][key.oracle]
-                if count.repetitions >= has_to_run(key, count, case):
-                    break
-                _add(area, key, known, counts, end, has_to_run(key, count, case))
-            else:
-                return
+        for seconds in TURNS:
+            for area, key in group:
+                while time.monotonic() < end:
+                    count, case = counts[area].get(key, Count()), known[area][key.oracle]
+                    wanted = has_to_run(key, count, case)
+                    if count.repetitions >= wanted:
+                        break
+                    counts[area][key] = _add(key, count, case, wanted, end, seconds)
+                    write(area, counts[area])
+                    if counts[area][key].repetitions < wanted:
+                        break  # the next turn is longer
 
 
-def _add(
-    area: str,
-    key: Key,
-    known: dict[str, dict[str, Case]],
-    counts: dict[str, dict[Key, Count]],
-    end: float,
-    wanted: int,
-) -> float:
-    """Add repetitions up to a number. Return the seconds that one of them takes."""
-    case, count, seconds = known[area][key.oracle], counts[area].get(key, Count()), 0.0
-    step = 3
+def _add(key: Key, count: Count, case: Case, wanted: int, end: float, seconds: float) -> Count:
+    """Add repetitions, up to a number or for so many seconds of CPU time."""
+    start, step = time.process_time(), 1
     while count.repetitions < wanted and time.monotonic() < end:
-        start = time.process_time()
+        used = time.process_time() - start
+        if used > seconds:
+            break
         stop = min(count.repetitions + step, wanted)
-        outcomes = simulate(key, case, count.repetitions, stop)
-        seconds = max((time.process_time() - start) / len(outcomes), 1e-6)
-        count = counts[area][key] = count.added(outcomes)
-        step = max(3, min(int(PART / seconds), WANTED))
-        write(area, counts[area])
-    if not seconds:
-        start = time.process_time()
-        simulate(key, case, 0, 1)
-        seconds = time.process_time() - start
-    return seconds
+        count = count.added(simulate(key, case, count.repetitions, stop))
+        step = min(2 * step, 50)
+    return count
 
 
 def _drop_stale(area: str, known: dict[str, Case], counts: dict[Key, Count]) -> None:

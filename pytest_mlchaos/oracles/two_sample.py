@@ -122,7 +122,7 @@ def _ks_exact_untied(steps: int, n: int) -> float:
         return 1.0
     total, terms = math.comb(2 * n, n), range(1, n // steps + 1)
     paths = sum((-1) ** (j - 1) * math.comb(2 * n, n - j * steps) for j in terms)
-    return min(1.0, 2 * paths / total)
+    return float(min(1.0, 2 * paths / total))
 
 
 def _kolmogorov_sf(x: float) -> float:
