@@ -38,6 +38,10 @@ class Clock(Protocol):
         """Return the seconds since an arbitrary start."""
         ...
 
+    def peek(self) -> float:
+        """Return the same, without any effect on a virtual clock."""
+        ...
+
     def sleep(self, seconds: float) -> None:
         """Let this number of seconds pass."""
         ...
@@ -68,6 +72,10 @@ class RealClock:
     reason = ""
 
     def now(self) -> float:
+        """Return the seconds of the monotonic clock."""
+        return monotonic()
+
+    def peek(self) -> float:
         """Return the seconds of the monotonic clock."""
         return monotonic()
 
@@ -178,6 +186,10 @@ class VirtualClock:
             return self._start + self.passed()
         self._passed += TICK_SECONDS  # an event loop reads the time very often
         return self._start + self._passed
+
+    def peek(self) -> float:
+        """Return the seconds. No tick passes."""
+        return self.now() if self._real_since is not None else self._start + self._passed
 
     def skip(self, seconds: float) -> None:
         """Let time jump. If an alarm is set for an earlier moment, call it on the way."""

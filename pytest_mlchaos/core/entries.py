@@ -498,11 +498,12 @@ class Timing(Entry):
 
     Attributes:
         of: ``test``, ``trial``, ``result``, ``attempt``, ``exploration``, ``state``, ``rank``,
-            ``requests`` or ``recovery``.
-        number: The number of the result or exploration in the trial.
+            ``requests``, ``recovery`` or ``strike``.
+        number: The number of the result, exploration or strike in the trial.
         name: The name of the state, or the number of the attempt or the rank.
         start: The start, in seconds since 1970. 0 if it is unknown.
-        seconds: The duration.
+        seconds: The duration. For a strike, its time since the start of the trial, on the clock of
+            the trial.
         message: For a test, the report that the terminal shows, with its durations.
         restart: The median seconds until a resumed run took its first step.
         starts: As in ``requests``.

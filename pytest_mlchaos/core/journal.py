@@ -1,6 +1,6 @@
 """Define the journal: an append-only record of strikes.
 
-It holds no times and no values of the user's data.
+It holds no values of the user's data. Its texts have no times, because those may differ.
 """
 
 from __future__ import annotations
@@ -71,11 +71,21 @@ class Journal(Sequence[Strike]):
         """
         self._refresh = refresh
         self._strikes: list[Strike] = []
+        # By the identity of the strike, so that threads cannot mix them up.
+        self._seconds: dict[int, float] = {}
         # The number of strikes at each end of a process.
         self._ends: set[int] = set()
 
-    def append(self, strike: Strike) -> None:
-        """Add a strike."""
+    def append(self, strike: Strike, seconds: float | None = None) -> None:
+        """Add a strike.
+
+        Args:
+            strike: The strike.
+            seconds: Its time since the start of the trial, on the trial's clock. None if a
+                different process reported it.
+        """
+        if seconds is not None:
+            self._seconds[id(strike)] = seconds
         self._strikes.append(strike)
         struck(strike)
 
@@ -109,6 +119,10 @@ class Journal(Sequence[Strike]):
         for start, end in itertools.pairwise(sorted({0, *self._ends, len(self._strikes)})):
             found += sorted(self._strikes[start:end], key=_place)
         return found
+
+    def seconds_in_order(self) -> list[float | None]:
+        """Return the times of the strikes, in the same order."""
+        return [self._seconds.get(id(strike)) for strike in self.in_order()]
 
     def lines(self, **context: object) -> list[str]:
         """Return one JSON object per strike, in a fixed order of lines and keys.

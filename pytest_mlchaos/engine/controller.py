@@ -112,6 +112,7 @@ class Controller(SubjectState):
         check_fault(*schedule.faults)  # before any site is armed
         self.schedule = schedule
         self.clock: Clock = clock or RealClock()
+        self.began = self.clock.peek()
         self.own = tuple(own)
         self.journal = Journal(self.hear)
         # Sends events to a different process, if this one reports to it.

@@ -246,7 +246,8 @@ class Injector:
                 )
         if self._controller.own_rank.number is not None:
             strike = strike.of_rank(self._controller.own_rank.number)
-        self._controller.journal.append(strike)
+        seconds = self._controller.clock.peek() - self._controller.began
+        self._controller.journal.append(strike, seconds)
         self._controller.tell_strike(scheduled, strike)
 
     def _guarded(self, fault: Fault, call: Callable[..., Any], what: str = "probe()") -> Any:

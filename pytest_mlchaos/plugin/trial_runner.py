@@ -62,6 +62,8 @@ __all__ = ["EXPLORED", "SKIPPED", "Abort", "Body", "as_typed", "cause_of", "is_f
 
 MAX_SUMMARY_CHARACTERS = 120
 """Characters of an error's first line in a report."""
+MAX_TIMED_STRIKES = 100
+"""The most strikes of a trial whose times are kept. A fault may strike each visit."""
 WORST = (SilentlyDifferent, HalfWritten)
 """Failures that are reported first, the worst before the others: wrong output that looks right."""
 EXPLORED: pytest.StashKey[list[CrashReport]] = pytest.StashKey()
@@ -276,6 +278,7 @@ class Body:
             entries += _looks(controller.results)
         entries += controller.points.entries()
         entries += _late_entries(controller)
+        entries += _strike_times(controller)
         strikes = [StrikeEntry.of(strike) for strike in controller.journal.in_order()]
         if self.coverage is not None:
             strikes = self.coverage.complete(controller.journal.in_order())
@@ -320,6 +323,14 @@ def _late_entries(controller: Controller) -> Iterator[Entry]:
     for result in controller.late_results:
         handed = result._handed
         yield from result._late_entries(handed.number if handed else 0, is_virtual)
+
+
+def _strike_times(controller: Controller) -> Iterator[Timing]:
+    """Yield when the first strikes happened. They are with the timings: threads may differ."""
+    times = controller.journal.seconds_in_order()[:MAX_TIMED_STRIKES]
+    for number, seconds in enumerate(times):
+        if seconds is not None:
+            yield Timing(of="strike", number=number, seconds=round(seconds, 6))
 
 
 def _looks(results: Iterable[HandedResult]) -> Iterator[Judgement]:

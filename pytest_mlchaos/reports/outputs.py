@@ -108,6 +108,13 @@ OUTPUTS: tuple[Output, ...] = (
         "a directory",
     ),
     Output(
+        "incidents",
+        "DIR",
+        "write a report in Markdown on each failing test to DIR: timeline, blast radius, how to repeat",
+        "incidents",
+        "a directory",
+    ),
+    Output(
         "evidence",
         "DIR",
         "write a folder for an auditor to DIR: results by clause, an in-toto statement, and hashes",

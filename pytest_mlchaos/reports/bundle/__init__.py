@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tarfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...core.slugs import slug_of
 from ..collector import write_journal
+from ..incidents.text import incident_text
 from ..journal_reader import SessionLog, TestLog, session_of
-from .issue import issue_text
 from .repro import repro_text
 
 __all__ = ["write"]
@@ -43,7 +44,7 @@ def _write_test(test: TestLog, folder: Path) -> None:
     has_state = (folder / f"{STATE}.tar.gz").exists()
     script, left_out = repro_text(test, _root_of(test))
     files = {
-        "ISSUE.md": issue_text(test, has_state=has_state, left_out=left_out),
+        "ISSUE.md": incident_text(test, list(_how_to_repeat(left_out, has_state=has_state))),
         "repro.py": script,
         "versions.txt": "".join(f"{name} {version}\n" for name, version in _versions(test).items()),
     }
@@ -52,6 +53,20 @@ def _write_test(test: TestLog, folder: Path) -> None:
     write_journal(session_of(test.lines), folder / "journal.jsonl")
     with contextlib.suppress(OSError):
         (folder / "repro.py").chmod(0o755)
+
+
+def _how_to_repeat(left_out: Sequence[str], *, has_state: bool) -> Iterator[str]:
+    """Yield paragraphs about the other files of the bundle."""
+    script = (
+        "`python repro.py` does it without a checkout. "
+        "The script has the test and the modules that it imports."
+    )
+    yield "\n".join([script, *left_out])
+    if has_state:
+        yield (
+            "`state.tar.gz` is the work directory as the crash left it. "
+            "It holds files of the job, so look at it before you publish it."
+        )
 
 
 def _root_of(test: TestLog) -> Path:
