@@ -1,5 +1,7 @@
 """Send a journal by every export whose library is installed, and print what they send.
 
+The live page is one of them.
+
 ``python -m tests.export_all JOURNAL FOLDER``. It is a process of its own, because these libraries
 leave threads and import hooks.
 """
@@ -47,6 +49,10 @@ def sent(journal: Path, folder: Path) -> Iterator[str]:
             os.environ[f"WANDB_{name}"] = str(folder)
         os.environ["WANDB_MODE"] = "offline"
         export.wandb.export(journal)
+    if has("jinja2", "vl_convert"):
+        from pytest_mlchaos.reports.html.live import LivePage
+
+        yield LivePage(journal).current()[0].decode()
     files = [path for path in folder.rglob("*") if path.is_file()]
     yield from (path.read_bytes().decode("utf-8", "replace") for path in files)
 

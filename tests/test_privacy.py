@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
 import re
 import subprocess
@@ -18,6 +20,7 @@ from pytest_mlchaos import (
     assert_not_worse,
     assert_same_state,
 )
+from pytest_mlchaos.__main__ import main
 from pytest_mlchaos.core import privacy
 from pytest_mlchaos.errors import Drifted, NotConverged, StateDiffers, Worse
 from pytest_mlchaos.reports.exports.github import MAX_ANNOTATIONS
@@ -30,6 +33,7 @@ COUNT = int(os.environ.get("MLCHAOS_CANARIES", "48"))
 EACH = COUNT if COUNT > 100 else len(KINDS)
 """Canaries that they push through each entry point: one of each kind, or all."""
 
+HAS_COV = importlib.util.find_spec("pytest_cov") is not None
 ROOT = Path(__file__).parent.parent
 WRITTEN = (
     "told.txt",
@@ -38,10 +42,19 @@ WRITTEN = (
     "x.sarif",
     "bundle/*/*.md",
     "bundle/*/*.py",
+    "incidents/*.md",
+    "evidence/journal.jsonl",
+    "evidence/report.md",
+    "evidence/not-simulated.json",
+    "again/*.md",
+    "merged.jsonl",
 )
-"""The files that a session writes."""
-MEASURED = ("journal.timings.jsonl", "bundle/*/*.json*", "report.html")
-"""Those that have times or coordinates: long numbers, which hold any short one by chance."""
+"""The files that a session writes, and the commands that read its journal."""
+MEASURED = (
+    *("journal.timings.jsonl", "bundle/*/*.json*", "report.html"),
+    *("evidence/*", "merged.timings.jsonl"),
+)
+"""Those that have times, coordinates or hashes: long numbers, which hold any short one by chance."""
 SHORT_NUMBER = re.compile(r"\d{1,9}")
 COMMON = """
     import json
@@ -313,6 +326,87 @@ HEAVY = """
         told(load.assert_fallback, text=str(secret))
         told(lambda: load.replies[1].json)
 """
+CAUSES = """
+    NUMBERS = [float(value) for value in FEW if isinstance(value, (int, float))]
+
+    def described(error):
+        # An error can say values in each of these ways.
+        error.add_note(f"the rows were {FEW}")
+        error.values = FEW
+        return error
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError", at=0)
+    def test_a_chain_of_errors(mlchaos):
+        def subject():
+            try:
+                json.dumps(1)
+            except ConnectionError as error:
+                inner = described(ValueError(FEW, f"no row {FEW}"))
+                raise described(RuntimeError(f"wrapped {FEW}")) from inner
+        mlchaos.run(subject)
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError", at=0)
+    def test_a_group_of_errors_in_the_body():
+        try:
+            json.dumps(1)
+        except ConnectionError:
+            errors = [described(KeyError(value)) for value in FEW]
+            errors += [OSError(2, value, str(value)) for value in FEW]
+            raise described(ExceptionGroup(f"rows {FEW}", errors)) from None
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError")
+    def test_paths_and_files(mlchaos, tmp_path):
+        def subject(folder):
+            try:
+                json.dumps(1)
+            except ConnectionError:
+                path = f"/srv/{'/'.join(map(str, FEW))}"
+                raise FileNotFoundError(2, "No such file or directory", path) from None
+            return FEW
+        mlchaos.run(subject, tmp_path).assert_recovered()
+
+    @chaos.corrupt_batch(kind="nan", at=0)
+    def test_arrays(mlchaos):
+        import numpy as np
+        batches = [{str(value): np.array(NUMBERS) for value in FEW}]
+        first = next(iter(mlchaos.batches(batches)))
+        other = {str(value): np.array(NUMBERS) * 2 for value in FEW}
+        told(assert_same_state, {"texts": np.array(list(map(str, FEW)))}, {"texts": np.array([])})
+        assert_same_state(first, other)
+
+    @chaos.call_failure(target="json:dumps", error="ConnectionError", at=0)
+    def test_requests(mlchaos):
+        def answer(request):
+            try:
+                return json.dumps(1)
+            except ConnectionError:
+                raise LookupError(f"no row for {request}") from None
+        requests = [{"name": FEW}, FEW, *FEW]
+        mlchaos.serve(answer).drive(requests).assert_slo(error_rate=0.0)
+"""
+HEAVY_CAUSES = """
+    @chaos.nan_gradient(at=1)
+    def test_tensors(mlchaos, tmp_path):
+        import torch
+        def train(folder):
+            weight = torch.nn.Parameter(torch.tensor(NUMBERS))
+            optimizer = torch.optim.SGD([weight], lr=1e-3)
+            for _ in range(3):
+                optimizer.zero_grad()
+                (weight * torch.tensor(NUMBERS)).sum().backward()
+                optimizer.step()
+            return {str(value): weight.detach() for value in FEW}
+        mlchaos.run(train, tmp_path).assert_recovered()
+
+    @chaos.missing_values(target="test_it:table", at=0, fraction=0.5)
+    def test_data_frames(mlchaos):
+        mlchaos.pipeline(table, FEW).assert_same_output()
+
+    def table(values):
+        import pandas as pd
+        texts = list(map(str, values))
+        return pd.DataFrame({**{text: texts for text in texts}, "income": values}, index=texts)
+"""
 HOOKS = """
     from pytest_mlchaos.errors import MlchaosError
 
@@ -320,7 +414,9 @@ HOOKS = """
         error = call.excinfo.value
         with open("told.txt", "a") as file:
             text = str(error) if isinstance(error, MlchaosError) else ""
-            print(type(error).__name__, text, *getattr(error, "__notes__", []), file=file)
+            # A note of the user's own is the user's to show.
+            notes = [note for note in getattr(error, "__notes__", []) if "rows were" not in note]
+            print(type(error).__name__, text, *notes, file=file)
 """
 
 
@@ -351,12 +447,31 @@ def found_in(text: str, *, measured: bool = False) -> set[str]:
     }
 
 
-def written(example, tests, monkeypatch) -> tuple[str, set[str]]:
+CLAUSES = """
+    title = "Ours"
+    [[clause]]
+    id = "1"
+    tests = ["test_it.py::*", "missing.py::*"]
+"""
+
+
+def written(example, tests, monkeypatch, *, passed=16, exports=True) -> tuple[str, set[str]]:
     """All that the tool writes when these tests are run: messages, notes, every output, names of
     kept states. The files of a kept state are the user's own.
 
     The second value is the canaries in it, and in what has times.
+
+    Args:
+        example: The empty project.
+        tests: Its tests.
+        monkeypatch: The fixture.
+        passed: At least so many tests must pass, so that the search is not over an empty session.
+        exports: False to leave out what takes seconds: the libraries of other systems, and the
+            fault coverage.
     """
+    example = example.with_file("clauses.toml", CLAUSES).with_file(
+        "pyproject.toml", '[tool.mlchaos.evidence]\nclauses = ["clauses.toml"]'
+    )
     run = project(example, tests)
     folder = run.pytester.path
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -366,28 +481,54 @@ def written(example, tests, monkeypatch) -> tuple[str, set[str]]:
     has_report = all(map(importlib.util.find_spec, ("jinja2", "vl_convert")))
     outcome = run.run(
         "--mlchaos-journal=journal.jsonl",
-        "--mlchaos-cov",
-        *(["--cov=.", "--cov-report="] if importlib.util.find_spec("pytest_cov") else []),
+        *(["--mlchaos-cov"] if exports else []),
+        *(["--cov=.", "--cov-report="] if exports and HAS_COV else []),
         "--mlchaos-keep-state=kept",
         "--mlchaos-sarif=x.sarif",
         "--mlchaos-bundle=bundle",
+        "--mlchaos-incidents=incidents",
+        "--mlchaos-evidence=evidence",
         *(["--mlchaos-report=report.html"] if has_report else []),
         "--junitxml=junit.xml",
         "--tb=line",
         "-v",
     )
-    assert outcome.outcomes["passed"] >= 16, outcome.text
-    texts = [path.read_text() for pattern in WRITTEN for path in folder.glob(pattern)]
+    assert outcome.outcomes.get("passed", 0) >= passed, outcome.text
+    texts = list(read_again(folder, monkeypatch))
+    texts += [path.read_text() for pattern in WRITTEN for path in folder.glob(pattern)]
     texts += re.findall("<propert.*?/>", (folder / "junit.xml").read_text())
     texts += [str(path.relative_to(folder)) for path in folder.glob("kept/**/*")]
-    texts += [str(path.relative_to(folder)) for path in folder.glob("bundle/**/*")]
+    for name in ("bundle", "incidents", "evidence"):
+        found = [str(path.relative_to(folder)) for path in folder.glob(f"{name}/**/*")]
+        assert found
+        texts += found
     texts += [line for line in outcome.text.splitlines() if line.startswith(("mlchaos", "::"))]
-    texts.append(outcome.text.partition("mlchaos fault coverage")[2].partition("short test")[0])
-    assert "fault coverage: " in texts[-1]
-    assert sum(line.startswith("::error") for line in texts) == MAX_ANNOTATIONS
+    if exports:
+        texts.append(outcome.text.partition("mlchaos fault coverage")[2].partition("short test")[0])
+        assert "fault coverage: " in texts[-1]
+    failed = outcome.outcomes["failed"]
+    annotations = sum(line.startswith("::error") for line in texts)
+    assert annotations == min(failed, MAX_ANNOTATIONS)
+    missing = [pattern for pattern in WRITTEN if not any(folder.glob(pattern))]
+    assert not missing
     measured = [path.read_text() for pattern in MEASURED for path in folder.glob(pattern)]
     text = "\n".join(texts)
-    return text, found_in(text) | found_in("\n".join([*measured, exported(folder)]), measured=True)
+    if exports:
+        measured.append(exported(folder))
+    return text, found_in(text) | found_in("\n".join(measured), measured=True)
+
+
+def read_again(folder, monkeypatch):
+    """Yield what the commands print, and let them write what they make of the journal."""
+    monkeypatch.chdir(folder)
+    for command in (
+        ("merge", "journal.jsonl", "-o", "merged.jsonl"),
+        ("report", "merged.jsonl", "--incidents", "again", "--sarif", "again.sarif"),
+        ("verify", "evidence"),
+    ):
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            assert main(command) == 0
+        yield told.getvalue()
 
 
 def exported(folder) -> str:
@@ -422,6 +563,31 @@ def test_no_canary_is_in_what_the_tool_writes(example, monkeypatch):
     text, found = written(example, PROJECT, monkeypatch)
     assert text.count("NotRecovered") >= 6
     assert text.count("RuntimeError") >= 6
+    assert not found
+
+
+def test_no_canary_comes_from_errors_arrays_paths_and_requests(example, monkeypatch):
+    """Causes, notes, groups and attributes of errors, and the words of each output about them."""
+    text, found = written(example, CAUSES, monkeypatch, passed=0, exports=False)
+    for name in (
+        "RuntimeError",
+        "ExceptionGroup",
+        "FileNotFoundError",
+        "StateDiffers",
+        "SloMissed",
+    ):
+        assert text.count(name) >= 8, name
+    assert not found
+
+
+@pytest.mark.slow
+def test_no_canary_comes_from_tensors_and_data_frames(example, monkeypatch):
+    """Values, columns and labels that a fault has changed, in every export."""
+    pytest.importorskip("torch")
+    pytest.importorskip("pandas")
+    text, found = written(example, CAUSES + HEAVY_CAUSES, monkeypatch, passed=0)
+    for name in ("NotRecovered", "SilentlyDifferent"):
+        assert name in text
     assert not found
 
 
