@@ -87,8 +87,9 @@ def assert_fair(
         BadArgument: Values are missing, of different lengths or not labels, or there is one group.
 
     Fidelity: samples are assumed to be independent. Bounds of shares come from the exact ones of
-    Clopper and Pearson, those of means from ``mean_interval``, which allows for skewness. An error rate of 5 % holds for the whole
-    set of groups, however many there are. With many groups, "unfair" needs more evidence.
+    Clopper and Pearson, those of means from ``mean_interval``, which allows for skewness. An error
+    rate of 5 % holds for the whole set of groups, however many there are. With many groups,
+    "unfair" needs more evidence.
 
     Source: the definitions of fairlearn (Bird et al., 2020), Hardt et al. (2016), and Kleinberg et
     al. (2017) for calibration.

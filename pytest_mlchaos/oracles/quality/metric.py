@@ -87,8 +87,9 @@ def assert_metric(
         Inconclusive: The samples show neither. The message says how many would probably do.
         BadArgument: A score is NaN, because only you know what it means. Or a bound is missing.
 
-    Fidelity: samples must be independent. Rows of one user, or frames of one video, are not. For
-    skewed scores without ``bounds``, fewer than about 20 samples can miss rare bad ones.
+    Fidelity: samples must be independent. Rows of one user, or frames of one video, are not.
+    Without ``bounds``, the rate of errors holds for scores that are as skewed as lognormal ones. A
+    bad score that is so rare that no sample shows it is not seen.
 
     Example:
         >>> assert_metric([1] * 97 + [0] * 3, at_least=0.9)
