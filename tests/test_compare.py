@@ -137,6 +137,67 @@ def test_each_seed_is_restarted_and_has_a_process_of_its_own(example):
     )
 
 
+@pytest.mark.slow
+def test_runs_at_one_time_give_the_same_results(example):
+    """In the order of the seeds, and no seed runs that a result in turn would not need."""
+    example.with_tests(
+        """
+    import random, time
+    import pytest
+    from pytest_mlchaos import batches, chaos
+
+    def job(seed):
+        start = time.monotonic()
+        total = sum(batch[0] for batch in batches([[1.0]] * 6) if batch[0] == batch[0])
+        time.sleep(0.5)
+        return {"total": total + seed + random.random(), "span": (start, time.monotonic())}
+
+    results = {}
+
+    @chaos.corrupt_batch(kind="nan", at=1)
+    @pytest.mark.parametrize("jobs", [1, 2, 4])
+    def test_values(mlchaos, jobs):
+        spans = []
+
+        def read(value):
+            spans.append(value["span"])
+            return value["total"]
+
+        comparison = mlchaos.compare(
+            job, seeds=range(20), metric=read, jobs=jobs, isolation="process"
+        )
+        comparison.assert_not_worse(margin=3)
+        assert [strike.visit for strike in mlchaos.journal] == [1]
+        overlap = any(a[0] < b[0] < a[1] for a in spans for b in spans)
+        assert overlap == (jobs > 1)
+        assert len(spans) == 10  # five seeds make it clear
+        results[jobs] = comparison._pairs
+        assert results[jobs] == results[1]
+
+    @chaos.crash(site="data.batch", at=3)
+    def test_restarts(mlchaos):
+        comparison = mlchaos.compare(job, seeds=range(5), metric="total", jobs=4)
+        assert all(pair.golden - pair.faulted < 1 for pair in comparison.pairs)
+
+    @chaos.corrupt_batch(kind="nan", at=1)
+    @pytest.mark.parametrize(
+        ("keywords", "message"),
+        [
+            ({"jobs": 0}, "jobs must be 1 or more, or 'auto', got 0"),
+            ({"jobs": 2, "isolation": "in-process"}, "jobs must be 1, got 2, because the runs take"),
+            ({"jobs": 2, "args": True}, "jobs must be 1, got 2, because the runs share /"),
+        ],
+    )
+    def test_wrong(mlchaos, tmp_path, keywords, message):
+        (tmp_path / "out").mkdir()
+        args = [tmp_path / "out"] if keywords.pop("args", False) else []
+        with pytest.raises(Exception, match=message):
+            mlchaos.compare(job, *args, metric="total", **keywords)
+        mlchaos.compare(job, metric="total", seeds=[0]).pairs
+"""
+    ).run(passed=7)
+
+
 def compared(faulted, golden=None, missed=()):
     """A comparison of these metrics, without any run."""
     golden = golden or [0.9] * len(faulted)

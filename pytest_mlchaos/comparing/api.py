@@ -35,6 +35,7 @@ def compare(
     metric: Metric,
     max_restarts: int,
     isolated: bool,
+    jobs: object,
     allow_quiet: bool,
     running: Callable[[], contextlib.AbstractContextManager[Any]],
 ) -> Comparison:
@@ -50,6 +51,7 @@ def compare(
         metric: See ``mlchaos.compare``.
         max_restarts: The maximum number of restarts of each run.
         isolated: True to run each attempt in a fresh process.
+        jobs: The number of runs at one time, or ``"auto"``.
         allow_quiet: True to leave out a seed in which a fault does not strike, without an error.
         running: A context that each later run of the subject enters.
     """
@@ -62,11 +64,27 @@ def compare(
         read=reader_of(metric),
         max_restarts=max_restarts,
         isolated=isolated,
+        jobs="auto" if jobs == "auto" else _number_of_jobs(jobs),
         must_strike=not allow_quiet,
     )
-    comparison = Comparison(_whole_numbers(seeds), runs.pair, running)
+    comparison = Comparison(
+        _whole_numbers(seeds),
+        runs.pair,
+        running,
+        start_ahead=runs.start_ahead,
+        end_ahead=runs.end_ahead,
+    )
     comparison._first()
     return comparison
+
+
+def _number_of_jobs(jobs: object) -> int:
+    number = index(jobs)
+    if not number:
+        raise BadArgument(
+            f"mlchaos.compare: jobs must be 1 or more, or 'auto', got {format_value(jobs)}"
+        )
+    return number
 
 
 def _whole_numbers(seeds: object) -> list[int]:

@@ -30,15 +30,24 @@ class Comparison(Result):
         seeds: Sequence[int],
         run_pair: Callable[[int], SeedPair],
         running: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+        *,
+        start_ahead: Callable[[Sequence[int]], object] = lambda seeds: None,
+        end_ahead: Callable[[], object] = lambda: None,
     ) -> None:
         self._seeds = list(seeds)
         self._run_pair = run_pair
         self._running = running
+        self._start_ahead = start_ahead
+        self._end_ahead = end_ahead
         self._pairs: list[SeedPair] = []
 
     def _first(self) -> None:
         """Run the first seed, inside the call of ``mlchaos.compare``."""
-        self._pairs.append(self._run_pair(self._seeds[0]))
+        try:
+            self._start_ahead(self._seeds[:1])
+            self._pairs.append(self._run_pair(self._seeds[0]))
+        finally:
+            self._end_ahead()
 
     def _about(self) -> str:
         return f"<Comparison of {len(self._pairs)} of {len(self._seeds)} seeds>"
@@ -156,15 +165,20 @@ class Comparison(Result):
 
     def _run(self, size: int) -> None:
         """Run seeds until there are that many pairs, or no seed is left."""
-        while len(self._pairs) < min(size, len(self._seeds)):
-            if self._broken:
-                raise BadArgument(
-                    "mlchaos.compare: an earlier seed failed, so there is nothing to judge"
-                )
-            self._broken = True
-            with self._running():
-                self._pairs.append(self._run_pair(self._seeds[len(self._pairs)]))
-            self._broken = False
+        try:
+            while len(self._pairs) < min(size, len(self._seeds)):
+                if self._broken:
+                    raise BadArgument(
+                        "mlchaos.compare: an earlier seed failed, so there is nothing to judge"
+                    )
+                self._broken = True
+                with self._running():
+                    place = len(self._pairs)
+                    self._start_ahead(self._seeds[place : max(size, place + 1)])
+                    self._pairs.append(self._run_pair(self._seeds[place]))
+                self._broken = False
+        finally:
+            self._end_ahead()
 
     _broken = False
 

@@ -48,6 +48,8 @@ class Site:
         needs: The package without which the site cannot exist.
         always: True to watch the site as soon as its package is imported. Runs count their steps
             with it.
+        beside: True if threads of the test's process make the visits, also for a process of the
+            subject.
     """
 
     name: str
@@ -55,13 +57,19 @@ class Site:
     arm: Callable[[Any, Any, Key], None]
     needs: str | None = None
     always: bool = False
+    beside: bool = False
 
 
 SITES: dict[str, Site] = {}
 
 
 def site(
-    name: str, doc: str, *, needs: str | None = None, always: bool = False
+    name: str,
+    doc: str,
+    *,
+    needs: str | None = None,
+    always: bool = False,
+    beside: bool = False,
 ) -> Callable[..., Any]:
     """Register the decorated ``arm(controller, patches, key)`` as the site ``name``.
 
@@ -74,10 +82,12 @@ def site(
         needs: The package without which the site cannot exist. Without that package, nothing is
             armed.
         always: True to arm the site in every trial in which ``needs`` has been imported.
+        beside: True if threads of the test's process make the visits, also for a process of the
+            subject.
     """
 
     def register(arm: Callable[[Any, Any, Key], None]) -> Callable[[Any, Any, Key], None]:
-        SITES[name] = Site(name, doc, arm, needs, always)
+        SITES[name] = Site(name, doc, arm, needs, always, beside)
         return arm
 
     return register

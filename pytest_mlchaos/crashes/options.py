@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from ..core.settings import Settings
 from ..core.shards import Shard
 from ..core.validation import FLAG, format_value, index, optional, parse_duration
 from ..errors import BadArgument
+from ..processes.processors import processors
 from .baseline import Baseline, Judge
 from .explore import states_of
 from .recording.strace_process import check_strace
@@ -172,8 +172,8 @@ class CrashOptions:
         golden run per worker takes. ``first`` has the golden run.
         """
         if self.jobs != "auto":
-            return min(self.parallel, _processors())
-        return _processors() if first.runner.is_fresh and self.gains(first) else 1
+            return min(self.parallel, processors())
+        return processors() if first.runner.is_fresh and self.gains(first) else 1
 
     def gains(self, first: Baseline) -> bool:
         """Return True if runs at a time gain more time than their golden runs take."""
@@ -181,12 +181,4 @@ class CrashOptions:
             return False
         states = states_of(first, self.exploration(None, lambda: False))
         mine = len(states) // (self.shard.count if self.shard is not None else 1)
-        return _processors() > 1 and mine >= WORTHWHILE_STATES
-
-
-def _processors() -> int:
-    """Return this process's share of the processors."""
-    count = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, count // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+        return processors() > 1 and mine >= WORTHWHILE_STATES

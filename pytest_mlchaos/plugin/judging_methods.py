@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -50,6 +50,7 @@ class JudgingMethods(FixtureBase):
         metric: Metric = None,
         max_restarts: int = MAX_RESTARTS,
         isolation: str | None = None,
+        jobs: int | Literal["auto"] = "auto",
     ) -> Comparison:
         """Run ``subject(seed, *args)`` for several seeds, with the test's faults and without them.
 
@@ -71,6 +72,10 @@ class JudgingMethods(FixtureBase):
                 returned value is the metric.
             max_restarts: The largest number of restarts of each run, see ``mlchaos.run``.
             isolation: See ``mlchaos.run``.
+            jobs: The number of runs at one time, in processes (``isolation="process"``). The
+                results are the same. A seed has two runs, under faults and without them.
+                ``"auto"``: one for each processor if the first seed takes 2 seconds or more in
+                processes, and if the runs share no directory.
 
         Returns:
             A ``Comparison``.
@@ -82,9 +87,9 @@ class JudgingMethods(FixtureBase):
             Exception: The subject's own error under faults. A note names the seed.
 
         Fidelity: random choices inside a fault (which bit, which rows) are those of the schedule,
-        so they are the same for each seed. The journal holds the strikes of the first seed. Runs
-        take place one after the other. In this process, a module's globals outlive each run, and
-        the golden run of a seed comes second: use ``isolation="process"`` if that matters.
+        so they are the same for each seed. The journal holds the strikes of the first seed. In this
+        process, a module's globals outlive each run, and the golden run of a seed comes second: use
+        ``isolation="process"`` if that matters.
         """
         settings = self._settings()
         if isolation not in (None, "in-process", "process"):
@@ -93,7 +98,8 @@ class JudgingMethods(FixtureBase):
                 f"{format_value(isolation)}"
             )
         name = "mlchaos.compare"
-        isolated = (isolation or settings.isolation) == "process"
+        in_processes = isolation is None and jobs not in (1, "auto")
+        isolated = in_processes or (isolation or settings.isolation) == "process"
         check_fault(*self._controller.schedule.faults if isolated else (), isolated=True)
         with self._running(name, subject) as part:
             return part.hand_over(
@@ -107,6 +113,7 @@ class JudgingMethods(FixtureBase):
                     metric=metric,
                     max_restarts=max_restarts,
                     isolated=isolated,
+                    jobs=jobs,
                     allow_quiet=settings.allow_quiet,
                     running=lambda: self._controller.subject_of(name),
                 )

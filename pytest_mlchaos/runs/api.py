@@ -25,7 +25,7 @@ from .isolated import IsolatedSupervisor
 from .supervisor import Supervisor
 from .verdicts import Run
 
-__all__ = ["supervise"]
+__all__ = ["run_of", "supervise", "supervisor_of"]
 
 
 def supervise(
@@ -49,9 +49,27 @@ def supervise(
         max_restarts: The maximum number of restarts.
         isolated: True to run each attempt in a fresh process.
     """
+    supervisor = supervisor_of(controller, subject, args, scratch, workdirs, isolated=isolated)
+    return run_of(supervisor, max_restarts)
+
+
+def supervisor_of(
+    controller: Controller,
+    subject: Callable[..., Any],
+    args: tuple[Any, ...],
+    scratch: Path,
+    workdirs: Iterable[Path],
+    *,
+    isolated: bool,
+) -> Supervisor | IsolatedSupervisor:
+    """Return the supervisor of a subject, from this moment's state. See ``supervise``."""
     watch = functools.partial(torch_steps.watch_training, privacy=controller.judges_privacy)
     given = (controller, subject, args, scratch, watch, workdirs)
-    supervisor = IsolatedSupervisor(fresh_processes(), *given) if isolated else Supervisor(*given)
+    return IsolatedSupervisor(fresh_processes(), *given) if isolated else Supervisor(*given)
+
+
+def run_of(supervisor: Supervisor | IsolatedSupervisor, max_restarts: int) -> Run:
+    """Run the subject of a supervisor. See ``supervise``."""
     return Run(
         supervisor.run(max_restarts),
         lambda: Run(supervisor.golden()),

@@ -49,7 +49,7 @@ from ..processes.remote_controller import (
     tell_before_exit,
 )
 from ..processes.subject_pickling import dumps
-from ..processes.subprocess_runner import FreshProcesses, ProcessResult
+from ..processes.subprocess_runner import FreshProcesses, ProcessResult, Task
 from .private_steps import accounted_of
 from .supervisor import Watch, check_subject, gradients_of, last_strike, losses_of, not_finite_of
 from .workdirs import WorkDirs
@@ -73,6 +73,16 @@ class _Order:
     attempt: int
     resumed: ProcessCounts
     random: dict[str, Any]
+
+    def does_the_same(self, other: _Order) -> bool:
+        """Return True if two orders of one supervisor start the same attempt."""
+        return (self.schedule, self.sites, self.probing, self.attempt, self.resumed) == (
+            other.schedule,
+            other.sites,
+            other.probing,
+            other.attempt,
+            other.resumed,
+        )
 
 
 class IsolatedSupervisor:
@@ -101,6 +111,25 @@ class IsolatedSupervisor:
             self._process_state = ProcessState()
             self._disk = WorkDirs.of(subject, args, scratch, workdirs)
             self._random = randomness.capture_state()
+        self._ahead: list[tuple[_Order, Task]] = []
+
+    def start_ahead(self) -> None:
+        """Start the first attempt and the golden run now, both in processes.
+
+        ``run`` and ``golden`` take their results if they would start the same. The directories of
+        the subject must not be shared with a different run at that time.
+        """
+        controller = self._controller
+        with controller.without_faults():
+            counts = controller.counts()
+            first = self._order(controller.schedule, 0, counts, probing=controller.probing)
+            for order in (first, self._order(Schedule(), 0, ProcessCounts(), probing=False)):
+                self._ahead.append((order, self._start(order)))
+
+    def end_ahead(self) -> None:
+        """End the processes that nothing has waited for."""
+        while self._ahead:
+            self._ahead.pop()[1].end()
 
     def run(self, max_restarts: int) -> Record:
         """Run the subject until it returns. See ``Supervisor.run``."""
@@ -189,26 +218,8 @@ class IsolatedSupervisor:
         """Run one attempt in a process, and return its result and its messages."""
         controller = self._controller
         with beside_process(controller), controller.without_faults():
-            order = _Order(
-                payload=self._given,
-                schedule=_pickle(
-                    (schedule, self._watch),
-                    "the faults cannot be sent to the subject's process (where=?)",
-                ),
-                sites=site_modules(),
-                own=controller.own,
-                roots=self._disk.roots,
-                probing=probing,
-                attempt=number,
-                resumed=resumed,
-                random=self._random,
-            )
-            self._processes.prepare()  # before the remaining time is computed
-            roots = [str(root) for root in self._disk.roots]
-            # The limits of memory and processor time also hold without a directory.
-            ended = self._processes.run(
-                _live, order, timeout=_time_left(controller), folders=roots or [os.devnull]
-            )
+            order = self._order(schedule, number, resumed, probing=probing)
+            ended = (self._started(order) or self._start(order)).wait()
         # The output belongs to the test: pytest captures and shows it.
         print(ended.output.removesuffix(ended.stderr), end="")  # noqa: T201
         print(ended.stderr, end="", file=sys.stderr)  # noqa: T201
@@ -216,6 +227,40 @@ class IsolatedSupervisor:
         for message in ended.told:
             heard.take(*message)
         return ended, heard
+
+    def _order(
+        self, schedule: Schedule, number: int, resumed: ProcessCounts, *, probing: bool
+    ) -> _Order:
+        return _Order(
+            payload=self._given,
+            schedule=_pickle(
+                (schedule, self._watch),
+                "the faults cannot be sent to the subject's process (where=?)",
+            ),
+            sites=site_modules(),
+            own=self._controller.own,
+            roots=self._disk.roots,
+            probing=probing,
+            attempt=number,
+            resumed=resumed,
+            random=self._random,
+        )
+
+    def _start(self, order: _Order) -> Task:
+        self._processes.prepare()  # before the remaining time is computed
+        roots = [str(root) for root in self._disk.roots]
+        # The limits of memory and processor time also hold without a directory.
+        return self._processes.start(
+            _live, order, timeout=_time_left(self._controller), folders=roots or [os.devnull]
+        )
+
+    def _started(self, order: _Order) -> Task | None:
+        """Return the process that was started ahead with the same task, or None."""
+        for place, (other, task) in enumerate(self._ahead):
+            if order.does_the_same(other):
+                del self._ahead[place]
+                return task
+        return None
 
     def _judged(
         self, ended: ProcessResult, heard: RemoteState, before: list[Attempt]

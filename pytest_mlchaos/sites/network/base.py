@@ -68,6 +68,7 @@ def active() -> Network | None:
     NETWORK,
     "A connection of a proxy, a request of a client library, or a call of a zone's member. "
     "Payload: a core.network.Exchange.",
+    beside=True,
 )
 def arm(controller: Controller, patches: Patches, key: Key) -> None:
     """Watch one more key. The first key of a trial also installs the mechanisms."""
