@@ -48,7 +48,7 @@ def test_trainer(mlchaos, tmp_path):
 STEPS = 12
 """The job saves after steps 5 and 10, and has work to do after that."""
 SAME = {"HARD_FAIL": "failed", "SILENT_DIVERGENCE": "diverged", "LOST_WORK": "lost work"}
-TRIED = 60
+TRIED = 24
 """Try this many states, of each kind and file first."""
 found: list[Any] = []
 """The report of the test."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 
 import pytest
@@ -424,6 +425,21 @@ def test_one_state_of_each_kind_comes_first():
     assert {kind_of(one) for one in first} == {"cut at", "complete", "just renamed", "removed"}
     assert {one.step for one in first[:2]} == {4}
     assert order[4] == len(states) - 1
+
+
+def test_a_rank_that_is_far_ahead_is_tried_early():
+    """For each stop of the late rank, the state in which the other has gone as far as it can."""
+    states = [
+        dataclasses.replace(
+            state(number, "complete", f"f{number % 3}"),
+            id=f"rank0-before-rank1:f{number}",
+            cut=(number, number // 10),
+        )
+        for number in range(30)
+    ]
+    order = in_order(states)
+    assert sorted(order) == list(range(len(states)))
+    assert [states[place].cut for place in order[1:4]] == [(9, 0), (19, 1), (29, 2)]
 
 
 def test_a_name_of_a_file_does_not_change_the_kind():

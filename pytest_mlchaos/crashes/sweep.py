@@ -33,6 +33,8 @@ CHECKED_SHARE = 32
 WHOLE_SHARE = 16
 """One in so many of the runs that could end early goes on to its end."""
 _DIGITS = re.compile(r"\d+")
+_AHEAD = re.compile(r"rank\d+-before-rank(\d+):")
+"""The start of the id of a state in which a rank is ahead of a late one (``ranks/orders.py``)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,9 +89,11 @@ def kind_of(state: CrashState) -> str:
 def in_order(states: Sequence[CrashState]) -> list[int]:
     """Return the places of the states in the order in which they are tried.
 
-    The first are one of each kind, for each file whose name differs in more than a number. It is
-    the one in the middle, because it has both earlier work and work to do. Then come the last state
-    and the others, spread over the run.
+    The first are one of each kind. It is the one in the middle, because it has both earlier work
+    and work to do. With several ranks, the states follow in which one has died and the others have
+    gone on as far as they can: there, files of a save differ most from each other. Then come the
+    kinds again, for each file whose name differs in more than a number, the last state, and the
+    others, spread over the run.
     """
     kinds: dict[tuple[str, str], list[int]] = {}
     for place, state in enumerate(states):
@@ -99,9 +103,23 @@ def in_order(states: Sequence[CrashState]) -> list[int]:
     for (kind, _), places in kinds.items():
         firsts.setdefault(kind, []).append(places[len(places) // 2])
     first = [place for found in firsts.values() for place in found[:1]]
+    first += _furthest_ahead(states)
     first += [place for found in firsts.values() for place in found[1:]]
     rest = _spread(len(states))
     return list(dict.fromkeys([*first, *([len(states) - 1] if states else []), *rest]))
+
+
+def _furthest_ahead(states: Sequence[CrashState]) -> list[int]:
+    """Return the states in which the others could not go on without a rank, for each of its stops."""
+    found: dict[tuple[int, int], int] = {}
+    for place, state in enumerate(states):
+        ahead = _AHEAD.match(state.id)
+        if ahead is not None and state.parent is None:
+            late = int(ahead[1])
+            best = found.setdefault((late, state.cut[late]), place)
+            if sum(state.cut) > sum(states[best].cut):
+                found[late, state.cut[late]] = place
+    return list(found.values())
 
 
 def _family(path: str) -> str:
