@@ -31,6 +31,7 @@ import plugin_load
 import progress
 import proxy
 import serving
+import shards
 import statistical
 import steps
 import storage
@@ -55,6 +56,7 @@ BENCHMARKS = {
     "device": device,
     "images": images,
     "serving": serving,
+    "shards": shards,
     "statistical": statistical,
     "storage": storage,
     "tables": tables,

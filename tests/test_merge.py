@@ -12,8 +12,11 @@ import pytest
 
 from pytest_mlchaos.__main__ import main
 from pytest_mlchaos.core.entries import Line, parse_line
+from pytest_mlchaos.core.settings import Settings
 from pytest_mlchaos.core.shard_entries import Part, PartState, Searched, ShardEntry
+from pytest_mlchaos.core.shards import Shard
 from pytest_mlchaos.merging.searches import _nothing_shown
+from pytest_mlchaos.search.explore import _Memory, _sweep_part
 
 JOB = '''
 import json
@@ -312,22 +315,55 @@ def test_fixed():
 """
 
 
-def test_each_shard_tries_its_part_of_a_search(sharded):
-    """All positions are tried once, together. The failure is found, and its schedule is small."""
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Stands for a schedule."""
+
+    line: str
+
+
+class Visits:
+    """Stands for a space of schedules that a sweep covers."""
+
+    probes = ()
+
+    def __init__(self, count, *, covers):
+        self.covers = covers
+        self._count = count
+
+    def size(self):
+        """Return the number of schedules."""
+        return float("inf")
+
+    def sweep(self, limit):
+        """Yield the schedules of the sweep."""
+        return (Named(f"crash(at={number})") for number in range(min(self._count, limit)))
+
+    def untried(self, tried):
+        """Return what is left."""
+        return [f"{self._count - len(tried)} visits"]
+
+
+@pytest.mark.parametrize("covers", [True, False])
+def test_the_shards_divide_the_sweep(covers):
+    """Each schedule of one machine's sweep is tried by one shard, and nothing is left unsaid."""
+    settings = Settings(max_trials=30)
+    space, tried = Visits(40, covers=covers), []
+    for index in range(1, 5):
+        memory = _Memory(lambda schedule: None, settings, space, "schedules")
+        _sweep_part(space, memory, settings, Shard(index, 4))
+        assert memory.result().untried == (["10 visits"] if covers else [])
+        tried += [one.line for one in memory.tried]
+    whole = 30 if covers else 12
+    assert sorted(tried) == sorted(f"crash(at={number})" for number in range(whole))
+
+
+def test_a_search_in_shards_finds_what_one_machine_finds(sharded):
+    """The failure is found, and its schedule is small. A fixed schedule belongs to one shard."""
     session = sharded(SEARCH, 3, whole=False)
-    trials = {}
-    for name in session.shards:
-        for text in (session.folder / name).read_text().splitlines():
-            line = json.loads(text)
-            if line["kind"] == "trial" and not line.get("probing"):
-                trials.setdefault((line["test"], line["schedule"]), []).append(name)
-    single = [
-        (schedule, where)
-        for (test, schedule), where in trials.items()
-        if test.endswith("::test_sound") and "[" not in schedule
-    ]
-    assert len({schedule for schedule, _ in single}) == 6
-    assert len([key for key in trials if key[0].endswith("test_fixed")]) == 1
+    texts = [(session.folder / name).read_text() for name in session.shards]
+    assert sum("test_fixed" in text for text in texts) == 1
+    assert all("test_unsound" in text for text in texts)
     code, report = session.merge()
     assert code == 1
     assert "test_jobs.py::test_sound: passed" in report
