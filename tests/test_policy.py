@@ -782,6 +782,7 @@ def test_the_plan_touches_nothing(example, tmp_path):
             "-ppytest_mlchaos.plugin",
             "--mlchaos-plan",
             "--mlchaos-journal=j.jsonl",
+            "--mlchaos-budget=1m",
             "-s",
         ],
         cwd=folder,

@@ -474,10 +474,22 @@ def _toml(value: object) -> str:
 class Guard(Protocol):
     """The policy at run time, for the test that is running."""
 
-    max_trials: int | None
-    max_seconds: float | None
-    max_severity: int | None
     test: str
+
+    @property
+    def max_trials(self) -> int | None:
+        """Return the largest number of trials of the test."""
+        ...
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Return the seconds for the test's search or exploration."""
+        ...
+
+    @property
+    def max_severity(self) -> int | None:
+        """Return the strongest severity."""
+        ...
 
     def fault(self, fault: Fault, *, isolated: bool = False, via: str = "") -> Refusal | None:
         """Return the reason why a fault must not be scheduled, or None."""

@@ -157,7 +157,7 @@ def _radius(place: str, folder: Path, table: Mapping[str, Any]) -> Radius:
 
 def _given(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a table by key. Those of a table inside have a dot in their key."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in table.items():
         if isinstance(value, dict):
             found |= {f"{name}.{key}": one for key, one in value.items()}

@@ -6,8 +6,10 @@ The tests are collected, not run.
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -45,8 +47,6 @@ def approve(tests: Sequence[str], by: str, until: str) -> int:
 
 
 def _loads_by_itself() -> bool:
-    import os
-
     return not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 
 
@@ -79,7 +79,7 @@ class Approver:
         if not isinstance(policy, PolicySession) or not chaos:
             why = "none of these is a chaos test" if policy else "no policy holds for these tests"
             raise BadArgument(f"nothing to approve: {why}")
-        by_file: dict[object, list[Approval]] = {}
+        by_file: dict[Path, list[Approval]] = {}
         for item in chaos:
             decision = item.stash[DECISION]
             if decision.problem:
@@ -102,5 +102,5 @@ class Approver:
             for fault in approval.faults:
                 sys.stdout.write(f"  {fault}\n")
         for file, approvals in by_file.items():
-            write_approvals(file, approvals)  # type: ignore[arg-type]
+            write_approvals(file, approvals)
             sys.stdout.write(f"{file}: {len(approvals)} written, until {self._until}\n")

@@ -9,7 +9,9 @@ import pytest
 from ..core.composites import CompositeFault
 from ..core.faults import EVERY, Fault, fields_of, is_drawn
 from ..core.policy import Refusal, ends_real_process
+from ..core.safety import refuse_production
 from ..core.validation import format_seconds
+from ..errors import MlchaosError
 from ..reports.outputs import OUTPUTS
 from ..reports.text import site_text
 from .policy_decisions import Decision, Injection
@@ -64,6 +66,10 @@ class Plan:
         self._bad = any(one.refusals or one.problem for one in decisions) and not policy.off
         self._write("")
         self._write(_head(policy, len(session.items)))
+        try:
+            refuse_production(self._config.getini("mlchaos_production"))
+        except MlchaosError as error:
+            self._write(f"nothing would be injected: {error}")
         for decision in decisions:
             self._write("")
             for line in _lines(decision, policy):

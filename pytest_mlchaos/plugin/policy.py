@@ -123,6 +123,7 @@ class FolderWatch:
     ) -> None:
         """Decide about each chaos test, before anything runs."""
         plugins = config.pluginmanager
+        session: PolicySession | None
         chaos = [item for item in items if item.get_closest_marker("mlchaos") is not None]
         if plugins.get_plugin(NAME) is None and (
             _implements_abort(config)  # that of a conftest file below the root directory
@@ -133,4 +134,6 @@ class FolderWatch:
             try:
                 session.decide(chaos)
             except BadArgument as error:
-                raise pytest.UsageError(f"mlchaos: {error}") from None
+                session.problem = f"mlchaos: {error}"
+                if not hasattr(config, "workerinput"):  # there, each test says so
+                    raise pytest.UsageError(session.problem) from None

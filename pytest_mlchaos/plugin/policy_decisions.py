@@ -8,6 +8,7 @@ import dis
 import functools
 import inspect
 import os
+import shlex
 import textwrap
 import types
 from collections.abc import Callable, Iterator
@@ -159,14 +160,8 @@ def _unapproved(rule: Rule, pattern: str, reason: str, test: str, typed: str) ->
         rule.where("approval", True if pattern == "*" else pattern),
         "the test",
         f"needs an approval: {reason}",
-        f"Approve it: python -m pytest_mlchaos approve {_quoted(typed)} --by NAME --until DATE",
+        f"Approve it: python -m pytest_mlchaos approve {shlex.quote(typed)} --by NAME --until DATE",
     )
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 @functools.lru_cache(maxsize=8)

@@ -57,6 +57,7 @@ class PolicySession:
         self.off = bool(config.getoption("mlchaos_off"))
         self.decisions: list[Decision] = []
         self.refused: list[str] = []
+        self.problem = ""  # the mistake in a policy, in a worker of xdist
         self.trials = 0
         self._start = monotonic()
         for rule in self.root.rules:
@@ -100,7 +101,7 @@ class PolicySession:
         """Return the trials that this process may run. The workers of xdist share them."""
         if rule.session_trials is None:
             return None
-        workers = getattr(self._config, "workerinput", {}).get("workercount", 1)
+        workers = int(getattr(self._config, "workerinput", {}).get("workercount", 1))
         return max(1, rule.session_trials // workers)
 
     def seconds_left(self, rule: Rule) -> float | None:
@@ -138,6 +139,8 @@ class PolicySession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Refuse a test before its fixtures are set up."""
+        if self.problem and item.get_closest_marker("mlchaos") is not None:
+            raise BadArgument(self.problem)
         decision = item.stash.get(DECISION, None)
         if decision is None or self.off:
             return
@@ -155,7 +158,7 @@ class PolicySession:
         """Refuse a fixture that a test of a data class asks for while it runs."""
         item = getattr(request, "_pyfuncitem", None)
         decision = None if item is None else item.stash.get(DECISION, None)
-        if decision is None or self.off or is_built_in(fixturedef):
+        if item is None or decision is None or self.off or is_built_in(fixturedef):
             return
         name = fixturedef.argname
         if name in item.fixturenames:  # the decision at collection knows it
@@ -270,13 +273,15 @@ class TestGuard:
             for rule in rules
             if (limit := session.session_trials(rule)) is not None
         ]
-        return _least([self._decision.least(lambda rule: rule.max_trials), *left])
+        found: int | None = _least([self._decision.least(lambda rule: rule.max_trials), *left])
+        return found
 
     @property
     def max_seconds(self) -> float | None:
         """Return the seconds for the test's search or exploration."""
         left = [self._session.seconds_left(rule) for rule in self._decision.rules]
-        return _least([self._decision.least(lambda rule: rule.max_time), *left])
+        found: float | None = _least([self._decision.least(lambda rule: rule.max_time), *left])
+        return found
 
     @property
     def max_severity(self) -> int | None:
