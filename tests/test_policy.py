@@ -360,9 +360,8 @@ def test_a_refused_test_fails_before_its_fixtures(example):
     "how",
     [
         ("--mlchaos-replay", "call_failure(target='json:loads', at=1)"),
-        ("-o", "addopts=--mlchaos-max-trials=3"),
-        ("--mlchaos-max-trials=100000",),
-        ("-c", "pytest.ini", "--rootdir=/"),
+        pytest.param(("--mlchaos-max-trials=100000",), marks=pytest.mark.slow),
+        pytest.param(("-c", "pytest.ini", "--rootdir=/"), marks=pytest.mark.slow),
     ],
 )
 def test_no_option_widens_a_policy(example, how):
@@ -586,6 +585,7 @@ def test_the_session_ends_its_chaos_tests_at_its_budget(example):
     outcome.has("test_two: the test did not run: the session's budget is used up")
 
 
+@pytest.mark.slow
 def test_the_closest_owner_counts(example):
     """An owner of a module or a class is a default for its tests."""
     outcome = with_policy(
@@ -669,6 +669,7 @@ def test_the_journal_holds_the_decisions(example):
     assert allowed["digest"] != refused["digest"]
 
 
+@pytest.mark.slow
 def test_approve_writes_what_the_session_asks_for(example, capsys):
     """A test runs once it is approved, and no longer when it changes."""
     from pytest_mlchaos.plugin.approve import approve
@@ -681,6 +682,16 @@ def test_approve_writes_what_the_session_asks_for(example, capsys):
     example.run(passed=1)
     changed = with_policy(example, HEAD + "approval = true", CALL + "        assert True\n")
     changed.run(errors=1).has("have changed since the approval by Ada")
+
+
+def test_a_fault_that_was_not_known_has_no_approval(example):
+    """An approval covers the faults that pytest found, so a hidden one is refused at run time."""
+    outcome = with_policy(
+        example,
+        HEAD + 'approval = ["shift"]',
+        BREAKING.format(how="getattr(chaos, 'sh' + 'ift')(amount=chaos.scale(0, 1))"),
+    ).run(failed=1)
+    outcome.has("needs an approval, and pytest could not know it")
 
 
 @pytest.mark.parametrize(
@@ -767,6 +778,7 @@ print("EVENTS", events)
 """
 
 
+@pytest.mark.slow
 def test_the_plan_touches_nothing(example, tmp_path):
     """No file is written, made or removed, no process starts, and no socket is opened."""
     example = with_policy(example, HEAD + 'allow = ["*"]', PLANNED).with_file("conftest.py", "")
@@ -844,6 +856,7 @@ def test_an_unhealthy_system_ends_the_session(example, monkeypatch):
     assert test["outcome"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_swallowed_interruption_gives_no_verdict(example, monkeypatch):
     """A test that catches the interruption and fails is not blamed."""
     monkeypatch.setattr("pytest_mlchaos.plugin.abort.PERIOD_SECONDS", 0.05)
@@ -865,7 +878,12 @@ def test_too_little_memory_or_disk_ends_the_session(example, key):
 
 
 @pytest.mark.parametrize(
-    ("returned", "code"), [("None", 0), ("'the queue is full'", 75), ("False", 75)]
+    ("returned", "code"),
+    [
+        ("None", 0),
+        ("'the queue is full'", 75),
+        pytest.param("False", 75, marks=pytest.mark.slow),
+    ],
 )
 def test_a_hook_can_end_the_session(example, returned, code):
     """A conftest file implements ``pytest_mlchaos_abort``, without a policy."""

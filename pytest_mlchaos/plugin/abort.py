@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from time import monotonic  # by name, so that a virtual clock does not reach it
 from typing import Any, NamedTuple
 
 import pytest
@@ -32,6 +33,11 @@ __all__ = ["EXIT_CODE", "AbortWatch", "Condition", "conditions_of"]
 EXIT_CODE = 75
 """The exit code of an aborted session: EX_TEMPFAIL of sysexits.h, "try again later"."""
 PERIOD_SECONDS = 1.0
+REPEAT_SECONDS = 10.0
+"""The seconds until a test that is still running is interrupted again.
+
+It may have swallowed the first interruption. Undoing its faults takes time, too.
+"""
 READY = ("min_free_memory", "min_free_disk")
 """The conditions that need no function of the user."""
 
@@ -236,12 +242,14 @@ class AbortWatch:
     def _watch(self) -> None:
         # The main process of xdist runs no test, and must end its workers.
         leads = self._config.pluginmanager.has_plugin("dsession")
+        again = 0.0  # the time from which it may be interrupted again
         while not self._wake.wait(PERIOD_SECONDS):
             if self.met is None:
                 self.met = self._first()
             with self._changed:
-                if self.met is not None and (self._item is not None or leads) and not self._ended:
-                    # Again each second, because the test may swallow it.
+                runs = (self._item is not None or leads) and not self._ended
+                if self.met is not None and runs and monotonic() >= again:
+                    again = monotonic() + REPEAT_SECONDS
                     _interrupt_main()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

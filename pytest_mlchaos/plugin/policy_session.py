@@ -22,6 +22,7 @@ from ..core.policy import (
     is_below,
     matching,
     names_of,
+    needs_approval,
     refusal_of_fixture,
     refusal_of_host,
     refusal_outside,
@@ -297,7 +298,21 @@ class TestGuard:
         for rule in self._decision.rules:
             for refusal in refusals_of_fault(rule, case, fault, via):
                 return refusal
+            if pattern := self._lacks_approval(rule, fault):
+                return Refusal(
+                    rule.where("approval", pattern),
+                    repr(fault),
+                    "needs an approval, and pytest could not know it when it collected the test",
+                    "Declare it as a decorator, or name it as chaos.name in the test",
+                )
         return None
+
+    def _lacks_approval(self, rule: Rule, fault: Fault) -> str:
+        """Return the pattern by which a fault needs an approval that the test does not have."""
+        known = {one.name for one in self._decision.injections}
+        if fault.name in known and self._decision.approval is not None:
+            return ""
+        return needs_approval(rule, [fault.name])
 
     def began(self) -> None:
         """Count a trial with faults."""
