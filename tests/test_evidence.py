@@ -9,7 +9,9 @@ import pytest
 
 from pytest_mlchaos.__main__ import main
 from pytest_mlchaos.core import entries
+from pytest_mlchaos.core.policy_entries import Abort, PolicyDecision
 from pytest_mlchaos.core.provenance import Provenance
+from pytest_mlchaos.core.shard_entries import ShardEntry
 from pytest_mlchaos.errors import BadArgument
 from pytest_mlchaos.reports import evidence
 from pytest_mlchaos.reports.evidence.clauses import Clause, judge, read_table, template
@@ -89,6 +91,14 @@ STATE = entries.State(exploration=0, state="#1", verdict="recovered")
             ("passed in part", "not tried: crash at train.step 3"),
         ),
         (one(STATE, end=entries.Test(outcome="passed", trials=1)), ("passed", "")),
+        (
+            one(STRIKE, Abort(condition="min_free_disk", reason="1 GB is left"), end=None),
+            ("interrupted", "min_free_disk ended the session: 1 GB is left"),
+        ),
+        (
+            one(end=entries.Test(outcome="failed", error="PolicyRefused")),
+            ("refused", "PolicyRefused"),
+        ),
     ],
 )
 def test_a_test_that_has_not_shown_everything_is_not_passed(log, verdict):
@@ -173,6 +183,35 @@ def test_tests_of_different_commits_are_refused(folder):
     )
     with pytest.raises(BadArgument, match=r"different commits \(a{12} and b{12}\)"):
         evidence.write(log, "evidence")
+
+
+def test_the_report_says_who_allowed_a_test(folder):
+    """The owner and the approval, if a policy decided."""
+    decision = PolicyDecision(
+        decision="allowed",
+        digest="d" * 64,
+        files=("pyproject.toml",),
+        owner="ml-team",
+        approved_by="ana",
+        approved_until="2030-01-01",
+    )
+    _, report = written(folder, one(STRIKE, decision))
+    assert "| allowed; owner: ml-team; approved by ana until 2030-01-01 |" in report
+    facts = json.loads((folder / "evidence" / "configuration.json").read_text())
+    assert facts["policies"] == {"pyproject.toml": "d" * 64}
+    _, report = written(folder, one(STRIKE))
+    assert "allowed by the policy" not in report
+
+
+def test_one_shard_by_itself_shows_nothing(folder):
+    """The others may have failed."""
+    log = session(
+        *(("t.py::test_it", 1, part) for part in (STRIKE, SOURCE, ENDED)),
+        ("", 0, ShardEntry(shard="3/8")),
+    )
+    statement, report = written(folder, log)
+    assert statement["predicate"]["result"] == "WARNED"
+    assert "The session is not complete: shard 3/8 by itself gives no verdict." in report
 
 
 # -- what was not simulated ------------------------------------------------------------------------

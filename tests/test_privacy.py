@@ -512,6 +512,9 @@ def written(example, tests, monkeypatch, *, passed=16, exports=True) -> tuple[st
     missing = [pattern for pattern in WRITTEN if not any(folder.glob(pattern))]
     assert not missing
     measured = [path.read_text() for pattern in MEASURED for path in folder.glob(pattern)]
+    plan = run.run("--mlchaos-plan").text
+    assert "mlchaos plan: no test and no fixture was run" in plan
+    texts.append(plan)
     text = "\n".join(texts)
     if exports:
         measured.append(exported(folder))

@@ -17,7 +17,7 @@ from ..journal_reader import SessionLog, timings_path
 from .chain import CHAIN, FIRST, HEAD, digest_of, seal
 from .clauses import ClauseTable, judge, mapping_files, read_table
 from .report_text import clause_counts, counts_of, report_text
-from .session_facts import SessionFacts, facts_of
+from .session_facts import SessionFacts, facts_of, problems_of
 from .statement import statement_text
 from .verdicts import results_of
 
@@ -53,7 +53,7 @@ def write(session: SessionLog, target: str) -> None:
         BadArgument: The clauses are wrong, or the tests are of different commits.
     """
     folder, results, facts = Path(target), results_of(session), facts_of(session)
-    tables = _tables()
+    tables, problems = _tables(), problems_of(session)
     folder.mkdir(parents=True, exist_ok=True)
     for path in [path for path in _entries(folder) if _is_own(path)]:
         path.unlink()
@@ -65,19 +65,19 @@ def write(session: SessionLog, target: str) -> None:
     digests = {FIRST: digest_of((folder / FIRST).read_bytes())}
     digests |= {name: digest_of(text.encode()) for name, text in texts.items()}
     judged = [
-        (table, [judge(clause, results, session.problems) for clause in table.clauses])
+        (table, [judge(clause, results, problems) for clause in table.clauses])
         for _, table in tables.values()
     ]
-    _write(folder / REPORT, report_text(results, facts, judged, session.problems))
-    _write(folder / STATEMENT, statement_text(results, facts, digests, session.problems))
+    _write(folder / REPORT, report_text(results, facts, judged, problems))
+    _write(folder / STATEMENT, statement_text(results, facts, digests, problems))
     seal(folder)
 
 
 def lines(session: SessionLog, target: str) -> Iterator[str]:
     """Yield what the folder shows, and the head to note elsewhere."""
-    results = results_of(session)
+    results, problems = results_of(session), problems_of(session)
     judged = [
-        (table, [judge(clause, results, session.problems) for clause in table.clauses])
+        (table, [judge(clause, results, problems) for clause in table.clauses])
         for _, table in _tables().values()
     ]
     yield f"mlchaos: evidence in {target}: {counts_of(results)}"

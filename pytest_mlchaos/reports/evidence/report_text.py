@@ -134,9 +134,13 @@ def _tests(results: Sequence[TestResult]) -> Iterator[str]:
     if not results:
         yield "No chaos test ran, so nothing is shown."
         return
+    has_policy = any(one.allowed for one in results)
     yield from _table(
-        ("test", "result", "injected"),
-        ((f"`{one.nodeid}`", str(one), one.injected) for one in results),
+        ("test", "result", "injected", *["allowed by the policy"] * has_policy),
+        (
+            (f"`{one.nodeid}`", str(one), one.injected, *[one.allowed] * has_policy)
+            for one in results
+        ),
     )
 
 

@@ -6,10 +6,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
+from ...core.policy_entries import PolicyDecision
 from ...errors import BadArgument
 from ..journal_reader import SessionLog
 
-__all__ = ["SessionFacts", "facts_of"]
+__all__ = ["SessionFacts", "facts_of", "problems_of"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class SessionFacts:
         files: The SHA-256 of configuration and lock files, by name.
         versions: The versions of Python and of libraries.
         settings: The settings that differ from their defaults, by test.
+        policies: The SHA-256 of the policy that decided about the tests, with its files.
         fidelity: What each fault does not simulate, or "" if its docstring does not say it.
         unknown: The number of tests that ran, and of which the journal does not say these things.
     """
@@ -33,6 +35,7 @@ class SessionFacts:
     files: Mapping[str, str]
     versions: Mapping[str, str]
     settings: Mapping[str, str]
+    policies: Mapping[str, str]
     fidelity: Mapping[str, str]
     unknown: int
 
@@ -55,6 +58,15 @@ class SessionFacts:
         facts = dataclasses.asdict(self)
         del facts["fidelity"]
         return json.dumps(facts, indent=1) + "\n"
+
+
+def problems_of(session: SessionLog) -> list[str]:
+    """Return what of the session is missing. With any of it, no clause is shown."""
+    shards = [
+        f"shard {one.shard} by itself gives no verdict. Merge the journals of all shards"
+        for one in session.shards
+    ]
+    return [*session.problems, *shards]
 
 
 def facts_of(session: SessionLog) -> SessionFacts:
@@ -91,6 +103,12 @@ def facts_of(session: SessionLog) -> SessionFacts:
             nodeid: test.provenance.settings
             for nodeid, test in session.tests.items()
             if test.provenance is not None and test.provenance.settings
+        },
+        {
+            ", ".join(one.files): one.digest
+            for test in session.tests.values()
+            for one in test.all(PolicyDecision)
+            if one.digest
         },
         dict(sorted(fidelity.items())),
         sum(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ... import errors
 from ...core.entries import BreakingPointEntry, Exploration, Judgement, State, StrikeEntry, Test
+from ...core.policy_entries import Abort, PolicyDecision
 from ..journal_reader import SessionLog, TestLog
 from ..text import count_text, describe_not_tried
 
@@ -41,6 +42,7 @@ class TestResult:
         limits: What the test did not cover, one sentence each.
         marks: The names of its marks.
         faults: The names of the faults that struck.
+        allowed: What the policy says of it: its owner, and who approved it. Empty without a policy.
     """
 
     __test__ = False  # pytest must not collect it
@@ -53,6 +55,7 @@ class TestResult:
     limits: Sequence[str]
     marks: Sequence[str]
     faults: Sequence[str]
+    allowed: str = ""
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.reason}" if self.reason else self.verdict
@@ -78,11 +81,24 @@ def _result(test: TestLog) -> TestResult:
         limits,
         () if source is None else source.marks,
         sorted(_faults(test)),
+        "; ".join(_allowed(test)),
     )
+
+
+def _allowed(test: TestLog) -> Iterator[str]:
+    for one in test.all(PolicyDecision)[-1:]:
+        yield one.decision
+        if one.owner:
+            yield f"owner: {one.owner}"
+        if one.approved_by:
+            yield f"approved by {one.approved_by} until {one.approved_until}"
 
 
 def _verdict(test: TestLog) -> tuple[str, str]:
     end = test.end
+    for abort in test.all(Abort):
+        reason = f": {abort.reason}" if abort.reason else ""
+        return "interrupted", f"{abort.condition} ended the session{reason}"
     if end is None:
         return "did not end", "the session ended before the test"
     if end.outcome == "failed":
