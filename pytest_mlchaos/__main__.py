@@ -1,4 +1,6 @@
-"""Read journals (``python -m pytest_mlchaos report journal.jsonl``), and approve tests."""
+"""Read journals (``python -m pytest_mlchaos report journal.jsonl``), approve tests, and run a
+session on many workers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .cluster.api import run_session
+from .cluster.options import RunOptions, add_options, read_options
 from .errors import BadArgument, MlchaosError
 from .reports.collector import write_journal
 from .reports.coverage_table import coverage_rows
@@ -64,15 +68,25 @@ def _parser() -> argparse.ArgumentParser:
     approval.add_argument("tests", nargs="+", metavar="TEST", help="a node id or a path")
     approval.add_argument("--by", required=True, metavar="NAME", help="the person who approves")
     approval.add_argument("--until", required=True, metavar="DATE", help="the last day: 2027-01-31")
+    run = commands.add_parser(
+        "run",
+        help="run one session of pytest on many workers",
+        usage="%(prog)s [--on=ENGINE] [--workers=N] [...] [pytest's arguments]",
+        allow_abbrev=False,
+    )
+    add_options(run)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, and return the exit code."""
     parser = _parser()
-    given = parser.parse_args(arguments)
+    given, rest = parser.parse_known_args(arguments)
+    if rest and given.command != "run":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if given.command in OTHERS:
+            given.pytest_arguments = rest
             return OTHERS[given.command](given)
         if given.command == "merge" and (code := _merge_shards(given)) is not None:
             return code
@@ -136,6 +150,24 @@ def _report(session: SessionLog, given: argparse.Namespace) -> None:
         _print(f"{output.name}: {target or 'done'}")
 
 
+def _run(given: argparse.Namespace) -> int:
+    return run_session(read_options(given, given.pytest_arguments), _join)
+
+
+def _join(journals: Sequence[Path], options: RunOptions) -> int:
+    """Merge the journals of a session's shards, and return the exit code."""
+    output, report = (
+        None if path is None else str(path) for path in (options.journal, options.report)
+    )
+    given = argparse.Namespace(journals=journals, output=output, report=report)
+    code = _merge_shards(given)
+    if code is None:
+        raise BadArgument(
+            "the workers have left no journal of a shard, and without one no verdict is possible"
+        )
+    return code
+
+
 def _verify(given: argparse.Namespace) -> int:
     from .reports.evidence.verify import verify
 
@@ -171,7 +203,7 @@ def _approve(given: argparse.Namespace) -> int:
     return approve(given.tests, given.by, given.until)
 
 
-OTHERS = {"approve": _approve, "verify": _verify, "clauses": _clauses}
+OTHERS = {"approve": _approve, "run": _run, "verify": _verify, "clauses": _clauses}
 """The commands that do not read journals."""
 PROJECT_LINES = '[tool.mlchaos.evidence] clauses = ["..."]'
 

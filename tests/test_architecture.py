@@ -43,7 +43,8 @@ BELOW = {
     "export": ("reports",),
     "__init__": (),
     "merging": ("crashes", "reports"),
-    "__main__": ("plugin", "merging"),
+    "cluster": ("reports", "processes"),
+    "__main__": ("plugin", "merging", "cluster"),
 }
 """For each part of the package, the parts right below it: it may import these, and whatever is
 below them.
@@ -90,6 +91,8 @@ HEAVY = {
     "prometheus_client",
     "mlflow",
     "wandb",
+    "ray",
+    "distributed",
 }
 
 

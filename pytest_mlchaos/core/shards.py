@@ -19,6 +19,7 @@ __all__ = ["AUTO", "Shard"]
 
 AUTO = "auto"
 _SHARD = re.compile(r"(\d+)/(\d+)")
+_SHARDS = re.compile(r"(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)/(\d+)")
 COUNT = "MLCHAOS_SHARD_COUNT"
 INDEX = "MLCHAOS_SHARD_INDEX"
 
@@ -30,10 +31,13 @@ class Shard:
     Attributes:
         index: The number of the shard, from 1.
         count: The number of shards.
+        also: Further shards that the same session runs. ``python -m pytest_mlchaos run`` gives
+            several to a worker, which makes its golden runs once for all of them.
     """
 
     index: int
     count: int
+    also: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
@@ -41,13 +45,34 @@ class Shard:
                 f"--mlchaos-shard must be K/N with K from 1 to N, got '{self.index}/{self.count}'"
             )
 
+        if list(self.indexes) != sorted({*self.indexes}) or self.indexes[-1] > self.count:
+            raise BadArgument(
+                f"--mlchaos-shard: several shards must be different numbers in rising order, and at "
+                f"most {self.count}, got '{self}'"
+            )
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """Return the numbers of all shards that the session runs."""
+        return (self.index, *self.also)
+
     def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
+        """Return ``3/100``, or ``1-4,9/100`` for several."""
+        return f"{self._numbers()}/{self.count}"
+
+    def _numbers(self) -> str:
+        ranges: list[list[int]] = []
+        for index in self.indexes:
+            if ranges and index == ranges[-1][1] + 1:
+                ranges[-1][1] = index
+            else:
+                ranges.append([index, index])
+        return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
 
     @property
     def words(self) -> str:
         """Return the shard in words: ``shard 3 of 100``."""
-        return f"shard {self.index} of {self.count}"
+        return f"shard{'s' if self.also else ''} {self._numbers()} of {self.count}"
 
     @classmethod
     def parse(cls, text: str, environment: Mapping[str, str] | None = None) -> Shard:
@@ -63,6 +88,9 @@ class Shard:
         if text.strip() == AUTO:
             return cls.auto(environment)
         found = _SHARD.fullmatch(text.strip())
+        if found is None and (several := _SHARDS.fullmatch(text.strip())):
+            index, *also = _listed(several[1], int(several[2]))
+            return cls(index, int(several[2]), tuple(also))
         if found is None:
             raise BadArgument(
                 f"--mlchaos-shard must be K/N with K from 1 to N, for example 3/100, or auto, got "
@@ -104,11 +132,25 @@ class Shard:
         Each name belongs to exactly one of the shards.
         """
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.count == self.index - 1
+        return int.from_bytes(digest, "big") % self.count + 1 in self.indexes
 
     def seed_for(self, *parts: object) -> int:
         """Return a seed that no other shard has, for ``parts`` such as a seed and a test's name."""
         return derive_seed("shard", self.index, self.count, *parts)
+
+
+def _listed(text: str, count: int) -> list[int]:
+    """Return the numbers in a list such as ``1-4,9``."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not int(first) <= int(last or first) <= count:
+            raise BadArgument(
+                f"--mlchaos-shard: {part} is not a range of shards from 1 to {count}, got "
+                f"'{text}/{count}'"
+            )
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 # -- what the environments give --------------------------------------------------------------------

@@ -180,5 +180,7 @@ class CrashOptions:
         if self.jobs != "auto" or first.second.duration < WORTHWHILE_SECONDS:
             return False
         states = states_of(first, self.exploration(None, lambda: False))
-        mine = len(states) // (self.shard.count if self.shard is not None else 1)
+        mine = len(states)
+        if self.shard is not None:
+            mine = mine * len(self.shard.indexes) // self.shard.count
         return processors() > 1 and mine >= WORTHWHILE_STATES

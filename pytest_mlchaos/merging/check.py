@@ -55,13 +55,14 @@ def read_shards(paths: Sequence[Path]) -> list[ShardLog]:
     for log in logs:
         if log.shard.count != first.shard.count:
             raise _differ(first, log, "the number of shards", first.shard.count, log.shard.count)
-        if log.shard.index in numbers:
-            other = numbers[log.shard.index]
-            raise BadArgument(f"{other.path} and {log.path} are both of {log.shard.words}")
-        numbers[log.shard.index] = log
+        for index in log.shard.indexes:
+            if index in numbers:
+                both = Shard(index, log.shard.count).words
+                raise BadArgument(f"{numbers[index].path} and {log.path} are both of {both}")
+            numbers[index] = log
     for log in logs[1:]:
         _check_same_session(first, log)
-    return [numbers[index] for index in sorted(numbers)]
+    return sorted(logs, key=lambda log: log.shard.index)
 
 
 def _whole(path: Path, session: SessionLog) -> ShardLog:

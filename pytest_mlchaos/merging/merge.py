@@ -60,7 +60,7 @@ def merge_shards(paths: Sequence[Path]) -> Merged | None:
     if not logs:
         return None
     count = logs[0].shard.count
-    lost = sorted({*range(1, count + 1)} - {log.shard.index for log in logs})
+    lost = sorted({*range(1, count + 1)} - {one for log in logs for one in log.shard.indexes})
     shared = set(logs[0].entry.shared)
     lines: list[Line] = []
     for nodeid in sorted({name for log in logs for name in log.session.tests}):
