@@ -26,7 +26,6 @@ import itertools
 import math
 import os
 import re
-import secrets
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -35,7 +34,6 @@ from time import perf_counter
 from typing import Any
 
 from ..core.clock import VirtualClock
-from ..core.interrupts import uninterruptible
 from ..core.records import Attempt, Record, tell
 from ..core.settings import Settings
 from ..core.shards import Shard
@@ -45,7 +43,7 @@ from ..engine import randomness
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
 from ..engine.process_state import ProcessState
-from ..engine.scopes import GOLDEN_COPY_PREFIX, INTERNAL_OPERATION, within
+from ..engine.scopes import INTERNAL_OPERATION, within
 from ..engine.user_code import user_place
 from ..engine.watchdog import no_time_limit
 from ..errors import BadArgument, MlchaosError, TrialTimeout
@@ -70,6 +68,7 @@ from .recording.directory import Disk
 from .report import CrashReport
 from .run import RunOptions, Subject, ends_the_test, freeze_heap
 from .runners import InProcessRunner, Runner, SubprocessRunner, open_store
+from .scratch import exploration_home
 from .sharding import own_share, part_of
 from .states import completed_writes
 from .sweep import ExplorationOptions
@@ -255,7 +254,7 @@ def _baselines(
     stack.enter_context(ProcessState())
     left = stack.enter_context(no_time_limit())
     remote = stack.enter_context(remote_at(prefix, options))
-    home = stack.enter_context(_home(scratch))
+    home = stack.enter_context(exploration_home(scratch))
     root = (
         _root(prefix if isinstance(prefix, Path) else workdir, scratch)
         if remote is None
@@ -503,18 +502,6 @@ def _root(workdir: object, scratch: Path) -> Path:
         )
     root.mkdir(parents=True, exist_ok=True)
     return root
-
-
-@uninterruptible
-def _home(scratch: Path) -> Iterator[Path]:
-    home = scratch / f"{GOLDEN_COPY_PREFIX}{secrets.token_hex(8)}"
-    with within(INTERNAL_OPERATION):
-        home.mkdir(mode=0o700)
-    try:
-        yield home
-    finally:
-        with within(INTERNAL_OPERATION):
-            shutil.rmtree(home, ignore_errors=True)
 
 
 def _report(

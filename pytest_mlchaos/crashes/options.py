@@ -11,7 +11,7 @@ from ..core.settings import Settings
 from ..core.shards import Shard
 from ..core.validation import FLAG, format_value, index, optional, parse_duration
 from ..errors import BadArgument
-from ..processes.processors import processors
+from ..processes.processors import idle_processors, processors
 from .baseline import Baseline, Judge
 from .explore import states_of
 from .recording.strace_process import check_strace
@@ -168,12 +168,12 @@ class CrashOptions:
     def workers(self, first: Baseline) -> int:
         """Return the number of parallel runs, at most one per processor.
 
-        ``"auto"`` uses the processors if the runs are so long that they gain more time than one
+        ``"auto"`` uses the processors that other programs leave, if the runs are so long that they gain more time than one
         golden run per worker takes. ``first`` has the golden run.
         """
         if self.jobs != "auto":
             return min(self.parallel, processors())
-        return processors() if first.runner.is_fresh and self.gains(first) else 1
+        return idle_processors() if first.runner.is_fresh and self.gains(first) else 1
 
     def gains(self, first: Baseline) -> bool:
         """Return True if runs at a time gain more time than their golden runs take."""
