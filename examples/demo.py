@@ -223,6 +223,16 @@ EXAMPLES = [
         "Leaks: the score tells members of the training data from others",
     ),
     Example(
+        "A detector of faulty parts that relies on readings which hardly differ: changes within "
+        "the tolerance of the sensors mislead it",
+        "adversarial",
+        "test_unsound_training",
+        "test_sound_training",
+        r"adversarial\(at=0, epsilon=0.2\)",
+        "model.call 0",
+        "MetricMissed: the metric is 0 over 400 samples",
+    ),
+    Example(
         "Lightning with shuffle=True: its checkpoint does not hold the order of the data either",
         "lightning",
         "test_unsound_resume",

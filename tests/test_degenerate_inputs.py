@@ -31,6 +31,7 @@ from pytest_mlchaos import (
     assert_no_weak_slice,
     assert_not_overconfident,
     assert_not_worse,
+    assert_robust,
     chaos,
     faults,
 )
@@ -750,7 +751,49 @@ BREAKING = [
         "is that of g, and this is f",
     ),
 ]
-ROWS = [*QUALITY, *METRICS, *DRIFT, *FAIRNESS, *PRIVACY, *WATCH, *BREAKING]
+
+
+def robust(model=lambda rows: (rows[:, 0] > 0.5).astype(int), rows=PLANE, labels=None, **keywords):
+    """Judge a classifier under attack."""
+    labels = (rows[:, 0] > 0.5).astype(int) if labels is None else labels
+    return assert_robust(model, rows, labels, **{"epsilon": 0.01, "at_least": 0.5, **keywords})
+
+
+ROBUST = [
+    ("robust-model", lambda: robust(model=3), BadArgument, "a torch module or a function"),
+    ("robust-raises", lambda: robust(model=lambda rows: 1 / 0), BadArgument, "ZeroDivisionError"),
+    ("robust-one", lambda: robust(model=lambda rows: 1), BadArgument, "one class for each"),
+    ("robust-few", lambda: robust(model=lambda rows: rows[1:, 0] > 0), BadArgument, "one class"),
+    ("robust-scores", lambda: robust(model=lambda rows: rows[:, 0]), BadArgument, "one class"),
+    ("robust-none", lambda: robust(model=lambda rows: None), BadArgument, "one class"),
+    ("robust-white", lambda: robust(method="pgd"), BadArgument, "needs a torch module"),
+    ("robust-method", lambda: robust(method="cw"), BadArgument, "method must be"),
+    ("robust-norm", lambda: robust(norm="1"), BadArgument, "norm must be"),
+    ("robust-epsilon", lambda: robust(epsilon=0), BadArgument, "epsilon must be"),
+    ("robust-epsilon-nan", lambda: robust(epsilon=NAN), BadArgument, "epsilon must be"),
+    ("robust-queries", lambda: robust(queries=0), BadArgument, "queries must be 1"),
+    ("robust-spent", lambda: robust(queries=1), Inconclusive, "planted weak model"),
+    ("robust-tiny", lambda: robust(epsilon=1e-300), Inconclusive, "planted weak model"),
+    ("robust-steps", lambda: robust(steps=5), BadArgument, "steps= needs method='pgd'"),
+    ("robust-loss", lambda: robust(loss=len), BadArgument, "for an attack with gradients"),
+    ("robust-clip", lambda: robust(clip=(0, 0.1)), BadArgument, "within clip=0, 0.1"),
+    ("robust-clip-turned", lambda: robust(clip=(1, 0)), BadArgument, "clip must be"),
+    ("robust-bound", lambda: robust(at_least=NAN), BadArgument, "at_least must be"),
+    ("robust-sure", lambda: robust(confidence=1), BadArgument, "confidence must be"),
+    ("robust-lengths", lambda: robust(labels=[0, 1]), BadArgument, "one length"),
+    ("robust-empty", lambda: robust(rows=PLANE[:0]), BadArgument, "must not be empty"),
+    ("robust-integers", lambda: robust(rows=PLANE.astype(int)), BadArgument, "array of floats"),
+    ("robust-texts", lambda: robust(rows=np.array([["a"]]), labels=[0]), BadArgument, "of floats"),
+    ("robust-nan", lambda: robust(rows=PLANE * NAN), BadArgument, "inputs must be finite"),
+    ("robust-seed", lambda: robust(seed=0.5), BadArgument, "seed must be"),
+    ("robust-few-samples", lambda: robust(rows=PLANE[:3], at_least=0.9), Inconclusive, "samples"),
+    ("edges-none", lambda: chaos.edge_cases(None), BadArgument, "an example, a type or a table"),
+    ("edges-empty", lambda: chaos.edge_cases({}), BadArgument, "at least one field"),
+    ("edges-rows", lambda: chaos.edge_cases("a", rows=0), BadArgument, "rows must be from 1"),
+    ("edges-type", lambda: chaos.edge_cases(set), BadArgument, "a type must be one of"),
+    ("edges-odd", lambda: chaos.edge_cases({"a": object()}), BadArgument, "an example must be"),
+]
+ROWS = [*QUALITY, *METRICS, *DRIFT, *FAIRNESS, *PRIVACY, *WATCH, *BREAKING, *ROBUST]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import enum
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 
@@ -79,6 +80,7 @@ class Colour(enum.Enum):
         ("DE", lambda value: value == "unseen"),
         (str, lambda value: value == "\x00"),
         (7, lambda value: value == 8),
+        (np.int64(7), lambda value: value == 8),
         (float, lambda value: value == math.inf),
         (datetime.date(2024, 1, 1), lambda value: value == datetime.date(1, 1, 1)),
         (b"x", lambda value: value == b""),
@@ -175,7 +177,8 @@ def test_a_table_keeps_its_columns_and_dtypes(table, column, is_edge):
     [
         (lambda table: {}, "at least one field"),
         (lambda table: [{}], "at least one field"),
-        (lambda table: object(), "must be an example, a type or a table"),
+        (lambda table: object(), "an example must be a number"),
+        (lambda table: {"a": table}, "an example must be a number"),
         (lambda table: None, "must be an example, a type or a table"),
         (lambda table: set, "a type must be one of"),
         (lambda table: table[:0], "rows and columns as examples"),

@@ -45,6 +45,8 @@ def of_value(value: Any) -> Field:
 
 
 def _field(examples: list[Any]) -> Field:
+    # A single number of NumPy, as a number of Python.
+    examples = [one.item() if getattr(one, "ndim", None) == 0 else one for one in examples]
     usual = [one for one in examples if one is not None] or [None]
     edges = [edge for edge in edges_of(examples) if not any(is_same(edge, one) for one in usual)]
     if all(isinstance(one, Mapping) for one in usual):
@@ -54,6 +56,11 @@ def _field(examples: list[Any]) -> Field:
             *({**usual[0], name: edge} for name, (_, some) in fields.items() for edge in some),
         ]
         edges.append(None)
+    elif edges in ([], [None]) and usual != [None]:
+        raise BadArgument(
+            f"chaos.edge_cases: an example must be a number, a text, a truth value, a date, an "
+            f"Enum, a list or a dict, got {format_value(usual[0])}"
+        )
     return usual, edges
 
 

@@ -1,0 +1,1 @@
+"""A detector of faulty parts, whose model may rely on readings that hardly differ."""
