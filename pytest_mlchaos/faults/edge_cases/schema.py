@@ -56,7 +56,7 @@ def _field(examples: list[Any]) -> Field:
             *({**usual[0], name: edge} for name, (_, some) in fields.items() for edge in some),
         ]
         edges.append(None)
-    elif edges in ([], [None]) and usual != [None]:
+    elif edges in ([], [None]) and usual[0] is not None:
         raise BadArgument(
             f"chaos.edge_cases: an example must be a number, a text, a truth value, a date, an "
             f"Enum, a list or a dict, got {format_value(usual[0])}"
