@@ -301,6 +301,16 @@ def test_batches_and_requests_are_struck(example):
         assert np.mean(np.array(first) == Y.numpy()) < 0.7
         assert second == Y.tolist()
 
+    class Net(torch.nn.Linear):
+        def score(self, x):
+            return self(x)
+
+    @chaos.adversarial(epsilon=0.3, target=f"{HERE}:Net.score", at=0)
+    def test_method():
+        net = Net(2, 2)
+        net.load_state_dict(model[0].state_dict())
+        assert net.score(X).argmax(1).tolist() != Y.tolist()
+
     @chaos.adversarial(epsilon=0.3, model=model, target=f"{HERE}:features", at=0)
     def test_features():
         assert predict(features(X.numpy())) != Y.tolist()
@@ -315,7 +325,7 @@ def test_batches_and_requests_are_struck(example):
     def test_decisions():
         assert predict(X.numpy()) != Y.tolist()
     """
-    ).run(passed=5)
+    ).run(passed=6)
 
 
 def test_a_test_without_a_model_fails(example):
@@ -363,6 +373,54 @@ def test_an_attack_makes_no_visits(example):
         assert seen == [("model.forward", 0), ("model.forward", 1), ("train.backward", 0)]
     """
     ).run(passed=1)
+
+
+@pytest.mark.slow
+def test_the_evaluation_of_a_trainer_is_struck(example):
+    """The Trainer of transformers, whose model returns its own loss, is not modified."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    example.with_tests(
+        """
+        import torch
+        from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
+
+        from pytest_mlchaos import chaos
+
+        torch.manual_seed(0)
+        SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        IMAGES = {"intermediate_size": 32, "image_size": 8, "patch_size": 4, "num_channels": 1}
+        model = ViTForImageClassification(ViTConfig(**SMALL, **IMAGES, num_labels=2))
+        labels = torch.arange(64) % 2
+        pixels = torch.rand(64, 1, 8, 8)
+        pixels[:, :, :, :4] += labels[:, None, None, None]
+        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        for _ in range(40):
+            optimizer.zero_grad()
+            model(pixel_values=pixels, labels=labels).loss.backward()
+            optimizer.step()
+        DATA = [{"pixel_values": x, "labels": int(y)} for x, y in zip(pixels, labels)]
+
+        def accuracy(folder):
+            trainer = Trainer(
+                model,
+                TrainingArguments(str(folder), report_to=[], use_cpu=True, disable_tqdm=True,
+                                  per_device_eval_batch_size=32),
+                eval_dataset=DATA,
+                compute_metrics=lambda found: {
+                    "right": float((found.predictions.argmax(1) == found.label_ids).mean())
+                },
+            )
+            return trainer.evaluate()["eval_right"]
+
+        def test_as_it_is(tmp_path):
+            assert accuracy(tmp_path) > 0.95
+
+        @chaos.adversarial(epsilon=0.7, at=[0, 1])
+        def test_under_attack(tmp_path):
+            assert accuracy(tmp_path) < 0.7
+        """
+    ).run(passed=2)
 
 
 # -- the assertion ---------------------------------------------------------------------------------

@@ -491,7 +491,8 @@ def _format_argument(name: str, value: object) -> str:
     if name == "at" and isinstance(value, tuple):
         return repr(value[0]) if len(value) == 1 else repr(list(value))
     if callable(value):
-        return f"<{getattr(value, '__name__', 'a predicate')}>"
+        unnamed = "a predicate" if name == "where" else type(value).__name__
+        return f"<{getattr(value, '__name__', unnamed)}>"
     return repr(value)
 
 

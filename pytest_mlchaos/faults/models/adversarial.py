@@ -46,12 +46,14 @@ class _Input:
         chosen: The fields to change.
         call: A function of the batch that calls the model.
         labels: The true labels, or None if they are not known.
+        first: The arguments by position, if a call is struck.
     """
 
     batch: Batch
     chosen: list[Leaf]
     call: Callable[[Any], Any]
     labels: Any
+    first: Sequence[Any] = ()
 
     def replaced(self, values: Sequence[Any]) -> Any:
         """Return the batch with other values in these fields."""
@@ -229,7 +231,7 @@ class Adversarial(DataFault):
                 **{name: given[name] for name in kwargs},
             )
 
-        return _Input(batch, self._chosen(batch), call, None)
+        return _Input(batch, self._chosen(batch), call, None, args)
 
     def _of_batch(self, payload: Any) -> _Input:
         """Return the fields of a batch on its way to the model that is named."""
@@ -296,7 +298,8 @@ class Adversarial(DataFault):
         import torch
 
         function = self._model() if self.model is not None else visit.attributes["function"]
-        module = _module_of(function)
+        # A method that is named by its class gets the model as its first argument.
+        module = _module_of(function) or _module_of(next(iter(given.first), None))
         if module is None:
             raise BadArgument(
                 f"adversarial: method={self.method!r} needs a torch module, for its gradients, got "
@@ -359,7 +362,7 @@ class Adversarial(DataFault):
                 f"adversarial: method='boundary' needs a plain function, got the coroutine function "
                 f"{_name_of(function)}. Name the function of the model that it calls"
             )
-        module = _module_of(function)
+        module = _module_of(function) or _module_of(next(iter(given.first), None))
         with _left_alone(module):
             truth = decide(values) if given.labels is None else np.asarray(given.labels)
             check_decisions_control(self.name, attack, values)
