@@ -148,6 +148,21 @@ def test_merged_shards_give_the_report_of_one_machine(sharded):
     assert "3x restarted although a checkpoint had been complete before" in report
 
 
+@pytest.mark.slow
+def test_eight_shards_of_400_states_give_the_report_of_one_machine(sharded):
+    """The same states, verdicts and causes. With one shard missing, no verdict."""
+    large = "\ntrain = partial(train, steps=133)\n\n"
+    source = f"from functools import partial\n{SOUND}".replace("\n\ndef", f"{large}\ndef", 1)
+    session = sharded(source, 8)
+    code, report = session.merge()
+    assert report == session.report()
+    assert (code, report.count("  recovered")) == (0, 400)
+    code, report = session.merge(*session.shards[:5], *session.shards[6:])
+    assert code == 1
+    assert "missing: shard 6 of 8 is lost" in report
+    assert report.splitlines()[-1] == "verdict: INCONCLUSIVE"
+
+
 def test_a_lost_shard_makes_the_whole_inconclusive(sharded):
     """Missing states look like recovered ones."""
     session = sharded(SOUND, 2, whole=False)
@@ -369,6 +384,16 @@ def test_a_search_in_shards_finds_what_one_machine_finds(sharded):
     assert "test_jobs.py::test_sound: passed" in report
     assert "test_jobs.py::test_unsound: failed (RuntimeError)" in report
     assert "RuntimeError at test_jobs.py:29 in test_unsound: call_failure(at=4" in report
+
+
+def test_ranks_of_torchrun_may_be_shards(example, monkeypatch):
+    """Then each rank searches its part. Without ``auto`` the ranks run one job together."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    project = example.with_file("test_jobs.py", SEARCH)
+    project.run("--mlchaos-shard=auto", "-k", "test_sound", passed=1)
+    refused = project.run("--mlchaos-shard=2/2", "-k", "test_sound", failed=1)
+    refused.has("a launcher runs this test in several ranks")
 
 
 NOTHING_SHOWN = {

@@ -22,14 +22,30 @@ __all__ = [
     "dies_for_real",
     "journal_of_rank",
     "rank_of_session",
+    "ranks_are_shards",
     "refuse_search",
     "strikable",
     "strikes_here",
 ]
 
 
+_divided: list[bool] = []
+"""One item for each session of this process whose ranks are shards."""
+
+
+def ranks_are_shards() -> Callable[[], object]:
+    """Let the ranks of the launcher be shards, each with tests of its own. Return the undoing."""
+    _divided.append(True)
+    return _divided.pop
+
+
 def rank_of_session() -> tuple[int, int] | None:
-    """Return the rank of this session and the number of ranks, or None without a launcher."""
+    """Return the rank of this session and the number of ranks, or None without a launcher.
+
+    Ranks that are shards run no job together.
+    """
+    if _divided:
+        return None
     rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
     if not (rank.isdigit() and size.isdigit()) or int(size) < 2:
         return None

@@ -15,9 +15,10 @@ import pytest
 
 from ..core.entries import Line
 from ..core.shard_entries import COV_FAIL_UNDER, REQUIRE_POINTS, ShardEntry
-from ..core.shards import Shard
+from ..core.shards import AUTO, Shard
 from ..errors import BadArgument, MlchaosError
 from ..reports.collector import Collector
+from .launched import rank_of_session, ranks_are_shards
 
 __all__ = ["begin_shard", "note_shard", "shard_of_search", "shard_of_states"]
 
@@ -247,8 +248,14 @@ class ShardedSession:
 def begin_shard(config: pytest.Config) -> None:
     """Register the plugin that divides the session."""
     shard = read_shard(config)
-    if shard is not None:
-        config.pluginmanager.register(ShardedSession(config, shard), SHARDED)
+    if shard is None:
+        return
+    config.pluginmanager.register(ShardedSession(config, shard), SHARDED)
+    if config.getoption("mlchaos_shard").strip() == AUTO and rank_of_session() == (
+        shard.index - 1,
+        shard.count,
+    ):
+        config.add_cleanup(ranks_are_shards())
 
 
 def note_shard(config: pytest.Config, collector: Collector) -> None:
