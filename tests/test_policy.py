@@ -864,9 +864,11 @@ def test_a_swallowed_interruption_gives_no_verdict(example, monkeypatch):
     example = with_policy(example, HEAD + 'abort = "guards:healthy"', tests).with_file(
         "guards.py", GUARDS
     )
-    outcome = example.run()
+    outcome = example.run("--mlchaos-journal=j.jsonl")
     assert outcome.exit_code == 75
     assert not {"passed", "failed", "errors"} & outcome.outcomes.keys()
+    [test] = entries_in(example.pytester.path / "j.jsonl", "test")
+    assert test["outcome"] == "interrupted"
 
 
 @pytest.mark.parametrize("key", ["min_free_memory", "min_free_disk"])

@@ -39,7 +39,7 @@ class PolicyDecision(Entry):
 @entry_kind("abort")
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Abort(Entry):
-    """A condition ended the session during a test. This is not a verdict on the test.
+    """A condition ended the session, before or during a test. This is not a verdict on the test.
 
     Attributes:
         condition: The condition, as ``min_free_memory``.

@@ -28,7 +28,7 @@ from ..core.policy_entries import Abort
 from ..core.validation import size_text
 from ..errors import BadArgument
 
-__all__ = ["EXIT_CODE", "AbortWatch", "Condition", "conditions_of"]
+__all__ = ["EXIT_CODE", "AbortWatch", "Condition", "Verdicts", "conditions_of"]
 
 EXIT_CODE = 75
 """The exit code of an aborted session: EX_TEMPFAIL of sysexits.h, "try again later"."""
@@ -182,6 +182,7 @@ class AbortWatch:
         self._changed = threading.Lock()
         self._item: pytest.Item | None = None  # the test that is running
         self._ended = False
+        self._noted = False  # True once the journal has the end
         self._thread: threading.Thread | None = None
         self.met: tuple[str, str] | None = None
 
@@ -211,10 +212,11 @@ class AbortWatch:
                 return condition.name, reason
         return None
 
-    def check(self) -> None:
-        """End the session now, in the main thread, if a condition is met."""
+    def check(self, item: pytest.Item) -> None:
+        """End the session before a test if a condition is met."""
         if self._conditions and self.met is None:
             self.met = self._first()
+        self._note(item)
         self._leave()
 
     def _leave(self, cause: BaseException | None = None) -> None:
@@ -232,11 +234,13 @@ class AbortWatch:
         self._item = item
         try:
             yield
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, pytest.exit.Exception) as error:
+            self._note(item)
             self._leave(error)
             raise
         finally:
             self._item = None
+        self._note(item)
         self._leave()
 
     def _watch(self) -> None:
@@ -254,25 +258,42 @@ class AbortWatch:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Let no verdict on a test count that was interrupted, whatever it made of that."""
+        """End the session after the plugin has undone its faults."""
         try:
-            result = yield
-        except BaseException as error:
-            self._note(item)
+            return (yield)
+        except KeyboardInterrupt as error:
             self._leave(error)
             raise
-        self._note(item)
-        self._leave()
-        return result
 
     def _note(self, item: pytest.Item) -> None:
         """Add the end of the session to the journal. pytest makes no report of the test."""
         collector = self._config.pluginmanager.get_plugin("mlchaos-collector")
-        if self.met is not None and collector is not None:
+        if self.met is not None and collector is not None and not self._noted:
+            self._noted = True
             # The reason of a user's function may hold data.
             name, reason = self.met
             entry = Abort(condition=name, reason=reason if name in READY else "")
             collector.add([Line(item.nodeid, 0, entry)])
+
+
+class Verdicts:
+    """Turn the outcome of a test into an interruption, before the plugin can judge it."""
+
+    def __init__(self, watch: AbortWatch) -> None:
+        self._watch = watch
+
+    @pytest.hookimpl(wrapper=True, trylast=True)  # inside of all other wrappers
+    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+        """Replace the outcome if the session ends."""
+        try:
+            result = yield
+        except BaseException as error:
+            if self._watch.met is not None:
+                raise KeyboardInterrupt from error
+            raise
+        if self._watch.met is not None:
+            raise KeyboardInterrupt
+        return result
 
 
 def _interrupt_main() -> None:

@@ -74,6 +74,8 @@ class Approver:
     def _approve(self, session: pytest.Session) -> None:
         if self._broken:
             raise BadArgument("some tests could not be collected, so nothing is approved")
+        if not session.items:
+            return  # pytest has said why
         policy = session.config.pluginmanager.get_plugin(NAME)
         chaos = [item for item in session.items if DECISION in item.stash]
         if not isinstance(policy, PolicySession) or not chaos:

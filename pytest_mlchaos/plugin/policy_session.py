@@ -36,7 +36,7 @@ from ..core.settings import Settings
 from ..core.sites import Visit
 from ..core.validation import did_you_mean, format_seconds
 from ..errors import BadArgument, PolicyRefused
-from .abort import AbortWatch, conditions_of
+from .abort import AbortWatch, Verdicts, conditions_of
 from .marks import DeclaredFault, within_policy
 from .policy_decisions import Decision, decide, file_names
 from .pytest_internals import is_built_in, own_directories
@@ -67,6 +67,7 @@ class PolicySession:
                 config.addinivalue_line("markers", text)
         self._abort = AbortWatch(config, conditions_of(config, self.root))
         config.pluginmanager.register(self._abort, "mlchaos-abort")
+        config.pluginmanager.register(Verdicts(self._abort), "mlchaos-abort-verdicts")
 
     def policy_of(self, folder: Path) -> Policy:
         """Return the policy that holds in a folder: those of this folder, of the root directory
@@ -129,7 +130,7 @@ class PolicySession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Let the guard watch over a test and its fixtures."""
-        self._abort.check()
+        self._abort.check(item)
         decision = item.stash.get(DECISION, None)
         guard = None
         if decision is not None and not self.off:
