@@ -323,6 +323,25 @@ def federation(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def cluster(session: nox.Session) -> None:
+    """Run the tests of sessions on many workers, with real clusters of Ray and Dask.
+
+    They are on this machine, and listen on loopback only.
+    """
+    session.install(".[ray,dask]", "pyyaml", "pytest-timeout")
+    tests = sorted(map(str, pathlib.Path("tests").glob("test_cluster*.py")))
+    session.run("pytest", *CUT_OFF, "-m", "slow or not slow", *(session.posargs or tests))
+
+
+@nox.session(python="3.11")
+def cluster_bench(session: nox.Session) -> None:
+    """Measure the speed-up of two local workers of Ray, and simulate large clusters."""
+    _install_with_torch(session, "ray>=2.40")
+    session.run("python", "benchmarks/cluster_simulation.py")
+    session.run("python", "benchmarks/cluster_speedup.py", *session.posargs)
+
+
+@nox.session(python="3.11")
 def drift_peers(session: nox.Session) -> None:
     """Compare the statistics of drift with frouros and evidently, which need older releases of other
     packages.

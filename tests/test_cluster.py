@@ -232,7 +232,7 @@ def options(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--on=yarn"], "--on=yarn: expected one of local, ray"),
+        (["--on=yarn"], "--on=yarn: expected one of local, ray, dask"),
         (["--on=slurm"], r"need no engine: see docs/howto/cluster\.md"),
         (["--workers=0"], "--workers=0: expected a number from 1 to 10000"),
         (["--workers=x"], "--workers=x: expected a number"),

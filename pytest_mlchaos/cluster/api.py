@@ -1,7 +1,7 @@
 """``python -m pytest_mlchaos run``: one session on many workers.
 
 1. Read the options (``options.py``), and find the engine (``engines.py``).
-2. Start the workers (``local.py``, ``ray_actors.py``). Each has a warm process
+2. Start the workers (``local.py``, ``ray_actors.py``, ``dask_client.py``). Each has a warm process
    (``warm_process.py``), which forks a pytest per share.
 3. Hand out shares until none is left (``engine.py``), as ``allocation.py`` decides.
 4. Join the journals of the shares. That gives the report and the verdict.

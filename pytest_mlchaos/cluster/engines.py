@@ -62,4 +62,5 @@ def engine_of(name: str, session: Session, address: str | None) -> Engine:
 ENGINES = {
     "local": EngineKind("local", "LocalEngine"),
     "ray": EngineKind("ray_actors", "RayEngine", "ray", "ray", apart=True),
+    "dask": EngineKind("dask_client", "DaskEngine", "distributed", "dask"),
 }

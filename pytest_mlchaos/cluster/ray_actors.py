@@ -125,7 +125,9 @@ class RayEngine(FuturesEngine):
         if self._ray is None:
             return
         if self._ray.is_initialized():
-            ending = [actor.stop.remote() for actor in self._actors.values()]
+            # An actor that waits for a place on the cluster would not answer.
+            started = [name for name in self._actors if name not in self._starting]
+            ending = [self._actors[name].stop.remote() for name in started]
             if ending:
                 self._ray.wait(ending, num_returns=len(ending), timeout=2 * GRACE_SECONDS)
             self._ray.shutdown()
