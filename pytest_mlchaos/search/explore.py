@@ -255,7 +255,8 @@ def _sweep_part(space: Space, memory: _Memory, settings: Settings, shard: Shard)
             end = max(10, 2 * number)
         if number >= end:
             break
-    memory.allow(math.ceil(max(0, settings.max_trials - len(schedules)) / shard.count))
+    rest = max(0, settings.max_trials - len(schedules))
+    memory.allow(math.ceil(rest * len(shard.indexes) / shard.count))
 
 
 def _sweep_limit(space: Space, settings: Settings) -> int:
