@@ -107,8 +107,12 @@ def main() -> None:
         same = reports[0].read_bytes() == reports[1].read_bytes()
         states = re.search(r"(\d+) crash states", reports[0].read_text())
     ratio = (before + after) / 2 / seconds
-    print(f"one machine: {before:.1f} s and {after:.1f} s · {given.workers} workers: {seconds:.1f} s")
-    print(f"states: {states[1] if states else '?'} · the reports are {'equal' if same else 'DIFFERENT'}")
+    print(
+        f"one machine: {before:.1f} s and {after:.1f} s · {given.workers} workers: {seconds:.1f} s"
+    )
+    print(
+        f"states: {states[1] if states else '?'} · the reports are {'equal' if same else 'DIFFERENT'}"
+    )
     print(f"speed-up: {ratio:.2f} (at least {BUDGET} with two workers on two idle cores)")
 
 

@@ -30,6 +30,7 @@ def two_nodes(monkeypatch):
     """A cluster of two nodes with one CPU each, and its second node."""
     pytest.importorskip("ray", reason="needs the extra ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
     from ray.cluster_utils import Cluster
 
     options = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 << 20}
