@@ -18,9 +18,10 @@ pytestmark = [
 ]
 WAIT = """import pathlib
     import time
-    pathlib.Path(os.environ["MLCHAOS_MARKS"], str(os.getppid())).touch()
+    node = os.environ.get("RAY_RAYLET_PID", "alone")
+    pathlib.Path(os.environ["MLCHAOS_MARKS"], node).touch()
     time.sleep(0.01)"""
-"""Each run of the subject shows its warm process, and takes a while."""
+"""Each run of the subject shows its node, and takes a while."""
 # Not 127.0.0.1, which Ray replaces by the address of this machine.
 ADDRESSES = ("127.0.0.2", "127.0.0.3")
 
