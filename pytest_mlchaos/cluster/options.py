@@ -68,7 +68,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="3",
         help="how many workers may die with a shard before it is given up (default: 3)",
     )
-    parser.add_argument("--address", metavar="ADDRESS", help="the address of the cluster, for ray and dask")
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help="the address of the cluster, for ray and dask"
+    )
     parser.add_argument(
         "--mlchaos-journal", metavar="FILE", dest="journal", help="the joined journal"
     )
