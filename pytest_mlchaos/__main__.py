@@ -141,6 +141,8 @@ def _report(session: SessionLog, given: argparse.Namespace) -> None:
         output.check(f"--{'html' if output.name == 'report' else output.name}", target)
     for row in summary_rows(session):
         _print(row)
+    for shard in session.shards:
+        _print(f"shard {shard.shard}: no verdict by itself")
     for row in _coverage_rows(session):
         _print(row)
     for output, target in wanted.items():

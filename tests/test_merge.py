@@ -11,11 +11,14 @@ import sys
 import pytest
 
 from pytest_mlchaos.__main__ import main
-from pytest_mlchaos.core.entries import Line, parse_line
+from pytest_mlchaos.core.entries import Line, Point, Trial, parse_line
+from pytest_mlchaos.core.entries import Test as End
 from pytest_mlchaos.core.settings import Settings
 from pytest_mlchaos.core.shard_entries import Part, PartState, Searched, ShardEntry
 from pytest_mlchaos.core.shards import Shard
-from pytest_mlchaos.merging.searches import _nothing_shown
+from pytest_mlchaos.merging.searches import _nothing_shown, merge_searches
+from pytest_mlchaos.reports.journal_reader import TestLog, session_of
+from pytest_mlchaos.reports.points import missed_points
 from pytest_mlchaos.search.explore import _Memory, _sweep_part
 
 JOB = '''
@@ -427,6 +430,26 @@ def test_what_no_shard_has_shown_fails_the_whole(case):
     """A fault may strike in one shard alone, so no shard may judge that."""
     one, other, error = NOTHING_SHOWN[case]
     assert _nothing_shown([Searched(**one), Searched(**other)])[0] == error
+
+
+def test_a_point_that_one_shard_has_reached_is_not_missed():
+    """``--mlchaos-require-points`` is judged for the whole."""
+
+    def log(schedule, reached):
+        entries = [
+            (1, Trial(outcome="passed", probing=True)),
+            (2, Point(name="retry", reached=reached, held=reached)),
+            (2, Trial(outcome="passed", schedule=schedule)),
+            (0, Point(name="retry")),
+            (0, End(outcome="passed")),
+        ]
+        return None, TestLog("test_it", [Line("test_it", *one) for one in entries])
+
+    logs = [log("crash(at=1)", 0), log("crash(at=2)", 1)]
+    merged = session_of(merge_searches("test_it", logs, 0))
+    assert not missed_points(merged)
+    assert [*merged.tests["test_it"].trials] == [1, 2, 3]
+    assert missed_points(session_of(merge_searches("test_it", logs[:1], 0)))
 
 
 def test_merging_needs_none_of_the_heavy_libraries(sharded):

@@ -9,8 +9,9 @@ from .entries import Entry, entry_kind
 
 __all__ = ["COV_FAIL_UNDER", "REQUIRE_POINTS", "Part", "PartState", "Searched", "ShardEntry"]
 
-COV_FAIL_UNDER, REQUIRE_POINTS = "cov_fail_under", "require_points"
-"""The options that are judged when the shards are merged."""
+# These options are judged when the shards are merged.
+COV_FAIL_UNDER = "cov_fail_under"
+REQUIRE_POINTS = "require_points"
 
 
 @entry_kind("shard")

@@ -23,6 +23,7 @@ from ..crashes.report import CrashReport
 from ..errors import Inconclusive, NotRecovered
 from ..reports.journal_reader import TestLog
 from .check import ShardLog, check_states
+from .coverage import seen_elsewhere
 
 __all__ = ["explored", "merge_explorations"]
 
@@ -64,7 +65,11 @@ def merge_explorations(
                 rejudged[key, place] = _with_verdict(entry, error)
     failure = failure or _without_assertion(whole.values())
     trials = _trials(logs, failure)
-    return [*_lines(nodeid, base, whole, rejudged, trials), *_ends(nodeid, logs, whole, failure)]
+    return [
+        *_lines(nodeid, base, whole, rejudged, trials),
+        *seen_elsewhere(base, [log for _, log in logs]),
+        *_ends(nodeid, logs, whole, failure),
+    ]
 
 
 def _trials(
@@ -189,6 +194,11 @@ def _ends(
         for shard, end in ends
         if end.outcome == "failed" and end.error not in ("NotRecovered", "Inconclusive")
     ]
+    # ``xfail`` expects the failure. With ``strict``, a shard that has found none has failed.
+    expected = next((end for end in known if end.outcome == "skipped" and end.error), None)
+    if expected is not None and isinstance(failure, NotRecovered):
+        yield Line(nodeid, 0, expected)
+        return
     failed = [end for end in known if end.outcome == "failed"]
     stopped = [shard for shard, end in ends if end.outcome == "interrupted"]
     base = dataclasses.replace(

@@ -9,6 +9,7 @@ from ..core.entries import Line, StrikeEntry, Test, Timing
 from ..core.shard_entries import Searched
 from ..reports.journal_reader import TestLog
 from .check import ShardLog
+from .coverage import seen_elsewhere
 
 __all__ = ["merge_searches", "searched"]
 
@@ -28,8 +29,11 @@ def merge_searches(nodeid: str, logs: Sequence[tuple[ShardLog, TestLog]], lost: 
         logs: What each shard says about it.
         lost: The number of shards that are missing.
     """
-    lines = [*_trials(nodeid, [log for _, log in logs])]
-    numbers = {line.trial for line in lines}
+    all_logs = [log for _, log in logs]
+    lines = [*_trials(nodeid, all_logs)]
+    numbers = {line.trial for line in lines} - {0}
+    late = [TestLog(nodeid, [one for one in log.lines if not one.trial]) for log in all_logs]
+    lines += seen_elsewhere(late[0], late)
     strikes = sum(isinstance(line.entry, StrikeEntry) for line in lines)
     ends = [(shard, log.end) for shard, log in logs if log.end is not None]
     end = dataclasses.replace(_end(ends, logs, lost), trials=len(numbers), strikes=strikes)
