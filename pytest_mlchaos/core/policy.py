@@ -224,16 +224,21 @@ class Case:
 # -- names and severities --------------------------------------------------------------------------
 
 
+def family_of(cls: type[Fault]) -> str:
+    """Return the family of a fault: its layer in the catalogue, in lower case."""
+    layer: str = getattr(sys.modules.get(cls.__module__), "LAYER", YOURS)
+    return layer.lower()
+
+
 def names_of(cls: type[Fault]) -> frozenset[str]:
     """Return what patterns can call a fault: its name, its family, and composites that try it."""
-    layer = getattr(sys.modules.get(cls.__module__), "LAYER", YOURS)
     composites = {
         one.name
         for one in FAULTS.values()
         if issubclass(one, CompositeFault)
         and not {one.name, *one.includes}.isdisjoint(cls.member_of)
     }
-    return frozenset({cls.name, layer.lower(), *composites})
+    return frozenset({cls.name, family_of(cls), *composites})
 
 
 def matching(patterns: Iterable[str], names: Iterable[str]) -> str:
@@ -343,13 +348,12 @@ def _by_name(rule: Rule, cls: type[Fault], shown: str, remove: str) -> Iterator[
         yield Refusal(rule.where("forbid", pattern), shown, "is forbidden", f"{remove}")
     is_composite = issubclass(cls, CompositeFault)  # its members are checked instead
     if rule.allow is not None and not is_composite and not matching(rule.allow, names):
-        family = next(iter(names - {cls.name}), "")
+        family = family_of(cls)
         yield Refusal(
             rule.where("allow"),
             shown,
             "is not among the allowed faults",
-            f"{remove}, or add {cls.name!r}{f' or its family {family!r}' if family else ''} to "
-            f"the policy",
+            f"{remove}, or add {cls.name!r} or its family {family!r} to the policy",
         )
 
 

@@ -240,7 +240,7 @@ def check_patterns(rules: Iterable[Rule]) -> None:
 
     A name that is close to none may be a fault of tests that are not part of this session.
     """
-    known = {name for cls in FAULTS.values() for name in names_of(cls)}
+    known = sorted({name for cls in FAULTS.values() for name in names_of(cls)})
     for rule in rules:
         for key in ("allow", "forbid", "approval"):
             for pattern in getattr(rule, key) or ():
