@@ -239,6 +239,7 @@ def options(*arguments):
         (["--shards=0"], "--shards=0: expected a number"),
         (["--attempts=-1"], "--attempts=-1: expected a number"),
         (["--mlchaos-shard=1/2"], "`run` divides the session into shards by itself"),
+        (["--lf"], "--lf: workers change what failed last while others read it"),
         (["--mlchaos-report=x.html"], "each worker would write its own"),
     ],
 )
@@ -254,8 +255,8 @@ def test_other_arguments_are_those_of_pytest(tmp_path, monkeypatch):
     tests = tmp_path / "sub" / "tests"
     tests.mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "sub")
-    found = options("--workers=3", "-k", "a or b", f"{tests}::test_x", "-q", "--", "--lf")
-    assert found.session.arguments == ["-k", "a or b", "tests::test_x", "-q", "--lf"]
+    found = options("--workers=3", "-k", "a or b", f"{tests}::test_x", "-q", "--", "-x")
+    assert found.session.arguments == ["-k", "a or b", "tests::test_x", "-q", "-x"]
     assert (found.session.project, found.session.folder) == (str(tmp_path), "sub")
     assert (found.workers, found.shards) == (3, 96)
 
@@ -289,6 +290,7 @@ def test_a_plain_test_that_fails_fails_the_whole(tmp_path):
     ended = cluster.run(folder, "--workers=2", "--shards=4")
     assert ended.code == 1
     assert "test_plain" in ended.out
+    assert "assert False" in ended.err
 
 
 @pytest.mark.slow

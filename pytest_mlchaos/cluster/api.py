@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..core.entries import parse_line
+from ..core.shard_entries import ShardEntry
 from ..reports.journal_reader import timings_path
 from ..reports.outputs import check_writable
 from ..reports.text import count_text
@@ -56,17 +58,28 @@ class _Shares:
         """Store the journal of a share. Return its path, or None if it must be run again."""
         if done.exit_code in _WRONG_FOR_ALL:
             raise _WrongForAll(done)
-        if done.exit_code not in _ENDED:
-            self.last_problem = (
-                f"pytest ended with exit code {done.exit_code} in shard {share}:\n{done.output}"
-            )
+        entry = _end_of(done.journal)
+        if done.exit_code not in _ENDED or entry is None:
+            cut = " and without the end of its journal" if entry is None else ""
+            self.last_problem = f"pytest ended with exit code {done.exit_code}{cut} in shard {share}:\n{done.output}"
             return None
         path = self._folder / f"shard-{share.shards[0]:05}-{share.attempt}-{done.worker[7:]}.jsonl"
         path.write_bytes(done.journal)
         timings_path(path).write_bytes(done.timings)
-        if done.exit_code == 1:
+        if entry.failed:
             self.failed[str(path)] = done.output
         return str(path)
+
+
+def _end_of(journal: bytes) -> ShardEntry | None:
+    """Return the last line of a journal if its session ended, or None if it was cut off."""
+    last = journal.strip().rpartition(b"\n")[2]
+    try:
+        line = parse_line(last.decode())
+    except ValueError:
+        return None
+    found = None if line is None else line.entry
+    return found if isinstance(found, ShardEntry) and found.lines is not None else None
 
 
 def run_session(options: RunOptions, merge: Merge) -> int:
@@ -118,8 +131,10 @@ def _run(options: RunOptions, engine: Engine, shares: _Shares, merge: Merge) -> 
     if not journals:
         _say(f"INCONCLUSIVE: {_how_far(allocation)}")
         return 1
-    code = merge(journals, options)
-    return 1 if problem else code
+    for journal in journals:
+        if str(journal) in shares.failed:  # the journal has only the names of tests without faults
+            _say(shares.failed[str(journal)].rstrip())
+    return merge(journals, options) or int(bool(problem))
 
 
 def _how_far(allocation: Allocation) -> str:

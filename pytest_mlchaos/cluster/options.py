@@ -19,6 +19,7 @@ __all__ = ["RunOptions", "add_options", "read_options"]
 SHARDS_PER_WORKER = 32
 """A worker gets several shards at a time. More of them let the last shares be smaller."""
 MAX_SHARDS = 100_000
+_CHANGED_MEANWHILE = ("--lf", "--last-failed", "--sw", "--stepwise")
 _ROOT_FILES = ("pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "setup.py")
 
 
@@ -134,6 +135,10 @@ def _check(arguments: Sequence[str]) -> None:
         name = argument.partition("=")[0]
         if name == "--mlchaos-shard":
             raise BadArgument("--mlchaos-shard: `run` divides the session into shards by itself")
+        if name in _CHANGED_MEANWHILE:
+            raise BadArgument(
+                f"{name}: workers change what failed last while others read it. Name the tests"
+            )
         if name in {output.option for output in OUTPUTS}:
             raise BadArgument(
                 f"{name}: each worker would write its own. Use --mlchaos-journal=FILE here, and "
