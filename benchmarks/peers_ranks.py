@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def test_trainer(mlchaos, tmp_path):
 STEPS = 12
 """The job saves after steps 5 and 10, and has work to do after that."""
 SAME = {"HARD_FAIL": "failed", "SILENT_DIVERGENCE": "diverged", "LOST_WORK": "lost work"}
+DEAD = re.compile(r"rank (\d+) died there|while rank (\d+) was behind")
+ROW = re.compile(
+    r"^(?:r(\d+) \S+:(\S+) \[(\w+)\]|no crash).*"
+    r"(PASS|HARD_FAIL|SILENT_DIVERGENCE|LOST_WORK)\W*$",
+    re.MULTILINE,
+)
 TRIED = 24
 """Try this many states, of each kind and file first."""
 found: list[Any] = []
@@ -74,6 +81,30 @@ def ours(folder: Path) -> dict[str, Any]:
     }
 
 
+def matching(finding: dict[str, Any], outcomes: Sequence[Any]) -> str:
+    """Return our state that shows a finding of theirs, or an empty text.
+
+    The same rank has died, the verdict is the same, and the file is missing or cut as there. They
+    also count calls that make an existing directory again, which leave nothing to see.
+    """
+    name = finding["file"]
+    for outcome in outcomes:
+        state = outcome.state
+        dead = DEAD.search(state.what)
+        if dead is None or int(dead[1] or dead[2]) != finding["rank"]:
+            continue
+        if outcome.verdict != finding["verdict"]:
+            continue
+        if finding["mode"] == "torn":
+            is_same = state.path.endswith(name) and " cut at " in state.what
+        else:
+            folder = state.path.partition("/")[0]
+            is_same = "." not in name or f"{folder}/{name}" not in state.tree
+        if is_same:
+            return state.id
+    return ""
+
+
 def theirs(folder: Path) -> dict[str, Any]:
     """Run its built-in comparison, one run at a time."""
     command = [sys.executable, "-m", "ckpt_chaos", "bench", "hf_trainer", "--ranks", "2"]
@@ -82,7 +113,7 @@ def theirs(folder: Path) -> dict[str, Any]:
             [*command, "--jobs", "1"], capture_output=True, text=True, check=False, cwd=folder
         )
     )
-    rows = re.findall(r"(PASS|HARD_FAIL|SILENT_DIVERGENCE|LOST_WORK)\W*$", done.stdout, re.M)
+    rows = ROW.findall(done.stdout)
     runs = re.search(r"-> (\d+) runs", done.stdout)
     if runs is None:
         raise RuntimeError(done.stdout + done.stderr)
@@ -92,7 +123,12 @@ def theirs(folder: Path) -> dict[str, Any]:
         "processor s": used,
         "points": int(runs[1]),
         "worlds": 2 * int(runs[1]) + 1,
-        "verdicts": dict(collections.Counter(SAME.get(row, "recovered") for row in rows)),
+        "verdicts": dict(collections.Counter(SAME.get(row[-1], "recovered") for row in rows)),
+        "findings": [
+            {"rank": int(rank), "file": file, "mode": mode, "verdict": SAME[verdict]}
+            for rank, file, mode, verdict in rows
+            if rank and verdict in SAME
+        ],
     }
 
 
@@ -111,8 +147,11 @@ def main() -> None:
             rows.append(measure(Path(name)))
             print(json.dumps(rows[-1], indent=2), flush=True)
     if len(rows) == 2:
-        missed = rows[1]["verdicts"].keys() - rows[0]["verdicts"].keys() - {"recovered"}
-        print(f"we miss {', '.join(sorted(missed))}" if missed else "we find what it finds")
+        (report,) = found
+        for finding in rows[1]["findings"]:
+            finding["ours"] = matching(finding, report.outcomes)
+            about = f"rank {finding['rank']} {finding['mode']} {finding['file']}"
+            print(f"{about:<40} {finding['verdict']:<10} {finding['ours'] or 'not among ours'}")
     if arguments.json:
         arguments.json.write_text(
             json.dumps({"versions": versions, "rows": rows}, indent=2) + "\n", encoding="utf-8"

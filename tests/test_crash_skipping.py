@@ -442,6 +442,16 @@ def test_a_rank_that_is_far_ahead_is_tried_early():
     assert [states[place].cut for place in order[1:4]] == [(9, 0), (19, 1), (29, 2)]
 
 
+def test_the_files_of_each_rank_are_tried_early():
+    """Their names may differ in a number alone."""
+    states = [
+        dataclasses.replace(state(number, "cut at byte 0", f"rng{rank}"), id=f"rank{rank}:{number}")
+        for number in range(9)
+        for rank in range(2)
+    ]
+    assert {states[place].path for place in in_order(states)[:2]} == {"rng0", "rng1"}
+
+
 def test_a_name_of_a_file_does_not_change_the_kind():
     """Whatever letters it has."""
     assert kind_of(state(1, "complete", "e")) == kind_of(state(1, "complete", "ckpt")) == "complete"

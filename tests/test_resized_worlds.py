@@ -81,6 +81,17 @@ def test_an_end_that_no_whole_save_has_names_what_differs_first():
     assert not subject.undecided([found])
 
 
+def test_one_state_alone_shows_what_is_wrong():
+    """A test that repeats one state needs no other, unless it begins from scratch."""
+    subject = judge(1, 2, 3)
+    pairs = [(state(2, 1), ran(1, wrong="x")), (state(2, 2, name="y"), ran(2))]
+    outcomes = [subject.outcome(*pair) for pair in [*pairs, (state(2, 0, name="z"), ran(0))]]
+    verdicts(subject, *pairs)
+    found = [subject.alone(outcome) for outcome in outcomes]
+    assert [one.verdict for one in found] == ["diverged", "recovered", "recovered"]
+    assert [one.resumed_at for one in found] == [1, 2, 0]
+
+
 def test_a_save_that_is_replaced_within_a_step_is_not_blamed():
     """No end of a step has it, so the worlds that resume from it are compared with each other."""
     subject = judge(1, 3)

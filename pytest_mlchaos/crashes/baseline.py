@@ -75,6 +75,10 @@ class Judge(Protocol):
         """Take the run from a directory that was wanted."""
         ...
 
+    def alone(self, outcome: CrashOutcome) -> CrashOutcome:
+        """Return an outcome with what is known without the runs from other states."""
+        ...
+
     def with_facts(
         self, outcomes: Sequence[CrashOutcome], start: Tree, saves: Saves
     ) -> list[CrashOutcome]:

@@ -141,7 +141,7 @@ def _only(
 ) -> Exploration:
     """Try one state. If its verdict depends on the runs from the others, try all."""
     outcomes = search.resume(wanted)
-    if any(_needs_others(outcome) for outcome in outcomes):
+    if any(_needs_others(outcome) for outcome in search.alone(outcomes)):
         outcomes = search.resume(states)
     judged, doubts = search.judge(outcomes)
     ids = {state.id for state in wanted}
@@ -213,6 +213,11 @@ class _Search:
             judged = _judged(self.first, outcomes)
         self._alone = outcomes
         return judged, doubts
+
+    def alone(self, outcomes: Sequence[CrashOutcome]) -> list[CrashOutcome]:
+        """Return the outcomes with what the judge knows of each without the others."""
+        self._compare(outcomes)
+        return [self.first.judge.alone(outcome) for outcome in outcomes]
 
     def _compare(self, outcomes: Sequence[CrashOutcome]) -> None:
         """Make the runs that the judge needs, whatever the budget: without them it knows nothing."""

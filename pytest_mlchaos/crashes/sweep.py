@@ -33,6 +33,8 @@ CHECKED_SHARE = 32
 WHOLE_SHARE = 16
 """One in so many of the runs that could end early goes on to its end."""
 _DIGITS = re.compile(r"\d+")
+_MAKER = re.compile(r"(?:all-at-)?rank(\d+)\S*:")
+"""The start of the id of a state that a rank's change has left."""
 _AHEAD = re.compile(r"rank\d+-before-rank(\d+):")
 """The start of the id of a state in which a rank is ahead of a late one (``ranks/orders.py``)."""
 
@@ -92,12 +94,14 @@ def in_order(states: Sequence[CrashState]) -> list[int]:
     The first are one of each kind. It is the one in the middle, because it has both earlier work
     and work to do. With several ranks, the states follow in which one has died and the others have
     gone on as far as they can: there, files of a save differ most from each other. Then come the
-    kinds again, for each file whose name differs in more than a number, the last state, and the
-    others, spread over the run.
+    kinds again, for each rank and each file whose name differs in more than a number, the last
+    state, and the others, spread over the run.
     """
     kinds: dict[tuple[str, str], list[int]] = {}
     for place, state in enumerate(states):
-        kinds.setdefault((kind_of(state), _family(state.path)), []).append(place)
+        maker = _MAKER.match(state.id)
+        family = _family(state.path) + (f" of rank {maker[1]}" if maker else "")
+        kinds.setdefault((kind_of(state), family), []).append(place)
     # A kind that no other file has shown comes before a further file of a known kind.
     firsts: dict[str, list[int]] = {}
     for (kind, _), places in kinds.items():

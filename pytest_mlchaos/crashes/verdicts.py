@@ -166,6 +166,10 @@ class CrashJudge:
     def learn(self, tree: Tree, ran: RunResult) -> None:
         """Ignore a run. None is wanted."""
 
+    def alone(self, outcome: CrashOutcome) -> CrashOutcome:
+        """Return an outcome with what is known without the runs from other states."""
+        return outcome
+
     @property
     def facts(self) -> GoldenFacts:
         """Return the facts of the golden run for the verdict on all runs."""

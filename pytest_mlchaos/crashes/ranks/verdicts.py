@@ -246,6 +246,12 @@ class ResizedWorldJudge(WorldJudge):
             return True
         return is_whole and self._ends.keys() >= self._whole.keys()
 
+    def alone(self, outcome: CrashOutcome) -> CrashOutcome:
+        """Return an outcome with what is known without the runs from other states."""
+        if not self.steps or outcome.verdict != "recovered" or not self._is_known(outcome):
+            return outcome
+        return self._compared(self._placed(outcome), ())
+
     def _placed(self, outcome: CrashOutcome) -> CrashOutcome:
         """Add the step from which a world resumed, counted as a world of this size does."""
         start = self._start()
