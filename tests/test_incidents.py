@@ -80,11 +80,11 @@ def test_the_timeline_is_in_the_order_of_the_clock():
         "| 0.500 s | strike: `call_failure(at=3)` at `call` 3 |",
         "| 2.000 s | strike: `call_failure(at=0)` at `call` 0 (target=a:b) |",
         "| 1.500 s | detection: alarm detected call_failure, 4 visits later |",
-        "| not known | attempt 1 of mlchaos.run: crashed |",
-        "| not known | attempt 2 of mlchaos.run: finished |",
+        "| – | attempt 1 of mlchaos.run: crashed |",
+        "| – | attempt 2 of mlchaos.run: finished |",
         "| 9.000 s | recovery: 7.000 s after the end of the last fault |",
-        "| not known | verdict: Run.assert_recovered failed (Boom) |",
-        "| not known | end: Boom: it broke |",
+        "| – | verdict: Run.assert_recovered failed (Boom) |",
+        "| – | end: Boom: it broke |",
     ]
 
 
@@ -100,8 +100,8 @@ def test_times_that_are_not_known_are_not_made_up():
     )
     rows = section(told(log), "Timeline")
     assert rows[0].endswith("on its real clock.")
-    assert "| not known | recovery: 7.000 s after the end of the last fault |" in rows
-    assert "| not known | detection: alarm did not detect x |" in rows
+    assert "| – | recovery: 7.000 s after the end of the last fault |" in rows
+    assert "| – | detection: alarm did not detect x |" in rows
 
 
 def test_only_the_failing_trial_is_told():

@@ -98,11 +98,7 @@ def _reproduce(test: TestLog, paragraphs: Sequence[str]) -> Iterator[str]:
     yield "```"
     if end.replay:
         yield ""
-        yield "Or put these decorators on the test:"
-        yield ""
-        yield "```python"
-        yield end.reproduce
-        yield "```"
+        yield "Or put the decorators of the smallest schedule on the test."
     for paragraph in paragraphs:
         yield from ("", paragraph)
     yield ""

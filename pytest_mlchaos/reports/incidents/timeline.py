@@ -20,7 +20,7 @@ from ..text import count_text
 __all__ = ["failing_trial", "timeline"]
 
 SHOWN_STRIKES = 10
-UNKNOWN = "not known"
+UNKNOWN = "–"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
