@@ -326,9 +326,11 @@ HEAVY = """
         told(load.assert_fallback, text=str(secret))
         told(lambda: load.replies[1].json)
 """
-CAUSES = """
+NUMBERS = """
     NUMBERS = [float(value) for value in FEW if isinstance(value, (int, float))]
 
+"""
+CAUSES = """
     def described(error):
         # An error can say values in each of these ways.
         error.add_note(f"the rows were {FEW}")
@@ -385,9 +387,11 @@ CAUSES = """
         mlchaos.serve(answer).drive(requests).assert_slo(error_rate=0.0)
 """
 HEAVY_CAUSES = """
+    import pandas as pd
+    import torch
+
     @chaos.nan_gradient(at=1)
     def test_tensors(mlchaos, tmp_path):
-        import torch
         def train(folder):
             weight = torch.nn.Parameter(torch.tensor(NUMBERS))
             optimizer = torch.optim.SGD([weight], lr=1e-3)
@@ -403,7 +407,6 @@ HEAVY_CAUSES = """
         mlchaos.pipeline(table, FEW).assert_same_output()
 
     def table(values):
-        import pandas as pd
         texts = list(map(str, values))
         return pd.DataFrame({**{text: texts for text in texts}, "income": values}, index=texts)
 """
@@ -571,7 +574,7 @@ def test_no_canary_is_in_what_the_tool_writes(example, monkeypatch):
 
 def test_no_canary_comes_from_errors_arrays_paths_and_requests(example, monkeypatch):
     """Causes, notes, groups and attributes of errors, and the words of each output about them."""
-    text, found = written(example, CAUSES, monkeypatch, passed=0, exports=False)
+    text, found = written(example, NUMBERS + CAUSES, monkeypatch, passed=0, exports=False)
     for name in (
         "RuntimeError",
         "ExceptionGroup",
@@ -588,7 +591,7 @@ def test_no_canary_comes_from_tensors_and_data_frames(example, monkeypatch):
     """Values, columns and labels that a fault has changed, in every export."""
     pytest.importorskip("torch")
     pytest.importorskip("pandas")
-    text, found = written(example, CAUSES + HEAVY_CAUSES, monkeypatch, passed=0)
+    text, found = written(example, NUMBERS + HEAVY_CAUSES, monkeypatch, passed=0)
     for name in ("NotRecovered", "PassedOn"):
         assert name in text
     assert not found
