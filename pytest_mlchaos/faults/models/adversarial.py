@@ -176,14 +176,6 @@ class Adversarial(DataFault):
             queries=self.queries,
         )
 
-    def possible(self, visit: Visit) -> bool:
-        """Return True if the visit has fields of floats."""
-        try:
-            self._input(visit)
-        except PayloadMismatch:
-            return False
-        return True
-
     def apply(self, visit: Visit) -> Any:
         """Return perturbed copies of the fields."""
         attack, given = self._attack(self.scaled("epsilon")), self._input(visit)

@@ -18,6 +18,8 @@ DEFAULT_STEPS = 10
 STEP_SHARE = 2.5
 """The steps of PGD together are this many times as long as epsilon (Madry et al., 2018)."""
 DEFAULT_QUERIES = 2_000
+MOST_STEPS = 1_000_000
+"""The most steps, and the most queries for each sample."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +87,11 @@ def make_attack(
     if queries is not None and method != "boundary":
         raise BadArgument(f"{owner}: queries= needs method='boundary', got method={method!r}")
     for name, value in (("steps", steps), ("queries", queries)):
-        if value is not None and (index(value) or 0) < 1:
-            raise BadArgument(f"{owner}: {name} must be 1 or more, got {format_value(value)}")
+        if value is not None and not 1 <= (index(value) or 0) <= MOST_STEPS:
+            raise BadArgument(
+                f"{owner}: {name} must be 1 or more, and at most {MOST_STEPS:,}, got "
+                f"{format_value(value)}"
+            )
     if step_size is not None and (not is_real(step_size) or step_size <= 0):
         raise BadArgument(
             f"{owner}: step_size must be a number above 0, got {format_value(step_size)}"
