@@ -143,10 +143,9 @@ def _exploration_text(one: dict[str, Any], *, states: bool) -> Iterator[str]:
     lost = one["max_lost_steps"]
     work = f", at most {count_text(lost, 'step')} lost" if lost is not None else ""
     tried = f" ({one['tried']} tried)" if one["tried"] < one["states"] else ""
-    yield (
-        f"  {count_text(one['states'], 'crash state')}{tried} in {count_text(one['steps'], 'step')}: "
-        f"{verdicts or 'none tried'}{work}"
-    )
+    over = f" in {count_text(one['steps'], 'step')}" if one["steps"] else ""
+    states_text = count_text(one["states"], "crash state")
+    yield f"  {states_text}{tried}{over}: {verdicts or 'none tried'}{work}"
     for cause, first, count in _grouped(one["all"]):
         yield f"    {count}x {cause}, first: {first}"
     if states:
