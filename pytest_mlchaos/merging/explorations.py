@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..core.entries import (
     Entry,
@@ -135,7 +135,7 @@ def _with_verdict(entry: Judgement, error: Exception | None) -> Judgement:
     return dataclasses.replace(entry, verdict=verdict, error=name)  # type: ignore[arg-type]
 
 
-def _without_assertion(whole: Iterator[Joined] | Sequence[Joined]) -> Inconclusive | None:
+def _without_assertion(whole: Iterable[Joined]) -> Inconclusive | None:
     """Return an error if states are missing, whatever the test asserts."""
     for one in whole:
         if one.missing:

@@ -30,13 +30,13 @@ __all__ = [
 
 
 _divided: list[bool] = []
-"""One item for each session of this process whose ranks are shards."""
+"""One item if the ranks of this process are shards."""
 
 
-def ranks_are_shards() -> Callable[[], object]:
+def ranks_are_shards() -> Callable[[], None]:
     """Let the ranks of the launcher be shards, each with tests of its own. Return the undoing."""
     _divided.append(True)
-    return _divided.pop
+    return _divided.clear
 
 
 def rank_of_session() -> tuple[int, int] | None:
