@@ -51,11 +51,11 @@ STEPS = 12
 SAME = {"HARD_FAIL": "failed", "SILENT_DIVERGENCE": "diverged", "LOST_WORK": "lost work"}
 DEAD = re.compile(r"rank (\d+) died there|while rank (\d+) was behind")
 ROW = re.compile(
-    r"^(?:r(\d+) \S+:(\S+) \[(\w+)\]|no crash).*"
+    r"^(?:r(\d+) \S+:(\S+) \[(\w+)\]|no crash)(?:.* RAISED (\w+))?.*"
     r"(PASS|HARD_FAIL|SILENT_DIVERGENCE|LOST_WORK)\W*$",
     re.MULTILINE,
 )
-TRIED = 24
+TRIED = 32
 """Try this many states, of each kind and file first."""
 found: list[Any] = []
 """The report of the test."""
@@ -84,25 +84,31 @@ def ours(folder: Path) -> dict[str, Any]:
 def matching(finding: dict[str, Any], outcomes: Sequence[Any]) -> str:
     """Return our state that shows a finding of theirs, or an empty text.
 
-    The same rank has died, the verdict is the same, and the file is missing or cut as there. They
-    also count calls that make an existing directory again, which leave nothing to see.
+    The verdict and the error are the same. For a cut file, the same rank has cut it. Else the same
+    rank has died, and the file is missing. Of several states, it is the one with the most files.
+    They also count calls that make an existing directory again, which leave nothing to see.
     """
-    name = finding["file"]
+    name, rank = finding["file"], str(finding["rank"])
+    best, most = "", -1
     for outcome in outcomes:
         state = outcome.state
-        dead = DEAD.search(state.what)
-        if dead is None or int(dead[1] or dead[2]) != finding["rank"]:
+        if (outcome.verdict, type(outcome.error).__name__) != (
+            finding["verdict"],
+            finding["error"],
+        ):
             continue
-        if outcome.verdict != finding["verdict"]:
-            continue
+        folder = state.path.partition("/")[0]
         if finding["mode"] == "torn":
-            is_same = state.path.endswith(name) and " cut at " in state.what
+            is_same = state.path == f"{folder}/{name}" and " cut at " in state.what
+            is_same = is_same and state.id.startswith((f"rank{rank}", f"all-at-rank{rank}"))
         else:
-            folder = state.path.partition("/")[0]
-            is_same = "." not in name or f"{folder}/{name}" not in state.tree
-        if is_same:
-            return state.id
-    return ""
+            dead = DEAD.search(state.what)
+            is_same = dead is not None and rank in dead.groups()
+            is_same = is_same and ("." not in name or f"{folder}/{name}" not in state.tree)
+        count = sum(path.startswith(f"{folder}/") for path in state.tree)
+        if is_same and count > most:
+            best, most = state.id, count
+    return best
 
 
 def theirs(folder: Path) -> dict[str, Any]:
@@ -125,8 +131,14 @@ def theirs(folder: Path) -> dict[str, Any]:
         "worlds": 2 * int(runs[1]) + 1,
         "verdicts": dict(collections.Counter(SAME.get(row[-1], "recovered") for row in rows)),
         "findings": [
-            {"rank": int(rank), "file": file, "mode": mode, "verdict": SAME[verdict]}
-            for rank, file, mode, verdict in rows
+            {
+                "rank": int(rank),
+                "file": file,
+                "mode": mode,
+                "error": error or "NoneType",
+                "verdict": SAME[verdict],
+            }
+            for rank, file, mode, error, verdict in rows
             if rank and verdict in SAME
         ],
     }

@@ -12,7 +12,7 @@ import pytest
 from pytest_mlchaos.crashes.model import Content, CrashState, File, RunResult, StepEnd
 from pytest_mlchaos.crashes.ranks.verdicts import ResizedWorldJudge
 from pytest_mlchaos.crashes.recording.own_events import is_available
-from pytest_mlchaos.errors import NotRecovered
+from pytest_mlchaos.errors import NonDeterministicSubject, NotRecovered
 from pytest_mlchaos.runs.traces import StepRecord, Trace
 
 torch = pytest.importorskip("torch")
@@ -79,6 +79,16 @@ def test_an_end_that_no_whole_save_has_names_what_differs_first():
     assert found.divergence.step == 1
     assert found.divergence.component == "parameters"
     assert not subject.undecided([found])
+
+
+def test_worlds_that_vary_without_a_crash_are_not_blamed():
+    """The job is not deterministic with this number of ranks."""
+    subject, pair = judge(1), (state(1, 1), ran(1, wrong="luck"))
+    outcomes = [subject.outcome(*pair)]
+    with pytest.raises(NonDeterministicSubject, match="two worlds of a different size"):
+        for number in range(9):
+            wanted = subject.wanted(outcomes)
+            subject.learn(wanted, ran(int(wanted["save"].content.digest), wrong=str(number)))
 
 
 def test_one_state_alone_shows_what_is_wrong():

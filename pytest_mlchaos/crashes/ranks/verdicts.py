@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from ...errors import NonDeterministicSubject
 from ...oracles.state import first_difference
 from ...runs.diagnosis import first_divergence
 from ...runs.traces import Divergence, Trace
@@ -104,7 +105,8 @@ class ResizedWorldJudge(WorldJudge):
     Their ends differ from the golden one by design: each rank has other data. So they are compared
     with worlds of their own size that resume from a whole save: from the directory at the start,
     when all ranks had ended a step, or at the end. Such worlds are run when they are needed
-    (``wanted``), those of the steps around a crash state first.
+    (``wanted``), those of the steps around a crash state first. Before one is blamed, the world
+    from the start runs twice, to show that such worlds are deterministic.
 
     A save may be complete and replaced within one step, for example if a thread writes it. No whole
     save shows how a world that resumes from it ends. Then all worlds with this number of steps must
@@ -119,6 +121,8 @@ class ResizedWorldJudge(WorldJudge):
         self._whole = {tree_key(one.tree): one for one in reversed(golden.step_ends)}
         self._ends: dict[frozenset[object], _End | None] = {}
         """The ends of the worlds that resumed from whole saves, or None if they failed."""
+        self._is_repeated = False
+        """True if a second world from the start has shown that its end does not vary."""
 
     def differs(self, ran: RunResult) -> Divergence | None:
         """Return how a second complete run differs from the golden run, or None."""
@@ -155,13 +159,34 @@ class ResizedWorldJudge(WorldJudge):
                 if tree_key(one.tree) not in self._ends:
                     return one.tree
         start = self._start()
-        is_missing = judged and start is not None and tree_key(start) not in self._ends
-        return start if is_missing else None
+        if not judged or start is None:
+            return None
+        first = self._ends.get(tree_key(start))
+        if first is None:
+            return None if tree_key(start) in self._ends else start
+        is_blamed = any(not self._has_peer(outcome.value) for outcome in judged)
+        return start if is_blamed and not self._is_repeated else None
 
     def learn(self, tree: Tree, ran: RunResult) -> None:
-        """Take the end of a world that resumed from a whole save."""
-        has_ended = ran.error is None and ran.hung is None
-        self._ends[tree_key(tree)] = _End.of(ran) if has_ended else None
+        """Take the end of a world that resumed from a whole save.
+
+        Raises:
+            NonDeterministicSubject: A second world from the same save ended differently.
+        """
+        key = tree_key(tree)
+        end = _End.of(ran) if ran.error is None and ran.hung is None else None
+        first = self._ends.setdefault(key, end)
+        if first is end:
+            return
+        self._is_repeated = True
+        if first is None or end is None or not self._is_same(first, end):
+            raise NonDeterministicSubject(
+                f"two worlds of a different size (resume_ranks=) differ though nothing crashed, "
+                f"while those of {len(self._golden.traces)} ranks are equal. Seed what is random, "
+                f"or allow the difference: explore_crashes(..., rtol=..., atol=...)",
+                step=0,
+                component="returned value",
+            )
 
     def _take(self, outcomes: Sequence[CrashOutcome]) -> None:
         """Take the ends of crash states that are whole saves."""
