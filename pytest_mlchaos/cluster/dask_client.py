@@ -72,9 +72,8 @@ class DaskEngine(FuturesEngine):
         if self._address is None:
             raise ClusterError("give the scheduler: --address=HOST:PORT or DASK_SCHEDULER_ADDRESS")
         try:
-            self._client = distributed.Client(
-                self._address, timeout=CONNECT_SECONDS, set_as_default=False
-            )
+            client: Any = distributed.Client
+            self._client = client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
             versions = self._client.get_versions()["workers"]
         except (OSError, ValueError) as error:
             raise ClusterError(f"no cluster answers at {self._address}: {error}") from None
