@@ -50,8 +50,8 @@ CONFIDENCE = 0.99
 TOLERATED = 1.5
 """The upper bound of a rate of false alarms may be so many times alpha."""
 EXCEPTIONS: dict[str, str] = {
-    f"{oracle} | null | {n} | skewed": "the test assumes that paired differences are symmetric "
-    "about their mean, as its docstring says. Rare large losses make it fail"
+    f"{oracle} | null | {n} | skewed": "`assert_not_worse` assumes that paired differences are "
+    "symmetric about their mean, as its docstring says. With rare large losses it is wrong more often"
     for oracle, sizes in (
         ("assert_not_worse", (8, 16, 50)),
         ("assert_not_worse (sequential, passes)", (8, 50, 500)),

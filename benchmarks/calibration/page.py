@@ -114,12 +114,18 @@ def _state(counts: Mapping[str, Mapping[Key, Count]]) -> Iterator[str]:
     yield (
         f"{len(done)} of {len(keys)} rates have {WANTED:,} repetitions or more. The others are marked."
     )
-    yield "No rate is violated." if not violated else f"Violated rates: {len(violated)}."
-    if violated:
-        yield ""
-    for key, problem in violated:
-        reason = EXCEPTIONS.get(str(key), "not explained")
-        yield f"- {key.oracle}, n = {key.n:,}, {WORDS[key.shape]} data: {problem}. Reason: {reason}."
+    unknown = [one for one in violated if str(one[0]) not in EXCEPTIONS]
+    known = [one for one in violated if str(one[0]) in EXCEPTIONS]
+    yield f"Violated rates: {len(unknown)}, besides {len(known)} that are known limits."
+    if unknown:
+        yield from ("", *(_violation(*one) for one in unknown))
+    for reason in dict.fromkeys(EXCEPTIONS[str(key)] for key, _ in known):
+        yield from ("", f"Known limit: {reason}.", "")
+        yield from (_violation(*one) for one in known if EXCEPTIONS[str(one[0])] == reason)
+
+
+def _violation(key: Key, problem: str) -> str:
+    return f"- {key.oracle}, n = {key.n:,}, {WORDS[key.shape]} data: {problem}"
 
 
 def _oracle(oracle: str, case: Case, found: Mapping[Key, Count]) -> Iterator[str]:
