@@ -475,6 +475,13 @@ def test_hidden_gradients_do_not_pass():
         assert_robust(model, x, y, epsilon=0.5, random_start=False, at_least=0.9)
 
 
+def test_hidden_gradients_of_a_struck_call_are_inconclusive():
+    """Most samples are far from the boundary, and cannot be attacked there."""
+    x, _ = samples(200)
+    with pytest.raises(Inconclusive, match="samples is 0"):
+        struck(pgd(random_start=False), Saturated(normal=False).eval(), x)
+
+
 def test_an_attack_by_decisions_keeps_its_budget():
     """No sample takes more queries than it may."""
     x = samples(16)[0].double().numpy()

@@ -13,7 +13,7 @@ from ...core.faults import is_drawn, register
 from ...core.privacy import error_text
 from ...core.sites import Key, Visit
 from ...core.validation import format_value
-from ...errors import BadArgument, PayloadMismatch
+from ...errors import BadArgument, Inconclusive, PayloadMismatch
 from ...oracles.robustness.attack import Attack, make_attack
 from ...oracles.robustness.boundary import attack_by_decisions
 from ...oracles.robustness.controls import check_decisions_control, check_gradient_control
@@ -35,6 +35,10 @@ CALL = "model.call"
 BATCH = "data.batch"
 CHANNEL = 1 / 255
 """One step of an 8-bit channel, of images from 0 to 1."""
+
+
+MOST_WITHOUT_GRADIENT = 0.1
+"""The largest share of samples that may have no gradient. The attack does not move these."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,8 +330,15 @@ class Adversarial(DataFault):
             found = attack_inputs(
                 self.name, call, values, objective, attack, seed=visit.seed, single=single
             )
-        if bool(found.without_gradient.any()):
-            visit.note(without_gradient=int(found.without_gradient.sum()))
+        hidden, total = int(found.without_gradient.sum()), len(found.without_gradient)
+        if hidden > MOST_WITHOUT_GRADIENT * total:
+            raise Inconclusive(
+                f"adversarial: the gradient of {hidden:,} of {total:,} samples is 0 (the model "
+                f"rounds, or its output is saturated), so that these are not misled says nothing. "
+                f"Give loss= on the logits, or use method='boundary'"
+            )
+        if hidden:
+            visit.note(without_gradient=hidden)
         return [_like(leaf, fresh) for leaf, fresh in zip(given.chosen, found.inputs, strict=True)]
 
     def _by_decisions(self, visit: Visit, attack: Attack, given: _Input) -> list[Any]:
