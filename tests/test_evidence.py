@@ -92,6 +92,13 @@ STATE = entries.State(exploration=0, state="#1", verdict="recovered")
         ),
         (one(STATE, end=entries.Test(outcome="passed", trials=1)), ("passed", "")),
         (
+            one(STRIKE, source=Provenance(settings="seed=1, replay=crash(at=3)")),
+            (
+                "passed in part",
+                "it ran under the replayed schedule crash(at=3) instead of its own faults",
+            ),
+        ),
+        (
             one(STRIKE, Abort(condition="min_free_disk", reason="1 GB is left"), end=None),
             ("interrupted", "min_free_disk ended the session: 1 GB is left"),
         ),

@@ -113,6 +113,22 @@ def test_a_project_without_git_has_no_commit(project):
 
 
 @pytest.mark.slow
+def test_a_project_that_a_repository_ignores_has_no_commit(project):
+    """The commit around it says nothing about its code."""
+    folder = committed(project)
+    (folder / "inner").mkdir()
+    (folder / ".gitignore").write_text("inner\n")
+    (folder / "inner" / "pytest.ini").write_text((folder / "pytest.ini").read_text())
+    shutil.copy(folder / "test_it.py", folder / "inner")
+    options = ("--rootdir=inner", "-c", "inner/pytest.ini", "inner", "--mlchaos-seed=5")
+    replay = ("-k", "own", "--mlchaos-replay", "plain(at=0)")
+    project.run("--mlchaos-journal=j.jsonl", *options, *replay, passed=1)
+    one = provenances(folder / "j.jsonl")["test_own"]
+    assert "commit" not in one
+    assert one["settings"] == "seed=5, replay=plain(at=0)"
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("xdist"), reason="needs xdist")
 def test_workers_of_xdist_find_the_same(project):
     """The journal has the same bytes."""

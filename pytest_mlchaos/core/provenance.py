@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 from .entries import Entry, entry_kind
 
-__all__ = ["Provenance"]
+__all__ = ["REPLAY", "Provenance"]
+
+REPLAY = "replay="
+"""What stands before the schedule of ``--mlchaos-replay`` in the settings."""
 
 
 @entry_kind("provenance")
@@ -22,7 +25,8 @@ class Provenance(Entry):
             configuration files that Git neither tracks nor ignores.
         files: The SHA-256 digests of the configuration and lock files, by their paths relative to
             the root directory of pytest.
-        settings: The settings that differ from their defaults, and ``off`` with ``--mlchaos-off``.
+        settings: The settings that differ from their defaults, ``off`` with ``--mlchaos-off``, and
+            the schedule of ``--mlchaos-replay``.
         marks: The names of the test's marks.
         fidelity: What each fault of the test does not simulate. The text is empty if the fault's
             docstring does not say it.

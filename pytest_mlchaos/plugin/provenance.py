@@ -16,7 +16,7 @@ import pytest
 from ..core.entries import BreakingPointEntry, Entry, State, StrikeEntry
 from ..core.faults import FAULTS
 from ..core.privacy import shows_values
-from ..core.provenance import Provenance
+from ..core.provenance import REPLAY, Provenance
 from ..errors import MlchaosError
 from ..reports.catalogue import sections
 
@@ -75,7 +75,10 @@ def _settings_of(item: pytest.Item) -> str:
         found = settings_of(item.config, item).changed()
     except MlchaosError:
         return "not valid"  # the error failed the test
-    return ", ".join(filter(None, [found, "values are shown" if shows_values() else ""]))
+    replay = item.config.getoption("mlchaos_replay")
+    replayed = f"{REPLAY}{replay}" if replay is not None else ""
+    shown = "values are shown" if shows_values() else ""
+    return ", ".join(filter(None, [found, shown, replayed]))
 
 
 def _used(item: pytest.Item, entries: Iterable[Entry]) -> Iterator[str]:
@@ -130,15 +133,28 @@ def _repository(root: Path) -> Path:
 
 def _commit_of(root: Path) -> tuple[str, str, int]:
     """Return the commit, its tree, and the number of files that differ. Without Git, nothing."""
-    if not (_repository(root) / ".git").exists():
+    repository = _repository(root)
+    if not (repository / ".git").exists():
         return "", "", 0
     try:
+        if root != repository and _is_ignored(root):
+            return "", "", 0  # the commit of a repository around the project says nothing about it
         commit, tree = _git(root, "rev-parse", "HEAD", "HEAD^{tree}").split()
         tracked = _git(root, "status", "--porcelain", "-z", "--no-renames", "-uno").split("\0")
         others = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *CODE)
     except (OSError, subprocess.SubprocessError, ValueError):
         return "", "", 0
     return commit, tree, sum(map(bool, [*tracked, *others.split("\0")]))
+
+
+def _is_ignored(folder: Path) -> bool:
+    try:
+        _git(folder.parent, "check-ignore", "--quiet", folder.name)
+    except subprocess.CalledProcessError as error:
+        if error.returncode != 1:  # 1 says that it is not ignored
+            raise
+        return False
+    return True
 
 
 def _git(root: Path, *arguments: str) -> str:

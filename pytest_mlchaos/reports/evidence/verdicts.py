@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ... import errors
 from ...core.entries import BreakingPointEntry, Exploration, Judgement, State, StrikeEntry, Test
 from ...core.policy_entries import Abort, PolicyDecision
+from ...core.provenance import REPLAY
 from ..journal_reader import SessionLog, TestLog
 from ..text import count_text, describe_not_tried
 
@@ -137,7 +138,10 @@ def _saw_something(test: TestLog) -> bool:
 
 def _left_out(test: TestLog) -> Iterator[str]:
     """Yield what a passed test was to try, and did not."""
-    end = test.end
+    end, source = test.end, test.provenance
+    if source is not None and REPLAY in source.settings:
+        schedule = source.settings.partition(REPLAY)[2]
+        yield f"it ran under the replayed schedule {schedule} instead of its own faults"
     if end is not None and end.untried:
         yield f"not tried: {describe_not_tried(end.untried)}"
     for one in test.all(Exploration):
