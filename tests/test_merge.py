@@ -179,6 +179,7 @@ def test_a_lost_shard_makes_the_whole_inconclusive(sharded):
     assert report.splitlines()[-1] == "verdict: INCONCLUSIVE"
 
 
+@pytest.mark.slow
 def test_the_merged_journal_is_that_of_one_machine(sharded):
     """Other tools read it. Only the states that were really run, and durations, may differ."""
     session = sharded(UNSOUND, 2)
@@ -215,6 +216,7 @@ def test_each_test_without_a_search_runs_in_one_shard(example):
     empty.has("shard 1 of 100: no verdict by itself", "1 deselected")
 
 
+@pytest.mark.slow
 def test_a_failure_without_faults_fails_the_whole(sharded):
     """The journal has no entries of such a test, but its shard notes that it failed."""
     session = sharded(f"{SOUND}\n\ndef test_broken():\n    assert 0\n", 2, whole=False)
@@ -376,6 +378,7 @@ def test_the_shards_divide_the_sweep(covers):
     assert sorted(tried) == sorted(f"crash(at={number})" for number in range(whole))
 
 
+@pytest.mark.slow
 def test_a_search_in_shards_finds_what_one_machine_finds(sharded):
     """The failure is found, and its schedule is small. A fixed schedule belongs to one shard."""
     session = sharded(SEARCH, 3, whole=False)
@@ -389,6 +392,7 @@ def test_a_search_in_shards_finds_what_one_machine_finds(sharded):
     assert "RuntimeError at test_jobs.py:29 in test_unsound: call_failure(at=4" in report
 
 
+@pytest.mark.slow
 def test_ranks_of_torchrun_may_be_shards(example, monkeypatch):
     """Then each rank searches its part. Without ``auto`` the ranks run one job together."""
     monkeypatch.setenv("RANK", "1")
