@@ -146,7 +146,7 @@ def test_an_undecided_rate_gets_more_repetitions(key, count, wanted):
 
 
 def test_a_session_runs_until_each_rate_is_decided(monkeypatch, tmp_path):
-    """What an earlier session has counted stays."""
+    """It adds to the counts of an earlier session."""
     monkeypatch.setattr(session, "jobs", lambda area: [EFFECT, NULL])
     monkeypatch.setattr(session, "write", lambda area, counts: write(area, counts, tmp_path))
     known = {"area": {"coin": _coin(alarm=0.02, power=0.9)}}
