@@ -186,8 +186,6 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if _configured(config) or config.getoption("mlchaos_replay") is not None:
         _check(config, late=False)
-    if config.getoption("mlchaos_budget") is not None:
-        session_budget.configure(config)
     config.pluginmanager.register(Tally(), "mlchaos-tally")
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(DetectionReport(), "mlchaos-detections")
@@ -242,6 +240,7 @@ def _wanted_outputs(config: pytest.Config) -> dict[str, str]:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Show the progress of explorations. pytest's terminal reporter and xdist's exist now."""
+    session_budget.begin(session.config)
     plugins, line = session.config.pluginmanager, None
     if sys.stdout.isatty() or os.environ.get("CI"):
         from .progress_line import line_for

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SEARCH_ENDED",
     "SessionBudget",
-    "configure",
+    "begin",
     "name_of_budget",
     "within_session",
 ]
@@ -60,9 +60,13 @@ TOO_LITTLE = (Inconclusive, NeverStruck, Vacuous)
 Known = Mapping[str, Mapping[str, Any]]
 
 
-def configure(config: pytest.Config) -> None:
-    """Register the budget of the session, which the command line gives."""
-    seconds = parse_settings({"budget": config.getoption("mlchaos_budget")}, Settings()).budget
+def begin(config: pytest.Config) -> None:
+    """Register the budget of the session, if the command line gives one.
+
+    pytest's cache exists by now, and the plugins that select tests are registered.
+    """
+    given = config.getoption("mlchaos_budget")
+    seconds = None if given is None else parse_settings({"budget": given}, Settings()).budget
     if seconds is None or config.getoption("mlchaos_off") or config.option.collectonly:
         return
     config.pluginmanager.register(SessionBudget(config, seconds), NAME)
