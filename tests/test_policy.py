@@ -157,7 +157,7 @@ def test_a_policy_refuses(tmp_path, policy, fault, facts):
     ],
 )
 def test_a_policy_allows(tmp_path, policy, fault, facts):
-    """What no rule that applies refuses is allowed."""
+    """Allow a fault that no rule refuses."""
     assert reasons(tmp_path, policy, fault, **facts) == []
 
 
@@ -213,7 +213,7 @@ def test_a_parameter_counts_as_the_severity_that_it_reaches(fault, severity):
 
 
 def test_a_strategy_has_no_severity_below_the_ceiling(tmp_path):
-    """What a strategy may draw is not known, so a ceiling refuses it."""
+    """Refuse a strategy under a ceiling, because its values are not known."""
     from hypothesis import strategies as st
 
     fault = create("corrupt_batch", severity=st.integers(1, 2))

@@ -66,7 +66,7 @@ class Injection:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a policy says about one test.
+    """The decision of a policy about one test.
 
     Attributes:
         case: The facts about the test.

@@ -69,7 +69,7 @@ def step_ends(start: Tree, timelines: Sequence[Timeline]) -> tuple[StepEnd, ...]
     """Return the directory at the start, after each step, and at the end.
 
     After a step, all ranks have made all changes of this step and of those before it, and none of a
-    later one. A step is left out if there is no such moment, for example because a rank had to be a
+    later one. A step is left out if no moment has both, for example because a rank had to be a
     step ahead of the others.
     """
     needs = requirements(timelines)
