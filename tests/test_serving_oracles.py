@@ -722,6 +722,17 @@ def test_one_more_connection_may_be_one_that_was_opened_again(serving, store):
             kept.pop().close()
 
 
+def test_the_globals_of_a_large_project_hide_no_leak(serving, monkeypatch):
+    """What the app holds is looked at first."""
+    pytest.importorskip("httpx")
+    for number in range(6_000):
+        monkeypatch.setitem(globals(), f"constant_{number}", [number])
+    with serving(TokenServer("slots"), leaving(how="send", after=2)) as service:
+        load = service.drive(["/a", "/b", "/c"])
+        with pytest.raises(NotReleased, match=r"app.slots: 1 of 2 not released"):
+            load.assert_no_leak()
+
+
 @pytest.mark.parametrize("sound", [True, False])
 def test_a_wsgi_app_that_keeps_an_entry_is_found(serving, sound):
     """Its containers are read while it sleeps."""

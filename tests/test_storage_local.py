@@ -557,6 +557,8 @@ def test_slow_storage_takes_its_time(tmp_path):
         def now(self):
             return 0.0
 
+        peek = now
+
         def sleep(self, seconds):
             slept.append(seconds)
 

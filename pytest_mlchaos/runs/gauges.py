@@ -22,7 +22,7 @@ from .module_globals import user_modules
 __all__ = ["GaugeReader", "find_gauges"]
 
 MAX_OBJECTS = 5_000
-"""The largest number of objects that are looked at."""
+"""The largest number of objects that are looked at from the app, and again from the modules."""
 MAX_DEPTH = 8
 MAX_ITEMS = 50
 """The largest number of values of one container that are followed."""
@@ -49,12 +49,23 @@ def find_gauges(app: Any) -> dict[str, GaugeReader]:
     seen: set[int] = set()
     # A method or a handler of the user's may be wrapped in an object of ours.
     roots = [app, *getattr(app, "__dict__", {}).values()] if _is_ours(app) else [app]
-    to_see = collections.deque[tuple[str, Any, int]](("app", root, 0) for root in roots)
-    for module in user_modules():
-        for name, value in list(vars(module).items()):
-            if not name.startswith("__"):
-                to_see.append((f"{module.__name__}.{name}", value, 0))
-    while to_see and len(seen) < MAX_OBJECTS:
+    _follow([("app", root) for root in roots], found, seen)
+    globals_ = [
+        (f"{module.__name__}.{name}", value)
+        for module in user_modules()
+        for name, value in list(vars(module).items())
+        if not name.startswith("__")
+    ]
+    # Later, so that the modules of a large project do not keep us from looking into the app.
+    _follow(globals_, found, seen)
+    return found
+
+
+def _follow(roots: list[tuple[str, Any]], found: dict[str, GaugeReader], seen: set[int]) -> None:
+    """Add what can be reached from these objects, the nearest first."""
+    to_see = collections.deque((name, value, 0) for name, value in roots)
+    most = len(seen) + MAX_OBJECTS
+    while to_see and len(seen) < most:
         name, value, depth = to_see.popleft()
         if id(value) in seen or isinstance(value, types.ModuleType):
             continue
@@ -69,7 +80,6 @@ def find_gauges(app: Any) -> dict[str, GaugeReader]:
                     found[name + part] = GaugeReader("number", _attribute_of(value, attribute))
                 elif type(held) not in (int, str, bytes, float, bool, type(None)):
                     to_see.append((name + part, held, depth + 1))
-    return found
 
 
 def _reader(value: Any) -> GaugeReader | None:
