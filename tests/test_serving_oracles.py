@@ -723,7 +723,7 @@ def test_one_more_connection_may_be_one_that_was_opened_again(serving, store):
 
 
 def test_the_globals_of_a_large_project_hide_no_leak(serving, monkeypatch):
-    """What the app holds is looked at first."""
+    """Look at what the app holds first."""
     pytest.importorskip("httpx")
     for number in range(6_000):
         monkeypatch.setitem(globals(), f"constant_{number}", [number])
