@@ -21,6 +21,8 @@ __all__ = ["adapt", "search_early"]
 
 _found_early: list[types.ModuleType] = []
 """The modules of the warm process that have one of the functions."""
+_kept: list[Any] = []
+"""The groups that this rank has destroyed. They outlive the patches, because a model may, too."""
 _newest = ""
 """The last module that the warm process has imported."""
 
@@ -70,10 +72,9 @@ def adapt(
 
     # the package has a function of the same name
     rendezvous = importlib.import_module("torch.distributed.rendezvous")
-    kept: list[Any] = []
     for name, wrap in (
-        ("init_process_group", _initialising(backend, kept, tell)),
-        ("destroy_process_group", _keeping(kept)),
+        ("init_process_group", _initialising(backend, tell)),
+        ("destroy_process_group", _keep),
     ):
         original = getattr(dist, name)
         wrapper = wrap(original)
@@ -86,13 +87,11 @@ def adapt(
         patches.set(rendezvous, "_create_c10d_store", _store_creator(create, port, prefix))
 
 
-def _initialising(
-    default: str, kept: list[Any], tell: Callable[[str], object]
-) -> Callable[[Any], Any]:
+def _initialising(default: str, tell: Callable[[str], object]) -> Callable[[Any], Any]:
     def wrap(original: Callable[..., Any]) -> Any:
         @functools.wraps(original)
         def init_process_group(backend: Any = None, *args: object, **keywords: object) -> Any:
-            kept.clear()
+            _kept.clear()
             tell("joining")
             result = original(default if backend is None else backend, *args, **keywords)
             tell("joined")
@@ -103,8 +102,8 @@ def _initialising(
     return wrap
 
 
-def _keeping(kept: list[Any]) -> Callable[[Any], Any]:
-    """Keep destroyed groups alive until new ones are made.
+def _keep(original: Callable[..., Any]) -> Any:
+    """Keep destroyed groups alive until new ones are made, or the process ends.
 
     torch's DDP releases the last reference to its group while it holds the GIL, and gloo then waits
     for a thread that may need the GIL (pytorch issue 56297). About every tenth job would hang at
@@ -112,15 +111,12 @@ def _keeping(kept: list[Any]) -> Callable[[Any], Any]:
     """
     import torch.distributed.distributed_c10d as c10d
 
-    def wrap(original: Callable[..., Any]) -> Any:
-        @functools.wraps(original)
-        def destroy_process_group(*args: object, **keywords: object) -> Any:
-            kept.extend(getattr(getattr(c10d, "_world", None), "pg_map", ()))
-            return original(*args, **keywords)
+    @functools.wraps(original)
+    def destroy_process_group(*args: object, **keywords: object) -> Any:
+        _kept.extend(getattr(getattr(c10d, "_world", None), "pg_map", ()))
+        return original(*args, **keywords)
 
-        return destroy_process_group
-
-    return wrap
+    return destroy_process_group
 
 
 def _store_creator(create: Any, agents_port: int, prefix: str) -> Any:
