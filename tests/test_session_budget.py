@@ -181,13 +181,14 @@ def test_the_budget_ends_a_search(project):
         import json
 
         @chaos.call_failure(target="json:dumps", error=OSError("no"))
+        @chaos.settings(max_trials=1_000, max_faults=3)
         def test_it():
             for _ in range(30):
                 try:
-                    json.dumps(1)
+                    json.dumps(sum(range(30_000)))
                 except OSError:
                     pass
-    """).run("--mlchaos-budget=0.000001", passed=1)
+    """).run("--mlchaos-budget=1", passed=1)
     outcome.has("ended 1 of 1 chaos test early", "  test_it.py::test_it")
 
 
@@ -197,11 +198,11 @@ def test_a_budget_of_the_test_still_limits_it(project):
         import json
 
         @chaos.call_failure(target="json:dumps", error=OSError("no"))
-        @chaos.settings(budget=0.000001)
+        @chaos.settings(budget=1, max_trials=1_000, max_faults=3)
         def test_it():
             for _ in range(30):
                 try:
-                    json.dumps(1)
+                    json.dumps(sum(range(30_000)))
                 except OSError:
                     pass
     """).run("--mlchaos-budget=1h", passed=1)
