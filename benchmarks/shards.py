@@ -15,7 +15,7 @@ from pytest_mlchaos.crashes import api, progress
 BUDGET = 2000.0
 MODULE = "test_bench_shards"
 SHARD = "1/1000000007"
-"""So many shards that none of the 400 states is likely to belong to this one."""
+"""The number of shards is so large that this one probably owns none of the 400 states."""
 TESTS = """
 import json
 

@@ -129,7 +129,7 @@ def sharded(example):
 
 
 def changed(path, kind, **values):
-    """Change the entries of a kind in a journal."""
+    """Change all entries of this kind in a journal."""
     lines = [parse_line(text) for text in path.read_text().splitlines()]
     changed = [
         dataclasses.replace(line, entry=dataclasses.replace(line.entry, **values))

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from ..core.entries import parse_line
 from ..core.shard_entries import ShardEntry
+from ..core.validation import count_text
 from ..reports.journal_reader import timings_path
 from ..reports.outputs import check_writable
-from ..reports.text import count_text
 from .allocation import Allocation, Share
 from .engine import ClusterError, Done, Engine, conduct
 from .engines import engine_of

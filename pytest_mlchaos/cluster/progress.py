@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from ..reports.text import count_text
+from ..core.validation import count_text
 from .allocation import Allocation
 from .engine import Event, Gone
 

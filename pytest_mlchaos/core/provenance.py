@@ -10,7 +10,7 @@ from .entries import Entry, entry_kind
 __all__ = ["REPLAY", "Provenance"]
 
 REPLAY = "replay="
-"""What stands before the schedule of ``--mlchaos-replay`` in the settings."""
+"""The beginning of the setting that holds the schedule of ``--mlchaos-replay``."""
 
 
 @entry_kind("provenance")

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from .collectives import CollectiveLog
 from .journal import Strike
+from .validation import count_text
 
 __all__ = [
     "Accounted",
@@ -378,14 +379,10 @@ def too_many_ended(whose: str, attempts: int, limit: str) -> str:
     """
     allowed = attempts - 1
     return (
-        f"{whose} did not finish within {_count_text(allowed, 'restart')}: faults ended it "
-        f"{_count_text(attempts, 'time')}, and "
+        f"{whose} did not finish within {count_text(allowed, 'restart')}: faults ended it "
+        f"{count_text(attempts, 'time')}, and "
         f"{limit}={allowed} allows for {allowed}. Raise {limit}, or let fewer faults strike"
     )
-
-
-def _count_text(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def tell(attempts: Sequence[Attempt]) -> str:
@@ -401,7 +398,7 @@ def tell(attempts: Sequence[Attempt]) -> str:
             else f"attempts {numbers[0]} to {numbers[-1]}"
         )
         ended = textwrap.shorten(attempt.ended, 140, placeholder=" ...")
-        size = f" of {_count_text(attempt.ranks, 'rank')}" if sizes else ""
+        size = f" of {count_text(attempt.ranks, 'rank')}" if sizes else ""
         lines.append(
             f"  {which}{size}: {attempt.steps} step{'' if attempt.steps == 1 else 's'}, then "
             f"{ended}"

@@ -45,6 +45,7 @@ __all__ = [
     "check_arguments",
     "check_fields",
     "check_share",
+    "count_text",
     "did_you_mean",
     "format_number",
     "format_seconds",
@@ -52,6 +53,7 @@ __all__ = [
     "index",
     "is_real",
     "optional",
+    "parse_bounds",
     "parse_duration",
     "parse_positive_duration",
     "parse_size",
@@ -307,6 +309,28 @@ class Rule(NamedTuple):
 
     words: str
     holds: Callable[[Any], object]
+
+
+def count_text(number: int, thing: str, several: str = "") -> str:
+    """Return ``1 trial`` or ``2 trials``. ``several`` is a plural that does not end in s."""
+    return f"{number} {thing if number == 1 else several or f'{thing}s'}"
+
+
+def parse_bounds(given: Any, what: str) -> tuple[float, float] | None:
+    """Return a lowest and a highest value as two numbers, or None if none are given.
+
+    Raises:
+        BadArgument: These are not two finite numbers in this order. ``what`` begins the message.
+    """
+    if given is None:
+        return None
+    try:
+        low, high = given
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (is_real(low) and is_real(high) and low < high):
+        raise BadArgument(f"{what}, as (0, 1), got {format_value(given)}")
+    return float(low), float(high)
 
 
 def is_real(value: object) -> bool:

@@ -15,6 +15,7 @@ from ..core.entries import Entry, without_times
 from ..core.entries import Exploration as ExplorationEntry
 from ..core.privacy import message_text, remember_text
 from ..core.shard_entries import Part, PartState
+from ..core.validation import count_text
 from ..runs.traces import Divergence
 from .compare_files import EndRules
 from .model import CrashOutcome, CrashState, EndDifference, File, Link, RunFacts, Tree
@@ -327,7 +328,7 @@ def _missing(
     kinds = [kind for part, _, _ in parts for kind in part.untried_kinds if kind not in tried_kinds]
     gone = [name for name in unknown if name not in untried]
     if gone:
-        shards = f"{lost} lost shard{'' if lost == 1 else 's'}" if lost else "no shard"
+        shards = count_text(lost, "lost shard") if lost else "no shard"
         verb = "would have tried" if lost else "has tried"
         missing.append(f"{shards} {verb} {len(gone)} crash states, for example {gone[0]}")
     elif lost:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..core.entries import Entry, Exploration, State, Timing, without_times
 from ..core.privacy import error_text, shows_values
 from ..core.results import Result
-from ..core.validation import FLAG, TOLERANCE, WHOLE, check_arguments, optional
+from ..core.validation import FLAG, TOLERANCE, WHOLE, check_arguments, count_text, optional
 from ..errors import Inconclusive, NotRecovered
 from .model import WORKER, CrashOutcome, CrashState
 
@@ -248,11 +248,11 @@ class CrashReport(Result):
         for group in groups[:SHOWN_GROUPS]:
             lines += _group(group, self._root)
         if len(groups) > SHOWN_GROUPS:
-            lines.append(f"  ... and {_count_text(len(groups) - SHOWN_GROUPS, 'more cause')}")
+            lines.append(f"  ... and {count_text(len(groups) - SHOWN_GROUPS, 'more cause')}")
         if slow:
             worst = max(slow, key=lambda outcome: outcome.lost_steps or 0)
             lines.append(
-                f"  lost work {len(slow)}x  more than {_count_text(max_lost_steps or 0, 'step')} "
+                f"  lost work {len(slow)}x  more than {count_text(max_lost_steps or 0, 'step')} "
                 f"had to be done again"
             )
             lines.append(
@@ -277,12 +277,12 @@ class CrashReport(Result):
             else f"{good} recover{'s' if good == 1 else ''}, {len(failures)} do{'es' if len(failures) == 1 else ''} not"
         )
         over = (
-            f"{_count_text(self.steps, 'step')} ({_count_text(self.writes, 'checkpoint write')})"
+            f"{count_text(self.steps, 'step')} ({count_text(self.writes, 'checkpoint write')})"
             if self.steps
-            else _count_text(self.writes, "file write")
+            else count_text(self.writes, "file write")
         )
         tried = f"{len(outcomes)} of " if self.untried else ""
-        states = _count_text(len(self.states), "crash state")
+        states = count_text(len(self.states), "crash state")
         return f"mlchaos: {tried}{states} in {over}, checked in {self.duration:.1f} s: {verdict}"
 
     def _runs(self, outcomes: Sequence[CrashOutcome]) -> list[str]:
@@ -321,11 +321,7 @@ class CrashReport(Result):
         if not self.steps:
             return "  lost work: not measured (no optimizer step of torch was taken)"
         restart = f"; restart: {self.recovery_time:.2f} s" if self.recovery_time is not None else ""
-        return f"  lost work: at most {_count_text(self.max_lost_steps, 'step')}{restart}"
-
-
-def _count_text(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+        return f"  lost work: at most {count_text(self.max_lost_steps, 'step')}{restart}"
 
 
 def _about(state: CrashState) -> str:
@@ -439,7 +435,7 @@ def _last_words(output: str, root: str) -> str:
     return (
         f"(its last output: {text})"
         if shows_values()
-        else f"(it printed {_count_text(len(lines), 'line')}, see outcome.output)"
+        else f"(it printed {count_text(len(lines), 'line')}, see outcome.output)"
     )
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.entries import Exploration, State, Trial
+from ..core.validation import count_text
 from ..reports.journal_reader import SessionLog, TestLog
-from ..reports.text import count_text
 from .merge import Merged
 
 __all__ = ["facts_of", "text_of", "write_report"]

@@ -6,6 +6,8 @@ import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from ..core.validation import count_text
+
 __all__ = ["KeyFunction", "compare_keys", "keys_in"]
 
 KeyFunction: TypeAlias = "str | int | Callable[[Any], Any]"
@@ -86,7 +88,7 @@ def compare_keys(
     """
     have, want = (collections.Counter(map(_hashable, keys)) for keys in (found, wanted))
     parts = [
-        f"{_count_text(number, 'key')} {words}"
+        f"{count_text(number, 'key')} {words}"
         for number, words in (
             (0 if may_lack else len([key for key in want if not have[key]]), "missing"),
             (len([key for key in want if have[key] > want[key]]), "duplicated"),
@@ -107,7 +109,3 @@ def _hashable(key: object) -> Any:
     except TypeError:
         return repr(key)
     return key
-
-
-def _count_text(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

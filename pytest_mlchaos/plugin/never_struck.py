@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.faults import Fault
 from ..core.sites import CRASH_STATE, SITES, name_of
+from ..core.validation import count_text
 from ..engine.controller import Controller
 from ..engine.counters import ScheduledFault
 from ..reports import text
@@ -55,7 +56,7 @@ def elsewhere(faults: Sequence[Fault], controller: Controller) -> str:
     if afresh := controller.started_afresh:
         methods = " and ".join(map(repr, dict.fromkeys(afresh)))
         return (
-            f"the test started {text.count_text(len(afresh), 'new process', 'new processes')} "
+            f"the test started {count_text(len(afresh), 'new process', 'new processes')} "
             f"(start method {methods}). Each is a new "
             "interpreter, in which this fault does not strike. Forked processes are part of the trial: use "
             "multiprocessing.get_context('fork'), "

@@ -10,7 +10,7 @@ from ..core.composites import CompositeFault
 from ..core.faults import EVERY, Fault, fields_of, is_drawn
 from ..core.policy import Refusal, ends_real_process
 from ..core.safety import refuse_production
-from ..core.validation import format_seconds
+from ..core.validation import count_text, format_seconds
 from ..errors import MlchaosError
 from ..reports.outputs import OUTPUTS
 from ..reports.text import site_text
@@ -96,13 +96,9 @@ def _head(policy: PolicySession, tests: int) -> str:
     files = ", ".join(map(str, policy.root.files)) or "none"
     off = " --mlchaos-off is set, so nothing would be injected." if policy.off else ""
     return (
-        f"mlchaos plan: {len(policy.decisions)} chaos {_plural('test', len(policy.decisions))} "
+        f"mlchaos plan: {count_text(len(policy.decisions), 'chaos test')} "
         f"of {tests}, {refused} refused. Policy: {files}.{off}"
     )
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"
 
 
 def _lines(decision: Decision, policy: PolicySession) -> Iterator[str]:
@@ -127,7 +123,7 @@ def _lines(decision: Decision, policy: PolicySession) -> Iterator[str]:
         budget = "" if settings.budget is None else f" within {format_seconds(settings.budget)}"
         yield (
             f"  searched: up to {settings.max_trials} schedules{budget}, with at most "
-            f"{settings.max_faults} {_plural('fault', settings.max_faults)} at a time"
+            f"{count_text(settings.max_faults, 'fault')} at a time"
         )
     if not decision.injections and not decision.problem:
         yield "  faults: none is declared or named in its code"
@@ -198,7 +194,7 @@ def _when(fault: Fault) -> str:
         visits = list(fault.at[: MOST_VISITS + 1])
         shown = ", ".join(map(str, visits[:MOST_VISITS]))
         more = ", …" if len(visits) > MOST_VISITS else ""
-        when = f"at {_plural('visit', len(visits))} {shown}{more}"
+        when = f"at visit{'' if len(visits) == 1 else 's'} {shown}{more}"
     others = [name for name in drawn if name != "at"]
     return f"{when}; searched: {', '.join(others)}" if others else when
 

@@ -18,7 +18,7 @@ import functools
 import statistics
 import sys
 import time
-from collections.abc import Generator, Mapping, Sequence, Sized
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter  # by name, so that a virtual clock does not reach it
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..core.settings import Settings, parse_settings
-from ..core.validation import format_seconds
+from ..core.validation import count_text, format_seconds
 from ..errors import Inconclusive, NeverStruck, Vacuous
 
 if TYPE_CHECKING:
@@ -306,7 +306,8 @@ class SessionBudget:
         if not self._reports:
             return
         write, verbosity = terminalreporter.write_line, terminalreporter.verbosity
-        left, cut, all_tests = self._ended("left"), self._ended("cut"), _counted(self._reports)
+        left, cut = self._ended("left"), self._ended("cut")
+        all_tests = count_text(len(self._reports), "chaos test")
         budget = f"{OPTION}={format_seconds(self._seconds)}"
         again = "those that were not begun come first next time"
         if getattr(self._config, "cache", None) is None:
@@ -325,10 +326,6 @@ class SessionBudget:
             _write_names(write, cut, verbosity)
         if self._problem:
             write(self._problem, red=True, bold=True)
-
-
-def _counted(tests: Sized) -> str:
-    return f"{len(tests)} chaos test{'' if len(tests) == 1 else 's'}"
 
 
 def _write_names(write: Any, nodeids: Sequence[str], verbosity: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..core.entries import Exploration
+from ..core.validation import count_text
 from .journal_reader import SessionLog, TestLog
-from .text import count_text
 
 __all__ = ["Row", "format_rows", "rows_of", "summary_rows"]
 

@@ -11,11 +11,10 @@ from ..core.faults import Fault
 from ..core.journal import Strike
 from ..core.schedule import Schedule
 from ..core.sites import SITES, Key, name_of
-from ..core.validation import did_you_mean
+from ..core.validation import count_text, did_you_mean
 
 __all__ = [
     "Group",
-    "count_text",
     "describe_exploration",
     "describe_interrupted",
     "describe_names_seen",
@@ -41,11 +40,6 @@ class Group(Protocol):
     def summary(self) -> str:
         """Return the cause in one line."""
         ...
-
-
-def count_text(number: int, thing: str, several: str = "") -> str:
-    """Return ``1 trial`` or ``2 trials``. ``several`` is a plural that does not end in s."""
-    return f"{number} {thing if number == 1 else several or f'{thing}s'}"
 
 
 def site_text(key: Key) -> str:

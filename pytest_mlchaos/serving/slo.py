@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..core.recording import oracle
-from ..core.validation import ITERABLE, check_arguments, format_value, index
+from ..core.validation import ITERABLE, check_arguments, count_text, format_value, index
 from ..errors import BadArgument, Inconclusive, SloMissed
 from .bounds import Bounds, Findings, Measured
 
@@ -63,10 +63,10 @@ def assert_slo(
 def raise_missed(findings: Findings, count: int, more: Iterable[str] = ()) -> None:
     """Raise ``SloMissed`` or ``Inconclusive`` if one is due. ``more`` are lines for the first."""
     if findings.missed:
-        head = f"the SLO is missed over {_count_text(count, 'request')}:"
+        head = f"the SLO is missed over {count_text(count, 'request')}:"
         raise SloMissed("\n  ".join([head, *findings.missed, *more]))
     if findings.undecided:
-        head = f"{_count_text(count, 'request')} do not decide the SLO with this confidence:"
+        head = f"{count_text(count, 'request')} do not decide the SLO with this confidence:"
         raise Inconclusive("\n  ".join([head, *findings.undecided]))
 
 
@@ -81,7 +81,3 @@ def _latency(value: Any, place: int) -> float:
             f"{format_value(value)}"
         )
     return number
-
-
-def _count_text(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

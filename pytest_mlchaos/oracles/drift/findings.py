@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...core.privacy import key_text
+from ...core.validation import count_text
 from ..columns import ColumnValues
 
-__all__ = ["Finding", "count_text", "describe_findings", "label", "significant", "sizes_text"]
+__all__ = ["Finding", "describe_findings", "label", "significant", "sizes_text"]
 
 _MOST_SHOWN = 10
 
@@ -41,11 +42,6 @@ def label(name: object, columns: Mapping[Any, ColumnValues]) -> str:
         return "column"
     text = key_text(name, list(columns).index(name), len(columns), noun="column")
     return text[1:-1] if text.startswith("<") else f"column {text}"
-
-
-def count_text(number: int, what: str) -> str:
-    """Return a count with its noun."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def sizes_text(before: ColumnValues, after: ColumnValues) -> str:

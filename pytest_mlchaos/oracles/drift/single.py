@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ...core.validation import count_text
 from ..columns import ColumnValues
 from ..two_sample import (
     bin_counts,
@@ -18,7 +19,7 @@ from ..two_sample import (
     smallest_p,
 )
 from .distances import compare_counts, compare_numbers, pooled_bins
-from .findings import Finding, count_text, sizes_text
+from .findings import Finding, sizes_text
 
 if TYPE_CHECKING:
     import numpy as np

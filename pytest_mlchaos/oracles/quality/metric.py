@@ -17,6 +17,7 @@ from ...core.validation import (
     format_value,
     is_real,
     optional,
+    parse_bounds,
 )
 from ...errors import BadArgument, Inconclusive, MetricMissed
 from ..confidence import check_confidence
@@ -115,7 +116,8 @@ def assert_metric(
     else:
         values = numbers_of(scores, f"{owner}: scores")
         size, counts = len(values), is_binary(values)
-        measure = _of_scores(values, _limits(bounds))
+        what = "assert_metric: bounds must be the lowest and the highest possible score"
+        measure = _of_scores(values, parse_bounds(bounds, what))
     judge_interval("the metric", measure, size, at_least, at_most, confidence, counts=counts)
 
 
@@ -309,18 +311,3 @@ def _of_statistic(rows: Array, statistic: Callable[[Any], float]) -> Bound:
 
     # The bounds of a two-sided interval are two one-sided ones, from the same resamples.
     return lambda level, side: both(2 * level - 1)
-
-
-def _limits(bounds: Any) -> tuple[float, float] | None:
-    if bounds is None:
-        return None
-    try:
-        low, high = bounds
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not (is_real(low) and is_real(high) and low < high):
-        raise BadArgument(
-            f"assert_metric: bounds must be the lowest and the highest possible score, as (0, 1), "
-            f"got {format_value(bounds)}"
-        )
-    return float(low), float(high)

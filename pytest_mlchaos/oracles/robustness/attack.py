@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
-from ...core.validation import format_value, index, is_real
+from ...core.validation import format_value, index, is_real, parse_bounds
 from ...errors import BadArgument
 
 __all__ = ["DEFAULT_STEPS", "METHODS", "NORMS", "WHITE_BOX", "Attack", "make_attack"]
@@ -101,26 +100,13 @@ def make_attack(
             f"{owner}: targeted must be the number of a class (0, 1, ...), got "
             f"{format_value(targeted)}"
         )
-    clip, queries = checked_clip(owner, clip), queries or DEFAULT_QUERIES
+    clip = parse_bounds(
+        clip, f"{owner}: clip must be the lowest and the highest value of the input"
+    )
+    queries = queries or DEFAULT_QUERIES
     if method != "pgd":
         return Attack(method, epsilon, norm, 1, epsilon, False, targeted, clip, queries)
     steps = DEFAULT_STEPS if steps is None else steps
     step_size = STEP_SHARE * epsilon / steps if step_size is None else step_size
     start = True if random_start is None else bool(random_start)
     return Attack(method, epsilon, norm, steps, step_size, start, targeted, clip, queries)
-
-
-def checked_clip(owner: str, clip: Any) -> tuple[float, float] | None:
-    """Return the range of the input's values as two numbers."""
-    if clip is None:
-        return None
-    try:
-        low, high = clip
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not (is_real(low) and is_real(high) and low < high):
-        raise BadArgument(
-            f"{owner}: clip must be the lowest and the highest value of the input, as (0, 1), got "
-            f"{format_value(clip)}"
-        )
-    return float(low), float(high)

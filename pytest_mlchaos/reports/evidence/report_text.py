@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..text import count_text
+from ...core.validation import count_text
 from .clauses import SHOWN, SHOWN_IN_PART, ClauseResult, ClauseTable
 from .session_facts import SessionFacts
 from .statement import result_of

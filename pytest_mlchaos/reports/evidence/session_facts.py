@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 
 from ...core.policy_entries import PolicyDecision
+from ...core.validation import count_text
 from ...errors import BadArgument
 from ..journal_reader import SessionLog
 
@@ -49,7 +50,7 @@ class SessionFacts:
         """Return the code in words."""
         if not self.commit:
             return "unknown: no Git commit was found"
-        changed = f", and {self.changed} changed file{'' if self.changed == 1 else 's'}"
+        changed = f", and {count_text(self.changed, 'changed file')}"
         unknown = f", and unknown code for {self.unknown} tests" if self.unknown else ""
         return f"commit {self.commit}{changed if self.changed else ''}{unknown}"
 

@@ -9,8 +9,9 @@ from ... import errors
 from ...core.entries import BreakingPointEntry, Exploration, Judgement, State, StrikeEntry, Test
 from ...core.policy_entries import Abort, PolicyDecision
 from ...core.provenance import REPLAY
+from ...core.validation import count_text
 from ..journal_reader import SessionLog, TestLog
-from ..text import count_text, describe_not_tried
+from ..text import describe_not_tried
 
 __all__ = ["FAILED", "IN_PART", "PASSED", "WARNED", "TestResult", "results_of"]
 

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ...core.validation import count_text
 from ...errors import BadArgument
 from ..journal_reader import SessionLog, TestLog
 from ..outputs import check_writable
 from ..rows import rows_of
-from ..text import count_text
 from .findings import Finding, findings, name_of
 from .repository import Repository
 

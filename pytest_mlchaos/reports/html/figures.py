@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ...core.entries import Exploration, Rank, Requests, ResultEntry, State, StrikeEntry, Trial
-from ..text import count_text
+from ...core.validation import count_text
 
 __all__ = [
     "BAD",

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...core.entries import Judgement, Requests, StrikeEntry
+from ...core.validation import count_text
 from ..fault_coverage import FaultCoverage, coverage_of, is_judged
 from ..guards import Guarded, guards_of
 from ..journal_reader import SessionLog
 from ..points import missed_points
-from ..text import count_text
 from .figures import fault_name
 from .test_view import OUTCOMES, TestView, seconds_text
 

@@ -14,8 +14,8 @@ from ...core.entries import (
     State,
     StrikeEntry,
 )
+from ...core.validation import count_text
 from ..journal_reader import TestLog
-from ..text import count_text
 from .timeline import failing_trial
 
 __all__ = ["blast_radius"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ...core.entries import State
+from ...core.validation import count_text
 from ..journal_reader import TestLog
-from ..text import count_text, replay_command
+from ..text import replay_command
 from .blast_radius import blast_radius
 from .timeline import timeline
 

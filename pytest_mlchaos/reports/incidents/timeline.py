@@ -14,8 +14,8 @@ from ...core.entries import (
     StrikeEntry,
     Trial,
 )
+from ...core.validation import count_text
 from ..journal_reader import TestLog
-from ..text import count_text
 
 __all__ = ["failing_trial", "timeline"]
 
